@@ -1,0 +1,73 @@
+# perpflow. `make help` lists what there is; `make run` and `make test` each do all their own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
+
+.PHONY: help setup setup-dev run test check lint types imports proto proto-check bench soak locks clean mutation
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+.venv/.python:
+	@test -n "$(PYTHON)" || { echo "no python3.11 found: install Python 3.11 or say make PYTHON=/path/to/python3.11"; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "perpflow needs Python 3.11 to 3.13; this is " + sys.version)'
+	@echo "1/4 making the virtual environment"
+	@"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/.run: infra/locks/embedded.txt pyproject.toml | .venv/.python
+	@echo "2/4 installing what perpflow needs (about a minute)"
+	@$(PIP) --require-hashes -r infra/locks/embedded.txt
+	@$(PIP) --no-deps -e .
+	@echo "3/4 compiling the hot cores (once)"
+	@$(BIN)/python -m infra.local.compile
+	@echo "4/4 ready"
+	@touch $@
+
+.venv/.dev: infra/locks/dev.txt .venv/.run
+	@echo "installing what the checks need"
+	@$(PIP) --require-hashes -r infra/locks/dev.txt
+	@touch $@
+
+setup: .venv/.run ## a virtual environment with all that running needs
+setup-dev: .venv/.dev ## the same, with all that the checks need
+
+run: .venv/.run ## start everything on this machine and trade on paper
+	@$(BIN)/perpflow up
+
+test: .venv/.dev ## the tests (integration ones find Kafka by themselves or skip with the reason)
+	@$(BIN)/python -m pytest
+
+lint: .venv/.dev ## style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+types: .venv/.dev ## strict types
+	@$(BIN)/mypy libs services infra
+
+imports: .venv/.dev ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+proto: .venv/.dev ## generate libs/schemas from proto/
+	@$(BIN)/python proto/generate.py
+
+proto-check: .venv/.dev ## proto lint, compatibility with the last release, freshness of generated code
+	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against proto/baseline.binpb
+	@$(BIN)/python proto/generate.py --check
+
+check: lint types imports proto-check test ## everything; never edits
+
+bench: .venv/.dev ## measure, beside peers or a floor
+	@for each in tests/benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m $$(echo $${each%.py} | tr / .) || exit 1; done
+
+mutation: .venv/.dev ## plant defects in gate and margin and count those the tests catch (long)
+	@$(BIN)/python -m tests.mutation.run
+
+locks: .venv/.dev ## resolve the locks anew from pyproject.toml
+	@$(BIN)/python -m infra.locks.resolve
+
+clean: ## remove what was built and installed; var/ stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,65 @@
+"""The union of everything a core may take or return, and the shape of a core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from libs.domain.accounts import AccountState
+from libs.domain.bars import Bar
+from libs.domain.control import Alert, ControlCommand, ControlState
+from libs.domain.features import FeatureVector
+from libs.domain.forecasts import Forecast
+from libs.domain.market import MarketEvent
+from libs.domain.orders import (
+    CancelOrder,
+    OrderApproved,
+    OrderEvent,
+    OrderIntent,
+    OrderRefused,
+    PlaceOrder,
+    VenueReport,
+)
+
+Event: TypeAlias = (
+    MarketEvent
+    | Bar
+    | FeatureVector
+    | Forecast
+    | OrderIntent
+    | OrderApproved
+    | OrderRefused
+    | PlaceOrder
+    | CancelOrder
+    | VenueReport
+    | OrderEvent
+    | AccountState
+    | ControlCommand
+    | ControlState
+    | Alert
+)
+
+
+class Unhandleable(ValueError):
+    """A core cannot make sense of an event; the shell sends it to the dead-letter topic and goes on."""
+
+
+class Core(Protocol):
+    """Takes an event and returns events. No clock, no random, no I/O: same events in, same events out, byte for byte.
+
+    `snapshot` and `restore` carry the whole state; restoring what was snapshotted and going on must give what going
+    on without it would have given. Raise `Unhandleable` before changing any state; any other exception stops the
+    process with nothing committed.
+    """
+
+    def handle(self, event: Event) -> Sequence[Event]:
+        """Advance by one event."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """Return the state as bytes, deterministic for equal states."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Take over a state made by `snapshot`."""
+        ...

@@ -1,0 +1,36 @@
+"""Feature vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureVector:
+    """The features known at a bar's close.
+
+    `packed` holds little-endian float64 in the order of the feature set; NaN where an input is missing or not yet
+    warm. `schema_hash` is the sha256 of the feature set's definition; `event_id` is ``BAR_ID/first 12 of hash``.
+    `reference_price_e8` is the bar's close. Vectors of history bars are emitted as well, marked `is_history`: they warm up
+    whoever keeps a window of vectors, and nobody forecasts or trades on them.
+    """
+
+    instrument: str
+    event_id: str
+    event_time: int
+    bar_id: str
+    timeframe: str
+    feature_set: str
+    schema_hash: str
+    packed: bytes
+    known_count: int
+    reference_price_e8: int
+    is_history: bool = False
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """The vector as a read-only array of shape (features,)."""
+        return np.frombuffer(self.packed, dtype="<f8")

@@ -1,0 +1,114 @@
+"""What happens to one record, the same live, in recovery and in replay: filter, decode, drop repeats, call the core."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from libs.bus.api import Record
+from libs.domain.events import Core, Event, Unhandleable
+from libs.runtime.records import KIND
+from libs.wire import DecodeError, Encoded, decode, encode
+from libs.wire.records import DeadLetter, encode_dead_letter
+from libs.wire.topics import dead_topic
+
+SEEN_WINDOW = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A topic a service reads; with `kinds`, only records of these kinds reach the core, told by a header."""
+
+    topic: str
+    kinds: frozenset[str] | None = None
+
+
+class SeenWindow:
+    """The last ids of one partition, to drop what an at-least-once producer sent again."""
+
+    __slots__ = ("_ids", "_order")
+
+    def __init__(self, event_ids: Iterable[str] = ()) -> None:
+        self._order = deque(event_ids, SEEN_WINDOW)
+        self._ids = set(self._order)
+
+    def add(self, event_id: str) -> bool:
+        """Remember an id; False when it was among the last ones already."""
+        if event_id in self._ids:
+            return False
+        if len(self._order) == SEEN_WINDOW:
+            self._ids.discard(self._order[0])
+        self._order.append(event_id)
+        self._ids.add(event_id)
+        return True
+
+    def event_ids(self) -> tuple[str, ...]:
+        """Return the ids, oldest first."""
+        return tuple(self._order)
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The outcome of one record: what to publish, or why it was put aside. Neither for filtered and repeated ones."""
+
+    outputs: Sequence[Encoded] = ()
+    dead: DeadLetter | None = None
+    is_repeat: bool = False
+
+
+NOTHING = Handled()
+REPEAT = Handled(is_repeat=True)
+
+
+class CoreHandler:
+    """Feeds records to a core. Its state is the core's plus the windows of seen ids."""
+
+    def __init__(self, service: str, core: Core, inputs: Sequence[Input]) -> None:
+        self.service = service
+        self.core = core
+        self._kinds = {
+            each.topic: None if each.kinds is None else frozenset(kind.encode() for kind in each.kinds)
+            for each in inputs
+        }
+        self._seen: dict[tuple[str, int], SeenWindow] = {}
+
+    def handle(self, record: Record) -> Handled:
+        """Take one record. Whatever the core raises beyond `Unhandleable` passes through and must stop the process."""
+        kinds = self._kinds[record.topic]
+        if kinds is not None and record.headers.get(KIND) not in kinds and KIND in record.headers:
+            return NOTHING
+        try:
+            event = decode(record.topic, record.value)
+        except DecodeError as error:
+            return Handled(dead=self._dead(record, f"undecodable: {error}"))
+        where = (record.topic, record.partition)
+        seen = self._seen.get(where)
+        if seen is None:
+            seen = self._seen[where] = SeenWindow()
+        if not seen.add(event.event_id):
+            return REPEAT
+        try:
+            outputs: Sequence[Event] = self.core.handle(event)
+        except Unhandleable as error:
+            return Handled(dead=self._dead(record, f"unhandleable: {error}"))
+        if not outputs:
+            return NOTHING
+        return Handled([encode(output) for output in outputs])
+
+    def seen(self) -> dict[tuple[str, int], tuple[str, ...]]:
+        """Return the windows of ids for a snapshot."""
+        return {where: window.event_ids() for where, window in self._seen.items()}
+
+    def restore(self, core: bytes, seen: dict[tuple[str, int], tuple[str, ...]]) -> None:
+        """Take over a snapshot."""
+        self.core.restore(core)
+        self._seen = {where: SeenWindow(event_ids) for where, event_ids in seen.items()}
+
+    def _dead(self, record: Record, reason: str) -> DeadLetter:
+        return DeadLetter(self.service, reason, record.topic, record.partition, record.offset, record.key, record.value)
+
+
+def encode_dead(letter: DeadLetter) -> Encoded:
+    """Write a dead letter for its topic, keyed as its source was."""
+    return Encoded(dead_topic(letter.source_topic), letter.key, encode_dead_letter(letter), "dead_letter")

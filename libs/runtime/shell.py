@@ -1,0 +1,250 @@
+"""The shell around a core: one transaction holds outputs, journal, input offsets and, now and then, a snapshot.
+
+Start-up and crash recovery are the same path: restore the last snapshot, handle again what the journal says came
+since, its outputs withheld because they are committed already, and go on at the committed offsets. It refuses to
+skip anything: an unexpected error leaves the transaction uncommitted and stops the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.domain.events import Core
+from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.records import RunReader, read_last, read_range, read_stamps, stamp_headers
+from libs.wire.records import (
+    CoreSnapshot,
+    InputRun,
+    JournalEntry,
+    decode_core_snapshot,
+    decode_journal_entry,
+    encode_core_snapshot,
+    encode_journal_entry,
+)
+from libs.wire.topics import journal_topic, state_topic
+
+STATE_KEY = b"0"
+
+
+class CoreShell:
+    """Runs one core over its inputs. `step` once per loop; `close` ends with a snapshot."""
+
+    def __init__(
+        self,
+        service: str,
+        core: Core,
+        inputs: Sequence[Input],
+        bus: Bus,
+        metrics: ServiceMetrics,
+        logger: structlog.stdlib.BoundLogger,
+        *,
+        batch_max_records: int = 1000,
+        snapshot_every_records: int = 20_000,
+    ) -> None:
+        self.service = service
+        self._handler = CoreHandler(service, core, inputs)
+        self._inputs = inputs
+        self._bus = bus
+        self._metrics = metrics
+        self._logger = logger
+        self._batch_max_records = batch_max_records
+        self._snapshot_every = snapshot_every_records
+        self._journal = TopicPartition(journal_topic(service), 0)
+        self._since_snapshot = 0
+        self._handled_positions: dict[tuple[str, int], int] = {}
+        self._last_lag_at = 0.0
+        self._transactions = metrics.transactions.labels(service)
+        self._handle_seconds = metrics.handle_seconds.labels(service)
+        self._commit_seconds = metrics.commit_seconds.labels(service)
+        self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
+
+    def open(self) -> None:
+        """Fence any older process of this service, recover the state, and subscribe."""
+        # Fencing comes first: what is read after it cannot change under our feet.
+        self._producer = self._bus.producer(self.service)
+        recovered = self._recover()
+        self._consumer = self._bus.consumer(
+            [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
+        )
+        self._logger.info("ready", recovered_records=recovered)
+
+    def _recover(self) -> int:
+        end = self._bus.end_offsets([self._journal])[self._journal]
+        journal_from = self._bus.beginning_offsets([self._journal])[self._journal]
+        last = read_last(self._bus, state_topic(self.service))
+        if last is not None:
+            snapshot = decode_core_snapshot(last.value)
+            self._handler.restore(snapshot.core, snapshot.seen)
+            self._handled_positions = dict(snapshot.positions)
+            journal_from = snapshot.journal_next_offset
+        handled = 0
+        reader = RunReader(self._bus)
+        try:
+            for entry in read_range(self._bus, self._journal.topic, 0, journal_from, end):
+                for run in decode_journal_entry(entry.value).runs:
+                    self._handled_positions[(run.topic, run.partition)] = run.next_offset
+                    for record in reader.take(run):
+                        self._handler.handle(record)
+                        handled += 1
+        finally:
+            reader.close()
+        self._since_snapshot = handled
+        self._check_offsets()
+        return handled
+
+    def _check_offsets(self) -> None:
+        # The journal and the offsets commit together; where they disagree, someone reset one of them, and going on
+        # would skip or repeat inputs.
+        positions = {TopicPartition(topic, number): at for (topic, number), at in self._handled_positions.items()}
+        committed = self._bus.committed(self.service, positions)
+        for where, at in positions.items():
+            offset = committed[where]
+            if offset is None or offset < at:
+                raise BusError(
+                    f"group {self.service} stands at {offset} in {where.topic}/{where.partition}, but its journal has "
+                    f"handled up to {at}; restore the group's offsets or start a new session"
+                )
+
+    def step(self, timeout_ms: int) -> int:
+        """Handle one batch, if there is one within the time; return how many records it had."""
+        assert self._consumer is not None, "open() comes first"
+        records = self._consumer.poll(self._batch_max_records, timeout_ms)
+        if records:
+            self._process(records)
+        self._watch_lag()
+        return len(records)
+
+    def _process(self, records: Sequence[Record]) -> None:
+        assert self._producer is not None and self._consumer is not None
+        extra = [self._snapshot_record()] if self._since_snapshot >= self._snapshot_every else []
+        started = time.perf_counter()
+        outputs: list[NewRecord] = []
+        runs: list[list[int | str]] = []
+        for record in records:
+            handled = self._handler.handle(record)
+            self._note_run(runs, record)
+            if handled is not None:
+                self._collect(outputs, record, handled)
+        self._observe_inputs(records)
+        made = time.perf_counter()
+        self._handle_seconds.observe(made - started)
+        self._commit(outputs, extra, runs)
+        self._commit_seconds.observe(time.perf_counter() - made)
+        self._transactions.inc()
+        self._since_snapshot = (0 if extra else self._since_snapshot) + len(records)
+
+    def _note_run(self, runs: list[list[int | str]], record: Record) -> None:
+        if runs and runs[-1][0] == record.topic and runs[-1][1] == record.partition:
+            runs[-1][3] = record.offset + 1
+        else:
+            runs.append([record.topic, record.partition, record.offset, record.offset + 1])
+
+    def _collect(self, outputs: list[NewRecord], record: Record, handled: Handled) -> None:
+        if handled.is_repeat:
+            self._metrics.duplicates.labels(self.service, record.topic).inc()
+            return
+        encoded = handled.outputs
+        if handled.dead is not None:
+            encoded = [encode_dead(handled.dead)]
+            self._metrics.dead_letters.labels(self.service, record.topic).inc()
+            self._logger.error(
+                "put aside",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=handled.dead.reason,
+            )
+        for each in encoded:
+            headers = stamp_headers(each.kind, self.service, time.time_ns(), record.headers)
+            outputs.append(NewRecord(each.topic, each.key, each.payload, headers))
+
+    def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
+        assert self._producer is not None and self._consumer is not None
+        entry = JournalEntry(
+            self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
+        )
+        journal = NewRecord(
+            self._journal.topic,
+            STATE_KEY,
+            encode_journal_entry(entry),
+            stamp_headers("journal_entry", self.service, time.time_ns(), None),
+            partition=0,
+        )
+        offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
+        self._producer.begin()
+        try:
+            self._producer.send([*outputs, journal, *extra])
+            self._producer.send_offsets(self._consumer, offsets)
+            self._producer.commit()
+        except BaseException:
+            # The core is ahead of the log now, so this process must end; the next one recovers from what is committed.
+            self._producer.abort()
+            raise
+        for run in entry.runs:
+            self._handled_positions[(run.topic, run.partition)] = run.next_offset
+        for output in outputs:
+            self._metrics.records_out.labels(self.service, output.topic).inc()
+
+    def _snapshot_record(self) -> NewRecord:
+        snapshot = CoreSnapshot(
+            self.service,
+            self._handler.core.snapshot(),
+            dict(self._handled_positions),
+            self._bus.end_offsets([self._journal])[self._journal],
+            self._handler.seen(),
+        )
+        return NewRecord(
+            state_topic(self.service),
+            STATE_KEY,
+            encode_core_snapshot(snapshot),
+            stamp_headers("core_snapshot", self.service, time.time_ns(), None),
+            partition=0,
+        )
+
+    def _observe_inputs(self, records: Sequence[Record]) -> None:
+        counts: dict[str, int] = {}
+        last: dict[str, Record] = {}
+        for record in records:
+            counts[record.topic] = counts.get(record.topic, 0) + 1
+            last[record.topic] = record
+        now = time.time_ns()
+        for topic, count in counts.items():
+            self._metrics.records_in.labels(self.service, topic).inc(count)
+            stamps = read_stamps(last[topic].headers)
+            if stamps is not None:
+                self._metrics.hop_latency.labels(self.service, topic).observe(max(0, now - stamps.made_at) / 1e9)
+
+    def _watch_lag(self) -> None:
+        now = time.monotonic()
+        if now - self._last_lag_at < 5.0:
+            return
+        self._last_lag_at = now
+        assert self._consumer is not None
+        ends = self._bus.end_offsets(self._consumer.assignment())
+        for where, end in ends.items():
+            at = self._handled_positions.get((where.topic, where.partition), 0)
+            self._metrics.lag.labels(self.service, where.topic).set(max(0, end - at))
+
+    def close(self) -> None:
+        """Write a snapshot, so that the next start has nothing to handle again, and let go."""
+        if self._producer is not None:
+            if self._consumer is not None and self._since_snapshot:
+                self._producer.begin()
+                self._producer.send([self._snapshot_record()])
+                self._producer.commit()
+            self._producer.close()
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def release(self) -> None:
+        """Let go without writing anything, after an error."""
+        if self._producer is not None:
+            self._producer.close()
+        if self._consumer is not None:
+            self._consumer.close()

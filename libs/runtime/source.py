@@ -1,0 +1,141 @@
+"""The shell around a source of market events: events and the source's cursor commit together, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from libs.bus.api import Bus, NewRecord, Producer
+from libs.domain.market import MarketEvent
+from libs.runtime.handler import encode_dead
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.records import read_last, stamp_headers
+from libs.runtime.shell import STATE_KEY
+from libs.wire import encode
+from libs.wire.records import DeadLetter, SourceCursor, decode_source_cursor, encode_source_cursor
+from libs.wire.topics import MARKET_EVENTS, state_topic
+
+
+@dataclass(frozen=True, slots=True)
+class DeadInput:
+    """A piece of input that could not be read; `position` is its line in `source`."""
+
+    reason: str
+    source: str
+    position: int
+    payload: bytes
+
+
+class Source(Protocol):
+    """Yields market events and can be resumed exactly behind what it has yielded."""
+
+    def open(self, cursor: bytes | None) -> None:
+        """Begin, or resume behind what `cursor` covers. Raises `BadInput` or `DependencyUnavailable`."""
+        ...
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
+        """Return what is due, at most `max_events`; empty after `timeout_ms`."""
+        ...
+
+    def cursor(self) -> bytes:
+        """Return what covers everything `read` has returned."""
+        ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there will be nothing more."""
+        ...
+
+    def close(self) -> None:
+        """Free what was opened."""
+        ...
+
+
+class SourceShell:
+    """Publishes a source."""
+
+    def __init__(
+        self,
+        service: str,
+        source: Source,
+        bus: Bus,
+        metrics: ServiceMetrics,
+        logger: structlog.stdlib.BoundLogger,
+        *,
+        batch_max_records: int = 1000,
+    ) -> None:
+        self.service = service
+        self._source = source
+        self._bus = bus
+        self._metrics = metrics
+        self._logger = logger
+        self._batch_max_records = batch_max_records
+        self._producer: Producer | None = None
+
+    def open(self) -> None:
+        """Fence any older process of this service and resume behind its last transaction."""
+        self._producer = self._bus.producer(self.service)
+        last = read_last(self._bus, state_topic(self.service))
+        cursor = None if last is None else decode_source_cursor(last.value).cursor
+        self._source.open(cursor)
+        self._logger.info("ready", resumed=cursor is not None)
+
+    def step(self, timeout_ms: int) -> int:
+        """Publish what is due; return how many events that was."""
+        assert self._producer is not None, "open() comes first"
+        events = self._source.read(self._batch_max_records, timeout_ms)
+        if not events:
+            return 0
+        records = [self._record_of(event) for event in events]
+        cursor = encode_source_cursor(SourceCursor(self.service, self._source.cursor()))
+        records.append(
+            NewRecord(
+                state_topic(self.service),
+                STATE_KEY,
+                cursor,
+                stamp_headers("source_cursor", self.service, time.time_ns(), None),
+                partition=0,
+            )
+        )
+        self._producer.begin()
+        try:
+            self._producer.send(records)
+            self._producer.commit()
+        except BaseException:
+            self._producer.abort()
+            raise
+        self._metrics.transactions.labels(self.service).inc()
+        self._metrics.records_out.labels(self.service, MARKET_EVENTS).inc(len(events))
+        return len(events)
+
+    def _record_of(self, event: MarketEvent | DeadInput) -> NewRecord:
+        if isinstance(event, DeadInput):
+            self._metrics.dead_letters.labels(self.service, MARKET_EVENTS).inc()
+            self._logger.error("put aside", source=event.source, line=event.position, reason=event.reason)
+            letter = DeadLetter(
+                self.service, event.reason, MARKET_EVENTS, 0, event.position, event.source.encode(), event.payload
+            )
+            encoded = encode_dead(letter)
+        else:
+            encoded = encode(event)
+        headers = stamp_headers(encoded.kind, self.service, time.time_ns(), None)
+        return NewRecord(encoded.topic, encoded.key, encoded.payload, headers)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the source has ended and everything is published."""
+        return self._source.is_finished
+
+    def close(self) -> None:
+        """Let go; the cursor is committed already."""
+        self._source.close()
+        if self._producer is not None:
+            self._producer.close()
+
+    def release(self) -> None:
+        """Let go after an error."""
+        self.close()

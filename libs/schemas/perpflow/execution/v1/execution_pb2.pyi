@@ -1,0 +1,233 @@
+from libs.schemas.perpflow.market.v1 import market_pb2 as _market_pb2
+from libs.schemas.perpflow.strategy.v1 import strategy_pb2 as _strategy_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Liquidity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIQUIDITY_UNSPECIFIED: _ClassVar[Liquidity]
+    LIQUIDITY_MAKER: _ClassVar[Liquidity]
+    LIQUIDITY_TAKER: _ClassVar[Liquidity]
+
+class ReportKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPORT_KIND_UNSPECIFIED: _ClassVar[ReportKind]
+    REPORT_KIND_ACCEPTED: _ClassVar[ReportKind]
+    REPORT_KIND_REJECTED: _ClassVar[ReportKind]
+    REPORT_KIND_FILL: _ClassVar[ReportKind]
+    REPORT_KIND_CANCELLED: _ClassVar[ReportKind]
+    REPORT_KIND_EXPIRED: _ClassVar[ReportKind]
+    REPORT_KIND_UNKNOWN: _ClassVar[ReportKind]
+    REPORT_KIND_CANCEL_REJECTED: _ClassVar[ReportKind]
+    REPORT_KIND_TRIGGERED: _ClassVar[ReportKind]
+
+class OrderStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ORDER_STATUS_UNSPECIFIED: _ClassVar[OrderStatus]
+    ORDER_STATUS_SUBMITTING: _ClassVar[OrderStatus]
+    ORDER_STATUS_ACCEPTED: _ClassVar[OrderStatus]
+    ORDER_STATUS_PARTIALLY_FILLED: _ClassVar[OrderStatus]
+    ORDER_STATUS_FILLED: _ClassVar[OrderStatus]
+    ORDER_STATUS_CANCELLED: _ClassVar[OrderStatus]
+    ORDER_STATUS_REJECTED: _ClassVar[OrderStatus]
+    ORDER_STATUS_EXPIRED: _ClassVar[OrderStatus]
+    ORDER_STATUS_UNKNOWN: _ClassVar[OrderStatus]
+LIQUIDITY_UNSPECIFIED: Liquidity
+LIQUIDITY_MAKER: Liquidity
+LIQUIDITY_TAKER: Liquidity
+REPORT_KIND_UNSPECIFIED: ReportKind
+REPORT_KIND_ACCEPTED: ReportKind
+REPORT_KIND_REJECTED: ReportKind
+REPORT_KIND_FILL: ReportKind
+REPORT_KIND_CANCELLED: ReportKind
+REPORT_KIND_EXPIRED: ReportKind
+REPORT_KIND_UNKNOWN: ReportKind
+REPORT_KIND_CANCEL_REJECTED: ReportKind
+REPORT_KIND_TRIGGERED: ReportKind
+ORDER_STATUS_UNSPECIFIED: OrderStatus
+ORDER_STATUS_SUBMITTING: OrderStatus
+ORDER_STATUS_ACCEPTED: OrderStatus
+ORDER_STATUS_PARTIALLY_FILLED: OrderStatus
+ORDER_STATUS_FILLED: OrderStatus
+ORDER_STATUS_CANCELLED: OrderStatus
+ORDER_STATUS_REJECTED: OrderStatus
+ORDER_STATUS_EXPIRED: OrderStatus
+ORDER_STATUS_UNKNOWN: OrderStatus
+
+class PlaceOrder(_message.Message):
+    __slots__ = ("verdict_id", "side", "order_type", "quantity_e8", "time_in_force", "reduce_only", "limit_price_e8", "trigger_price_e8", "callback_rate_e8")
+    VERDICT_ID_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    ORDER_TYPE_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    TIME_IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    CALLBACK_RATE_E8_FIELD_NUMBER: _ClassVar[int]
+    verdict_id: str
+    side: _market_pb2.Side
+    order_type: _strategy_pb2.OrderType
+    quantity_e8: int
+    time_in_force: _strategy_pb2.TimeInForce
+    reduce_only: bool
+    limit_price_e8: int
+    trigger_price_e8: int
+    callback_rate_e8: int
+    def __init__(self, verdict_id: _Optional[str] = ..., side: _Optional[_Union[_market_pb2.Side, str]] = ..., order_type: _Optional[_Union[_strategy_pb2.OrderType, str]] = ..., quantity_e8: _Optional[int] = ..., time_in_force: _Optional[_Union[_strategy_pb2.TimeInForce, str]] = ..., reduce_only: _Optional[bool] = ..., limit_price_e8: _Optional[int] = ..., trigger_price_e8: _Optional[int] = ..., callback_rate_e8: _Optional[int] = ...) -> None: ...
+
+class CancelOrder(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Command(_message.Message):
+    __slots__ = ("event_id", "event_time", "account", "instrument", "client_order_id", "intent_id", "place", "cancel")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    INTENT_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    account: str
+    instrument: str
+    client_order_id: str
+    intent_id: str
+    place: PlaceOrder
+    cancel: CancelOrder
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., instrument: _Optional[str] = ..., client_order_id: _Optional[str] = ..., intent_id: _Optional[str] = ..., place: _Optional[_Union[PlaceOrder, _Mapping]] = ..., cancel: _Optional[_Union[CancelOrder, _Mapping]] = ...) -> None: ...
+
+class VenueReport(_message.Message):
+    __slots__ = ("event_id", "event_time", "account", "instrument", "client_order_id", "venue_order_id", "kind", "last_quantity_e8", "last_price_e8", "fee_e8", "liquidity", "venue_trade_id", "reason", "raw", "cause_id")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    VENUE_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LAST_QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    LAST_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    FEE_E8_FIELD_NUMBER: _ClassVar[int]
+    LIQUIDITY_FIELD_NUMBER: _ClassVar[int]
+    VENUE_TRADE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    account: str
+    instrument: str
+    client_order_id: str
+    venue_order_id: str
+    kind: ReportKind
+    last_quantity_e8: int
+    last_price_e8: int
+    fee_e8: int
+    liquidity: Liquidity
+    venue_trade_id: str
+    reason: str
+    raw: str
+    cause_id: str
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., instrument: _Optional[str] = ..., client_order_id: _Optional[str] = ..., venue_order_id: _Optional[str] = ..., kind: _Optional[_Union[ReportKind, str]] = ..., last_quantity_e8: _Optional[int] = ..., last_price_e8: _Optional[int] = ..., fee_e8: _Optional[int] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., venue_trade_id: _Optional[str] = ..., reason: _Optional[str] = ..., raw: _Optional[str] = ..., cause_id: _Optional[str] = ...) -> None: ...
+
+class OrderEvent(_message.Message):
+    __slots__ = ("event_id", "event_time", "account", "instrument", "client_order_id", "venue_order_id", "intent_id", "status", "side", "order_type", "quantity_e8", "filled_quantity_e8", "average_price_e8", "limit_price_e8", "reduce_only", "last_quantity_e8", "last_price_e8", "fee_e8", "liquidity", "realised_pnl_e8", "reason", "report_id")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    VENUE_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    INTENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    ORDER_TYPE_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    FILLED_QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    LAST_QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    LAST_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    FEE_E8_FIELD_NUMBER: _ClassVar[int]
+    LIQUIDITY_FIELD_NUMBER: _ClassVar[int]
+    REALISED_PNL_E8_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    account: str
+    instrument: str
+    client_order_id: str
+    venue_order_id: str
+    intent_id: str
+    status: OrderStatus
+    side: _market_pb2.Side
+    order_type: _strategy_pb2.OrderType
+    quantity_e8: int
+    filled_quantity_e8: int
+    average_price_e8: int
+    limit_price_e8: int
+    reduce_only: bool
+    last_quantity_e8: int
+    last_price_e8: int
+    fee_e8: int
+    liquidity: Liquidity
+    realised_pnl_e8: int
+    reason: str
+    report_id: str
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., instrument: _Optional[str] = ..., client_order_id: _Optional[str] = ..., venue_order_id: _Optional[str] = ..., intent_id: _Optional[str] = ..., status: _Optional[_Union[OrderStatus, str]] = ..., side: _Optional[_Union[_market_pb2.Side, str]] = ..., order_type: _Optional[_Union[_strategy_pb2.OrderType, str]] = ..., quantity_e8: _Optional[int] = ..., filled_quantity_e8: _Optional[int] = ..., average_price_e8: _Optional[int] = ..., limit_price_e8: _Optional[int] = ..., reduce_only: _Optional[bool] = ..., last_quantity_e8: _Optional[int] = ..., last_price_e8: _Optional[int] = ..., fee_e8: _Optional[int] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., realised_pnl_e8: _Optional[int] = ..., reason: _Optional[str] = ..., report_id: _Optional[str] = ...) -> None: ...
+
+class Position(_message.Message):
+    __slots__ = ("instrument", "quantity_e8", "entry_price_e8", "mark_price_e8", "realised_pnl_e8", "fees_paid_e8", "funding_paid_e8")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    MARK_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    REALISED_PNL_E8_FIELD_NUMBER: _ClassVar[int]
+    FEES_PAID_E8_FIELD_NUMBER: _ClassVar[int]
+    FUNDING_PAID_E8_FIELD_NUMBER: _ClassVar[int]
+    instrument: str
+    quantity_e8: int
+    entry_price_e8: int
+    mark_price_e8: int
+    realised_pnl_e8: int
+    fees_paid_e8: int
+    funding_paid_e8: int
+    def __init__(self, instrument: _Optional[str] = ..., quantity_e8: _Optional[int] = ..., entry_price_e8: _Optional[int] = ..., mark_price_e8: _Optional[int] = ..., realised_pnl_e8: _Optional[int] = ..., fees_paid_e8: _Optional[int] = ..., funding_paid_e8: _Optional[int] = ...) -> None: ...
+
+class AccountState(_message.Message):
+    __slots__ = ("event_id", "event_time", "account", "sequence", "wallet_balance_e8", "equity_e8", "initial_margin_e8", "available_balance_e8", "positions", "open_order_count", "cause_id")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    WALLET_BALANCE_E8_FIELD_NUMBER: _ClassVar[int]
+    EQUITY_E8_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_MARGIN_E8_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_BALANCE_E8_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ORDER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    account: str
+    sequence: int
+    wallet_balance_e8: int
+    equity_e8: int
+    initial_margin_e8: int
+    available_balance_e8: int
+    positions: _containers.RepeatedCompositeFieldContainer[Position]
+    open_order_count: int
+    cause_id: str
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., sequence: _Optional[int] = ..., wallet_balance_e8: _Optional[int] = ..., equity_e8: _Optional[int] = ..., initial_margin_e8: _Optional[int] = ..., available_balance_e8: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[Position, _Mapping]]] = ..., open_order_count: _Optional[int] = ..., cause_id: _Optional[str] = ...) -> None: ...
