@@ -33,7 +33,8 @@ def parse_e8(text: str) -> int:
             raise InexactNumber(f"{text!r} does not fit a scaled 64-bit integer")
         return scaled
     try:
-        value = Decimal(text)
+        # Decimal reads digits of every script; an exchange writes ASCII, and anything else is a damaged frame.
+        value = Decimal(text if text.isascii() else "")
     except InvalidOperation:
         raise InexactNumber(f"{text!r} is not a decimal number") from None
     return to_e8(value)

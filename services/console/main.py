@@ -1,0 +1,334 @@
+"""The command line `perpflow`: it reads words, calls the room that does the work, and says how it went."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from libs.bus.api import BusError, BusUnavailable
+from libs.domain.control import ControlAction
+from libs.domain.instruments import UnknownInstrument, find_instrument
+from libs.runtime.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CHECK_FAILED,
+    EXIT_OK,
+    EXIT_UNAVAILABLE,
+    BadInput,
+    DependencyUnavailable,
+)
+from services.console.durations import parse_duration_s
+
+app = typer.Typer(
+    name="perpflow",
+    help="Trade Bitcoin perpetual futures with machine-learned forecasts: paper by default, every decision replayable.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SessionOption = Annotated[str | None, typer.Option("--session", help="A session's name; the latest one by default.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+
+
+@app.command()
+def up(
+    market: Annotated[
+        str,
+        typer.Option(help="live, simulated, recorded:PATH, or auto: live when Binance answers, else simulated."),
+    ] = "auto",
+    mode: Annotated[str, typer.Option(help="paper, testnet or live.")] = "paper",
+    instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated market.")] = 7,
+    speed: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Market seconds per real second (simulated and recorded); 0 is as fast as it goes."),
+    ] = None,
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="Stop after this real time: 60s, 5m.")
+    ] = None,
+    span: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this market time: 30m, 2h.")] = None,
+    history: Annotated[Path | None, typer.Option(help="Parquet klines from before a recording, to warm up.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what happened as JSON.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the page; a free one by default.")] = None,
+    session: Annotated[str | None, typer.Option(help="Name of the session; made up by default.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line of every service.")] = False,
+) -> None:
+    """Start everything on this machine and trade on paper.
+
+    Examples:
+
+      perpflow up
+
+      perpflow up --market simulated --seed 7 --speed 60 --span 30m --summary out.json
+
+      perpflow up --market recorded:capture.ns-jsonl.gz --history klines.parquet --speed 20
+    """
+    from services.console.market_choice import choose_market
+    from services.console.up import UpOptions, run_up
+
+    console = Console(stderr=True)
+    _known_instrument(instrument)
+    chosen, chosen_speed = choose_market(market, speed, console)
+    if mode not in ("paper", "testnet", "live"):
+        raise BadInput(f"--mode {mode!r} is not paper, testnet or live")
+    if chosen == "live" and span is not None:
+        raise BadInput("--span bounds market time of simulated and recorded markets; for a live one use --for")
+    if history is not None and not history.is_file():
+        raise BadInput(f"--history {history}: no such file; give a Parquet file of klines")
+    options = UpOptions(
+        market=chosen,
+        mode=mode,
+        instrument=instrument,
+        seed=seed,
+        speed=chosen_speed,
+        for_s=None if for_ is None else parse_duration_s("--for", for_),
+        span_s=None if span is None else parse_duration_s("--span", span),
+        history=history,
+        summary=summary,
+        port=port,
+        session=session,
+        is_verbose=verbose,
+    )
+    raise typer.Exit(run_up(options, console))
+
+
+def _known_instrument(instrument: str) -> None:
+    try:
+        find_instrument(instrument)
+    except UnknownInstrument as error:
+        raise BadInput(str(error)) from error
+
+
+@app.command()
+def run(service: Annotated[str, typer.Argument(help="ingestion, bars, features, ... as its container does.")]) -> None:
+    """Run one service in this process, with its settings from PERPFLOW_* variables.
+
+    Example: PERPFLOW_BUS=kafka:localhost:9092 perpflow run bars
+    """
+    from services.console.plan import RUNNABLE_SERVICES
+
+    if service not in RUNNABLE_SERVICES:
+        raise BadInput(f"unknown service {service!r}; known: {', '.join(RUNNABLE_SERVICES)}")
+    sys.argv = [f"perpflow run {service}"]
+    runpy.run_module(f"services.{service}.main", run_name="__main__", alter_sys=True)
+
+
+@app.command()
+def replay(
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every output byte for byte.")] = False,
+    what_if: Annotated[
+        str | None, typer.Option("--what-if", metavar="SERVICE.SETTING=VALUE", help="Replay under another setting.")
+    ] = None,
+    session: SessionOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Feed a recorded session through the same cores again.
+
+    Examples:
+
+      perpflow replay --verify
+
+      perpflow replay --what-if risk.max_leverage=2 --session 20260102-101500-simulated-7
+    """
+    from services.console import replay as replaying
+    from services.console.session import load_session
+
+    if verify == (what_if is not None):
+        raise BadInput("say either --verify or --what-if SERVICE.SETTING=VALUE")
+    recorded = load_session(session)
+    if what_if is not None:
+        changed = replaying.what_if(recorded, what_if)
+        if json:
+            _print_json(changed)
+        elif changed.difference is None:
+            print(f"{what_if}: none of {changed.agreed_outputs} decisions of {changed.service} changes")
+        else:
+            print(
+                f"{what_if}: {changed.agreed_outputs} decisions agree, then {_describe_difference(changed.difference)}"
+            )
+        return
+    outcomes = replaying.verify_session(recorded)
+    first = next((outcome for outcome in outcomes if outcome.difference is not None), None)
+    if json:
+        _print_json({"session": recorded.name, "is_identical": first is None, "services": outcomes})
+    else:
+        for outcome in outcomes:
+            word = "identical" if outcome.difference is None else "DIFFERENT"
+            print(f"{outcome.service:<10} {outcome.inputs:>9,} inputs {outcome.outputs:>9,} outputs  {word}")
+        if first is not None and first.difference is not None:
+            print(f"{first.service}: {_describe_difference(first.difference)}")
+        else:
+            print(f"{sum(outcome.outputs for outcome in outcomes):,} outputs of {recorded.name} are byte-identical")
+    raise typer.Exit(EXIT_OK if first is None else EXIT_CHECK_FAILED)
+
+
+def _describe_difference(difference: dict[str, object]) -> str:
+    return (
+        f"output {difference['index']} of {difference['topic']} (recorded at offset {difference['recorded_offset']}) "
+        f"differs after {difference['cause']}\n"
+        f"  recorded: {difference['recorded']}\n  replayed: {difference['replayed']}"
+    )
+
+
+@app.command()
+def trace(
+    order_id: Annotated[str, typer.Argument(help="A client order id, a venue order id or an intent id.")],
+    session: SessionOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the chain from a fill back to the ticks: report, command, verdict, intent, forecast, vector, bar, trades.
+
+    Example: perpflow trace pf-3x7q2m5k...
+    """
+    from libs.bus.open import open_bus
+    from services.console.session import load_session
+    from services.console.trace import describe, trace_order
+
+    recorded = load_session(session)
+    with open_bus(recorded.bus, prefix=recorded.topic_prefix) as bus:
+        chain = trace_order(bus, order_id)
+    if json:
+        _print_json(
+            [
+                {
+                    "step": link.step,
+                    "topic": link.topic,
+                    "partition": link.partition,
+                    "offset": link.offset,
+                    "event_id": link.event.event_id,
+                    "event_time": link.event.event_time,
+                    "says": describe(link),
+                }
+                for link in chain
+            ]
+        )
+        return
+    trades = [link for link in chain if link.step == "trade"]
+    for link in [link for link in chain if link.step != "trade"] + trades[-10:]:
+        print(f"{link.step:<9} {link.topic}/{link.partition}@{link.offset:<8} {describe(link)}")
+    if len(trades) > 10:
+        print(f"          the last 10 of {len(trades)} trades; --json prints all")
+
+
+def _control(action: ControlAction, account: str, reason: str, session: str | None) -> None:
+    from services.console.control import send_control, wait_for_state
+    from services.console.session import load_session
+
+    recorded = load_session(session)
+    command = send_control(recorded, action, account, reason)
+    state = wait_for_state(recorded, command, 5.0)
+    if state is None:
+        sys.stderr.write(
+            f"perpflow: {action.name.lower()} is written and execution obeys it by itself, but risk has not confirmed "
+            "it within 5 s; look at `perpflow status`\n"
+        )
+        raise typer.Exit(EXIT_CHECK_FAILED)
+    print(f"{state.account}: {state.state.name} ({state.reason})")
+
+
+AccountOption = Annotated[str, typer.Option(help="An account, or * for all.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
+
+
+@app.command()
+def halt(account: AccountOption = "*", reason: ReasonOption = "by hand", session: SessionOption = None) -> None:
+    """Stop trading at once: no new orders, open ones are cancelled.
+
+    Example: perpflow halt --reason "news"
+    """
+    _control(ControlAction.HALT, account, reason, session)
+
+
+@app.command()
+def resume(account: AccountOption = "*", reason: ReasonOption = "by hand", session: SessionOption = None) -> None:
+    """Let orders through again.
+
+    Example: perpflow resume
+    """
+    _control(ControlAction.RESUME, account, reason, session)
+
+
+@app.command()
+def flatten(account: AccountOption = "*", reason: ReasonOption = "by hand", session: SessionOption = None) -> None:
+    """Halt and close every position.
+
+    Example: perpflow flatten --account paper
+    """
+    _control(ControlAction.FLATTEN, account, reason, session)
+
+
+@app.command()
+def status(session: SessionOption = None, json: JsonOption = False) -> None:
+    """List the processes of a session: pid, state, lag, metrics port.
+
+    Example: perpflow status --json
+    """
+    from services.console.session import load_session
+    from services.console.status import as_rows, read_status
+
+    recorded = load_session(session)
+    rows = read_status(recorded)
+    if json:
+        _print_json({"session": recorded.name, "market": recorded.market, "services": as_rows(rows)})
+        return
+    table = Table("service", "pid", "state", "restarts", "lag", "metrics", title=recorded.name, title_justify="left")
+    for row in rows:
+        table.add_row(*(("-" if cell is None else str(cell)) for cell in as_rows([row])[0].values()))
+    Console().print(table)
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """Look at this machine: is everything there that `perpflow up` needs?
+
+    Example: perpflow doctor
+    """
+    from services.console.status import as_rows, examine
+
+    findings = examine()
+    if json:
+        _print_json(as_rows(findings))
+    else:
+        for finding in findings:
+            word = "ok" if finding.is_good else ("MISSING" if finding.is_needed else "absent")
+            print(f"{word:<8} {finding.name:<19} {finding.detail}")
+    is_well = all(finding.is_good for finding in findings if finding.is_needed)
+    raise typer.Exit(EXIT_OK if is_well else EXIT_UNAVAILABLE)
+
+
+def main() -> None:
+    """Run the command line; known errors become one line on stderr and their exit code."""
+    try:
+        app()
+    except BadInput as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except (DependencyUnavailable, BusUnavailable) as error:
+        _fail(str(error), EXIT_UNAVAILABLE)
+    except BusError as error:
+        _fail(str(error), EXIT_CHECK_FAILED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(text: str, exit_code: int) -> None:
+    sys.stderr.write(f"perpflow: {text}\n")
+    raise SystemExit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

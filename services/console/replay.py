@@ -1,0 +1,77 @@
+"""`perpflow replay`: every service's core again, over what a session recorded."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.wire.topics import CORE_SERVICES
+from services.console.plan import process_environment, service_command
+from services.console.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReplay:
+    """What replaying one service found. `difference` is None when every output was byte-identical."""
+
+    service: str
+    inputs: int
+    outputs: int
+    counts: dict[str, int]
+    difference: dict[str, Any] | None
+
+
+def verify_session(session: Session, services: tuple[str, ...] = CORE_SERVICES) -> list[ServiceReplay]:
+    """Replay services in processes of their own, two at a time.
+
+    Raises `BadInput` where a service refuses its recorded settings, `DependencyUnavailable` where the bus is gone.
+    """
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda service: _verify(session, service, {}), services))
+
+
+def _verify(session: Session, service: str, overrides: dict[str, str]) -> ServiceReplay:
+    done = subprocess.run(
+        [*service_command(service), "verify"],
+        env={**process_environment(session), **overrides},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode in (EXIT_OK, EXIT_CHECK_FAILED) and done.stdout.strip():
+        return ServiceReplay(**orjson.loads(done.stdout))
+    reason = done.stderr.decode(errors="replace").strip().splitlines()
+    text = f"{service} cannot be replayed (exit code {done.returncode}): {reason[-1] if reason else 'no word of why'}"
+    if done.returncode == EXIT_BAD_INPUT:
+        raise BadInput(text)
+    raise DependencyUnavailable(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedDecision:
+    """A service's first output that a changed setting changes."""
+
+    service: str
+    difference: dict[str, Any] | None
+    agreed_outputs: int
+
+
+def parse_what_if(change: str) -> tuple[str, dict[str, str]]:
+    """Read ``risk.max_leverage=2`` as a service and the variable that overrides it. Raises `BadInput`."""
+    name, equals, value = change.partition("=")
+    service, point, setting = name.partition(".")
+    if not (equals and point and service in CORE_SERVICES and setting):
+        raise BadInput(f"{change!r} is not SERVICE.SETTING=VALUE with a service of {', '.join(CORE_SERVICES)}")
+    return service, {f"PERPFLOW_{service.upper()}_{setting.upper()}": value}
+
+
+def what_if(session: Session, change: str) -> ChangedDecision:
+    """Replay one service under a changed setting and return the first decision that differs."""
+    service, overrides = parse_what_if(change)
+    outcome = _verify(session, service, overrides)
+    return ChangedDecision(service, outcome.difference, outcome.outputs)

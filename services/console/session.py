@@ -1,0 +1,84 @@
+"""Sessions: a folder under ``var/sessions`` with everything that one run wrote, and what is needed to run it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from libs.runtime.errors import BadInput
+
+DESCRIPTION = "session.json"
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+def sessions_root() -> Path:
+    """Return the folder of all sessions: ``PERPFLOW_VAR`` (default ``var``) / ``sessions``."""
+    return Path(os.environ.get("PERPFLOW_VAR", "var")) / "sessions"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run. `environment` is what its services were started with, secrets left out."""
+
+    name: str
+    folder: Path
+    market: str
+    mode: str
+    seed: int | None
+    speed: float
+    instrument: str
+    bus: str
+    topic_prefix: str
+    clickhouse: str
+    clickhouse_database: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        """Where its processes announce themselves."""
+        return self.folder / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        """Where their logs are kept."""
+        return self.folder / "logs"
+
+    def save(self) -> None:
+        """Write the description and make this the latest session."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        facts = {**asdict(self), "folder": str(self.folder)}
+        draft = self.folder / f".{DESCRIPTION}"
+        draft.write_text(json.dumps(facts, indent=2))
+        draft.replace(self.folder / DESCRIPTION)
+        latest = self.folder.parent / ".latest"
+        latest.write_text(self.name)
+        latest.replace(self.folder.parent / "latest")
+
+
+def load_session(name: str | None = None) -> Session:
+    """Return a session by name, or the latest one. Raises `BadInput` naming those that exist."""
+    root = sessions_root()
+    if name is None:
+        try:
+            name = (root / "latest").read_text().strip()
+        except FileNotFoundError:
+            raise BadInput(f"no session under {root}; start one with `perpflow up`") from None
+    if not _NAME.match(name):
+        raise BadInput(f"{name!r} is not the name of a session; {_known(root)}")
+    description = root / name / DESCRIPTION
+    try:
+        facts = json.loads(description.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"no session {name!r} under {root}; {_known(root)}") from None
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{description} is damaged ({error}); restore it or name another session") from error
+    # Where the description says it lay may have been moved or mounted elsewhere since.
+    return Session(**{**facts, "folder": root / name})
+
+
+def _known(root: Path) -> str:
+    names = sorted(path.parent.name for path in root.glob(f"*/{DESCRIPTION}"))
+    return f"known: {', '.join(names) or 'none'}"

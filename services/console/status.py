@@ -1,0 +1,133 @@
+"""`perpflow status` and `perpflow doctor`: what runs, how far it is behind, and what this machine has."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.bus.api import BusError
+from libs.bus.open import open_bus
+from services.console.drain import GROUPS, read_lags
+from services.console.session import Session, sessions_root
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One process. `lag` is in records, None for services that read no group; `metrics_port` None until announced."""
+
+    service: str
+    pid: int | None
+    state: str
+    restarts: int
+    lag: int | None
+    metrics_port: int | None
+
+
+def read_status(session: Session) -> list[ServiceStatus]:
+    """Return the processes of a session as they are now."""
+    supervised = _read(session.run_dir / "supervisor.json")
+    is_supervised = _is_alive(supervised.get("pid"))
+    lags = _lags(session)
+    rows = []
+    for name, facts in supervised.get("services", {}).items():
+        announced = _read(session.run_dir / f"{name}.json")
+        pid = facts.get("pid")
+        state = str(facts.get("state", "unknown"))
+        if pid is not None and not _is_alive(pid):
+            pid, state = None, "restarting" if is_supervised else "dead"
+        port = announced.get("metrics_port", announced.get("port")) if announced.get("pid") == pid else None
+        rows.append(ServiceStatus(name, pid, state, int(facts.get("restarts", 0)), lags.get(name), port))
+    return rows
+
+
+def _lags(session: Session) -> dict[str, int]:
+    path = session.bus.partition(":")[2]
+    if session.bus.startswith("sqlite:") and not Path(path).exists():
+        return {}
+    try:
+        with open_bus(session.bus, prefix=session.topic_prefix) as bus:
+            return read_lags(bus, GROUPS)
+    except BusError:
+        # The bus is down; the table still says which processes live, and their lag is unknown.
+        return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _is_alive(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `perpflow doctor` looked at. `is_needed` when `perpflow up` cannot do without."""
+
+    name: str
+    is_good: bool
+    is_needed: bool
+    detail: str
+
+
+_MODULES = {
+    "chdb": "the embedded ClickHouse (extra clickhouse)",
+    "onnxruntime": "forecasts (extra inference)",
+    "clickhouse_connect": "the store (extra recorder)",
+    "fastapi": "the page (extra monitoring)",
+    "confluent_kafka": "Kafka",
+    "faust": "features on Kafka (extra features)",
+    "torch": "training only (extra training)",
+}
+
+
+def examine() -> list[Finding]:
+    """Look at the interpreter, the libraries, the disk, and whether Binance answers."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    findings = [Finding("python", sys.version_info >= (3, 11), True, version)]
+    for module, purpose in _MODULES.items():
+        is_there = importlib.util.find_spec(module) is not None
+        findings.append(Finding(module, is_there, module not in ("torch", "faust"), purpose))
+    root = sessions_root()
+    place = next((parent for parent in (root, *root.resolve().parents) if parent.exists()), Path("/"))
+    free_gb = shutil.disk_usage(place).free / 1e9
+    findings.append(Finding("disk", free_gb > 1.0, True, f"{free_gb:.1f} GB free for {root}"))
+    is_writable = os.access(place, os.W_OK)
+    findings.append(Finding("var", is_writable, True, f"{place} can{'' if is_writable else 'not'} be written"))
+    findings.append(_reach_binance())
+    return findings
+
+
+def _reach_binance() -> Finding:
+    url = "https://fapi.binance.com/fapi/v1/ping"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return Finding("binance", answer.status == 200, False, "answers; --market live will work")
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding("binance", False, False, f"no answer ({reason}); --market simulated and recorded work without")
+
+
+def as_rows(rows: list[Any]) -> list[dict[str, Any]]:
+    """Return dataclasses as dictionaries for --json."""
+    return [asdict(row) for row in rows]

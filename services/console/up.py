@@ -1,0 +1,381 @@
+"""`perpflow up`: one session from start to summary."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from libs.bus.api import Bus, TopicSpec
+from libs.bus.open import open_bus
+from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
+from services.console.drain import GROUPS, read_lags, wait_until_drained
+from services.console.plan import (
+    ProcessSpec,
+    free_port,
+    plan_processes,
+    preferred_port,
+    process_environment,
+)
+from services.console.session import Session, sessions_root
+from services.console.summary import summarise_topics
+from services.console.supervisor import GaveUp, Supervisor
+
+DEFAULT_PAGE_PORT = 8420
+DRAIN_TIMEOUT_S = 900.0
+CLICKHOUSE_PROCESS = "clickhouse"
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What the command line asked for. `market` is live, simulated or recorded:PATH; times are seconds."""
+
+    market: str
+    mode: str
+    instrument: str
+    seed: int
+    speed: float
+    for_s: float | None
+    span_s: float | None
+    history: Path | None
+    summary: Path | None
+    port: int | None
+    session: str | None
+    is_verbose: bool
+
+
+def run_up(options: UpOptions, console: Console) -> int:
+    """Run a session and return the exit code. Raises `BadInput` and `DependencyUnavailable` before it starts."""
+    session = _prepare(options)
+    page_port = _page_port(options)
+    session.environment["PERPFLOW_MONITORING_PORT"] = str(page_port)
+    stop = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return _Run(options, session, console, stop, page_port).execute()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _page_port(options: UpOptions) -> int:
+    return preferred_port(DEFAULT_PAGE_PORT) if options.port is None else free_port(options.port)
+
+
+def _prepare(options: UpOptions) -> Session:
+    kind = options.market.partition(":")[0]
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = options.session or (
+        f"{options.mode}-live"
+        if kind == "live"
+        else f"{stamp}-{kind}" + (f"-{options.seed}" if kind == "simulated" else "")
+    )
+    folder = (sessions_root() / name).resolve()
+    if kind != "live" and folder.exists():
+        if options.session:
+            raise BadInput(f"session {name} exists already; choose another name, or replay it with `perpflow replay`")
+        name = f"{name}-{os.getpid()}"
+        folder = folder.with_name(name)
+    bus = os.environ.get("PERPFLOW_BUS", "")
+    shared_clickhouse = os.environ.get("PERPFLOW_CLICKHOUSE", "")
+    session = Session(
+        name=name,
+        folder=folder,
+        market=options.market,
+        mode=options.mode,
+        seed=options.seed if kind == "simulated" else None,
+        speed=options.speed,
+        instrument=options.instrument,
+        bus=bus or f"sqlite:{folder / 'bus.db'}",
+        topic_prefix=f"{name}." if bus.startswith("kafka:") else "",
+        clickhouse=shared_clickhouse,
+        clickhouse_database="perpflow"
+        if not shared_clickhouse
+        else "perpflow_" + name.replace("-", "_").replace(".", "_"),
+    )
+    settings = {
+        "PERPFLOW_INGESTION_MARKET": options.market,
+        "PERPFLOW_INGESTION_INSTRUMENT": options.instrument,
+        "PERPFLOW_INGESTION_SPEED": f"{options.speed:g}",
+        "PERPFLOW_MONITORING_SESSION_MARKET": options.market,
+        "PERPFLOW_MONITORING_SESSION_MODE": options.mode,
+        "PERPFLOW_MONITORING_SESSION_SPEED": f"{options.speed:g}",
+        "PERPFLOW_MONITORING_DEFAULT_INSTRUMENT": options.instrument,
+        "PERPFLOW_EXECUTION_MODE": options.mode,
+    }
+    if options.span_s is not None:
+        settings["PERPFLOW_INGESTION_SPAN_S"] = f"{options.span_s:g}"
+    if options.history is not None:
+        settings["PERPFLOW_INGESTION_HISTORY"] = str(options.history.resolve())
+    if kind == "simulated":
+        settings["PERPFLOW_EXCHANGE_SEED"] = str(options.seed)
+        settings["PERPFLOW_EXCHANGE_SPEED"] = f"{options.speed:g}"
+        settings["PERPFLOW_MONITORING_SESSION_SEED"] = str(options.seed)
+    # What the person who started this has set for a service belongs to the session: replay needs the same.
+    platform = {"PERPFLOW_BUS", "PERPFLOW_CLICKHOUSE", "PERPFLOW_VAR"}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("PERPFLOW_") and name not in platform and "TOKEN" not in name and "SECRET" not in name
+    }
+    session.environment.update({**inherited, **settings})
+    return session
+
+
+class _Run:
+    def __init__(
+        self, options: UpOptions, session: Session, console: Console, stop: threading.Event, page_port: int
+    ) -> None:
+        self._options = options
+        self._session = session
+        self._console = console
+        self._stop = stop
+        self._page = f"http://127.0.0.1:{page_port}/"
+        self._started = time.monotonic()
+        self._last_line = 0.0
+        self._supervisor = Supervisor(session.run_dir, session.log_dir, self._print_log)
+
+    def execute(self) -> int:
+        kind = self._options.market.partition(":")[0]
+        self._banner(kind)
+        exit_code = EXIT_OK
+        try:
+            self._start_clickhouse()
+            with open_bus(self._session.bus, prefix=self._session.topic_prefix) as bus:
+                bus.create_topics(
+                    TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values()
+                )
+                self._start_services(kind)
+                is_drained = self._run_until_done(bus)
+                self._stop_services(bus)
+                exit_code = self._report(bus, is_drained)
+        except GaveUp as error:
+            self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
+            exit_code = error.exit_code
+        finally:
+            self._supervisor.stop()
+        return exit_code
+
+    def _banner(self, kind: str) -> None:
+        words = {
+            "live": "the live market at Binance (public streams, no key)",
+            "simulated": f"a simulated market, seed {self._options.seed}, at {self._options.speed:g} times real speed",
+            "recorded": f"the recording {self._options.market.partition(':')[2]}, "
+            f"at {self._options.speed:g} times real speed",
+        }
+        self._console.print(f"[bold]perpflow[/] {self._options.mode} trading on {words[kind]}", highlight=False)
+        self._console.print(f"  session  {self._session.name} ({self._session.folder})", highlight=False)
+        self._console.print(f"  page     {self._page}", highlight=False)
+        self._console.print("  stop     Ctrl-C", highlight=False)
+
+    def _start_clickhouse(self) -> None:
+        session = self._session
+        if not session.clickhouse:
+            port = free_port()
+            session = self._session = _with_clickhouse(session, f"http://127.0.0.1:{port}")
+            self._supervisor.start(
+                [
+                    ProcessSpec(
+                        CLICKHOUSE_PROCESS,
+                        (
+                            sys.executable,
+                            "-m",
+                            "infra.local.clickhouse",
+                            "--path",
+                            str(session.folder / "clickhouse"),
+                            "--port",
+                            str(port),
+                        ),
+                        process_environment(session),
+                    )
+                ]
+            )
+        session.save()
+        self._wait_for_clickhouse()
+
+    def _wait_for_clickhouse(self) -> None:
+        deadline = time.monotonic() + 60.0
+        while not _answers(f"{self._session.clickhouse}/ping"):
+            self._supervisor.watch()
+            if self._stop.is_set():
+                return
+            if time.monotonic() > deadline:
+                raise DependencyUnavailable(
+                    f"ClickHouse at {self._session.clickhouse} does not answer; start it or correct PERPFLOW_CLICKHOUSE"
+                )
+            time.sleep(0.1)
+
+    def _start_services(self, kind: str) -> None:
+        has_exchange = kind == "simulated"
+        if has_exchange:
+            port = free_port()
+            self._session.environment["PERPFLOW_EXCHANGE_PORT"] = str(port)
+            self._session.environment["PERPFLOW_INGESTION_EXCHANGE_URL"] = f"http://127.0.0.1:{port}"
+            self._session.save()
+        self._supervisor.start(plan_processes(self._session, has_exchange=has_exchange, is_bounded=kind != "live"))
+        shown = -1
+        while not self._stop.is_set():
+            self._supervisor.watch()
+            states = self._supervisor.states()
+            ready = sum(1 for state in states.values() if state in ("running", "finished"))
+            if ready != shown:
+                shown = ready
+                self._console.print(f"  starting {ready}/{len(states)} processes ready", highlight=False)
+            if ready == len(states):
+                return
+            if time.monotonic() - self._started > 180:
+                waiting = ", ".join(name for name, state in states.items() if state not in ("running", "finished"))
+                raise DependencyUnavailable(f"not ready after three minutes: {waiting}; see {self._session.log_dir}")
+            time.sleep(0.05)
+
+    def _run_until_done(self, bus: Bus) -> bool:
+        begun = time.monotonic()
+        while not self._stop.is_set():
+            self._supervisor.watch()
+            if self._options.for_s is not None and time.monotonic() - begun >= self._options.for_s:
+                break
+            if self._supervisor.states()["ingestion"] == "finished":
+                break
+            self._show_progress(bus)
+            time.sleep(0.1)
+        self._supervisor.stop(["ingestion"])
+        return wait_until_drained(bus, GROUPS, self._supervisor.watch, self._show_lags, DRAIN_TIMEOUT_S)
+
+    def _show_progress(self, bus: Bus) -> None:
+        if time.monotonic() - self._last_line >= 10.0:
+            self._show_lags(read_lags(bus))
+
+    def _show_lags(self, lags: Mapping[str, int]) -> None:
+        now = time.monotonic()
+        if now - self._last_line < 10.0:
+            return
+        self._last_line = now
+        behind = ", ".join(f"{group} {lag}" for group, lag in lags.items() if lag) or "nothing"
+        self._console.print(f"  {now - self._started:6.0f} s  waiting to be handled: {behind}", highlight=False)
+
+    def _stop_services(self, bus: Bus) -> None:
+        # The recorder goes last: the others may still write while they stop.
+        names = [name for name in self._supervisor.states() if name not in (CLICKHOUSE_PROCESS, "recorder")]
+        self._supervisor.stop(names)
+        wait_until_drained(bus, ["recorder"], self._supervisor.watch, lambda _lags: None, 120.0)
+        self._supervisor.stop(["recorder"])
+
+    def _report(self, bus: Bus, is_drained: bool) -> int:
+        from libs.store import Store
+
+        summary = summarise_topics(bus)
+        with contextlib.closing(Store(self._session.clickhouse, self._session.clickhouse_database)) as store:
+            tables = {topic: rows for topic, rows in store.count_rows().items() if topic in summary["topics"]}
+        differing = sorted(topic for topic, rows in summary["topics"].items() if tables.get(topic, 0) != rows)
+        summary |= {
+            "tables": {topic: tables.get(topic, 0) for topic in summary["topics"]},
+            "restarts": self._supervisor.restarts(),
+            "market": self._options.market,
+            "mode": self._options.mode,
+            "seed": self._session.seed,
+            "speed": self._options.speed,
+            "session": self._session.name,
+            "elapsed": round(time.monotonic() - self._started, 3),
+            "is_drained": is_drained,
+        }
+        if self._options.summary is not None:
+            _write_summary(self._options.summary, summary)
+        self._print_summary(summary)
+        broken = {name: count for name, count in summary["invariants"].items() if count}
+        if broken or differing or not is_drained:
+            self._console.print(
+                f"[bold red]checks failed:[/] invariants {broken or 'hold'}; topics and tables differ in "
+                f"{', '.join(differing) or 'nothing'}; drained: {is_drained}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return EXIT_CHECK_FAILED
+        unread = summary["topics"][dead_topic(MARKET_EVENTS)]
+        if unread and self._options.market.startswith("recorded:"):
+            self._console.print(
+                f"[bold red]bad input:[/] {unread} lines of the recording could not be "
+                "read; everything else was handled, and the lines lie in dead.market.events.v1 with file, line and "
+                f"reason (also in {self._session.log_dir / 'ingestion.log'}); correct the file or accept the gaps",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return EXIT_BAD_INPUT
+        return EXIT_OK
+
+    def _print_summary(self, summary: dict[str, Any]) -> None:
+        table = Table(title="what happened", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 2))
+        for name in (
+            "market_events",
+            "bars",
+            "vectors",
+            "forecasts",
+            "intents",
+            "verdicts",
+            "orders",
+            "fills",
+            "dead_letters",
+            "restarts",
+        ):
+            table.add_row(name.replace("_", " "), f"{summary[name]:,}")
+        end_to_end = summary["latency_ms"].get("end_to_end")
+        if end_to_end:
+            table.add_row("market to order, p50 / p99", f"{end_to_end['p50']} / {end_to_end['p99']} ms")
+        self._console.print(table)
+
+    def _print_log(self, service: str, line: str) -> None:
+        is_problem = False
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            text, is_problem = line, True
+        else:
+            is_problem = entry.get("level") in ("warning", "error", "critical")
+            details = {
+                key: value
+                for key, value in entry.items()
+                if key not in ("event", "level", "timestamp", "service", "exception")
+            }
+            text = " ".join([str(entry.get("event")), *(f"{key}={value}" for key, value in details.items())])
+        if is_problem or self._options.is_verbose:
+            self._console.print(f"  {service:<11}{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _with_clickhouse(session: Session, url: str) -> Session:
+    import dataclasses
+
+    return dataclasses.replace(session, clickhouse=url)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _write_summary(path: Path, summary: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(summary, indent=2) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        raise DependencyUnavailable(f"the summary cannot be written to {path}: {error.strerror}") from error

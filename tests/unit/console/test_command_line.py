@@ -1,0 +1,146 @@
+"""The command line: what it refuses, in one line, with the exit code that the design gives."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from libs.runtime.errors import BadInput, DependencyUnavailable
+from services.console.durations import parse_duration_s
+from services.console.plan import free_port
+from services.console.replay import parse_what_if
+from services.console.session import Session, load_session
+
+
+def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.console", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("up", "--market", "nowhere"), "--market 'nowhere' is not auto, live, simulated or recorded:PATH"),
+        (("up", "--market", "recorded:absent.gz"), "no such file or folder: absent.gz"),
+        (("up", "--market", "simulated", "--for", "soon"), "--for 'soon' is not a time above zero"),
+        (("up", "--market", "simulated", "--instrument", "DOGE"), "unknown instrument 'DOGE'; known: BTCUSDT.BINANCE"),
+        (("up", "--market", "simulated", "--mode", "yolo"), "--mode 'yolo' is not paper, testnet or live"),
+        (("up", "--market", "live", "--speed", "5"), "--speed is for simulated and recorded markets"),
+        (("up", "--market", "simulated", "--history", "absent.parquet"), "--history absent.parquet: no such file"),
+        (("run", "barista"), "unknown service 'barista'; known: ingestion"),
+        (("replay",), "say either --verify or --what-if"),
+        (("status",), "no session under"),
+        (("trace", "x"), "no session under"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], fault: str, tmp_path: Path) -> None:
+    done = perpflow(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert fault in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_busy_page_port_is_named_with_its_mend(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = perpflow("up", "--market", "simulated", "--port", str(port), cwd=tmp_path)
+    assert done.returncode == 3
+    assert f"port {port} on 127.0.0.1 is busy" in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
+    overview = perpflow("--help", cwd=tmp_path)
+    assert overview.returncode == 0
+    for command in ("up", "run", "replay", "trace", "halt", "resume", "flatten", "status", "doctor"):
+        assert command in overview.stdout
+        page = perpflow(command, "--help", cwd=tmp_path).stdout
+        assert "Example" in page, command
+
+
+def test_durations_are_read_in_every_unit() -> None:
+    assert [parse_duration_s("--for", text) for text in ("90s", "30m", "2h", "1d", "0.5m")] == [
+        90,
+        1800,
+        7200,
+        86400,
+        30,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "10", "-5s", "0s", "5 weeks", "1h30m"])
+def test_durations_without_meaning_are_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="write 60s, 30m, 2h or 1d"):
+        parse_duration_s("--for", text)
+
+
+def test_a_what_if_names_a_service_and_its_setting() -> None:
+    assert parse_what_if("risk.max_leverage=2") == ("risk", {"PERPFLOW_RISK_MAX_LEVERAGE": "2"})
+    with pytest.raises(BadInput, match=r"SERVICE\.SETTING=VALUE"):
+        parse_what_if("max_leverage=2")
+
+
+def test_a_free_port_is_given_and_a_busy_one_refused() -> None:
+    port = free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(DependencyUnavailable, match="busy"):
+            free_port(port)
+
+
+def a_session(folder: Path, name: str = "one") -> Session:
+    return Session(
+        name,
+        folder / "sessions" / name,
+        "simulated",
+        "paper",
+        7,
+        60.0,
+        "BTCUSDT.BINANCE",
+        "sqlite:x",
+        "",
+        "",
+        "perpflow",
+    )
+
+
+def test_the_latest_session_is_the_one_saved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    a_session(tmp_path, "one").save()
+    a_session(tmp_path, "two").save()
+    assert load_session().name == "two"
+    assert load_session("one").seed == 7
+
+
+def test_an_unknown_session_is_refused_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    a_session(tmp_path, "one").save()
+    with pytest.raises(BadInput, match="known: one"):
+        load_session("three")
+    with pytest.raises(BadInput, match="is not the name of a session"):
+        load_session("../one")
+
+
+def test_a_damaged_session_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    session = a_session(tmp_path)
+    session.save()
+    (session.folder / "session.json").write_text(json.dumps({"name": "one"})[:-3])
+    with pytest.raises(BadInput, match=r"session\.json is damaged"):
+        load_session("one")
