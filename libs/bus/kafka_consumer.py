@@ -1,0 +1,215 @@
+"""Reads Kafka: committed records only, positions kept here exactly, membership of a group by the classic protocol."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer as KafkaClientConsumer
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import OffsetSpec
+
+from libs.bus.api import BusError, Record, Start, TopicPartition
+from libs.bus.groups import STATIC_MEMBER_GRACE_MS
+from libs.bus.kafka_session import ANSWER_TIMEOUT_S, KafkaSession
+
+_HEARTBEAT_MS = 1_000
+_LONGEST_CALL_S = 1.0
+
+
+class KafkaConsumer:
+    """A reader of Kafka. Its first assignment comes with the first polls, not with its opening.
+
+    A transaction ends in a marker that takes an offset of its own: `position` passes it when the end of the partition
+    is reached, so that a reader that has read everything stands at the end offset.
+    """
+
+    def __init__(
+        self,
+        session: KafkaSession,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        member_id: str | None,
+        start: Start,
+    ) -> None:
+        if member_id is not None and group is None:
+            raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
+        for topic in topics:
+            session.count(topic)
+        self._session = session
+        self._group = group
+        self._member = member_id
+        self._start: Start = start
+        self._shares = group is not None
+        self._is_closed = False
+        self._positions: dict[TopicPartition, int] = {}
+        settings = {
+            **session.settings,
+            # The client insists on a name; without a group nothing is ever committed under it.
+            "group.id": session.prefix + group if group is not None else f"ungrouped-{secrets.token_hex(8)}",
+            # The newer protocol (KIP-848) refuses a restarted static member until its session ends.
+            "group.protocol": "classic",
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": STATIC_MEMBER_GRACE_MS,
+            "heartbeat.interval.ms": _HEARTBEAT_MS,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": start,
+            "allow.auto.create.topics": False,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 20,
+            "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": 32_768,
+        }
+        if member_id is not None:
+            settings["group.instance.id"] = session.prefix + member_id
+        self._client = KafkaClientConsumer(settings)
+        if self._shares:
+            self._client.subscribe(
+                [session.prefix + topic for topic in topics],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_revoke,
+            )
+
+    def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
+        self._require_open()
+        deadline = time.monotonic() + timeout_ms / 1000
+        client, records = self._client, list[Record]()
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                # `consume` waits until it is full: wait for one with `poll`, then take what has arrived with it.
+                first = client.poll(min(max(left_s, 0.0), _LONGEST_CALL_S))
+                if first is not None:
+                    self._take(first, records)
+                    if max_records > 1:
+                        for message in client.consume(max_records - 1, 0):
+                            self._take(message, records)
+            except KafkaException as error:
+                raise self._session.error(error, f"reading by {self._who()}") from error
+            if records or left_s <= 0:
+                return records
+
+    def _take(self, message: Any, records: list[Record]) -> None:
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                at = self._session.unplace_message(message)
+                if at in self._positions:
+                    self._positions[at] = max(self._positions[at], message.offset())
+                return
+            if error.retriable() and not error.fatal():
+                return
+            raise self._session.error(error, f"reading by {self._who()}")
+        at = self._session.unplace_message(message)
+        if at not in self._positions:
+            return
+        offset = message.offset()
+        headers = message.headers()
+        self._positions[at] = offset + 1
+        records.append(
+            Record(
+                at.topic,
+                at.partition,
+                offset,
+                message.key() or b"",
+                message.value() or b"",
+                {name: value or b"" for name, value in headers} if headers else {},
+                message.timestamp()[1],
+            )
+        )
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        places = [self._session.place(at, offset) for at, offset in positions.items()]
+        try:
+            if self._shares:
+                self._client.unsubscribe()
+                self._shares = False
+            self._client.assign(places)
+        except KafkaException as error:
+            raise self._session.error(error, f"assigning to {self._who()}") from error
+        self._positions = dict(positions)
+
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        self._require_assigned(topic_partition)
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            try:
+                self._client.seek(self._session.place(topic_partition, offset))
+                break
+            except KafkaException as error:
+                # Right after an assignment the partition's fetcher is still starting.
+                if error.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:
+                    raise self._session.error(error, f"seeking by {self._who()}") from error
+                time.sleep(0.005)
+        self._positions[topic_partition] = offset
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self._positions)
+
+    def position(self, topic_partition: TopicPartition) -> int:
+        self._require_assigned(topic_partition)
+        return self._positions[topic_partition]
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._require_group()
+        places = [self._session.place(at, offset) for at, offset in offsets.items()]
+        if not places:
+            return
+        try:
+            for place in self._client.commit(offsets=places, asynchronous=False):
+                if place.error is not None:
+                    raise self._session.error(place.error, f"committing by {self._who()}")
+        except KafkaException as error:
+            raise self._session.error(error, f"committing by {self._who()}") from error
+
+    def group_metadata(self) -> Any:
+        """Return what a transaction needs to commit offsets for this member."""
+        self._require_group()
+        return self._client.consumer_group_metadata()
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._client.close()
+
+    def _on_assign(self, client: Any, places: list[Any]) -> None:
+        session = self._session
+        wanted = [session.unplace(place) for place in places]
+        if self._group is None or not wanted:
+            return
+        committed = session.committed(session.prefix + self._group, wanted)
+        spec = OffsetSpec.earliest() if self._start == "earliest" else OffsetSpec.latest()
+        first = session.offsets({at: spec for at, offset in committed.items() if offset is None}, "finding the start")
+        self._positions = {at: first[at] if offset is None else offset for at, offset in committed.items()}
+        client.assign([session.place(at, offset) for at, offset in self._positions.items()])
+
+    def _on_revoke(self, client: Any, _places: list[Any]) -> None:
+        self._positions = {}
+        client.unassign()
+
+    def _require_assigned(self, topic_partition: TopicPartition) -> None:
+        if topic_partition not in self._positions:
+            raise BusError(
+                f"{topic_partition.topic}[{topic_partition.partition}] is not assigned to this consumer: "
+                "assign it, or poll until the group does"
+            )
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise BusError(f"this consumer of group {self._group} was closed: open another")
+
+    def _require_group(self) -> None:
+        self._require_open()
+        if self._group is None:
+            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+
+    def _who(self) -> str:
+        return "a consumer without a group" if self._group is None else f"{self._member or 'a member'} of {self._group}"

@@ -1,0 +1,187 @@
+"""What `KafkaBus` and its clients share: the address, names, partition counts, offset look-ups, errors."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPlace
+from confluent_kafka.admin import AdminClient
+
+from libs.bus.api import BusError, BusUnavailable, ProducerFenced, TopicPartition, UnknownTopic
+
+Answer = TypeVar("Answer")
+
+_logger = logging.getLogger(__name__)
+
+ANSWER_TIMEOUT_S = 30.0
+
+FENCED_CODES = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+UNKNOWN_TOPIC_CODES = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}
+# What passes by itself: a broker that restarts, an offset in an undecided transaction, a coordinator that still loads.
+SETTLING_CODES = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+_REBALANCED = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError._ASSIGNMENT_LOST,
+}
+
+
+def explain(error: KafkaException | KafkaError, doing: str, bootstrap: str) -> BusError:
+    cause: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
+    code, text = cause.code(), cause.str()
+    if code in FENCED_CODES:
+        return ProducerFenced(f"{doing}: a newer producer with the same id took over ({text}): stop this process")
+    if code in UNKNOWN_TOPIC_CODES:
+        return UnknownTopic(f"{doing}: no such topic or partition on Kafka at {bootstrap} ({text}): create it first")
+    if code in _REBALANCED:
+        return BusError(
+            f"{doing}: the group went on without this member ({text}): nothing was committed; "
+            "abort, then poll for the new assignment or stop this process"
+        )
+    if code in _AWAY or code in SETTLING_CODES:
+        return BusUnavailable(
+            f"{doing}: Kafka at {bootstrap} does not answer or cannot write ({text}): check that the broker runs and "
+            "has room on its disk"
+        )
+    return BusError(f"{doing}: Kafka at {bootstrap} refused ({text})")
+
+
+class KafkaSession:
+    """What the objects of one `KafkaBus` share: the address, the prefix, the admin client, the counts of partitions."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self.bootstrap = bootstrap
+        self.prefix = prefix
+        self.settings: dict[str, Any] = {
+            "bootstrap.servers": bootstrap,
+            "socket.nagle.disable": True,
+            "reconnect.backoff.max.ms": 1_000,
+            "logger": _logger,
+        }
+        self.admin = AdminClient(self.settings)
+        self._counts: dict[str, int] = {}
+
+    def error(self, error: KafkaException | KafkaError, doing: str) -> BusError:
+        return explain(error, doing, self.bootstrap)
+
+    def counts(self, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, int]:
+        """Ask for every topic of the prefix whose partitions all have a leader, by its stored name."""
+        try:
+            found = self.admin.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise self.error(error, "listing topics") from error
+        self._counts = {
+            name: len(topic.partitions)
+            for name, topic in found.items()
+            if name.startswith(self.prefix)
+            and not name.startswith("__")
+            and topic.partitions
+            and all(each.leader >= 0 for each in topic.partitions.values())
+        }
+        return self._counts
+
+    def count(self, topic: str) -> int:
+        stored = self.prefix + topic
+        known = self._counts.get(stored)
+        if known is None:
+            known = self.counts().get(stored)
+        if known is None:
+            raise UnknownTopic(f"topic {stored} does not exist on Kafka at {self.bootstrap}: create it first")
+        return known
+
+    def place(self, at: TopicPartition, offset: int | None = None) -> Any:
+        count = self.count(at.topic)
+        if not 0 <= at.partition < count:
+            raise BusError(f"topic {at.topic} has {count} partitions: {at.partition} is not one of 0 to {count - 1}")
+        stored = self.prefix + at.topic
+        return KafkaPlace(stored, at.partition) if offset is None else KafkaPlace(stored, at.partition, offset)
+
+    def unplace(self, at: Any) -> TopicPartition:
+        return TopicPartition(at.topic[len(self.prefix) :], at.partition)
+
+    def unplace_message(self, message: Any) -> TopicPartition:
+        return TopicPartition(message.topic()[len(self.prefix) :], message.partition())
+
+    def offsets(self, wanted: Mapping[TopicPartition, Any], doing: str) -> dict[TopicPartition, int]:
+        """Resolve offset specifications; -1 where none fits."""
+        if not wanted:
+            return {}
+        request = {self.place(at): spec for at, spec in wanted.items()}
+
+        def ask() -> dict[TopicPartition, int]:
+            futures = self.admin.list_offsets(
+                request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_TIMEOUT_S
+            )
+            return {self.unplace(at): future.result().offset for at, future in futures.items()}
+
+        return self.settle(ask, doing)
+
+    def committed(self, stored_group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        request = ConsumerGroupTopicPartitions(stored_group, [self.place(at) for at in places])
+        if not request.topic_partitions:
+            return {}
+
+        def ask() -> dict[TopicPartition, int | None]:
+            futures = self.admin.list_consumer_group_offsets(
+                [request], require_stable=True, request_timeout=ANSWER_TIMEOUT_S
+            )
+            found = futures[stored_group].result().topic_partitions
+            failed = next((at.error for at in found if at.error is not None), None)
+            if failed is not None:
+                raise KafkaException(failed)
+            return {self.unplace(at): at.offset if at.offset >= 0 else None for at in found}
+
+        return self.settle(ask, f"reading the offsets of group {stored_group}")
+
+    def settle(self, ask: Callable[[], Answer], doing: str) -> Answer:
+        """Ask again while what stands in the way is of the kind that passes, for at most `ANSWER_TIMEOUT_S`."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                if error.args[0].code() not in SETTLING_CODES or time.monotonic() > deadline:
+                    raise self.error(error, doing) from error
+            time.sleep(0.02)
+
+    def await_topics(self, is_settled: Callable[[Mapping[str, int]], bool], doing: str) -> None:
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while not is_settled(self.counts()):
+            if time.monotonic() > deadline:
+                raise BusUnavailable(f"{doing}: Kafka at {self.bootstrap} took longer than {ANSWER_TIMEOUT_S:.0f} s")
+            time.sleep(0.02)

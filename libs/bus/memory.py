@@ -1,0 +1,373 @@
+"""The bus inside one process, for tests and the backtest: the promises of the others, without a file or a broker.
+
+Threads may share a `MemoryBus` object or open the same name; every log lives as long as a bus that has it open.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+from weakref import WeakValueDictionary
+
+from libs.bus.api import (
+    BusError,
+    Consumer,
+    NewRecord,
+    ProducerFenced,
+    Record,
+    Start,
+    TopicPartition,
+    TopicSpec,
+    TransactionState,
+)
+from libs.bus.memory_log import MemoryLog
+
+_logs: WeakValueDictionary[str, MemoryLog] = WeakValueDictionary()
+_logs_lock = threading.Lock()
+_GROUP_CHECK_S = 1.0
+
+
+class MemoryBus:
+    """A bus in memory. Buses opened with the same `name` in a process are one log; without a name each is its own."""
+
+    def __init__(self, name: str = "", *, prefix: str = "") -> None:
+        self._prefix = prefix
+        if not name:
+            self._log = MemoryLog()
+        else:
+            with _logs_lock:
+                self._log = _logs.setdefault(name, MemoryLog())
+        self._open: list[MemoryConsumer | MemoryProducer] = []
+
+    def create_topics(self, specs: Iterable[TopicSpec]) -> None:
+        with self._log.changed:
+            for spec in specs:
+                self._log.create(
+                    TopicSpec(self._prefix + spec.name, spec.partitions, spec.retention_ms, spec.is_compacted)
+                )
+
+    def delete_topics(self, names: Iterable[str]) -> None:
+        with self._log.changed:
+            for name in names:
+                self._log.delete(self._prefix + name)
+
+    def topics(self) -> Mapping[str, int]:
+        cut = len(self._prefix)
+        with self._log.changed:
+            return {
+                name[cut:]: len(topic.partitions)
+                for name, topic in sorted(self._log.topics.items())
+                if name.startswith(self._prefix)
+            }
+
+    def consumer(
+        self,
+        topics: Sequence[str],
+        *,
+        group: str | None = None,
+        member_id: str | None = None,
+        start: Start = "earliest",
+    ) -> MemoryConsumer:
+        opened = MemoryConsumer(self._log, self._prefix, topics, group=group, member_id=member_id, start=start)
+        self._open.append(opened)
+        return opened
+
+    def producer(self, transactional_id: str) -> MemoryProducer:
+        opened = MemoryProducer(self._log, self._prefix, transactional_id)
+        self._open.append(opened)
+        return opened
+
+    def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with self._log.changed:
+            return {each: self._log.partition(self._stored(each)).head() for each in topic_partitions}
+
+    def end_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with self._log.changed:
+            return {each: self._log.partition(self._stored(each)).next_offset for each in topic_partitions}
+
+    def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        with self._log.changed:
+            return {each: self._log.partition(self._stored(each)).first_since(at) for each, at in times_ms.items()}
+
+    def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        with self._log.changed:
+            known = self._log.groups.get(self._prefix + group)
+            found: dict[TopicPartition, int | None] = {}
+            for each in topic_partitions:
+                self._log.partition(self._stored(each))
+                found[each] = None if known is None else known.offsets.get(self._stored(each))
+            return found
+
+    def apply_retention(self) -> None:
+        with self._log.changed:
+            self._log.retain(time.time_ns() // 1_000_000)
+
+    def _stored(self, place: TopicPartition) -> TopicPartition:
+        return TopicPartition(self._prefix + place.topic, place.partition)
+
+    def close(self) -> None:
+        for opened in self._open:
+            opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class MemoryProducer:
+    """Collects a transaction and appends it at `commit`. A commit that raises leaves it open: commit again or abort."""
+
+    def __init__(self, log: MemoryLog, prefix: str, transactional_id: str) -> None:
+        self._log = log
+        self._prefix = prefix
+        self._name = transactional_id
+        self._is_open = False
+        self._is_closed = False
+        self._rows: list[tuple[TopicPartition, NewRecord]] = []
+        self._offsets: list[tuple[MemoryConsumer, dict[TopicPartition, int]]] = []
+        with log.changed:
+            self._epoch = log.epochs.get(prefix + transactional_id, 0) + 1
+            log.epochs[prefix + transactional_id] = self._epoch
+
+    def begin(self) -> None:
+        if self._is_closed:
+            raise TransactionState(f"producer {self._name} was closed: open another")
+        if self._is_open:
+            raise TransactionState(f"producer {self._name} has a transaction open: commit or abort it first")
+        self._is_open = True
+
+    def send(self, records: Iterable[NewRecord]) -> None:
+        self._require_open("send")
+        prefix = self._prefix
+        for record in records:
+            stored = record
+            if prefix:
+                stored = NewRecord(prefix + record.topic, record.key, record.value, record.headers, record.partition)
+            with self._log.changed:
+                self._rows.append((self._log.place(stored), stored))
+
+    def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
+        self._require_open("send_offsets")
+        if not isinstance(consumer, MemoryConsumer):
+            raise BusError(f"producer {self._name} commits offsets of this bus's consumers only: pass one of them")
+        self._offsets.append((consumer, consumer.stored_offsets(offsets)))
+
+    def commit(self) -> None:
+        self._require_open("commit")
+        log = self._log
+        with log.changed:
+            if log.epochs[self._prefix + self._name] != self._epoch:
+                raise ProducerFenced(
+                    f"producer {self._name} was taken over by a newer one with the same id: stop this process"
+                )
+            for consumer, _ in self._offsets:
+                consumer.require_current()
+            log.append(self._rows)
+            for consumer, offsets in self._offsets:
+                consumer.write_offsets(offsets)
+            log.changed.notify_all()
+        self._clear()
+
+    def abort(self) -> None:
+        self._require_open("abort")
+        self._clear()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._clear()
+
+    def _clear(self) -> None:
+        self._is_open = False
+        self._rows = []
+        self._offsets = []
+
+    def _require_open(self, call: str) -> None:
+        if not self._is_open:
+            raise TransactionState(f"producer {self._name} has no transaction open: call begin before {call}")
+
+
+class MemoryConsumer:
+    """A reader of a memory bus."""
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        prefix: str,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        member_id: str | None,
+        start: Start,
+    ) -> None:
+        if member_id is not None and group is None:
+            raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
+        self._log = log
+        self._prefix = prefix
+        self._topics = frozenset(prefix + topic for topic in topics)
+        self._group = prefix + group if group is not None else None
+        self._member = member_id if member_id is not None else f"dynamic-{secrets.token_hex(8)}"
+        self._is_static = member_id is not None
+        self._start: Start = start
+        self._positions: dict[TopicPartition, int] = {}
+        self._turn = 0
+        self._generation = -1
+        self._token = 0
+        self._shares = group is not None
+        self._is_closed = False
+        with log.changed:
+            for topic in self._topics:
+                log.topic(topic)
+            if self._group is not None:
+                self._token = log.enter(self._group, self._member, self._topics, is_static=self._is_static)
+                self._follow_group(self._group)
+
+    def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
+        self._require_open()
+        deadline = time.monotonic() + timeout_ms / 1000
+        with self._log.changed:
+            while True:
+                if self._shares and self._group is not None:
+                    self._follow_group(self._group)
+                records = self._read(max_records)
+                left = deadline - time.monotonic()
+                if records or left <= 0:
+                    return records
+                self._log.changed.wait(min(left, _GROUP_CHECK_S))
+
+    def _read(self, max_records: int) -> list[Record]:
+        records: list[Record] = []
+        order = sorted(self._positions, key=lambda place: (place.topic, place.partition))
+        for step in range(len(order)):
+            room = max_records - len(records)
+            if room <= 0:
+                break
+            place = order[(self._turn + step) % len(order)]
+            found = self._log.read(place, self._positions[place], room)
+            if found:
+                self._positions[place] = found[-1].offset + 1
+                records += found
+        self._turn += 1
+        if not self._prefix:
+            return records
+        cut = len(self._prefix)
+        return [
+            Record(
+                each.topic[cut:],
+                each.partition,
+                each.offset,
+                each.key,
+                each.value,
+                each.headers,
+                each.append_time_ms,
+            )
+            for each in records
+        ]
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        with self._log.changed:
+            stored = self._stored(positions)
+            if self._shares and self._group is not None:
+                self._log.leave(self._group, self._member, self._token)
+                self._shares = False
+            self._positions = stored
+
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        self._positions[self._assigned(topic_partition)] = offset
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        cut = len(self._prefix)
+        return frozenset(TopicPartition(each.topic[cut:], each.partition) for each in self._positions)
+
+    def position(self, topic_partition: TopicPartition) -> int:
+        return self._positions[self._assigned(topic_partition)]
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        stored = self.stored_offsets(offsets)
+        with self._log.changed:
+            self.require_current()
+            self.write_offsets(stored)
+
+    def stored_offsets(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Translate offsets to the names of the log, for a producer of the same bus."""
+        if self._group is None:
+            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+        with self._log.changed:
+            return self._stored(offsets)
+
+    def require_current(self) -> None:
+        """Raise `BusError` when the group went on without this member. The caller holds the log."""
+        self._require_open()
+        if not self._shares or self._group is None:
+            return
+        group = self._log.groups[self._group]
+        known = group.members.get(self._member)
+        if known is None or known.token != self._token or group.generation != self._generation:
+            raise BusError(
+                f"group {self._group} went on without member {self._member}: nothing was committed; "
+                "abort, then poll for the new assignment or stop this process"
+            )
+
+    def write_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Store the group's offsets. The caller holds the log."""
+        if self._group is None:
+            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+        self._log.groups[self._group].offsets.update(offsets)
+
+    def close(self) -> None:
+        with self._log.changed:
+            if self._shares and self._group is not None:
+                self._log.leave(self._group, self._member, self._token)
+                self._shares = False
+            self._is_closed = True
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise BusError(f"this consumer of group {self._group} was closed: open another")
+
+    def _stored(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        stored = {TopicPartition(self._prefix + at.topic, at.partition): offset for at, offset in offsets.items()}
+        for place in stored:
+            self._log.partition(place)
+        return stored
+
+    def _assigned(self, place: TopicPartition) -> TopicPartition:
+        stored = TopicPartition(self._prefix + place.topic, place.partition)
+        if stored not in self._positions:
+            raise BusError(
+                f"{place.topic}[{place.partition}] is not assigned to this consumer: "
+                "assign it, or wait until the group does"
+            )
+        return stored
+
+    def _follow_group(self, group_name: str) -> None:
+        log = self._log
+        log.expel_gone(group_name)
+        group = log.groups[group_name]
+        known = group.members.get(self._member)
+        if known is None:
+            self._token = log.enter(group_name, self._member, self._topics, is_static=self._is_static)
+        elif known.token != self._token:
+            raise BusError(f"another consumer took over as member {self._member} of group {group_name}: stop this one")
+        if group.generation == self._generation:
+            return
+        self._generation = group.generation
+        mine = log.share(group_name, self._member)
+        self._positions = {
+            place: self._positions[place] if place in self._positions else self._first_position(group.offsets, place)
+            for place in mine
+        }
+
+    def _first_position(self, offsets: Mapping[TopicPartition, int], place: TopicPartition) -> int:
+        committed = offsets.get(place)
+        if committed is not None:
+            return committed
+        log = self._log.partition(place)
+        return log.head() if self._start == "earliest" else log.next_offset

@@ -1,0 +1,197 @@
+"""The state behind `MemoryBus`: topics, offsets, epochs and groups of one process, under one lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import islice
+
+from libs.bus.api import BusError, NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
+from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
+
+
+@dataclass(slots=True)
+class MemoryPartition:
+    """One log. `records` is in offset order; compaction leaves gaps."""
+
+    records: list[Record] = field(default_factory=list)
+    next_offset: int = 0
+
+    def index_of(self, offset: int) -> int:
+        """Return where the first record at or after an offset lies."""
+        records = self.records
+        if not records:
+            return 0
+        at = offset - records[0].offset
+        if 0 <= at < len(records) and records[at].offset == offset:
+            return at
+        return bisect_left(records, offset, key=lambda record: record.offset)
+
+    def head(self) -> int:
+        """Return the oldest offset kept, the next offset where none is."""
+        return self.records[0].offset if self.records else self.next_offset
+
+    def first_since(self, time_ms: int) -> int:
+        """Return the first offset appended at or after a time, the next offset where none was."""
+        at = bisect_left(self.records, time_ms, key=lambda record: record.append_time_ms)
+        return self.records[at].offset if at < len(self.records) else self.next_offset
+
+
+@dataclass(slots=True)
+class MemoryTopic:
+    """A topic with its logs."""
+
+    spec: TopicSpec
+    partitions: list[MemoryPartition]
+
+
+@dataclass(slots=True)
+class MemoryMember:
+    """A member of a group. `token` tells its incarnations apart; `gone_since` is monotonic seconds, None while open."""
+
+    token: int
+    topics: frozenset[str]
+    is_static: bool
+    gone_since: float | None = None
+
+
+@dataclass(slots=True)
+class MemoryGroup:
+    """A group: its generation rises with every change of its members."""
+
+    generation: int = 0
+    members: dict[str, MemoryMember] = field(default_factory=dict)
+    offsets: dict[TopicPartition, int] = field(default_factory=dict)
+
+
+class MemoryLog:
+    """What every `MemoryBus` of one name shares. Callers hold `changed` around every method and every field."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.topics: dict[str, MemoryTopic] = {}
+        self.groups: dict[str, MemoryGroup] = {}
+        self.epochs: dict[str, int] = {}
+        self._tokens = 0
+
+    def topic(self, name: str) -> MemoryTopic:
+        """Return a topic. Raises `UnknownTopic`."""
+        found = self.topics.get(name)
+        if found is None:
+            raise UnknownTopic(f"topic {name} does not exist on the memory bus: create it first")
+        return found
+
+    def partition(self, place: TopicPartition) -> MemoryPartition:
+        """Return a log. Raises `UnknownTopic`, or `BusError` for a number out of range."""
+        logs = self.topic(place.topic).partitions
+        if not 0 <= place.partition < len(logs):
+            raise BusError(
+                f"topic {place.topic} has {len(logs)} partitions: {place.partition} is not one of 0 to {len(logs) - 1}"
+            )
+        return logs[place.partition]
+
+    def place(self, record: NewRecord) -> TopicPartition:
+        """Return where a new record goes."""
+        if record.partition is None:
+            return TopicPartition(record.topic, partition_of(record.key, len(self.topic(record.topic).partitions)))
+        chosen = TopicPartition(record.topic, record.partition)
+        self.partition(chosen)
+        return chosen
+
+    def create(self, spec: TopicSpec) -> None:
+        """Create a topic, or check that it exists alike. Raises `BusError`."""
+        if spec.partitions < 1:
+            raise BusError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
+        known = self.topics.get(spec.name)
+        if known is None:
+            self.topics[spec.name] = MemoryTopic(spec, [MemoryPartition() for _ in range(spec.partitions)])
+        elif len(known.partitions) != spec.partitions:
+            raise BusError(
+                f"topic {spec.name} exists with {len(known.partitions)} partitions, not {spec.partitions}: "
+                "use that number or another topic"
+            )
+
+    def delete(self, name: str) -> None:
+        """Delete a topic with its committed offsets, where it exists."""
+        if self.topics.pop(name, None) is None:
+            return
+        for group in self.groups.values():
+            group.offsets = {place: offset for place, offset in group.offsets.items() if place.topic != name}
+
+    def append(self, rows: list[tuple[TopicPartition, NewRecord]]) -> None:
+        """Append records at once. Raises `UnknownTopic` before anything is appended."""
+        logs = {place: self.partition(place) for place, _ in rows}
+        now_ms = time.time_ns() // 1_000_000
+        for place, record in rows:
+            log = logs[place]
+            last_ms = log.records[-1].append_time_ms if log.records else 0
+            log.records.append(
+                Record(
+                    place.topic,
+                    place.partition,
+                    log.next_offset,
+                    record.key,
+                    record.value,
+                    dict(record.headers),
+                    max(now_ms, last_ms),
+                )
+            )
+            log.next_offset += 1
+
+    def read(self, place: TopicPartition, offset: int, limit: int) -> list[Record]:
+        """Return up to `limit` records from an offset on."""
+        log = self.partition(place)
+        at = log.index_of(offset)
+        return list(islice(log.records, at, at + limit)) if at < len(log.records) else []
+
+    def retain(self, now_ms: int) -> None:
+        """Drop what retention allows and keep the last record of each key in compacted topics."""
+        for topic in self.topics.values():
+            for log in topic.partitions:
+                if topic.spec.is_compacted:
+                    newest = {record.key: record.offset for record in log.records}
+                    log.records = [record for record in log.records if newest[record.key] == record.offset]
+                if topic.spec.retention_ms > 0:
+                    keep = log.index_of(log.first_since(now_ms - topic.spec.retention_ms))
+                    del log.records[:keep]
+
+    def enter(self, group_name: str, member: str, topics: frozenset[str], *, is_static: bool) -> int:
+        """Let a member in, or take over from its last incarnation; return its token."""
+        group = self.groups.setdefault(group_name, MemoryGroup())
+        self._tokens += 1
+        known = group.members.get(member)
+        group.members[member] = MemoryMember(self._tokens, topics, is_static)
+        if known is None or known.topics != topics:
+            group.generation += 1
+        self.changed.notify_all()
+        return self._tokens
+
+    def leave(self, group_name: str, member: str, token: int) -> None:
+        """Let a dynamic member go for good, a static one for a while."""
+        group = self.groups[group_name]
+        known = group.members.get(member)
+        if known is None or known.token != token:
+            return
+        if known.is_static:
+            known.gone_since = time.monotonic()
+        else:
+            del group.members[member]
+            group.generation += 1
+        self.changed.notify_all()
+
+    def expel_gone(self, group_name: str) -> None:
+        """Drop static members that stayed away past their grace period."""
+        group = self.groups[group_name]
+        limit = time.monotonic() - STATIC_MEMBER_GRACE_MS / 1000
+        gone = [name for name, each in group.members.items() if each.gone_since is not None and each.gone_since < limit]
+        for name in gone:
+            del group.members[name]
+            group.generation += 1
+
+    def share(self, group_name: str, member: str) -> frozenset[TopicPartition]:
+        """Return the partitions that are a member's at present."""
+        members = {name: each.topics for name, each in self.groups[group_name].members.items()}
+        counts = {name: len(topic.partitions) for name, topic in self.topics.items()}
+        return share_partitions(members, counts).get(member, frozenset())

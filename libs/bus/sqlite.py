@@ -1,0 +1,287 @@
+"""The embedded bus: topics, groups and transactions in one SQLite file that several processes share.
+
+A transaction is collected in memory and written as one SQLite transaction at `commit`, so the writer lock is held for
+microseconds and a process killed at any moment leaves either all of it or none. It does not reach across machines.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from libs.bus.api import (
+    BusError,
+    Consumer,
+    NewRecord,
+    ProducerFenced,
+    Start,
+    TopicPartition,
+    TopicSpec,
+    TransactionState,
+    partition_of,
+)
+from libs.bus.doorbell import Ringer
+from libs.bus.headers import encode_headers
+from libs.bus.sqlite_consumer import SqliteConsumer
+from libs.bus.sqlite_log import SqliteLog
+
+_CHUNK_ROWS = 5_000
+
+
+class SqliteBus:
+    """A bus in one file. `prefix` goes before every topic, group and transactional id; `max_bytes` bounds the file.
+
+    Raises `BusError` for another kind of file, `BusUnavailable` where it cannot be opened, `BusFull` past the bound.
+    """
+
+    def __init__(self, path: str | Path, *, prefix: str = "", max_bytes: int | None = None) -> None:
+        self._prefix = prefix
+        self._log = SqliteLog(Path(path), max_bytes=max_bytes)
+        self._ringer = Ringer(self._log.bells)
+        self._open: list[SqliteConsumer | SqliteProducer] = []
+        self._is_closed = False
+
+    def create_topics(self, specs: Iterable[TopicSpec]) -> None:
+        self._log.forget_topics()
+        with self._log.writing() as database:
+            for spec in specs:
+                if spec.partitions < 1:
+                    raise BusError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
+                name = self._prefix + spec.name
+                row = database.execute("SELECT partitions FROM topics WHERE name = ?", (name,)).fetchone()
+                if row is None:
+                    self._create(database, name, spec)
+                elif row[0] != spec.partitions:
+                    raise BusError(
+                        f"topic {spec.name} exists with {row[0]} partitions, not {spec.partitions}: "
+                        "use that number or another topic"
+                    )
+
+    def _create(self, database: sqlite3.Connection, name: str, spec: TopicSpec) -> None:
+        topic_id = database.execute(
+            "INSERT INTO topics (name, partitions, retention_ms, is_compacted) VALUES (?, ?, ?, ?)",
+            (name, spec.partitions, spec.retention_ms, int(spec.is_compacted)),
+        ).lastrowid
+        for number in range(spec.partitions):
+            partition_id = database.execute(
+                "INSERT INTO partitions (topic_id, number) VALUES (?, ?)", (topic_id, number)
+            ).lastrowid
+            database.execute(
+                f"CREATE TABLE log_{partition_id} (offset INTEGER PRIMARY KEY, append_time_ms INTEGER NOT NULL, "
+                "key BLOB NOT NULL, headers BLOB NOT NULL, value BLOB NOT NULL)"
+            )
+
+    def delete_topics(self, names: Iterable[str]) -> None:
+        self._log.forget_topics()
+        with self._log.writing() as database:
+            for name in names:
+                row = database.execute("SELECT id FROM topics WHERE name = ?", (self._prefix + name,)).fetchone()
+                if row is None:
+                    continue
+                for (partition_id,) in database.execute("SELECT id FROM partitions WHERE topic_id = ?", row).fetchall():
+                    database.execute(f"DROP TABLE log_{partition_id}")
+                    database.execute("DELETE FROM offsets WHERE partition_id = ?", (partition_id,))
+                database.execute("DELETE FROM partitions WHERE topic_id = ?", row)
+                database.execute("DELETE FROM topics WHERE id = ?", row)
+
+    def topics(self) -> Mapping[str, int]:
+        with self._log.errors():
+            rows = self._log.connection.execute("SELECT name, partitions FROM topics ORDER BY name").fetchall()
+        cut = len(self._prefix)
+        return {name[cut:]: partitions for name, partitions in rows if name.startswith(self._prefix)}
+
+    def consumer(
+        self,
+        topics: Sequence[str],
+        *,
+        group: str | None = None,
+        member_id: str | None = None,
+        start: Start = "earliest",
+    ) -> SqliteConsumer:
+        opened = SqliteConsumer(
+            self._log, self._ringer, self._prefix, topics, group=group, member_id=member_id, start=start
+        )
+        self._open.append(opened)
+        return opened
+
+    def producer(self, transactional_id: str) -> SqliteProducer:
+        opened = SqliteProducer(self._log, self._ringer, self._prefix, transactional_id)
+        self._open.append(opened)
+        return opened
+
+    def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with self._log.reading():
+            return {each: self._log.head(self._partition_id(each)) for each in topic_partitions}
+
+    def end_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with self._log.reading():
+            return {each: self._log.tail(self._partition_id(each))[0] for each in topic_partitions}
+
+    def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        with self._log.reading():
+            return {
+                each: self._log.first_since(self._partition_id(each), time_ms) for each, time_ms in times_ms.items()
+            }
+
+    def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        with self._log.reading() as database:
+            query = (
+                "SELECT next_offset FROM offsets JOIN groups ON groups.id = group_id "
+                "WHERE groups.name = ? AND partition_id = ?"
+            )
+            found: dict[TopicPartition, int | None] = {}
+            for each in topic_partitions:
+                row = database.execute(query, (self._prefix + group, self._partition_id(each))).fetchone()
+                found[each] = None if row is None else row[0]
+            return found
+
+    def apply_retention(self) -> None:
+        now_ms = int(time.time() * 1000)
+        for name in self.topics():
+            topic = self._log.topic(self._prefix + name)
+            for partition_id in topic.partition_ids:
+                if topic.is_compacted:
+                    self._compact(partition_id)
+                if topic.retention_ms > 0:
+                    self._drop_before(partition_id, now_ms - topic.retention_ms)
+
+    def _compact(self, partition_id: int) -> None:
+        query = (
+            "SELECT offset FROM (SELECT offset, max(offset) OVER (PARTITION BY key) AS newest "
+            f"FROM log_{partition_id}) WHERE offset < newest"
+        )
+        with self._log.errors():
+            superseded = self._log.connection.execute(query).fetchall()
+        for at in range(0, len(superseded), _CHUNK_ROWS):
+            with self._log.writing() as database:
+                database.executemany(
+                    f"DELETE FROM log_{partition_id} WHERE offset = ?", superseded[at : at + _CHUNK_ROWS]
+                )
+
+    def _drop_before(self, partition_id: int, time_ms: int) -> None:
+        with self._log.reading():
+            at, keep = self._log.head(partition_id), self._log.first_since(partition_id, time_ms)
+        while at < keep:
+            at = min(at + _CHUNK_ROWS, keep)
+            with self._log.writing() as database:
+                database.execute("UPDATE partitions SET begin_offset = ? WHERE id = ?", (at, partition_id))
+                database.execute(f"DELETE FROM log_{partition_id} WHERE offset < ?", (at,))
+
+    def _partition_id(self, topic_partition: TopicPartition) -> int:
+        return self._log.partition_id(topic_partition, self._prefix + topic_partition.topic)
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for opened in self._open:
+            opened.close()
+        self._ringer.close()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class SqliteProducer:
+    """Collects a transaction and writes it at `commit`. A commit that raises leaves it open: commit again or abort."""
+
+    def __init__(self, log: SqliteLog, ringer: Ringer, prefix: str, transactional_id: str) -> None:
+        self._log = log
+        self._ringer = ringer
+        self._prefix = prefix
+        self._name = transactional_id
+        self._stored_name = prefix + transactional_id
+        self._is_open = False
+        self._is_closed = False
+        self._rows: defaultdict[int, list[tuple[bytes, bytes, bytes]]] = defaultdict(list)
+        self._topic_ids: set[int] = set()
+        self._offsets: list[tuple[SqliteConsumer, dict[int, int]]] = []
+        with log.writing() as database:
+            self._epoch: int = database.execute(
+                "INSERT INTO producers VALUES (?, 1) "
+                "ON CONFLICT (transactional_id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+                (self._stored_name,),
+            ).fetchone()[0]
+
+    def begin(self) -> None:
+        if self._is_closed:
+            raise TransactionState(f"producer {self._name} was closed: open another")
+        if self._is_open:
+            raise TransactionState(f"producer {self._name} has a transaction open: commit or abort it first")
+        self._is_open = True
+
+    def send(self, records: Iterable[NewRecord]) -> None:
+        self._require_open("send")
+        topic_of, rows, prefix = self._log.topic, self._rows, self._prefix
+        for record in records:
+            topic = topic_of(prefix + record.topic)
+            ids = topic.partition_ids
+            if record.partition is None:
+                partition_id = ids[partition_of(record.key, len(ids))]
+            else:
+                partition_id = self._log.partition_id(
+                    TopicPartition(record.topic, record.partition), prefix + record.topic
+                )
+            self._topic_ids.add(topic.topic_id)
+            rows[partition_id].append(
+                (record.key, encode_headers(record.headers) if record.headers else b"", record.value)
+            )
+
+    def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
+        self._require_open("send_offsets")
+        if not isinstance(consumer, SqliteConsumer):
+            raise BusError(f"producer {self._name} commits offsets of this bus's consumers only: pass one of them")
+        self._offsets.append((consumer, consumer.offset_rows(offsets)))
+
+    def commit(self) -> None:
+        self._require_open("commit")
+        with self._log.writing() as database:
+            row = database.execute(
+                "SELECT epoch FROM producers WHERE transactional_id = ?", (self._stored_name,)
+            ).fetchone()
+            if row is None or row[0] != self._epoch:
+                raise ProducerFenced(
+                    f"producer {self._name} was taken over by a newer one with the same id: stop this process"
+                )
+            for consumer, rows in self._offsets:
+                consumer.write_offsets(database, rows)
+            now_ms = time.time_ns() // 1_000_000
+            for partition_id, pending in self._rows.items():
+                at, last_ms = self._log.tail(partition_id)
+                stamp = max(now_ms, last_ms)
+                database.executemany(
+                    f"INSERT INTO log_{partition_id} VALUES (?, ?, ?, ?, ?)",
+                    [(offset, stamp, *row) for offset, row in enumerate(pending, at)],
+                )
+        if self._topic_ids:
+            self._ringer.ring(self._topic_ids)
+        self._clear()
+
+    def abort(self) -> None:
+        self._require_open("abort")
+        self._clear()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._clear()
+
+    def _clear(self) -> None:
+        self._is_open = False
+        self._rows.clear()
+        self._topic_ids.clear()
+        self._offsets.clear()
+
+    def _require_open(self, call: str) -> None:
+        if not self._is_open:
+            raise TransactionState(f"producer {self._name} has no transaction open: call begin before {call}")

@@ -1,0 +1,353 @@
+"""Reads the embedded bus: positions, the doorbell, and membership of a group.
+
+Members of a group keep a row each; all of them compute the same shares from those rows, and every change raises the
+group's generation. Offsets are stored only by a member of the current generation, so two owners of a partition never
+both commit. A member lives as long as its doorbell is bound. A dead member leaves at once, a static one after a grace
+period in which its next incarnation takes its row over without a new generation.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from libs.bus.api import BusError, BusUnavailable, Record, Start, TopicPartition
+from libs.bus.doorbell import Doorbell, Ringer
+from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
+from libs.bus.headers import decode_headers
+from libs.bus.sqlite_log import SqliteLog
+
+# How long a reader sleeps when no ring comes: bounds the delay of a lost ring and the cost of idling.
+_FALLBACK_MS = 400
+_MEMBER_CHECK_S = 1.0
+_NO_HEADERS: Mapping[str, bytes] = MappingProxyType({})
+
+
+class SqliteConsumer:
+    """A reader of the embedded bus."""
+
+    def __init__(
+        self,
+        log: SqliteLog,
+        ringer: Ringer,
+        prefix: str,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        member_id: str | None,
+        start: Start,
+    ) -> None:
+        if member_id is not None and group is None:
+            raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
+        self._log = log
+        self._ringer = ringer
+        self._prefix = prefix
+        self._topics = tuple(topics)
+        self._group = group
+        self._member = member_id if member_id is not None else f"dynamic-{secrets.token_hex(8)}"
+        self._is_static = member_id is not None
+        self._start: Start = start
+        self._group_id = 0
+        self._generation = -1
+        self._shares = group is not None
+        self._is_closed = False
+        self._positions: dict[TopicPartition, int] = {}
+        self._order: list[TopicPartition] = []
+        self._queries: dict[TopicPartition, str] = {}
+        self._turn = 0
+        self._next_check = 0.0
+        for topic in self._topics:
+            log.topic(prefix + topic)
+        try:
+            self._bell = Doorbell(log.bells)
+        except OSError as error:
+            raise BusUnavailable(
+                f"cannot make a doorbell in {log.bells} ({error}): check that the folder can be written"
+            ) from error
+        if group is not None:
+            self._join(group)
+
+    # reading
+
+    def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
+        self._require_open()
+        deadline = time.monotonic() + timeout_ms / 1000
+        while True:
+            self._bell.silence()
+            if self._shares:
+                self._follow_group()
+            records = self._read(max_records)
+            if records:
+                return records
+            left_ms = (deadline - time.monotonic()) * 1000
+            if left_ms <= 0:
+                return records
+            if not self._bell.wait(min(_FALLBACK_MS, int(left_ms) + 1)):
+                self._mend_bell()
+
+    def _read(self, max_records: int) -> list[Record]:
+        records: list[Record] = []
+        order = self._order
+        if not order:
+            return records
+        with self._log.reading() as database:
+            count = len(order)
+            for _ in range(count):
+                room = max_records - len(records)
+                if room <= 0:
+                    break
+                self._turn = (self._turn + 1) % count
+                place = order[self._turn]
+                rows = database.execute(self._queries[place], (self._positions[place], room)).fetchall()
+                if not rows:
+                    continue
+                topic, partition = place.topic, place.partition
+                records += [
+                    Record(topic, partition, offset, key, value, decode_headers(packed) if packed else _NO_HEADERS, ms)
+                    for offset, ms, key, packed, value in rows
+                ]
+                self._positions[place] = rows[-1][0] + 1
+        return records
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        if self._shares:
+            self._leave()
+            self._shares = False
+        self._take(dict(positions))
+
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        self._require_assigned(topic_partition)
+        self._positions[topic_partition] = offset
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self._positions)
+
+    def position(self, topic_partition: TopicPartition) -> int:
+        self._require_assigned(topic_partition)
+        return self._positions[topic_partition]
+
+    def _require_assigned(self, topic_partition: TopicPartition) -> None:
+        if topic_partition not in self._positions:
+            raise BusError(
+                f"{topic_partition.topic}[{topic_partition.partition}] is not assigned to this consumer: "
+                "assign it, or wait until the group does"
+            )
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise BusError(f"this consumer of group {self._group} was closed: open another")
+
+    def _take(self, positions: dict[TopicPartition, int]) -> None:
+        queries: dict[TopicPartition, str] = {}
+        topic_ids: set[int] = set()
+        for place in positions:
+            stored_name = self._prefix + place.topic
+            partition_id = self._log.partition_id(place, stored_name)
+            topic_ids.add(self._log.topic(stored_name).topic_id)
+            queries[place] = (
+                f"SELECT offset, append_time_ms, key, headers, value FROM log_{partition_id} "
+                "WHERE offset >= ? ORDER BY offset LIMIT ?"
+            )
+        self._positions, self._queries = positions, queries
+        self._order = sorted(positions, key=lambda place: (place.topic, place.partition))
+        self._bell.listen(topic_ids)
+
+    def _mend_bell(self) -> None:
+        old_name = self._bell.name
+        if self._bell.mend() and self._shares:
+            with self._log.writing() as database:
+                database.execute(
+                    "UPDATE members SET bell = ? WHERE group_id = ? AND member = ? AND bell = ?",
+                    (self._bell.name, self._group_id, self._member, old_name),
+                )
+
+    # offsets
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        rows = self.offset_rows(offsets)
+        with self._log.writing() as database:
+            self.write_offsets(database, rows)
+
+    def offset_rows(self, offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
+        """Translate offsets to partition ids, for a producer of the same bus."""
+        if self._group is None:
+            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+        return {self._log.partition_id(place, self._prefix + place.topic): offset for place, offset in offsets.items()}
+
+    def write_offsets(self, database: sqlite3.Connection, rows: Mapping[int, int]) -> None:
+        """Store offsets within an open write transaction. Raises `BusError` when the group left this member behind."""
+        self._require_open()
+        if self._shares:
+            row = self._membership(database)
+            if row is None or row[0] != self._generation or row[1] != self._bell.name:
+                raise BusError(
+                    f"group {self._group} went on without member {self._member}: nothing was committed; "
+                    "abort, then poll for the new assignment or stop this process"
+                )
+        database.executemany(
+            "INSERT INTO offsets VALUES (?, ?, ?) "
+            "ON CONFLICT (group_id, partition_id) DO UPDATE SET next_offset = excluded.next_offset",
+            [(self._group_id, partition_id, offset) for partition_id, offset in rows.items()],
+        )
+
+    # membership
+
+    def _join(self, group: str) -> None:
+        with self._log.writing() as database:
+            database.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", (self._prefix + group,))
+            self._group_id = database.execute(
+                "SELECT id FROM groups WHERE name = ?", (self._prefix + group,)
+            ).fetchone()[0]
+            self._enter(database)
+            self._expel_dead(database)
+        self._adopt_shares()
+
+    def _enter(self, database: sqlite3.Connection) -> None:
+        topics = json.dumps(sorted(self._topics))
+        key = (self._group_id, self._member)
+        row = database.execute("SELECT topics FROM members WHERE group_id = ? AND member = ?", key).fetchone()
+        database.execute(
+            "INSERT INTO members VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (group_id, member) DO UPDATE "
+            "SET bell = excluded.bell, topics = excluded.topics, gone_since_ms = NULL",
+            (*key, self._bell.name, topics, int(self._is_static)),
+        )
+        if row is None or row[0] != topics:
+            self._raise_generation(database)
+
+    def _raise_generation(self, database: sqlite3.Connection) -> None:
+        database.execute("UPDATE groups SET generation = generation + 1 WHERE id = ?", (self._group_id,))
+
+    def _membership(self, database: sqlite3.Connection) -> tuple[int, str | None] | None:
+        found: tuple[int, str | None] | None = database.execute(
+            "SELECT generation, bell FROM groups LEFT JOIN members ON group_id = id AND member = ? WHERE id = ?",
+            (self._member, self._group_id),
+        ).fetchone()
+        return found
+
+    def _follow_group(self) -> None:
+        with self._log.errors():
+            row = self._membership(self._log.connection)
+        if row is None or row[1] is None:
+            with self._log.writing() as database:
+                self._enter(database)
+            self._generation = -1
+        elif row[1] != self._bell.name:
+            raise BusError(
+                f"another process took over as member {self._member} of group {self._group}: stop this process"
+            )
+        if row is None or row[0] != self._generation:
+            self._adopt_shares()
+        if time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + _MEMBER_CHECK_S
+            self._check_members()
+
+    def _adopt_shares(self) -> None:
+        with self._log.reading() as database:
+            row = self._membership(database)
+            generation = row[0] if row is not None else -1
+            members = {
+                member: json.loads(topics)
+                for member, topics in database.execute(
+                    "SELECT member, topics FROM members WHERE group_id = ?", (self._group_id,)
+                )
+            }
+            subscribed = {topic for topics in members.values() for topic in topics}
+            counts = {
+                topic: partitions
+                for topic in sorted(subscribed)
+                for (partitions,) in database.execute(
+                    "SELECT partitions FROM topics WHERE name = ?", (self._prefix + topic,)
+                )
+            }
+            mine = share_partitions(members, counts).get(self._member, frozenset())
+            positions = {
+                place: self._positions[place] if place in self._positions else self._first_position(database, place)
+                for place in mine
+            }
+        self._take(positions)
+        is_first = self._generation < 0
+        self._generation = generation
+        if is_first:
+            self._ring_members()
+
+    def _first_position(self, database: sqlite3.Connection, place: TopicPartition) -> int:
+        partition_id = self._log.partition_id(place, self._prefix + place.topic)
+        row = database.execute(
+            "SELECT next_offset FROM offsets WHERE group_id = ? AND partition_id = ?", (self._group_id, partition_id)
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+        return self._log.head(partition_id) if self._start == "earliest" else self._log.tail(partition_id)[0]
+
+    def _others(self, database: sqlite3.Connection) -> list[tuple[str, str, int, int | None]]:
+        return database.execute(
+            "SELECT member, bell, is_static, gone_since_ms FROM members WHERE group_id = ? AND member <> ?",
+            (self._group_id, self._member),
+        ).fetchall()
+
+    def _check_members(self) -> None:
+        with self._log.errors():
+            others = self._others(self._log.connection)
+        now_ms = int(time.time() * 1000)
+        if any(self._needs_change(other, now_ms) for other in others):
+            with self._log.writing() as database:
+                self._expel_dead(database)
+            self._ring_members()
+
+    def _needs_change(self, other: tuple[str, str, int, int | None], now_ms: int) -> bool:
+        _, bell, is_static, gone_since_ms = other
+        if gone_since_ms is None:
+            return not self._ringer.is_alive(bell)
+        return not is_static or now_ms - gone_since_ms >= STATIC_MEMBER_GRACE_MS
+
+    def _expel_dead(self, database: sqlite3.Connection) -> None:
+        now_ms = int(time.time() * 1000)
+        for other in self._others(database):
+            if not self._needs_change(other, now_ms):
+                continue
+            member, _, is_static, gone_since_ms = other
+            key = (self._group_id, member)
+            if is_static and gone_since_ms is None:
+                database.execute(
+                    "UPDATE members SET gone_since_ms = ? WHERE group_id = ? AND member = ?", (now_ms, *key)
+                )
+            else:
+                database.execute("DELETE FROM members WHERE group_id = ? AND member = ?", key)
+                self._raise_generation(database)
+
+    def _ring_members(self) -> None:
+        with self._log.errors():
+            others = self._others(self._log.connection)
+        for _, bell, _, gone_since_ms in others:
+            if gone_since_ms is None:
+                self._ringer.ring_name(bell)
+
+    def _leave(self) -> None:
+        with self._log.writing() as database:
+            row = self._membership(database)
+            if row is None or row[1] != self._bell.name:
+                return
+            key = (self._group_id, self._member)
+            if self._is_static:
+                now_ms = int(time.time() * 1000)
+                database.execute(
+                    "UPDATE members SET gone_since_ms = ? WHERE group_id = ? AND member = ?", (now_ms, *key)
+                )
+            else:
+                database.execute("DELETE FROM members WHERE group_id = ? AND member = ?", key)
+                self._raise_generation(database)
+        self._ring_members()
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            if self._shares:
+                self._leave()
+        finally:
+            self._bell.close()

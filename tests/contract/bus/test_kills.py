@@ -1,0 +1,82 @@
+"""kill -9 of a consume-transform-produce process: nothing is lost, half shown or repeated."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.bus.api import NewRecord, TopicPartition
+from tests.kit.buses import World, make_world, read_records
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PARTITIONS = 3
+INPUTS = 12_000
+
+
+@contextmanager
+def a_relay(world: World) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.kit.bus_relay", world.url, world.prefix, "50"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=20)
+
+
+def count_outputs(world: World) -> int:
+    places = [TopicPartition("out", n) for n in range(PARTITIONS)]
+    return sum(world.bus.end_offsets(places).values())
+
+
+def await_outputs(world: World, count: int, within_s: float = 40.0) -> None:
+    waiter = world.bus.consumer([])
+    deadline = time.monotonic() + within_s
+    while count_outputs(world) < count:
+        assert time.monotonic() < deadline, f"{count_outputs(world)} of {count} outputs came"
+        waiter.poll(1, 2)
+
+
+@pytest.mark.parametrize(("kind", "kills"), [("sqlite", 5), ("kafka", 2)])
+def test_counts_are_exact_after_kills(kind: str, kills: int, tmp_path: Path) -> None:
+    world = make_world(kind, tmp_path)
+    chance = random.Random(20_261_121)
+    try:
+        world.create("in", "out", "copy", partitions=PARTITIONS)
+        inputs = [NewRecord("in", b"key-%d" % (n % 17), b"%d" % n, {"n": b"%d" % n}) for n in range(INPUTS)]
+        world.write(*inputs)
+        points = sorted(chance.sample(range(50, INPUTS * 3 // 4), kills))
+        for point in points:
+            with a_relay(world) as process:
+                await_outputs(world, point)
+                assert process.poll() is None
+                process.kill()
+                process.wait(timeout=20)
+        assert count_outputs(world) < INPUTS, "the kills came after the work was done"
+        with a_relay(world):
+            read = {topic: read_all(world, topic) for topic in ("out", "copy")}
+    finally:
+        world.close()
+    for topic, values in read.items():
+        assert len(values) == INPUTS, topic
+        for partition in range(PARTITIONS):
+            mine = [n for at, n in values if at == partition]
+            assert mine == sorted(set(mine)), f"{topic}[{partition}] is out of order or repeats"
+        assert {n for _, n in values} == set(range(INPUTS)), topic
+
+
+def read_all(world: World, topic: str) -> list[tuple[int, int]]:
+    reader = world.bus.consumer([topic])
+    reader.assign({TopicPartition(topic, n): 0 for n in range(PARTITIONS)})
+    records: list[Any] = list(read_records(reader, INPUTS, within_polls=200))
+    records += reader.poll(1_000, 300)
+    assert all(each.value == each.headers["n"] + b"!" for each in records)
+    return [(each.partition, int(each.headers["n"])) for each in records]

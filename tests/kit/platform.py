@@ -1,0 +1,112 @@
+"""Runs `perpflow up` as a person would, and kills its services as a person hopes nobody does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHARED = Path(os.environ.get("PERPFLOW_SHARED", ROOT.parent / "shared"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_code: int
+    summary: dict[str, Any]
+    stderr: str
+
+
+class Platform:
+    """`perpflow` in a folder of its own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PERPFLOW_")},
+            "PERPFLOW_VAR": str(folder / "var"),
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        }
+
+    def call(self, *arguments: str, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "services.console", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def up(self, *arguments: str, timeout_s: float = 240, kill: Sequence[str] = ()) -> Outcome:
+        """Run a session to its end; meanwhile kill -9 each service of `kill`, one after the other."""
+        summary = self.folder / f"summary-{time.monotonic_ns()}.json"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.console", "up", "--summary", str(summary), "--port", "0", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        killer = threading.Thread(target=self._kill_each, args=(process, kill))
+        killer.start()
+        try:
+            _, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=60)
+            raise AssertionError(f"not done within {timeout_s:g} s:\n{stderr[-3000:]}") from None
+        finally:
+            killer.join()
+        facts = json.loads(summary.read_text()) if summary.exists() else {}
+        return Outcome(process.returncode, facts, stderr)
+
+    def status(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the processes of the latest session by name, empty before there is one."""
+        for path in sorted((self.folder / "var" / "sessions").glob("*/run/supervisor.json"), key=os.path.getmtime)[-1:]:
+            try:
+                services: Mapping[str, Mapping[str, Any]] = json.loads(path.read_text())["services"]
+            except (json.JSONDecodeError, FileNotFoundError):
+                return {}
+            return services
+        return {}
+
+    def _kill_each(self, process: subprocess.Popen[str], names: Sequence[str]) -> None:
+        pause = threading.Event()
+        for name in names:
+            deadline = time.monotonic() + 90
+            while process.poll() is None and time.monotonic() < deadline:
+                states = self.status()
+                if states and all(entry["state"] in ("running", "finished") for entry in states.values()):
+                    break
+                pause.wait(0.05)
+            pid = self.status().get(name, {}).get("pid")
+            if pid is not None and process.poll() is None:
+                pause.wait(0.3)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                pause.wait(0.3)
+
+
+@contextmanager
+def a_platform(folder: Path, **environment: str) -> Iterator[Platform]:
+    """Yield a platform in an empty folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    yield Platform(folder, **environment)

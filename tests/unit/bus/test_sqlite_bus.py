@@ -1,0 +1,235 @@
+"""What only the SQLite bus has to fear: full disks, foreign files, dead members, long paths, idle processor time."""
+
+from __future__ import annotations
+
+import ctypes
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from libs.bus.api import BusError, BusFull, BusUnavailable, NewRecord, TopicPartition, TopicSpec, UnknownTopic
+from libs.bus.sqlite import SqliteBus
+
+A0 = TopicPartition("a", 0)
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def write(bus: SqliteBus, *values: bytes) -> None:
+    producer = bus.producer("p")
+    producer.begin()
+    producer.send(NewRecord("a", b"k", value) for value in values)
+    try:
+        producer.commit()
+    finally:
+        producer.close()
+
+
+def fill(bus: SqliteBus, size: int) -> int:
+    """Commit transactions of two records until the bus is full; return how many were acknowledged."""
+    for done in range(10_000):
+        try:
+            write(bus, b"x" * size, b"y" * size)
+        except BusFull as full:
+            assert "has no room left" in str(full) and "nothing of the transaction was committed" in str(full)
+            assert str(bus._log.path) in str(full) and "free space" in str(full)
+            return done
+    raise AssertionError("it never was full")
+
+
+def test_a_bus_past_its_bound_refuses_whole_transactions_and_goes_on_with_room(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    with SqliteBus(path, max_bytes=1_000_000) as bus:
+        bus.create_topics([TopicSpec("a")])
+        done = fill(bus, 30_000)
+        assert done > 5
+        assert bus.end_offsets([A0]) == {A0: 2 * done}
+    with SqliteBus(path) as bus:
+        assert bus.end_offsets([A0]) == {A0: 2 * done}
+        write(bus, b"again")
+        assert bus.end_offsets([A0]) == {A0: 2 * done + 1}
+
+
+def test_a_commit_refused_for_room_can_be_repeated_when_there_is_some(tmp_path: Path) -> None:
+    with SqliteBus(tmp_path / "bus.db", max_bytes=1_000_000) as bus:
+        bus.create_topics([TopicSpec("a"), TopicSpec("ballast")])
+        ballast = bus.producer("ballast")
+        ballast.begin()
+        ballast.send([NewRecord("ballast", b"k", b"x" * 600_000)])
+        ballast.commit()
+        producer = bus.producer("p")
+        producer.begin()
+        producer.send([NewRecord("a", b"k", b"y" * 600_000)])
+        with pytest.raises(BusFull):
+            producer.commit()
+        bus.delete_topics(["ballast"])
+        producer.commit()
+        assert bus.end_offsets([A0]) == {A0: 1}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    place = tmp_path / "small"
+    place.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not sys.platform.startswith("linux") or libc.mount(b"tmpfs", bytes(place), b"tmpfs", 0, b"size=2m") != 0:
+        pytest.skip("cannot mount a small file system here: needs Linux and root")
+    yield place
+    libc.umount2(bytes(place), 2)
+
+
+def test_a_full_disk_refuses_whole_transactions_and_loses_nothing(small_disk: Path) -> None:
+    path = small_disk / "bus.db"
+    with SqliteBus(path) as bus:
+        bus.create_topics([TopicSpec("a")])
+        done = fill(bus, 30_000)
+        assert done > 5
+        assert bus.end_offsets([A0]) == {A0: 2 * done}
+        reader = bus.consumer([])
+        reader.assign({A0: 0})
+        assert [each.value[:1] for each in reader.poll(10_000, 0)] == [b"x", b"y"] * done
+
+
+def test_a_full_disk_refuses_a_new_bus(small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(b"")
+    with pytest.raises(OSError), (small_disk / "ballast").open("r+b", buffering=0) as ballast:
+        while True:
+            ballast.write(b"x" * 4096)
+    with pytest.raises(BusFull, match="free space"):
+        SqliteBus(small_disk / "bus.db").create_topics([TopicSpec("a")])
+
+
+def test_a_file_that_is_no_bus_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("these are notes, longer than a header of a database would be " * 20)
+    with pytest.raises(BusError, match=r"notes\.txt is not a bus file.*name another path"):
+        SqliteBus(text)
+    foreign = tmp_path / "foreign.db"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(BusError, match="is not a bus file of format 1"):
+        SqliteBus(foreign)
+    assert text.read_text().startswith("these are notes")
+
+
+def test_a_path_that_cannot_hold_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BusUnavailable, match="folder cannot be used"):
+        SqliteBus(tmp_path / "folder")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BusUnavailable, match=r"file/bus\.db cannot be used"):
+        SqliteBus(tmp_path / "file" / "bus.db")
+
+
+def test_what_was_committed_is_there_after_opening_again(tmp_path: Path) -> None:
+    with SqliteBus(tmp_path / "bus.db") as bus:
+        bus.create_topics([TopicSpec("a")])
+        write(bus, b"1", b"2")
+    with SqliteBus(tmp_path / "bus.db") as bus:
+        assert bus.end_offsets([A0]) == {A0: 2}
+
+
+def test_a_long_path_still_has_doorbells(tmp_path: Path) -> None:
+    path = tmp_path / ("long" * 40) / "bus.db"
+    with SqliteBus(path) as bus, SqliteBus(path) as other:
+        bus.create_topics([TopicSpec("a")])
+        reader = other.consumer([])
+        reader.assign({A0: 0})
+        write(bus, b"1")
+        assert reader._bell.wait(1_000)
+        assert [each.value for each in reader.poll(10, 0)] == [b"1"]
+        assert not Path(f"{path}-bells").exists()
+
+
+def test_a_bus_that_was_moved_rings_at_its_new_place(tmp_path: Path) -> None:
+    with SqliteBus(tmp_path / "old" / "bus.db") as bus:
+        bus.create_topics([TopicSpec("a")])
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    with SqliteBus(tmp_path / "new" / "bus.db") as bus, SqliteBus(tmp_path / "link" / "bus.db") as other:
+        reader = other.consumer([])
+        reader.assign({A0: 0})
+        write(bus, b"1")
+        assert reader._bell.wait(1_000)
+    assert not (tmp_path / "old").exists()
+
+
+def test_a_topic_deleted_under_its_reader_and_writer_is_named(tmp_path: Path) -> None:
+    with SqliteBus(tmp_path / "bus.db") as bus, SqliteBus(tmp_path / "bus.db") as other:
+        bus.create_topics([TopicSpec("a")])
+        reader = bus.consumer([])
+        reader.assign({A0: 0})
+        producer = bus.producer("p")
+        producer.begin()
+        producer.send([NewRecord("a", b"k", b"v")])
+        other.delete_topics(["a"])
+        with pytest.raises(UnknownTopic, match="was deleted"):
+            reader.poll(1, 0)
+        with pytest.raises(UnknownTopic, match="was deleted"):
+            producer.commit()
+
+
+MEMBER = """
+import sys
+from libs.bus.sqlite import SqliteBus
+bus = SqliteBus(sys.argv[1])
+consumer = bus.consumer(["a"], group="g", member_id=sys.argv[2] or None)
+consumer.poll(1, 0)
+print(len(consumer.assignment()), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("member_id", "at_least_s", "at_most_s"), [("", 0.0, 6.0), ("static", 4.0, 15.0)])
+def test_a_killed_members_partitions_pass_on(
+    tmp_path: Path, member_id: str, at_least_s: float, at_most_s: float
+) -> None:
+    path = tmp_path / "bus.db"
+    with SqliteBus(path) as bus:
+        bus.create_topics([TopicSpec("a", 4)])
+        process = subprocess.Popen(
+            [sys.executable, "-c", MEMBER, str(path), member_id],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"4\n"
+            consumer = bus.consumer(["a"], group="g")
+            assert len(consumer.assignment()) == 2
+            process.kill()
+            process.wait(timeout=20)
+            killed = time.monotonic()
+            while len(consumer.assignment()) < 4 and time.monotonic() - killed < 30:
+                consumer.poll(1, 100)
+        assert len(consumer.assignment()) == 4
+        assert at_least_s <= time.monotonic() - killed < at_most_s
+
+
+def test_an_idle_reader_costs_little(tmp_path: Path) -> None:
+    with SqliteBus(tmp_path / "bus.db") as bus:
+        bus.create_topics([TopicSpec(f"topic-{n}") for n in range(20)])
+        consumer = bus.consumer([f"topic-{n}" for n in range(20)], group="g", member_id="m")
+        consumer.poll(1, 100)
+        used = time.process_time()
+        consumer.poll(1, 2_000)
+        assert time.process_time() - used < 0.02
+
+
+def test_a_lost_ring_is_made_up_for_by_the_next_look(tmp_path: Path) -> None:
+    with SqliteBus(tmp_path / "bus.db") as bus, SqliteBus(tmp_path / "bus.db") as writer:
+        bus.create_topics([TopicSpec("a")])
+        reader = bus.consumer([])
+        reader.assign({A0: 0})
+        reader._bell._path.unlink()
+        write(writer, b"unheard")
+        started = time.monotonic()
+        assert [each.value for each in reader.poll(1, 10_000)] == [b"unheard"]
+        assert time.monotonic() - started < 3
