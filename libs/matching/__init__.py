@@ -1,0 +1,8 @@
+"""What would have happened to our orders on the venue: books, queues, triggers, fees, latency. Pure."""
+
+from libs.matching.fees import FeeModel
+from libs.matching.latency import LatencyModel
+from libs.matching.orders import MatchingTerms
+from libs.matching.paper_venue import PaperVenue
+
+__all__ = ["FeeModel", "LatencyModel", "MatchingTerms", "PaperVenue"]

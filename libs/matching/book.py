@@ -1,0 +1,249 @@
+"""What is known of one instrument's order book, from depth and best quotes. Refuses nothing: it believes the feed.
+
+A book may start in the middle of a delta stream: the levels it has then heard of are true, the others unknown. A
+broken chain of deltas forgets every level. Where quotes and depth disagree the later `event_time` wins, and of equal
+times the higher update id.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, Side
+from libs.domain.numbers import NANOSECONDS
+from libs.matching.ladder import (
+    ASKS,
+    BIDS,
+    CAPACITY,
+    apply_depth,
+    apply_quote,
+    find_level,
+    new_ladder,
+    pack_ladder,
+    quantity_within,
+    take_levels,
+    unpack_ladder,
+)
+
+UNKNOWN_QUANTITY = -1
+# A REST snapshot is older than the deltas that came while it was on its way; this many are kept for it.
+RECENT_DELTAS = 24
+# Deltas whose ids lie behind the book's this long after its last one come from a feed that counts anew.
+RESTART_NS = 5 * NANOSECONDS
+_NO_LIMIT = 2**62
+
+
+class Book:
+    """The levels of one instrument. Prices and quantities are integers of 1e-8."""
+
+    __slots__ = (
+        "_is_quote_applied",
+        "_quote",
+        "_recent",
+        "_state",
+        "_taken",
+        "depth_time",
+        "has_levels",
+        "is_anchored",
+        "update_id",
+    )
+
+    def __init__(self) -> None:
+        self._state = new_ladder()
+        self._taken = np.zeros((2, CAPACITY), dtype=np.int64)
+        self._quote: tuple[int, int, int, int, int, int] | None = None
+        self._is_quote_applied = True
+        self._recent: deque[DepthDelta] = deque(maxlen=RECENT_DELTAS)
+        self.depth_time = 0
+        self.update_id = 0
+        self.is_anchored = False
+        """Whether the levels go back to a snapshot, so that an absent level within reach is an empty one."""
+        self.has_levels = False
+        """Whether depth or a quote was ever seen."""
+
+    def apply_snapshot(self, event: DepthSnapshot) -> None:
+        """Replace every level. A snapshot that deltas have overtaken is brought up to date with them, or ignored."""
+        later: list[DepthDelta] = []
+        if 1 < event.last_update_id < self.update_id:
+            later = [delta for delta in self._recent if delta.final_update_id > event.last_update_id]
+            if not later or not _continues(later[0], event.last_update_id):
+                return
+        self._apply(event, is_whole=True)
+        self.update_id = event.last_update_id
+        self.is_anchored = True
+        self._recent.clear()
+        for delta in later:
+            self._apply(delta, is_whole=False)
+            self.update_id = delta.final_update_id
+
+    def apply_delta(self, event: DepthDelta) -> None:
+        """Apply changed levels; a delta that the book already covers changes nothing, a gap forgets what was known."""
+        is_whole = False
+        if self.update_id:
+            if event.final_update_id <= self.update_id and event.event_time < self.depth_time + RESTART_NS:
+                return
+            if event.final_update_id <= self.update_id or not _continues(event, self.update_id):
+                is_whole = True
+                self.is_anchored = False
+                self._recent.clear()
+        self._apply(event, is_whole=is_whole)
+        self.update_id = event.final_update_id
+        if not self.is_anchored:
+            self._recent.append(event)
+
+    def _apply(self, event: DepthSnapshot | DepthDelta, *, is_whole: bool) -> None:
+        quote = self._quote
+        update_id = event.last_update_id if isinstance(event, DepthSnapshot) else event.final_update_id
+        is_newer = quote is None or (event.event_time, update_id) >= (quote[0], quote[1])
+        if is_newer:
+            if not self._is_quote_applied:
+                self._apply_quote()
+            self._quote = None
+        apply_depth(
+            self._state,
+            np.array(event.bid_prices_e8, dtype=np.int64),
+            np.array(event.bid_quantities_e8, dtype=np.int64),
+            np.array(event.ask_prices_e8, dtype=np.int64),
+            np.array(event.ask_quantities_e8, dtype=np.int64),
+            is_whole,
+        )
+        self._is_quote_applied = is_newer
+        self.depth_time = event.event_time
+        self.has_levels = True
+
+    def apply_quote(self, event: BestQuote) -> None:
+        """Take a best quote for the top, unless the depth is newer. It is worked in when the book is next asked."""
+        if event.event_time < self.depth_time or (
+            event.event_time == self.depth_time and 0 < event.update_id < self.update_id
+        ):
+            return
+        self._quote = (
+            event.event_time,
+            event.update_id,
+            event.bid_price_e8,
+            event.bid_quantity_e8,
+            event.ask_price_e8,
+            event.ask_quantity_e8,
+        )
+        self._is_quote_applied = False
+        self.has_levels = True
+
+    def _apply_quote(self) -> None:
+        if self._quote is not None:
+            apply_quote(self._state, self._quote[2], self._quote[3], self._quote[4], self._quote[5])
+        self._is_quote_applied = True
+
+    def best(self, side: Side) -> tuple[int, int] | None:
+        """Return price and quantity of the best level of a side, None where no level is known."""
+        if not self._is_quote_applied:
+            self._apply_quote()
+        row = BIDS if side is Side.BUY else ASKS
+        if not self._state[row, 0, 0]:
+            return None
+        return abs(int(self._state[row, 0, 1])), int(self._state[row, 1, 1])
+
+    def middle(self) -> int:
+        """Return the middle of bid and ask, or the one side that is known, or 0."""
+        bid, ask = self.best(Side.BUY), self.best(Side.SELL)
+        if bid and ask:
+            return (bid[0] + ask[0]) // 2
+        known = bid or ask
+        return known[0] if known else 0
+
+    def shown_at(self, side: Side, price: int) -> int:
+        """Return the quantity displayed at a price, `UNKNOWN_QUANTITY` where it cannot be known.
+
+        A price better than the best of its side is an empty level; so is an absent one within an anchored ladder.
+        """
+        if not self._is_quote_applied:
+            self._apply_quote()
+        row = BIDS if side is Side.BUY else ASKS
+        key = -price if side is Side.BUY else price
+        state = self._state
+        count = int(state[row, 0, 0])
+        if not count:
+            return UNKNOWN_QUANTITY
+        index = int(find_level(state, row, key))
+        if index < count and state[row, 0, 1 + index] == key:
+            return int(state[row, 1, 1 + index])
+        if index == 0 or (self.is_anchored and index < count):
+            return 0
+        return UNKNOWN_QUANTITY
+
+    def quantity_for(self, taker: Side, limit: int | None) -> int:
+        """Return how much a taker could get from known levels within its limit price."""
+        if not self._is_quote_applied:
+            self._apply_quote()
+        row, limit_key = _opposite(taker, limit)
+        return int(quantity_within(self._state, row, limit_key))
+
+    def take(self, taker: Side, limit: int | None, quantity: int) -> list[tuple[int, int]]:
+        """Take from known levels, best first; return (price, quantity) of each level that gave something."""
+        if not self._is_quote_applied:
+            self._apply_quote()
+        row, limit_key = _opposite(taker, limit)
+        count = int(take_levels(self._state, row, limit_key, quantity, self._taken))
+        return [(abs(int(self._taken[0, i])), int(self._taken[1, i])) for i in range(count)]
+
+    def levels(self, side: Side) -> list[tuple[int, int]]:
+        """Return (price, quantity) of every known level, best first."""
+        if not self._is_quote_applied:
+            self._apply_quote()
+        row = BIDS if side is Side.BUY else ASKS
+        count = int(self._state[row, 0, 0])
+        return [(abs(int(self._state[row, 0, i])), int(self._state[row, 1, i])) for i in range(1, 1 + count)]
+
+    def to_saved(self) -> dict[str, Any]:
+        """Return the state in JSON types."""
+        return {
+            "levels": base64.b64encode(pack_ladder(self._state)).decode(),
+            "quote": list(self._quote) if self._quote else None,
+            "is_quote_applied": self._is_quote_applied,
+            "depth_time": self.depth_time,
+            "update_id": self.update_id,
+            "is_anchored": self.is_anchored,
+            "has_levels": self.has_levels,
+            "recent": [_save_delta(delta) for delta in self._recent],
+        }
+
+    @classmethod
+    def from_saved(cls, saved: dict[str, Any]) -> Book:
+        """Return the book that `to_saved` saved."""
+        book = cls()
+        book._state = unpack_ladder(base64.b64decode(saved["levels"]))
+        quote = saved["quote"]
+        book._quote = (quote[0], quote[1], quote[2], quote[3], quote[4], quote[5]) if quote else None
+        book._is_quote_applied = saved["is_quote_applied"]
+        book.depth_time = saved["depth_time"]
+        book.update_id = saved["update_id"]
+        book.is_anchored = saved["is_anchored"]
+        book.has_levels = saved["has_levels"]
+        book._recent.extend(_load_delta(delta) for delta in saved["recent"])
+        return book
+
+
+def _opposite(taker: Side, limit: int | None) -> tuple[int, int]:
+    if taker is Side.BUY:
+        return ASKS, _NO_LIMIT if limit is None else limit
+    return BIDS, _NO_LIMIT if limit is None else -limit
+
+
+def _continues(delta: DepthDelta, update_id: int) -> bool:
+    return delta.first_update_id <= update_id + 1 or delta.previous_final_update_id == update_id
+
+
+def _save_delta(delta: DepthDelta) -> list[Any]:
+    return [
+        [delta.event_time, delta.first_update_id, delta.final_update_id, delta.previous_final_update_id],
+        [delta.bid_prices_e8, delta.bid_quantities_e8, delta.ask_prices_e8, delta.ask_quantities_e8],
+    ]
+
+
+def _load_delta(saved: list[Any]) -> DepthDelta:
+    (event_time, first, final, previous), levels = saved
+    bids, bid_quantities, asks, ask_quantities = (tuple(numbers) for numbers in levels)
+    return DepthDelta("", "", event_time, 0, first, final, previous, bids, bid_quantities, asks, ask_quantities)

@@ -1,0 +1,180 @@
+"""Price levels of one book as flat state: one int64 array that compiled functions advance; a snapshot is its bytes.
+
+The array has shape (side, row, 1 + CAPACITY). Row 0 holds the level count at index 0 and then the keys, row 1 the
+quantities. A key is the price of an ask and the negated price of a bid, so that both sides ascend and the best level
+comes first. Levels past the capacity are forgotten, worst first. Nothing here knows orders or events.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+CAPACITY = 256
+BIDS = 0
+ASKS = 1
+
+LadderState: TypeAlias = npt.NDArray[np.int64]
+
+
+def new_ladder() -> LadderState:
+    """Return an empty ladder."""
+    return np.zeros((2, 2, 1 + CAPACITY), dtype=np.int64)
+
+
+def pack_ladder(state: LadderState) -> bytes:
+    """Return the levels as bytes: both counts, then keys and quantities of each side, little-endian int64."""
+    parts = [state[:, 0, 0].astype("<i8").tobytes()]
+    for side in (BIDS, ASKS):
+        count = int(state[side, 0, 0])
+        parts.append(state[side, :, 1 : 1 + count].astype("<i8").tobytes())
+    return b"".join(parts)
+
+
+def unpack_ladder(packed: bytes) -> LadderState:
+    """Return the ladder that `pack_ladder` packed. Raises `ValueError` where the length does not fit the counts."""
+    numbers = np.frombuffer(packed, dtype="<i8")
+    if len(numbers) < 2 or len(numbers) != 2 + 2 * int(numbers[:2].sum()) or int(numbers[:2].max()) > CAPACITY:
+        raise ValueError(f"a packed ladder of {len(packed)} bytes does not fit its level counts")
+    state = new_ladder()
+    start = 2
+    for side in (BIDS, ASKS):
+        count = int(numbers[side])
+        state[side, 0, 0] = count
+        state[side, :, 1 : 1 + count] = numbers[start : start + 2 * count].reshape(2, count)
+        start += 2 * count
+    return state
+
+
+@njit(cache=True)
+def find_level(state: LadderState, side: int, key: int) -> int:
+    """Return the index (from 0) of the first level whose key is not below `key`."""
+    low = 0
+    high = state[side, 0, 0]
+    while low < high:
+        middle = (low + high) // 2
+        if state[side, 0, 1 + middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def set_level(state: LadderState, side: int, key: int, quantity: int) -> None:
+    """Set a level's quantity; 0 removes it."""
+    count = state[side, 0, 0]
+    index = find_level(state, side, key)
+    if index < count and state[side, 0, 1 + index] == key:
+        if quantity > 0:
+            state[side, 1, 1 + index] = quantity
+            return
+        for i in range(1 + index, count):
+            state[side, 0, i] = state[side, 0, i + 1]
+            state[side, 1, i] = state[side, 1, i + 1]
+        state[side, 0, 0] = count - 1
+        return
+    if quantity <= 0 or index >= CAPACITY:
+        return
+    if count == CAPACITY:
+        count -= 1
+    for i in range(count, index, -1):
+        state[side, 0, 1 + i] = state[side, 0, i]
+        state[side, 1, 1 + i] = state[side, 1, i]
+    state[side, 0, 1 + index] = key
+    state[side, 1, 1 + index] = quantity
+    state[side, 0, 0] = count + 1
+
+
+@njit(cache=True)
+def drop_better(state: LadderState, side: int, key: int) -> None:
+    """Remove every level whose key is below `key`."""
+    index = find_level(state, side, key)
+    if index == 0:
+        return
+    count = state[side, 0, 0]
+    for i in range(1, 1 + count - index):
+        state[side, 0, i] = state[side, 0, i + index]
+        state[side, 1, i] = state[side, 1, i + index]
+    state[side, 0, 0] = count - index
+
+
+@njit(cache=True)
+def apply_quote(state: LadderState, bid: int, bid_quantity: int, ask: int, ask_quantity: int) -> None:
+    """Make a best quote the top of both sides: better levels go, the level itself gets the quoted quantity."""
+    if bid > 0:
+        drop_better(state, BIDS, -bid)
+        set_level(state, BIDS, -bid, bid_quantity)
+    if ask > 0:
+        drop_better(state, ASKS, ask)
+        set_level(state, ASKS, ask, ask_quantity)
+
+
+@njit(cache=True)
+def apply_depth(
+    state: LadderState,
+    bid_prices: LadderState,
+    bid_quantities: LadderState,
+    ask_prices: LadderState,
+    ask_quantities: LadderState,
+    is_whole: bool,
+) -> None:
+    """Apply absolute level quantities; with `is_whole` everything known before is forgotten first."""
+    if is_whole:
+        state[BIDS, 0, 0] = 0
+        state[ASKS, 0, 0] = 0
+    for i in range(len(bid_prices)):
+        set_level(state, BIDS, -bid_prices[i], bid_quantities[i])
+    for i in range(len(ask_prices)):
+        set_level(state, ASKS, ask_prices[i], ask_quantities[i])
+
+
+@njit(cache=True)
+def quantity_within(state: LadderState, side: int, limit_key: int) -> int:
+    """Return the total quantity of the levels whose key is not above `limit_key`."""
+    total = 0
+    for i in range(1, 1 + state[side, 0, 0]):
+        if state[side, 0, i] > limit_key:
+            break
+        total += state[side, 1, i]
+    return total
+
+
+@njit(cache=True)
+def take_levels(state: LadderState, side: int, limit_key: int, quantity: int, taken: LadderState) -> int:
+    """Take up to `quantity` from the best levels not above `limit_key`; return how many levels gave something.
+
+    `taken` of shape (2, CAPACITY) gets their keys and what each gave. Emptied levels are removed.
+    """
+    count = state[side, 0, 0]
+    level = 0
+    while level < count and quantity > 0 and state[side, 0, 1 + level] <= limit_key:
+        given = min(quantity, state[side, 1, 1 + level])
+        taken[0, level] = state[side, 0, 1 + level]
+        taken[1, level] = given
+        quantity -= given
+        state[side, 1, 1 + level] -= given
+        level += 1
+    if level == 0:
+        return 0
+    emptied = level
+    if state[side, 1, level] > 0:
+        emptied -= 1
+    for i in range(1, 1 + count - emptied):
+        state[side, 0, i] = state[side, 0, i + emptied]
+        state[side, 1, i] = state[side, 1, i + emptied]
+    state[side, 0, 0] = count - emptied
+    return level
+
+
+def compile_ahead() -> None:
+    """Compile every function of this module, or load it from the cache, so that the first event need not wait."""
+    state, none = new_ladder(), np.zeros(0, dtype=np.int64)
+    apply_depth(state, none, none, none, none, True)
+    apply_quote(state, 1, 1, 2, 1)
+    quantity_within(state, ASKS, 2)
+    find_level(state, BIDS, -1)
+    take_levels(state, ASKS, 2, 1, np.zeros((2, CAPACITY), dtype=np.int64))

@@ -1,0 +1,98 @@
+"""An order as the venue holds it, what can happen to it, and the terms it is matched on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from libs.domain.market import Side
+from libs.domain.numbers import NANOSECONDS
+from libs.domain.orders import Liquidity, OrderType, ReportKind, TimeInForce
+from libs.matching.book import UNKNOWN_QUANTITY
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingTerms:
+    """What the model assumes where the data does not say.
+
+    `slippage_bps`: how much worse than the last known level a market order's remainder fills; it grows with the
+    remainder in multiples of what the known levels gave. Where no book was ever seen it is the distance from the last
+    price to the nearest offer. `no_liquidity_timeout_ns`: how long a market order waits for a market.
+    `bar_open_grace_ns`: orders arriving this long after a bar's open still get its open.
+    """
+
+    slippage_bps: Decimal = Decimal("2")
+    no_liquidity_timeout_ns: int = 10 * NANOSECONDS
+    bar_open_grace_ns: int = 5 * NANOSECONDS
+
+    def __post_init__(self) -> None:
+        if self.slippage_bps < 0 or self.no_liquidity_timeout_ns < 0 or self.bar_open_grace_ns < 0:
+            raise ValueError(f"matching terms must be 0 or more, got {self}")
+
+
+@dataclass(slots=True, eq=False)
+class VenueOrder:
+    """An order at the venue, in integers of 1e-8. `sequence` is its place in time among all orders.
+
+    `queue_ahead` is the quantity before us at our price (`UNKNOWN_QUANTITY` until the level was seen), `level_shown`
+    what the level displayed when last seen, `traded_since` what traded there since. `extreme` is a trailing stop's
+    best price since it became active, 0 before. `waits_until` bounds a market order's wait for a market.
+    """
+
+    client_order_id: str
+    venue_order_id: str
+    instrument: str
+    cause_id: str
+    sequence: int
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    is_reduce_only: bool
+    quantity: int
+    limit: int | None = None
+    trigger: int | None = None
+    callback_rate: int | None = None
+    filled: int = 0
+    queue_ahead: int = UNKNOWN_QUANTITY
+    level_shown: int = 0
+    traded_since: int = 0
+    extreme: int = 0
+    waits_until: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """Quantity not filled yet."""
+        return self.quantity - self.filled
+
+    @property
+    def priority(self) -> tuple[int, int]:
+        """Sort key of resting orders of one side: price, then time."""
+        limit = self.limit or 0
+        return (-limit if self.side is Side.BUY else limit), self.sequence
+
+    def to_saved(self) -> dict[str, Any]:
+        """Return the order in JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_saved(cls, saved: dict[str, Any]) -> VenueOrder:
+        """Return the order that `to_saved` saved."""
+        order = cls(**saved)
+        order.side = Side(saved["side"])
+        order.order_type = OrderType(saved["order_type"])
+        order.time_in_force = TimeInForce(saved["time_in_force"])
+        return order
+
+
+class Outcome(NamedTuple):
+    """One thing that happened to an order; the fill fields are 0 and None unless it is a fill."""
+
+    order: VenueOrder
+    kind: ReportKind
+    event_time: int
+    cause_id: str
+    reason: str = ""
+    quantity: int = 0
+    price: int = 0
+    liquidity: Liquidity | None = None

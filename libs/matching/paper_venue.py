@@ -1,0 +1,384 @@
+"""A venue made of market data: market events and commands in, `VenueReport` out. No order leaves the process.
+
+Commands wait for their arrival in market time and meet the market as it was before the first event at or after it.
+Where bars are the whole market they arrive with the next bar: at its open, or at its close if they come later in it.
+Ids are sequence numbers, so equal inputs give equal reports. Client order ids are unique among the last 2,048
+orders, a stronger promise than Binance's (unique among open orders).
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any, cast
+
+from libs.domain.events import Event
+from libs.domain.instruments import Instrument
+from libs.domain.market import (
+    BestQuote,
+    ClockTick,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    MarkPrice,
+    Side,
+    Trade,
+)
+from libs.domain.numbers import from_e8, to_e8
+from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, TimeInForce, VenueReport
+from libs.matching import filters
+from libs.matching.fees import FeeModel
+from libs.matching.latency import LatencyModel
+from libs.matching.matcher import Matcher
+from libs.matching.orders import MatchingTerms, VenueOrder
+
+REMEMBERED_CLIENT_IDS = 2048
+
+_Pending = tuple[int, int, PlaceOrder | CancelOrder]
+
+
+class PaperVenue:
+    """The venue of one account. `handle` takes market events, `PlaceOrder` and `CancelOrder` of that account."""
+
+    def __init__(
+        self,
+        account: str,
+        instruments: Iterable[Instrument],
+        latency: LatencyModel | None = None,
+        fees: FeeModel | None = None,
+        terms: MatchingTerms | None = None,
+    ) -> None:
+        self.account = account
+        self._latency = latency or LatencyModel()
+        self._fees = fees or FeeModel()
+        terms = terms or MatchingTerms()
+        self._matchers = {rules.instrument: Matcher(rules, terms) for rules in instruments}
+        self._terms = terms
+        self._market_time = 0
+        self._pending: list[_Pending] = []
+        self._client_ids: dict[str, None] = {}
+        self._sequence = 0
+        self._order_count = 0
+        self._trade_count = 0
+        self._reports: list[VenueReport] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Trade: self._on_trade,
+            BestQuote: self._on_quote,
+            DepthSnapshot: self._on_snapshot,
+            DepthDelta: self._on_delta,
+            MarkPrice: self._on_mark,
+            ClockTick: self._on_tick,
+            ExchangeBar: self._on_bar,
+            PlaceOrder: self._on_place,
+            CancelOrder: self._on_cancel,
+        }
+
+    @property
+    def market_time(self) -> int:
+        """The latest event time of the market, ns; 0 before any."""
+        return self._market_time
+
+    def position_of(self, instrument: str) -> Decimal:
+        """Return the signed position that fills made here. Raises `KeyError` for an instrument that is not listed."""
+        return from_e8(self._matchers[instrument].position)
+
+    def open_order_ids(self) -> list[str]:
+        """Return the client ids of the orders that arrived and may still fill."""
+        return [
+            order.client_order_id
+            for matcher in self._matchers.values()
+            for order in (*matcher.resting, *matcher.conditional, *matcher.waiting)
+        ]
+
+    def handle(self, event: Event) -> list[VenueReport]:
+        """Advance by one event and return what the venue says; events that mean nothing to it change nothing."""
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            return []
+        handler(event)
+        if not self._reports:
+            return []
+        reports = self._reports
+        self._reports = []
+        return reports
+
+    # Market data.
+
+    def _begin(self, event: Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | ClockTick) -> Matcher | None:
+        if event.event_time > self._market_time:
+            self._market_time = event.event_time
+            if self._pending:
+                self._release(event.event_time)
+        return self._matchers.get(event.instrument)
+
+    def _on_trade(self, event: Trade) -> None:
+        matcher = self._begin(event)
+        if matcher is not None:
+            matcher.apply_trade(event)
+            if matcher.outcomes:
+                self._report(matcher)
+
+    def _on_quote(self, event: BestQuote) -> None:
+        matcher = self._begin(event)
+        if matcher is not None:
+            matcher.apply_quote(event)
+            if matcher.outcomes:
+                self._report(matcher)
+
+    def _on_snapshot(self, event: DepthSnapshot) -> None:
+        matcher = self._begin(event)
+        if matcher is not None:
+            matcher.apply_snapshot(event)
+            self._report(matcher)
+
+    def _on_delta(self, event: DepthDelta) -> None:
+        matcher = self._begin(event)
+        if matcher is not None:
+            matcher.apply_delta(event)
+            self._report(matcher)
+
+    def _on_mark(self, event: MarkPrice) -> None:
+        matcher = self._begin(event)
+        if matcher is not None:
+            matcher.apply_mark(event)
+            self._report(matcher)
+
+    def _on_tick(self, event: ClockTick) -> None:
+        self._begin(event)
+        for matcher in self._matchers.values():
+            matcher.apply_time(event.event_time, event.event_id)
+            self._report(matcher)
+
+    def _on_bar(self, event: ExchangeBar) -> None:
+        if event.is_history:
+            return
+        matcher = self._matchers.get(event.instrument)
+        if matcher is None or matcher.has_ticks:
+            if event.event_time > self._market_time:
+                self._market_time = event.event_time
+                self._release(event.event_time)
+            return
+        matcher.open_bar(event)
+        self._report(matcher)
+        self._release(min(event.event_time, event.open_time + self._terms.bar_open_grace_ns), event.instrument)
+        self._market_time = max(self._market_time, event.event_time)
+        matcher.walk_bar(event)
+        self._report(matcher)
+        self._release(event.event_time, event.instrument)
+
+    # Commands.
+
+    def _on_place(self, command: PlaceOrder) -> None:
+        if command.account != self.account:
+            return
+        if command.client_order_id in self._client_ids:
+            time = max(command.event_time, self._market_time)
+            self._refuse(command, time, filters.DUPLICATE_ID)
+            return
+        self._client_ids[command.client_order_id] = None
+        if len(self._client_ids) > REMEMBERED_CLIENT_IDS:
+            del self._client_ids[next(iter(self._client_ids))]
+        self._await(command, is_cancel=False)
+
+    def _on_cancel(self, command: CancelOrder) -> None:
+        if command.account == self.account:
+            self._await(command, is_cancel=True)
+
+    def _await(self, command: PlaceOrder | CancelOrder, *, is_cancel: bool) -> None:
+        arrival = self._latency.arrival_time(
+            command.client_order_id, command.event_time, self._market_time, is_cancel=is_cancel
+        )
+        self._order_count += 1
+        bisect.insort(self._pending, (arrival, self._order_count, command), key=lambda pending: pending[:2])
+        if self._market_time:
+            self._release(self._market_time)
+
+    def _release(self, until: int, bar_instrument: str = "") -> None:
+        # Where bars are the market, only the next bar says what an order met: ticks between them let nothing arrive.
+        if not self._pending or self._pending[0][0] > until:
+            return
+        pending, self._pending = self._pending, []
+        for entry in pending:
+            arrival, sequence, command = entry
+            matcher = self._matchers.get(command.instrument)
+            waits_for_bar = matcher is not None and matcher.is_bar_driven and command.instrument != bar_instrument
+            if arrival > until or waits_for_bar:
+                self._pending.append(entry)
+            elif isinstance(command, PlaceOrder):
+                self._place(command, arrival, sequence)
+            else:
+                self._cancel(command, arrival)
+
+    def _place(self, command: PlaceOrder, arrival: int, sequence: int) -> None:
+        matcher = self._matchers.get(command.instrument)
+        if matcher is None:
+            self._refuse(command, arrival, filters.unknown_symbol(command.instrument))
+            return
+        refusal = matcher.refuse(command)
+        if refusal:
+            self._refuse(command, arrival, refusal)
+            return
+        is_limit = command.order_type is OrderType.LIMIT
+        order = VenueOrder(
+            client_order_id=command.client_order_id,
+            venue_order_id=f"paper-{sequence}",
+            instrument=command.instrument,
+            cause_id=command.event_id,
+            sequence=sequence,
+            side=command.side,
+            order_type=command.order_type,
+            time_in_force=command.time_in_force,
+            is_reduce_only=command.reduce_only,
+            quantity=to_e8(command.quantity),
+            limit=to_e8(command.limit_price) if is_limit and command.limit_price is not None else None,
+            trigger=to_e8(command.trigger_price) if command.trigger_price is not None else None,
+            callback_rate=to_e8(command.callback_rate) if command.callback_rate is not None else None,
+        )
+        matcher.submit(order, arrival)
+        self._report(matcher)
+
+    def _cancel(self, command: CancelOrder, arrival: int) -> None:
+        matcher = self._matchers.get(command.instrument)
+        if matcher is not None and matcher.cancel(command.client_order_id, arrival, command.event_id):
+            self._report(matcher)
+            return
+        self._append(
+            command.instrument, command.client_order_id, "", ReportKind.CANCEL_REJECTED, arrival, command.event_id,
+            filters.UNKNOWN_ORDER,
+        )  # fmt: skip
+
+    # Reports.
+
+    def _refuse(self, command: PlaceOrder, event_time: int, reason: str) -> None:
+        self._append(
+            command.instrument, command.client_order_id, "", ReportKind.REJECTED, event_time, command.event_id, reason
+        )
+
+    def _append(
+        self,
+        instrument: str,
+        client_order_id: str,
+        venue_order_id: str,
+        kind: ReportKind,
+        event_time: int,
+        cause_id: str,
+        reason: str,
+    ) -> None:
+        self._reports.append(
+            VenueReport(
+                event_id=self._next_id(),
+                event_time=event_time,
+                account=self.account,
+                instrument=instrument,
+                client_order_id=client_order_id,
+                venue_order_id=venue_order_id,
+                kind=kind,
+                reason=reason,
+                cause_id=cause_id,
+            )
+        )
+
+    def _next_id(self) -> str:
+        self._sequence += 1
+        return f"report/{self.account}/{self._sequence}"
+
+    def _report(self, matcher: Matcher) -> None:
+        for outcome in matcher.outcomes:
+            order = outcome.order
+            if outcome.liquidity is None:
+                self._append(
+                    order.instrument,
+                    order.client_order_id,
+                    order.venue_order_id if outcome.kind is not ReportKind.REJECTED else "",
+                    outcome.kind,
+                    outcome.event_time,
+                    outcome.cause_id,
+                    outcome.reason,
+                )
+                continue
+            price, quantity = from_e8(outcome.price), from_e8(outcome.quantity)
+            self._trade_count += 1
+            self._reports.append(
+                VenueReport(
+                    event_id=self._next_id(),
+                    event_time=outcome.event_time,
+                    account=self.account,
+                    instrument=order.instrument,
+                    client_order_id=order.client_order_id,
+                    venue_order_id=order.venue_order_id,
+                    kind=outcome.kind,
+                    last_quantity=quantity,
+                    last_price=price,
+                    fee=self._fees.fee_of(matcher.rules, price, quantity, outcome.liquidity),
+                    liquidity=outcome.liquidity,
+                    venue_trade_id=f"paper-{self._trade_count}",
+                    cause_id=outcome.cause_id,
+                )
+            )
+        matcher.outcomes.clear()
+
+    # Saved form.
+
+    def snapshot(self) -> bytes:
+        """Return the state as JSON with sorted keys."""
+        state = {
+            "account": self.account,
+            "market_time": self._market_time,
+            "pending": [[arrival, sequence, _save_command(command)] for arrival, sequence, command in self._pending],
+            "client_ids": list(self._client_ids),
+            "sequence": self._sequence,
+            "order_count": self._order_count,
+            "trade_count": self._trade_count,
+            "matchers": {name: matcher.to_saved() for name, matcher in self._matchers.items()},
+        }
+        return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
+
+    def restore(self, state: bytes) -> None:
+        """Take over a state made by `snapshot`. Raises `ValueError` where it is another account's.
+
+        Instruments that the state does not know start afresh; one it knows and the venue no longer lists is refused
+        while a position or an order is open in it.
+        """
+        saved = json.loads(state)
+        if saved["account"] != self.account:
+            raise ValueError(f"the state is of account {saved['account']!r}, this venue serves {self.account!r}")
+        for name, matcher in saved["matchers"].items():
+            if name in self._matchers:
+                self._matchers[name].restore(matcher)
+            elif matcher["position"] or matcher["resting"] or matcher["conditional"] or matcher["waiting"]:
+                raise ValueError(
+                    f"the state holds a position or orders in {name}, which is not configured; add it again"
+                )
+        self._market_time = saved["market_time"]
+        self._pending = [(arrival, sequence, _load_command(command)) for arrival, sequence, command in saved["pending"]]
+        self._client_ids = dict.fromkeys(saved["client_ids"])
+        self._sequence = saved["sequence"]
+        self._order_count = saved["order_count"]
+        self._trade_count = saved["trade_count"]
+
+
+_DECIMALS = ("quantity", "limit_price", "trigger_price", "callback_rate")
+
+
+def _save_command(command: PlaceOrder | CancelOrder) -> dict[str, Any]:
+    saved = asdict(command)
+    for name in _DECIMALS:
+        if saved.get(name) is not None:
+            saved[name] = str(saved[name])
+    return saved
+
+
+def _load_command(saved: dict[str, Any]) -> PlaceOrder | CancelOrder:
+    if "side" not in saved:
+        return CancelOrder(**saved)
+    fields = dict(saved)
+    for name in _DECIMALS:
+        if fields[name] is not None:
+            fields[name] = Decimal(cast(str, fields[name]))
+    fields["side"] = Side(fields["side"])
+    fields["order_type"] = OrderType(fields["order_type"])
+    fields["time_in_force"] = TimeInForce(fields["time_in_force"])
+    return PlaceOrder(**fields)

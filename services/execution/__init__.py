@@ -1,0 +1,1 @@
+"""Approved orders in, venue orders, fills and account state out."""

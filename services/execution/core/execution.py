@@ -1,0 +1,411 @@
+"""Execution: an approved intent becomes one command, a report becomes order state, position and account state.
+
+Nothing acts before it was written: a verdict yields `PlaceOrder`, which comes back from its topic before the paper
+venue sees it (or, in external mode, before the outbox calls the venue), and the venue's reports come back from theirs
+before they are booked. The core sends no order that was not approved; where one turns up it halts by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity, TradingState
+from libs.domain.events import Event, Unhandleable
+from libs.domain.market import (
+    BestQuote,
+    ClockTick,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    FundingSettled,
+    MarkPrice,
+    Trade,
+)
+from libs.domain.numbers import NANOSECONDS
+from libs.domain.orders import (
+    CancelOrder,
+    IntentAction,
+    OrderApproved,
+    OrderStatus,
+    PlaceOrder,
+    ReportKind,
+    VenueReport,
+    client_order_id_of,
+)
+from libs.matching.paper_venue import PaperVenue
+from services.execution.core.commands import (
+    check_verdict,
+    make_cancel_command,
+    make_local_rejection,
+    make_place_command,
+)
+from services.execution.core.gate import TradingGate
+from services.execution.core.ledger import Ledger, OpeningOrder
+from services.execution.core.order_states import ManagedOrder
+
+# A venue that refuses a second order of an id says nothing about the first.
+DUPLICATE_ID_CODE = "-4116"
+REMEMBERED_INTENTS = 2048
+REMEMBERED_CLOSED_ORDERS = 128
+NOTHING: tuple[Event, ...] = ()
+MISMATCH_ALERT = "orders_do_not_match_intents"
+
+_MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | FundingSettled | ExchangeBar | ClockTick
+
+
+class ExecutionCore:
+    """The core of execution for one account.
+
+    With a `venue` (paper) commands are given to it and its reports are returned; without one (external) an outbox
+    carries commands out and writes the reports. A verdict is acted on once among the last 2,048 intents; closed orders
+    are kept for late reports until 128 later ones have closed. `account_interval_ns` bounds how often a moving mark
+    alone makes an account state, in market time.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        starting_balance: Decimal,
+        *,
+        leverage: Decimal = Decimal(3),
+        venue: PaperVenue | None = None,
+        account_interval_ns: int = 5 * NANOSECONDS,
+    ) -> None:
+        self.account = account
+        self._ledger = Ledger(account, starting_balance, leverage)
+        self._venue = venue
+        self._gate = TradingGate()
+        self._account_interval_ns = account_interval_ns
+        self._orders: dict[str, ManagedOrder] = {}
+        self._open_ids: dict[str, None] = {}
+        self._closed_ids: dict[str, None] = {}
+        self._intents: dict[str, None] = {}
+        self._alert_count = 0
+        self._told: tuple[object, ...] | None = None
+        self._next_account_time = 0
+        self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
+            Trade: self._on_market,
+            BestQuote: self._on_market,
+            DepthSnapshot: self._on_market,
+            DepthDelta: self._on_market,
+            MarkPrice: self._on_market,
+            FundingSettled: self._on_market,
+            ExchangeBar: self._on_market,
+            ClockTick: self._on_market,
+            OrderApproved: self._on_approved,
+            PlaceOrder: self._on_place,
+            CancelOrder: self._on_cancel,
+            VenueReport: self._on_report,
+            ControlCommand: self._on_control_command,
+            ControlState: self._on_control_state,
+        }
+
+    @property
+    def trading_state(self) -> TradingState:
+        """The strictest trading state in force here."""
+        return self._gate.state
+
+    def order_status(self, client_order_id: str) -> OrderStatus | None:
+        """Return where an order stands, None for one that is not known (any more)."""
+        order = self._orders.get(client_order_id)
+        return order.status if order else None
+
+    def handle(self, event: Event) -> Sequence[Event]:
+        """Advance by one event; events that do not concern execution or its account change nothing."""
+        handler = self._handlers.get(type(event))
+        return NOTHING if handler is None else handler(event)
+
+    # Market.
+
+    def _on_market(self, event: _MarketEvent) -> Sequence[Event]:
+        reports: Sequence[Event] = self._venue.handle(event) if self._venue is not None else NOTHING
+        is_due = self._told is None
+        ledger = self._ledger
+        if isinstance(event, BestQuote):
+            ledger.observe_quote(event)
+        elif isinstance(event, Trade):
+            ledger.observe_trade(event)
+        elif isinstance(event, MarkPrice):
+            is_due |= ledger.observe_mark(event)
+        elif isinstance(event, FundingSettled):
+            is_due |= ledger.observe_funding(event)
+        elif isinstance(event, ExchangeBar) and not event.is_history:
+            ledger.observe_bar(event)
+        if not is_due and event.event_time >= self._next_account_time and ledger.has_open_position:
+            is_due = True
+        if is_due:
+            return [*reports, self._account_state(event.event_time, event.event_id)]
+        return reports
+
+    def _account_state(self, event_time: int, cause_id: str) -> Event:
+        self._told = (*self._ledger.summary(), len(self._open_ids))
+        self._next_account_time = event_time + self._account_interval_ns
+        return self._ledger.make_state(event_time, cause_id, len(self._open_ids), self._opening_orders())
+
+    def _opening_orders(self) -> list[OpeningOrder]:
+        opening = []
+        for name in self._open_ids:
+            order = self._orders[name]
+            command = order.command
+            if not command.reduce_only:
+                price = command.limit_price or command.trigger_price or Decimal(0)
+                opening.append(OpeningOrder(command.instrument, command.side, order.remaining, price))
+        return opening
+
+    def _account_state_if_changed(self, event_time: int, cause_id: str) -> Sequence[Event]:
+        if self._told == (*self._ledger.summary(), len(self._open_ids)):
+            return NOTHING
+        return [self._account_state(event_time, cause_id)]
+
+    # Verdicts.
+
+    def _on_approved(self, verdict: OrderApproved) -> Sequence[Event]:
+        if verdict.account != self.account:
+            return NOTHING
+        intent = verdict.intent
+        check_verdict(verdict)
+        client_order_id = client_order_id_of(verdict.intent_id)
+        if client_order_id in self._intents or client_order_id in self._orders:
+            return NOTHING
+        if intent.action is IntentAction.CANCEL:
+            target = self._orders.get(intent.target_client_order_id)
+            if target is None:
+                raise Unhandleable(f"intent {verdict.intent_id} cancels {intent.target_client_order_id!r}, not known")
+            self._remember_intent(client_order_id)
+            return [self._cancel_command(target, verdict.event_time, verdict.intent_id)]
+        self._remember_intent(client_order_id)
+        return self._place(verdict, client_order_id)
+
+    def _place(self, verdict: OrderApproved, client_order_id: str) -> Sequence[Event]:
+        command = make_place_command(verdict)
+        order = ManagedOrder(command)
+        self._orders[client_order_id] = order
+        refusal = self._gate.refuse(is_reducing=self._is_reducing(command))
+        if refusal:
+            order.status = OrderStatus.REJECTED
+            self._retire(client_order_id)
+            return [order.make_event(command.event_time, reason=refusal)]
+        self._open_ids[client_order_id] = None
+        return [
+            command,
+            order.make_event(command.event_time),
+            *self._account_state_if_changed(command.event_time, command.event_id),
+        ]
+
+    def _is_reducing(self, command: PlaceOrder) -> bool:
+        if command.reduce_only:
+            return True
+        held = self._ledger.position(command.instrument).quantity
+        if held * command.side.sign >= 0:
+            return False
+        others = (self._orders[name] for name in self._open_ids if name != command.client_order_id)
+        pending = sum(
+            order.remaining
+            for order in others
+            if order.command.side is command.side
+            and order.command.instrument == command.instrument
+            and not order.command.reduce_only
+        )
+        return command.quantity + pending <= abs(held)
+
+    def _remember_intent(self, client_order_id: str) -> None:
+        self._intents[client_order_id] = None
+        if len(self._intents) > REMEMBERED_INTENTS:
+            del self._intents[next(iter(self._intents))]
+
+    # Commands, back from their topic.
+
+    def _on_place(self, command: PlaceOrder) -> Sequence[Event]:
+        if command.account != self.account:
+            return NOTHING
+        order = self._orders.get(command.client_order_id)
+        if order is None or order.command != command:
+            return self._halt_itself(command.event_time, command.event_id, f"{command.event_id} was never approved")
+        if order.has_been_sent or order.status is not OrderStatus.SUBMITTING:
+            return NOTHING
+        is_reducing = self._is_reducing(command)
+        refusal = self._gate.refuse(is_reducing=is_reducing)
+        if not refusal and not is_reducing and self._venue is not None:
+            refusal = self._refuse_margin()
+        if refusal:
+            return [make_local_rejection(command, refusal)]
+        order.has_been_sent = True
+        return self._venue.handle(command) if self._venue is not None else NOTHING
+
+    def _refuse_margin(self) -> str:
+        # The paper venue knows no balance, so its margin check is made at its door; the order counts as open already.
+        needed, equity = self._ledger.initial_margin(self._opening_orders()), self._ledger.equity()
+        if needed <= equity:
+            return ""
+        return f"-2019 margin is insufficient: {needed} USDT needed with this order, equity is {equity}"
+
+    def _on_cancel(self, command: CancelOrder) -> Sequence[Event]:
+        if command.account != self.account:
+            return NOTHING
+        order = self._orders.get(command.client_order_id)
+        if order is None:
+            raise Unhandleable(f"{command.event_id} cancels an order that is not known")
+        if not order.has_been_sent:
+            return NOTHING
+        return self._venue.handle(command) if self._venue is not None else NOTHING
+
+    def _cancel_command(self, order: ManagedOrder, event_time: int, cause_id: str) -> CancelOrder:
+        order.is_cancel_sent = True
+        return make_cancel_command(order.command, event_time, cause_id)
+
+    # Reports, back from their topic.
+
+    def _on_report(self, report: VenueReport) -> Sequence[Event]:
+        if report.account != self.account:
+            return NOTHING
+        order = self._orders.get(report.client_order_id)
+        if order is None:
+            raise Unhandleable(f"{report.event_id} speaks of order {report.client_order_id!r}, not known")
+        if report.instrument != order.command.instrument:
+            raise Unhandleable(
+                f"{report.event_id} names {report.instrument}, the order is in {order.command.instrument}"
+            )
+        if report.kind is ReportKind.FILL:
+            return self._on_fill(order, report)
+        if report.kind is ReportKind.REJECTED and report.reason.startswith(DUPLICATE_ID_CODE):
+            return NOTHING
+        event = order.apply_report(report)
+        if event is None:
+            return NOTHING
+        if not order.status.is_open:
+            self._retire(report.client_order_id)
+        return [event, *self._account_state_if_changed(report.event_time, report.event_id)]
+
+    def _on_fill(self, order: ManagedOrder, report: VenueReport) -> Sequence[Event]:
+        quantity, price, fee = report.last_quantity, report.last_price, report.fee
+        if quantity is None or price is None or fee is None or not report.venue_trade_id:
+            raise Unhandleable(f"{report.event_id} is a fill without quantity, price, fee or venue trade id")
+        if quantity <= 0 or price <= 0:
+            raise Unhandleable(f"{report.event_id} is a fill of {quantity} at {price}; both must be above zero")
+        if order.has_booked(report):
+            return NOTHING
+        command = order.command
+        realised = self._ledger.apply_fill(command.instrument, command.side, quantity, price, fee)
+        outputs: list[Event] = [order.apply_fill(report, quantity, price, realised)]
+        if not order.status.is_open:
+            self._retire(report.client_order_id)
+        if order.filled_quantity > command.quantity:
+            outputs.extend(
+                self._halt_itself(
+                    report.event_time,
+                    report.event_id,
+                    f"{command.client_order_id} filled {order.filled_quantity} of {command.quantity} ordered",
+                )
+            )
+        outputs.append(self._account_state(report.event_time, report.event_id))
+        return outputs
+
+    def _retire(self, client_order_id: str) -> None:
+        self._open_ids.pop(client_order_id, None)
+        self._closed_ids[client_order_id] = None
+        if len(self._closed_ids) > REMEMBERED_CLOSED_ORDERS:
+            oldest = next(iter(self._closed_ids))
+            del self._closed_ids[oldest]
+            del self._orders[oldest]
+
+    # Control.
+
+    def _on_control_command(self, command: ControlCommand) -> Sequence[Event]:
+        if command.account not in (self.account, ALL_ACCOUNTS):
+            return NOTHING
+        was_self_halted = self._gate.is_self_halted
+        if not self._gate.command(command.action):
+            return NOTHING
+        if was_self_halted and not self._gate.is_self_halted:
+            message = f"resumed by {command.issued_by}: {command.reason}"
+            return [self._alert(command.event_time, message, is_raised=False)]
+        return self._cancel_opening_orders(command.event_time, command.event_id)
+
+    def _on_control_state(self, state: ControlState) -> Sequence[Event]:
+        if state.account not in (self.account, ALL_ACCOUNTS):
+            return NOTHING
+        self._gate.published = state.state
+        return self._cancel_opening_orders(state.event_time, state.event_id)
+
+    def _halt_itself(self, event_time: int, cause_id: str, message: str) -> list[Event]:
+        self._gate.is_self_halted = True
+        alert = self._alert(event_time, f"trading halted: {message}", is_raised=True)
+        return [alert, *self._cancel_opening_orders(event_time, cause_id)]
+
+    def _cancel_opening_orders(self, event_time: int, cause_id: str) -> list[Event]:
+        if self._gate.state is TradingState.ACTIVE:
+            return []
+        orders = [self._orders[name] for name in self._open_ids]
+        return [
+            self._cancel_command(order, event_time, cause_id)
+            for order in orders
+            if not order.command.reduce_only and not order.is_cancel_sent
+        ]
+
+    def _alert(self, event_time: int, message: str, *, is_raised: bool) -> Alert:
+        self._alert_count += 1
+        return Alert(
+            event_id=f"alert/execution/{self.account}/{self._alert_count}",
+            event_time=event_time,
+            service="execution",
+            name=MISMATCH_ALERT,
+            severity=Severity.CRITICAL,
+            is_raised=is_raised,
+            message=message,
+        )
+
+    # Saved form.
+
+    def snapshot(self) -> bytes:
+        """Return the state as JSON with sorted keys."""
+        state = {
+            "ledger": self._ledger.to_saved(),
+            "gate": self._gate.to_saved(),
+            "orders": [order.to_saved() for order in self._orders.values()],
+            "open_ids": list(self._open_ids),
+            "closed_ids": list(self._closed_ids),
+            "intents": list(self._intents),
+            "alert_count": self._alert_count,
+            "told": _save_told(self._told),
+            "next_account_time": self._next_account_time,
+            "venue": json.loads(self._venue.snapshot()) if self._venue is not None else None,
+        }
+        return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
+
+    def restore(self, state: bytes) -> None:
+        """Take over a state made by `snapshot`. Raises `ValueError` for another account's or another mode's."""
+        saved = json.loads(state)
+        if (saved["venue"] is None) != (self._venue is None):
+            made, wanted = ("external", "paper") if saved["venue"] is None else ("paper", "external")
+            raise ValueError(
+                f"the state was made in {made} mode and cannot go on in {wanted} mode; start a new session"
+            )
+        self._ledger.restore(saved["ledger"])
+        self._gate = TradingGate.from_saved(saved["gate"])
+        orders = [ManagedOrder.from_saved(order) for order in saved["orders"]]
+        self._orders = {order.command.client_order_id: order for order in orders}
+        self._open_ids = dict.fromkeys(saved["open_ids"])
+        self._closed_ids = dict.fromkeys(saved["closed_ids"])
+        self._intents = dict.fromkeys(saved["intents"])
+        self._alert_count = saved["alert_count"]
+        self._told = _load_told(saved["told"])
+        self._next_account_time = saved["next_account_time"]
+        if self._venue is not None:
+            self._venue.restore(json.dumps(saved["venue"]).encode())
+
+
+def _save_told(told: tuple[object, ...] | None) -> list[Any] | None:
+    if told is None:
+        return None
+    wallet, quantities, count = told
+    assert isinstance(quantities, Iterable)
+    return [str(wallet), [str(quantity) for quantity in quantities], count]
+
+
+def _load_told(saved: list[Any] | None) -> tuple[object, ...] | None:
+    if saved is None:
+        return None
+    return Decimal(saved[0]), tuple(Decimal(quantity) for quantity in saved[1]), saved[2]

@@ -1,0 +1,135 @@
+"""What the outbox knows of the orders it carried out, and which reports a venue's answer adds to that. Pure.
+
+Report ids follow from the order and what is reported, so that a report written twice is recognised as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
+from services.execution.core.order_states import ManagedOrder
+from services.execution.venue_port import VenueOrderState
+
+ZERO = Decimal(0)
+_ENDS = {
+    OrderStatus.CANCELLED: ReportKind.CANCELLED,
+    OrderStatus.EXPIRED: ReportKind.EXPIRED,
+    OrderStatus.REJECTED: ReportKind.REJECTED,
+}
+_UNANSWERED = (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN)
+
+
+class TrackedOrders:
+    """Open orders by client order id, and the positions that all recorded fills add up to."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, ManagedOrder] = {}
+        self.positions: dict[str, Decimal] = {}
+        self._sides: dict[str, int] = {}
+
+    def add(self, command: PlaceOrder) -> ManagedOrder:
+        """Track an order from now on."""
+        order = ManagedOrder(command)
+        self.open[command.client_order_id] = order
+        self._sides[command.client_order_id] = command.side.sign
+        return order
+
+    def is_known(self, client_order_id: str) -> bool:
+        """Whether an order of that id was ever tracked."""
+        return client_order_id in self._sides
+
+    def book(self, reports: Iterable[VenueReport]) -> None:
+        """Take over what has been recorded."""
+        for report in reports:
+            name = report.client_order_id
+            order = self.open.get(name)
+            if report.kind is ReportKind.FILL and report.last_quantity is not None and report.last_price is not None:
+                if order is not None and order.has_booked(report):
+                    continue
+                signed = report.last_quantity * self._sides.get(name, 0)
+                self.positions[report.instrument] = self.positions.get(report.instrument, ZERO) + signed
+                if order is not None:
+                    order.apply_fill(report, report.last_quantity, report.last_price, ZERO)
+            elif order is not None:
+                order.apply_report(report)
+            if order is not None and not order.status.is_open:
+                del self.open[name]
+
+
+def make_report(command: PlaceOrder, kind: ReportKind, event_time: int, reason: str = "") -> VenueReport:
+    """Return a report of our own on an order: unknown, or rejected."""
+    return VenueReport(
+        event_id=f"report/{command.account}/{command.client_order_id}/{kind.name.lower()}",
+        event_time=event_time,
+        account=command.account,
+        instrument=command.instrument,
+        client_order_id=command.client_order_id,
+        venue_order_id="",
+        kind=kind,
+        reason=reason,
+        cause_id=command.event_id,
+    )
+
+
+def make_cancel_rejection(command: CancelOrder, event_time: int, reason: str) -> VenueReport:
+    """Return the report that a cancel was refused."""
+    return VenueReport(
+        event_id=f"report/{command.account}/{command.event_id}/rejected",
+        event_time=event_time,
+        account=command.account,
+        instrument=command.instrument,
+        client_order_id=command.client_order_id,
+        venue_order_id="",
+        kind=ReportKind.CANCEL_REJECTED,
+        reason=reason,
+        cause_id=command.event_id,
+    )
+
+
+def reports_of(order: ManagedOrder, state: VenueOrderState) -> list[VenueReport]:
+    """Return what the venue's answer says that is not recorded yet: acceptance, fills, then the end.
+
+    The end waits until all fills that the venue counts are listed.
+    """
+    command = order.command
+    prefix = f"report/{command.account}/{command.client_order_id}"
+    reports: list[VenueReport] = []
+
+    def say(kind: ReportKind, name: str, event_time: int, **fill: object) -> None:
+        reports.append(
+            VenueReport(
+                event_id=f"{prefix}/{name}",
+                event_time=event_time,
+                account=command.account,
+                instrument=command.instrument,
+                client_order_id=command.client_order_id,
+                venue_order_id=state.venue_order_id,
+                kind=kind,
+                reason=state.reason,
+                raw=state.raw,
+                cause_id=command.event_id,
+                **fill,  # type: ignore[arg-type]
+            )
+        )
+
+    if order.status in _UNANSWERED and state.status is not OrderStatus.REJECTED:
+        say(ReportKind.ACCEPTED, "accepted", state.event_time)
+    for fill in state.fills:
+        if fill.venue_trade_id not in order.trade_ids:
+            say(
+                ReportKind.FILL,
+                f"fill/{fill.venue_trade_id}",
+                fill.event_time,
+                last_quantity=fill.quantity,
+                last_price=fill.price,
+                fee=fill.fee,
+                liquidity=fill.liquidity,
+                venue_trade_id=fill.venue_trade_id,
+            )
+    end = _ENDS.get(state.status)
+    listed = sum((fill.quantity for fill in state.fills), ZERO)
+    if end is not None and listed == state.filled_quantity:
+        say(end, end.name.lower(), state.event_time)
+    return reports

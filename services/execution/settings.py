@@ -1,0 +1,31 @@
+"""Settings of execution, from PERPFLOW_EXECUTION_<FIELD>."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ExecutionSettings(BaseSettings):
+    """The account and its venue. Fee rates are of notional (0.0005 = 5 bps); left open they are the instrument's own.
+
+    `latency_ms` is market time from command to venue, `latency_jitter_ms` a spread on top that each order id fixes.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PERPFLOW_EXECUTION_", frozen=True, extra="forbid")
+
+    mode: Literal["paper", "testnet", "live"] = "paper"
+    account: str = Field(default="paper", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE", "ETHUSDT.BINANCE"), min_length=1)
+    starting_balance_usdt: Decimal = Field(default=Decimal(10_000), gt=0)
+    leverage: Decimal = Field(default=Decimal(3), ge=1, le=125)
+    latency_ms: int = Field(default=50, ge=0, le=60_000)
+    latency_jitter_ms: int = Field(default=0, ge=0, le=60_000)
+    maker_fee_rate: Decimal | None = Field(default=None, ge=Decimal("-0.01"), le=Decimal("0.01"))
+    taker_fee_rate: Decimal | None = Field(default=None, ge=Decimal("-0.01"), le=Decimal("0.01"))
+    slippage_bps: Decimal = Field(default=Decimal(2), ge=0, le=500)
+    no_liquidity_timeout_s: int = Field(default=10, ge=0, le=3_600)
+    account_interval_s: int = Field(default=5, ge=1, le=3_600)
