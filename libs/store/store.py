@@ -1,0 +1,200 @@
+"""The store: writes records into ClickHouse and answers what pages, backfills and traces ask. clickhouse-connect only.
+
+A record is identified by (topic, partition, offset), so that writing it again changes nothing; all reads use FINAL.
+Opening a store connects to nothing: the first call does, and every call may raise `StoreUnavailable`. Threads may
+share a store.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from urllib3.exceptions import HTTPError
+
+from libs.domain.bars import Bar
+from libs.store import queries
+from libs.store.errors import StoreError, StoreUnavailable
+from libs.store.migrations import Applied, Migration, apply_migrations, load_migrations
+from libs.store.tables import TABLE_NAMES, StoredRow, Table, table_of
+
+_DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Timeouts, too many queries, network, memory, disk full, too many parts, read-only disk: they pass or are mended.
+_PASSING_CODES = frozenset({159, 202, 209, 210, 241, 243, 252})
+
+
+class Store:
+    """A database on a ClickHouse server. `url` is ``http[s]://[user[:password]@]host[:port]``."""
+
+    def __init__(
+        self, url: str, database: str = "perpflow", *, connect_timeout_s: int = 5, timeout_s: int = 60
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise StoreError(f"ClickHouse address {url!r} is not of the form http://HOST:PORT")
+        if _DATABASE_NAME.fullmatch(database) is None:
+            raise StoreError(f"database name {database!r} must be letters, digits and underscores")
+        self.database = database
+        self.address = f"{parts.scheme}://{parts.hostname}:{parts.port or (8443 if parts.scheme == 'https' else 8123)}"
+        self._options: dict[str, Any] = {
+            "interface": parts.scheme,
+            "host": parts.hostname,
+            "port": parts.port or 0,
+            "username": unquote(parts.username or "default"),
+            "password": unquote(parts.password or ""),
+            "connect_timeout": connect_timeout_s,
+            "send_receive_timeout": timeout_s,
+            # On one machine compression costs more than it saves.
+            "compress": parts.hostname not in ("127.0.0.1", "localhost", "::1"),
+            # Sessions would allow one query at a time; the store keeps none.
+            "autogenerate_session_id": False,
+        }
+        self._client: Client | None = None
+        self._connecting = threading.Lock()
+        # The driver also logs what it raises; every error reaches the caller translated.
+        logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+    def migrate(self) -> tuple[int, ...]:
+        """Create the database and bring its tables to this version; returns the migrations applied now.
+
+        Raises `MigrationMismatch` where the database was made by something else.
+        """
+        with self._translated() as client:
+            client.command(f"CREATE DATABASE IF NOT EXISTS `{self.database}`", use_database=False)
+            client.database = self.database
+            return apply_migrations(_Target(client), load_migrations())
+
+    def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
+        """Write records of one topic, one batch per table; returns how many. Writing them again changes nothing."""
+        by_table: dict[str, tuple[Table, list[StoredRow]]] = {}
+        for row in rows:
+            table = table_of(topic, row.event)
+            by_table.setdefault(table.name, (table, []))[1].append(row)
+        for table, members in by_table.values():
+            self._insert(table, topic, members)
+        return len(rows)
+
+    def _insert(self, table: Table, topic: str, rows: Sequence[StoredRow]) -> None:
+        arrow = table.arrow(topic, rows)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, arrow.schema) as writer:
+            writer.write_table(arrow)
+        with self._translated() as client:
+            client.raw_insert(
+                f"`{self.database}`.`{table.name}`", arrow.schema.names, sink.getvalue().to_pybytes(), fmt="ArrowStream"
+            )
+
+    def count_rows(self) -> dict[str, int]:
+        """Count the distinct records of every topic that has any, whatever table keeps them."""
+        with self._translated() as client:
+            result = client.query(queries.count_rows(self.database, TABLE_NAMES))
+        return dict(result.result_rows)
+
+    def count_undecodable(self) -> dict[str, int]:
+        """Count the records per topic that could not be decoded; `count_rows` includes them."""
+        with self._translated() as client:
+            result = client.query(queries.count_rows(self.database, ("undecodable",)))
+        return dict(result.result_rows)
+
+    def bars(
+        self,
+        instrument: str,
+        timeframe: str,
+        *,
+        begin: int | None = None,
+        end: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[Bar, ...]:
+        """Return bars with open times in [begin, end) ns, oldest first; with `limit` the latest so many."""
+        parameters = {"instrument": instrument, "timeframe": timeframe, "begin": begin, "end": end, "limit": limit}
+        with self._translated() as client:
+            return queries.read_bars(client, self.database, parameters)
+
+    def latest_equity(self, account: str, limit: int = 500) -> tuple[queries.EquityPoint, ...]:
+        """Return the last states of an account, oldest first."""
+        with self._translated() as client:
+            return queries.read_equity(client, self.database, account, limit)
+
+    def find(self, table: str, **conditions: str) -> tuple[Mapping[str, Any], ...]:
+        """Return the rows of a table whose columns equal the values given, in order of their append.
+
+        This is how a trace walks from a fill back to its causes, by `event_id`, `intent_id`, `client_order_id`.
+        """
+        if table not in TABLE_NAMES:
+            raise StoreError(f"unknown table {table!r}; known: {', '.join(TABLE_NAMES)}")
+        with self._translated() as client:
+            return queries.find_rows(client, self.database, table, conditions)
+
+    def query(self, text: str, parameters: Mapping[str, Any] | None = None) -> tuple[Mapping[str, Any], ...]:
+        """Run a SELECT in the store's database with server-side ``{name:Type}`` parameters; rows by column name."""
+        with self._translated() as client:
+            client.database = self.database
+            return tuple(client.query(text, parameters=dict(parameters or {})).named_results())
+
+    def is_reachable(self) -> bool:
+        """Whether the server answers."""
+        try:
+            with self._translated() as client:
+                return bool(client.ping())
+        except StoreError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[Client]:
+        """Lend the client, connecting first where need be, and turn the driver's errors into the store's."""
+        try:
+            with self._connecting:
+                if self._client is None:
+                    self._client = clickhouse_connect.get_client(**self._options)
+                client = self._client
+            yield client
+        except (ClickHouseError, HTTPError, ConnectionError) as error:
+            code = getattr(error, "code", None)
+            if code in _PASSING_CODES:
+                raise StoreUnavailable(f"ClickHouse at {self.address} cannot at the moment: {error}") from error
+            if code is None and isinstance(error, OperationalError | HTTPError | ConnectionError):
+                raise StoreUnavailable(
+                    f"ClickHouse at {self.address} does not answer; start it or correct its address"
+                ) from error
+            raise StoreError(f"ClickHouse at {self.address} refused: {error}") from error
+
+
+class _Target:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def execute(self, statement: str) -> None:
+        self._client.command(statement)
+
+    def read_applied(self) -> Sequence[Applied]:
+        rows = self._client.query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version")
+        return [Applied(*row) for row in rows.result_rows]
+
+    def write_applied(self, migration: Migration) -> None:
+        self._client.insert(
+            "schema_migrations",
+            [[migration.version, migration.name, migration.checksum]],
+            column_names=["version", "name", "checksum"],
+        )

@@ -1,0 +1,1 @@
+"""Puts every topic into ClickHouse, each record exactly once."""

@@ -1,0 +1,213 @@
+"""Reads all topics, gathers rows, writes them, and only then commits offsets.
+
+A crash between writing and committing repeats records, which the tables' keys make harmless; so nothing is lost and
+nothing counts twice. While ClickHouse is down rows are held, up to a bound, and reading goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import structlog
+from prometheus_client import Gauge
+
+from libs.bus.api import Consumer, Record, TopicPartition
+from libs.runtime.errors import BadInput
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.records import read_stamps
+from libs.store import MigrationMismatch, StoredRow, StoreUnavailable, Undecodable
+from libs.wire import DecodeError
+from services.recorder.settings import RecorderSettings
+
+NAME = "recorder"
+
+
+class RecordStore(Protocol):
+    """What the recorder needs of a store."""
+
+    def migrate(self) -> Sequence[int]:
+        """Bring the tables to this version."""
+        ...
+
+    def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
+        """Write records of one topic; repeating them changes nothing."""
+        ...
+
+
+class RecorderLoop:
+    """Takes a consumer of every topic, a store and a decoder ``(topic, payload) -> event``; `pause` waits seconds."""
+
+    def __init__(
+        self,
+        open_consumer: Callable[[], Consumer],
+        store: RecordStore,
+        decode: Callable[[str, bytes], Any],
+        settings: RecorderSettings,
+        metrics: ServiceMetrics,
+        logger: structlog.stdlib.BoundLogger,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._open_consumer = open_consumer
+        self._consumer: Consumer | None = None
+        self._store = store
+        self._decode = decode
+        self._settings = settings
+        self._metrics = metrics
+        self._logger = logger
+        self._now = now
+        self._pause = pause
+        self._rows: dict[str, list[StoredRow]] = {}
+        self._buffered = 0
+        self._oldest_at = 0.0
+        self._offsets: dict[TopicPartition, int] = {}
+        self._is_migrated = False
+        self._is_store_up = True
+        self._retry_at = 0.0
+        self._retry_ms = settings.retry_min_ms
+        self._reachable = Gauge(
+            "perpflow_store_up", "Whether ClickHouse took the last write", ("service",), registry=metrics.registry
+        ).labels(NAME)
+        self._held = Gauge(
+            "perpflow_buffered_rows", "Rows read but not yet written", ("service",), registry=metrics.registry
+        ).labels(NAME)
+        self._reachable.set(1)
+
+    @property
+    def is_finished(self) -> bool:
+        """Never: topics have no end."""
+        return False
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """What an operator asks first: is ClickHouse taking rows, and how many wait."""
+        return {"store": "up" if self._is_store_up else "down", "buffered_rows": self._buffered}
+
+    def open(self) -> None:
+        """Subscribe. ClickHouse may still be down."""
+        self._consumer = self._open_consumer()
+
+    def step(self, timeout_ms: int) -> int:
+        """Read for at most the time given, write what is due; return how many records were read."""
+        assert self._consumer is not None, "open() comes first"
+        now = self._now()
+        if self._buffered >= self._settings.max_buffered_rows:
+            self._pause(min(timeout_ms / 1000, max(0.0, self._retry_at - now)))
+            self._flush_if_due()
+            return 0
+        wait_ms = timeout_ms
+        if self._buffered:
+            due_at = max(self._oldest_at + self._settings.flush_interval_ms / 1000, self._retry_at)
+            wait_ms = max(0, min(timeout_ms, int((due_at - now) * 1000)))
+        records = self._consumer.poll(self._settings.poll_max_records, wait_ms)
+        if records:
+            self._take(records)
+        self._flush_if_due()
+        return len(records)
+
+    def flush(self) -> bool:
+        """Write everything held and commit its offsets; false where ClickHouse is down and all is still held."""
+        assert self._consumer is not None, "open() comes first"
+        started = time.perf_counter()
+        try:
+            self._migrate_once()
+            for topic in list(self._rows):
+                self._buffered -= self._store.insert(topic, self._rows[topic])
+                del self._rows[topic]
+        except MigrationMismatch as error:
+            raise BadInput(str(error)) from error
+        except StoreUnavailable as error:
+            self._note_down(error)
+            return False
+        self._note_up()
+        if self._offsets:
+            self._consumer.commit(self._offsets)
+            self._offsets = {}
+            self._metrics.transactions.labels(NAME).inc()
+        self._held.set(0)
+        self._metrics.commit_seconds.labels(NAME).observe(time.perf_counter() - started)
+        return True
+
+    def close(self) -> None:
+        """Write what is held and leave. What cannot be written stays uncommitted and is read again next time."""
+        if self._consumer is not None:
+            if not self.flush():
+                self._logger.warning("left unwritten, to be read again", rows=self._buffered)
+            self._consumer.close()
+
+    def release(self) -> None:
+        """Leave without writing."""
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        started = time.perf_counter()
+        if not self._buffered:
+            self._oldest_at = self._now()
+        by_topic: dict[str, list[StoredRow]] = {}
+        last: dict[str, Record] = {}
+        decode = self._decode
+        for record in records:
+            topic = record.topic
+            try:
+                event = decode(topic, record.value)
+            except DecodeError as error:
+                event = self._note_undecodable(record, error)
+            row = StoredRow(record.partition, record.offset, record.key, record.append_time_ms, event)
+            rows = by_topic.get(topic)
+            if rows is None:
+                rows = by_topic[topic] = []
+            rows.append(row)
+            last[topic] = record
+            self._offsets[TopicPartition(topic, record.partition)] = record.offset + 1
+        now_ns = time.time_ns()
+        for topic, rows in by_topic.items():
+            self._rows.setdefault(topic, []).extend(rows)
+            self._metrics.records_in.labels(NAME, topic).inc(len(rows))
+            stamps = read_stamps(last[topic].headers)
+            if stamps is not None:
+                self._metrics.hop_latency.labels(NAME, topic).observe(max(0, now_ns - stamps.made_at) / 1e9)
+        self._buffered += len(records)
+        self._held.set(self._buffered)
+        self._metrics.handle_seconds.labels(NAME).observe(time.perf_counter() - started)
+
+    def _flush_if_due(self) -> None:
+        if self._now() < self._retry_at or not (self._buffered or self._offsets or not self._is_migrated):
+            return
+        age_ms = (self._now() - self._oldest_at) * 1000
+        is_due = self._buffered >= self._settings.batch_rows or age_ms >= self._settings.flush_interval_ms
+        if is_due or not self._is_migrated:
+            self.flush()
+
+    def _migrate_once(self) -> None:
+        if not self._is_migrated:
+            applied = self._store.migrate()
+            self._is_migrated = True
+            if applied:
+                self._logger.info("tables made", migrations=list(applied))
+
+    def _note_undecodable(self, record: Record, error: DecodeError) -> Undecodable:
+        self._metrics.dead_letters.labels(NAME, record.topic).inc()
+        self._logger.error(
+            "undecodable", topic=record.topic, partition=record.partition, offset=record.offset, reason=str(error)
+        )
+        return Undecodable(record.value, str(error))
+
+    def _note_down(self, error: StoreUnavailable) -> None:
+        if self._is_store_up:
+            self._logger.error("store is down, rows are held", reason=str(error), rows=self._buffered)
+        self._is_store_up = False
+        self._reachable.set(0)
+        self._retry_at = self._now() + self._retry_ms / 1000
+        self._retry_ms = min(self._retry_ms * 2, self._settings.retry_max_ms)
+
+    def _note_up(self) -> None:
+        if not self._is_store_up:
+            self._logger.info("store is back")
+        self._is_store_up = True
+        self._reachable.set(1)
+        self._retry_at = 0.0
+        self._retry_ms = self._settings.retry_min_ms

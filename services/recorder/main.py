@@ -1,0 +1,42 @@
+"""Wires the recorder."""
+
+from __future__ import annotations
+
+import structlog
+
+from libs.bus.open import open_bus
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.service import run_loop, run_process
+from libs.runtime.settings import PlatformSettings, load_settings
+from libs.store import Store
+from libs.wire import decode_any
+from libs.wire.topics import RECORDED_TOPICS
+from services.recorder.loop import NAME, RecorderLoop
+from services.recorder.settings import RecorderSettings
+
+
+def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    settings = load_settings(RecorderSettings)
+    metrics = ServiceMetrics(NAME)
+    with (
+        open_bus(platform.bus, prefix=platform.topic_prefix) as bus,
+        Store(platform.clickhouse, platform.clickhouse_database) as store,
+    ):
+        loop = RecorderLoop(
+            lambda: bus.consumer(RECORDED_TOPICS, group=NAME, member_id=f"{NAME}-0"),
+            store,
+            decode_any,
+            settings,
+            metrics,
+            logger,
+        )
+        return run_loop(NAME, platform, logger, metrics, loop)
+
+
+def main() -> int:
+    """Record until asked to stop."""
+    return run_process(NAME, _run)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""Rows per second through the store: building columns, writing over HTTP to the local server, the recorder's loop.
+
+Run as ``python -m tests.benchmarks.store``; prints one JSON object. Starts a server of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from libs.bus.api import NewRecord, TopicSpec
+from libs.bus.open import open_bus
+from libs.runtime.metrics import ServiceMetrics
+from libs.store import Store, StoredRow
+from libs.store.tables import table_of
+from libs.wire import decode_any, encode
+from services.recorder.loop import RecorderLoop
+from services.recorder.settings import RecorderSettings
+from tests.contract.store.local_server import LocalServer
+from tests.kit.builders import a_quote, a_tick, a_trade
+
+TOPIC = "market.events.v1"
+RECORDS = 50_000
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="perpflow-bench-") as folder:
+        server = LocalServer(Path(folder)).start()
+        try:
+            with Store(server.url, "bench") as store:
+                store.migrate()
+                figures = {
+                    "build_rows_per_s": measure_building(),
+                    "write_rows_per_s": {str(size): measure_writing(store, size) for size in (1_000, 10_000, 100_000)},
+                    **measure_recorder(store, server, Path(folder)),
+                }
+        finally:
+            server.close()
+    print(json.dumps({"store": figures}, indent=2))
+
+
+def measure_building() -> int:
+    """Rows per second of columns built from domain events, one core."""
+    rows = _trades(10_000)
+    table = table_of(TOPIC, rows[0].event)
+    started = time.process_time()
+    for _ in range(10):
+        table.arrow(TOPIC, rows)
+    return round(10 * len(rows) / (time.process_time() - started))
+
+
+def measure_writing(store: Store, size: int) -> int:
+    """Rows per second acknowledged by the server, in batches of a size."""
+    rows = _trades(size)
+    batches = max(3, 200_000 // size // 4)
+    started = time.perf_counter()
+    for _ in range(batches):
+        store.insert(TOPIC, rows)
+    return round(batches * size / (time.perf_counter() - started))
+
+
+def measure_recorder(store: Store, server: LocalServer, folder: Path) -> dict[str, Any]:
+    """The recorder from a SQLite log: records per second flat out, and the share of a core that 5,000 a second take."""
+    with open_bus(f"sqlite:{folder / 'bus.db'}") as bus:
+        bus.create_topics([TopicSpec(TOPIC)])
+        producer = bus.producer("bench")
+        producer.begin()
+        producer.send(_records(RECORDS))
+        producer.commit()
+        loop = RecorderLoop(
+            lambda: bus.consumer([TOPIC], group="recorder", member_id="recorder-0"),
+            store,
+            decode_any,
+            # A second's worth of 5,000 a second, as it would be written live.
+            RecorderSettings(batch_rows=5_000, poll_max_records=500),
+            ServiceMetrics("recorder"),
+            structlog.get_logger(),
+        )
+        loop.open()
+        done, cpu, server_cpu, started = 0, time.process_time(), _cpu_seconds(server), time.perf_counter()
+        while done < RECORDS:
+            done += loop.step(100)
+        loop.flush()
+        elapsed = time.perf_counter() - started
+        used, server_used = time.process_time() - cpu, _cpu_seconds(server) - server_cpu
+        loop.close()
+    return {
+        "recorder_records_per_s": round(RECORDS / elapsed),
+        "recorder_core_share_at_5000_per_s": round(used / RECORDS * 5_000, 3),
+        "server_core_share_at_5000_per_s": round(server_used / RECORDS * 5_000, 3),
+    }
+
+
+def _trades(count: int) -> list[StoredRow]:
+    now_ms = time.time_ns() // 1_000_000
+    return [StoredRow(0, n, b"BTCUSDT.BINANCE", now_ms, a_trade(n, seconds=n / 1000)) for n in range(count)]
+
+
+def _records(count: int) -> list[NewRecord]:
+    events = (a_trade(n) if n % 3 else a_quote(n) if n % 7 else a_tick(n) for n in range(count))
+    return [NewRecord(each.topic, each.key, each.payload) for each in map(encode, events)]
+
+
+def _cpu_seconds(server: LocalServer) -> float:
+    assert server.process is not None
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Starts, stops and kills a local ClickHouse server, a process of its own as in production."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+
+ROOT = Path(__file__).parents[3]
+
+
+class LocalServer:
+    """One server process on a folder; `start` may be called again after `kill`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "data"
+        self._port_file = folder / "port"
+        self._log = folder / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, port: int = 0) -> LocalServer:
+        self._port_file.unlink(missing_ok=True)
+        self.process = spawn(self.path, port, self._port_file, self._log)
+        deadline = time.monotonic() + 60
+        while not self._port_file.exists():
+            assert self.process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, f"no port after 60 s: {self._log.read_text()}"
+            # Waits for the process to end, which it should not, rather than sleeps.
+            try:
+                self.process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        self.port = int(self._port_file.read_text())
+        return self
+
+    def client(self, **options: object) -> Client:
+        return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, **options)  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+def spawn(path: Path, port: int, port_file: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start the server's command line with its output in `log`."""
+    command = [sys.executable, "-m", "infra.local.clickhouse", "--path", str(path), "--port", str(port)]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*command, "--port-file", str(port_file)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )

@@ -1,0 +1,295 @@
+"""The store on a server: every event in and out, written twice, counted once, expired, migrated."""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any
+
+import pytest
+
+from libs.domain.accounts import AccountState
+from libs.domain.features import FeatureVector
+from libs.domain.numbers import from_e8
+from libs.domain.orders import CancelOrder, OrderApproved, OrderRefused, PlaceOrder
+from libs.store import MigrationMismatch, Store, StoredRow, StoreError, StoreUnavailable, Undecodable
+from libs.store.migrations import load_migrations
+from libs.store.tables import EVENT_TABLES, RUNTIME_TABLES, TABLE_NAMES, UNDECODABLE_TABLE, table_of
+from libs.wire.records import DeadLetter, InputRun, JournalEntry
+from tests.contract.store.events import ACCOUNT, AT, BAR, FULL_EVENTS, without_optionals
+from tests.contract.store.local_server import LocalServer
+
+NOW_MS = time.time_ns() // 1_000_000
+TOPIC = "market.events.v1"
+
+
+def a_row(event: Any, offset: int = 0, partition: int = 0, append_time_ms: int = NOW_MS) -> StoredRow:
+    return StoredRow(partition, offset, b"key", append_time_ms, event)
+
+
+def read_back(store: Store, table: str) -> list[dict[str, Any]]:
+    """Read whole rows with times in ns."""
+    kinds = store.query(
+        "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}",
+        {"table": table},
+    )
+    selected = ", ".join(
+        f"toUnixTimestamp64Nano({kind['name']}) AS {kind['name']}" if "DateTime64(9" in kind["type"] else kind["name"]
+        for kind in kinds
+    )
+    return [dict(row) for row in store.query(f"SELECT {selected} FROM {table} FINAL ORDER BY offset")]
+
+
+def as_stored(value: Any) -> Any:
+    """What a domain value looks like in ClickHouse."""
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    if isinstance(value, tuple):
+        return [as_stored(member) for member in value]
+    return value
+
+
+def expected_columns(event: Any) -> Iterator[tuple[str, Any]]:
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if field.name.endswith("_e8"):
+            scaled = (
+                [from_e8(v) for v in value] if isinstance(value, tuple) else None if value is None else from_e8(value)
+            )
+            yield field.name.removesuffix("_e8"), scaled
+        elif field.name == "packed":
+            yield "feature_values", FeatureVector.values.fget(event).tolist()  # type: ignore[attr-defined]
+        elif field.name == "checks":
+            yield "check_names", [check.name for check in value]
+            yield "check_passed", [check.has_passed for check in value]
+            yield "check_values", [check.value for check in value]
+            yield "check_limits", [check.limit for check in value]
+        elif field.name == "positions":
+            for attribute in ("instrument", "quantity", "entry_price", "mark_price", "realised_pnl", "fees_paid"):
+                yield f"position_{attribute}", [getattr(position, attribute) for position in value]
+        elif field.name == "intent":
+            for name in ("strategy", "action", "side", "order_type", "quantity", "limit_price", "trigger_price"):
+                yield name, as_stored(getattr(value, name))
+        elif value is None and field.name == "liquidity":
+            yield field.name, ""
+        else:
+            yield field.name, as_stored(value)
+
+
+@pytest.mark.parametrize("event", FULL_EVENTS, ids=lambda event: type(event).__name__)
+def test_event_of_every_kind_is_read_back_exactly(store: Store, event: Any) -> None:
+    bare = without_optionals(event)
+    store.insert(TOPIC, [a_row(event, 0), a_row(bare, 1)])
+    rows = read_back(store, EVENT_TABLES[type(event)].name)
+    assert len(rows) == 2
+    for row, written in zip(rows, (event, bare), strict=True):
+        for name, value in expected_columns(written):
+            assert row[name] == value, name
+
+
+def test_every_kind_of_event_was_tried() -> None:
+    assert {type(event) for event in FULL_EVENTS} == set(EVENT_TABLES)
+
+
+def test_verdicts_and_commands_of_both_kinds_share_a_batch(store: Store) -> None:
+    members = [event for event in FULL_EVENTS if isinstance(event, OrderApproved | OrderRefused)]
+    commands = [event for event in FULL_EVENTS if isinstance(event, PlaceOrder | CancelOrder)]
+    store.insert("risk.verdicts.v1", [a_row(event, offset) for offset, event in enumerate(members)])
+    store.insert("execution.commands.v1", [a_row(event, offset) for offset, event in enumerate(commands)])
+    verdicts, sent = read_back(store, "verdicts"), read_back(store, "order_commands")
+    assert [(row["verdict"], row["origin"], row["reasons"]) for row in verdicts] == [
+        ("approved", "risk", []),
+        ("refused", "", ["too big", "too late"]),
+    ]
+    assert [(row["command"], row["quantity"], row["side"]) for row in sent] == [
+        ("place", Decimal("0.1"), "sell"),
+        ("cancel", None, ""),
+    ]
+
+
+def test_missing_features_stay_nan(store: Store) -> None:
+    vector = next(event for event in FULL_EVENTS if isinstance(event, FeatureVector))
+    store.insert("features.vectors.v1", [a_row(replace(vector, packed=struct.pack("<2d", math.nan, 1.0)))])
+    values = read_back(store, "feature_vectors")[0]["feature_values"]
+    assert math.isnan(values[0])
+    assert values[1] == 1.0
+
+
+def test_shells_own_messages_are_kept(store: Store) -> None:
+    entry = JournalEntry("risk", (InputRun("a.v1", 0, 5, 9), InputRun("b.v1", 1, 0, 2)))
+    letter = DeadLetter("bars", "no such field", TOPIC, 0, 77, b"k\xff", b"\x00\xffpayload")
+    store.insert("journal.risk.v1", [a_row(entry)])
+    store.insert(f"dead.{TOPIC}", [a_row(letter)])
+    store.insert("state.risk.v1", [a_row(b"\x00snapshot")])
+    assert read_back(store, "journal_entries")[0]["run_next_offset"] == [9, 2]
+    dead = store.query("SELECT reason, hex(payload) AS payload, source_offset FROM dead_letters FINAL")[0]
+    assert dead == {"reason": "no such field", "payload": b"\x00\xffpayload".hex().upper(), "source_offset": 77}
+    assert store.count_rows() == {"journal.risk.v1": 1, f"dead.{TOPIC}": 1, "state.risk.v1": 1}
+
+
+def test_undecodable_payloads_are_kept_raw_and_counted(store: Store) -> None:
+    store.insert(TOPIC, [a_row(Undecodable(b"\xff\x00", "not a MarketEvent"), 0), a_row(FULL_EVENTS[0], 1)])
+    assert store.count_undecodable() == {TOPIC: 1}
+    assert store.count_rows() == {TOPIC: 2}
+
+
+def test_redelivered_batch_changes_nothing(store: Store) -> None:
+    market = [event for event in FULL_EVENTS if type(event).__module__ == "libs.domain.market"]
+    rows = [a_row(event, offset) for offset, event in enumerate(market)]
+    for _ in range(3):
+        store.insert(TOPIC, rows)
+    store.insert(TOPIC, rows[3:7])
+    assert store.count_rows() == {TOPIC: len(rows)}
+    assert store.query("SELECT count() AS n FROM market_events")[0] == {"n": len(rows)}
+    for row in rows:
+        table = table_of(TOPIC, row.event).name
+        assert len(store.find(table, event_id=row.event.event_id)) == 1
+
+
+def test_equal_events_at_different_offsets_are_different_records(store: Store) -> None:
+    trade = FULL_EVENTS[0]
+    store.insert(TOPIC, [a_row(trade, 0, 0), a_row(trade, 1, 0), a_row(trade, 0, 1)])
+    assert store.count_rows() == {TOPIC: 3}
+
+
+def test_old_market_recorded_today_does_not_expire_but_old_records_do(store: Store) -> None:
+    year_ms = 365 * 86_400_000
+    recorded_today = replace(FULL_EVENTS[0], event_time=0)
+    store.insert(TOPIC, [a_row(recorded_today, 0), a_row(FULL_EVENTS[0], 1, append_time_ms=NOW_MS - 2 * year_ms)])
+    with_ttl = store.query(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine_full LIKE '%TTL%'"
+    )
+    assert {"trades", "depth_deltas", "feature_vectors"} <= {row["name"] for row in with_ttl}
+    assert {"order_events", "account_states", "verdicts"}.isdisjoint({row["name"] for row in with_ttl})
+    assert [row["offset"] for row in read_back(store, "trades")] == [0]
+
+
+def test_tables_have_the_columns_that_the_writer_fills(store: Store) -> None:
+    made: dict[str, set[str]] = {}
+    for row in store.query("SELECT table, name FROM system.columns WHERE database = currentDatabase()"):
+        made.setdefault(row["table"], set()).add(row["name"])
+    for table in (*EVENT_TABLES.values(), *RUNTIME_TABLES.values(), UNDECODABLE_TABLE):
+        filled = {"topic", "partition", "offset", "key", "append_time", *(column.name for column in table.columns)}
+        assert made[table.name] == filled
+    assert set(TABLE_NAMES) == set(made) - {"schema_migrations", "market_events", "fills"}
+
+
+def test_bars_come_back_oldest_first_once_each_and_within_bounds(store: Store) -> None:
+    minute = 60_000_000_000
+    bars = [
+        replace(BAR, event_id=f"b/{n}", open_time=n * minute, close_time=(n + 1) * minute, event_time=(n + 1) * minute)
+        for n in range(10)
+    ]
+    rows = [a_row(bar, offset) for offset, bar in enumerate(bars)]
+    store.insert("bars.closed.v1", [*rows, a_row(bars[3], 99), a_row(replace(BAR, timeframe="5m"), 100)])
+    assert store.bars(BAR.instrument, "1m") == tuple(bars)
+    assert store.bars(BAR.instrument, "1m", begin=2 * minute, end=5 * minute) == tuple(bars[2:5])
+    assert store.bars(BAR.instrument, "1m", limit=3) == tuple(bars[-3:])
+    assert store.bars("ETHUSDT.BINANCE", "1m") == ()
+
+
+def test_latest_equity_is_in_order_of_sequence(store: Store) -> None:
+    states: list[AccountState] = [replace(ACCOUNT, sequence=n, equity=Decimal(n)) for n in range(1, 6)]
+    store.insert("execution.accounts.v1", [a_row(state, offset) for offset, state in enumerate(states)])
+    points = store.latest_equity("main", limit=3)
+    assert [(point.sequence, point.equity, point.event_time) for point in points] == [
+        (3, Decimal(3), AT),
+        (4, Decimal(4), AT),
+        (5, Decimal(5), AT),
+    ]
+
+
+def test_fills_view_shows_fills_only(store: Store) -> None:
+    filled = next(event for event in FULL_EVENTS if type(event).__name__ == "OrderEvent")
+    store.insert("execution.orders.v1", [a_row(filled, 0), a_row(without_optionals(filled), 1)])
+    assert [row["quantity"] for row in store.query("SELECT quantity FROM fills")] == [Decimal("0.1")]
+
+
+def test_find_refuses_unknown_tables_and_empty_conditions(store: Store) -> None:
+    with pytest.raises(StoreError, match="unknown table 'users'"):
+        store.find("users", event_id="x")
+    with pytest.raises(StoreError, match="at least one condition"):
+        store.find("trades")
+
+
+def test_migrating_again_does_nothing(store: Store) -> None:
+    assert store.migrate() == ()
+    applied = store.query("SELECT version, checksum FROM schema_migrations FINAL ORDER BY version")
+    assert [(row["version"], row["checksum"]) for row in applied] == [
+        (migration.version, migration.checksum) for migration in load_migrations()
+    ]
+
+
+def test_changed_migration_is_refused(server: LocalServer, fresh_store: Store) -> None:
+    with server.client(database=fresh_store.database) as client:
+        client.command("INSERT INTO schema_migrations (version, name, checksum) VALUES (2, 'signals', 'other')")
+    with pytest.raises(MigrationMismatch, match=r"0002_signals\.sql was changed after it was applied"):
+        fresh_store.migrate()
+
+
+def test_newer_database_is_refused(server: LocalServer, fresh_store: Store) -> None:
+    with server.client(database=fresh_store.database) as client:
+        client.command("INSERT INTO schema_migrations (version, name, checksum) VALUES (99, 'future', 'x')")
+    with pytest.raises(MigrationMismatch, match="newer than this version: it has 0099_future"):
+        fresh_store.migrate()
+
+
+def test_interrupted_migration_is_taken_up_again(server: LocalServer, fresh_store: Store) -> None:
+    with server.client(database=fresh_store.database) as client:
+        client.command("DELETE FROM schema_migrations WHERE version > 3")
+        client.command("DROP TABLE core_snapshots")
+    assert fresh_store.migrate() == (4, 5)
+    assert read_back(fresh_store, "core_snapshots") == []
+
+
+def test_missing_database_is_named(server: LocalServer) -> None:
+    with Store(server.url, "never_made") as store, pytest.raises(StoreError, match="never_made"):
+        store.count_rows()
+
+
+def test_dead_server_is_unavailable_and_a_later_one_is_used(server: LocalServer, database: str) -> None:
+    with Store("http://127.0.0.1:1", database, connect_timeout_s=1) as store:
+        assert not store.is_reachable()
+        with pytest.raises(StoreUnavailable, match=r"http://127\.0\.0\.1:1 does not answer"):
+            store.migrate()
+    with Store(server.url, database) as store:
+        assert store.is_reachable()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8123", "tcp://x:1", "http://"])
+def test_bad_address_is_refused_by_name(url: str) -> None:
+    with pytest.raises(StoreError, match="is not of the form http://HOST:PORT"):
+        Store(url)
+
+
+def test_bad_database_name_is_refused() -> None:
+    with pytest.raises(StoreError, match="letters, digits and underscores"):
+        Store("http://127.0.0.1:1", "drop table;")
+
+
+@dataclass(frozen=True)
+class Stranger:
+    event_id: str = "x"
+
+
+def test_event_that_no_table_keeps_is_refused_by_name(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"no table keeps Stranger of topic 'market\.events\.v1'"):
+        store.insert(TOPIC, [a_row(Stranger())])
+
+
+def test_password_never_shows_in_errors() -> None:
+    with Store("http://someone:hunter2@127.0.0.1:1", connect_timeout_s=1) as store:
+        with pytest.raises(StoreUnavailable) as caught:
+            store.count_rows()
+        assert "hunter2" not in str(caught.value)
+        assert "hunter2" not in store.address
+
+
+def test_query_takes_server_side_parameters(store: Store) -> None:
+    row: Mapping[str, Any] = store.query("SELECT {a:String} AS a", {"a": "it's"})[0]
+    assert row == {"a": "it's"}
