@@ -1,0 +1,95 @@
+"""Point-in-time joins: what was published by a bar's close, and no later; too old counts as unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from libs.indicators import columns as col
+from libs.indicators.arrays import Memory
+from libs.indicators.batch import InputFault, Seconds
+
+FUNDING_INTERVAL_S: Final = 28800
+_FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A series by the time it became known, in ms since the epoch; a value counts until it is `max_age_ms` old."""
+
+    times: Seconds
+    values: _FloatArray
+    max_age_ms: int
+
+    def as_of(self, close_times: Seconds) -> tuple[_FloatArray, Seconds]:
+        """The latest value at each close (ms), NaN where there is none or it is too old, and its index or -1."""
+        index = np.searchsorted(self.times, close_times, side="right") - 1
+        known = index >= 0
+        safe = np.maximum(index, 0)
+        fresh = known & (close_times - self.times[safe] < self.max_age_ms)
+        return np.where(fresh, self.values[safe], np.nan), np.where(fresh, index, -1)
+
+
+def check_published(times: Seconds, values: _FloatArray, name: str) -> None:
+    """Refuse a series that is empty, unsorted, repeated or not finite; InputFault names the row."""
+    if len(times) == 0:
+        raise InputFault("the file has no rows")
+    late = np.flatnonzero(np.diff(times) <= 0)
+    if len(late):
+        when = np.datetime64(int(times[late[0] + 1]), "ms")
+        raise InputFault(f"row {int(late[0]) + 1} (time {when}Z) is not later than the row before it; sort the file")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise InputFault(f"row {int(bad[0])} has no finite {name}; remove the row")
+
+
+def typical_step(times: Seconds, fallback: int) -> int:
+    """Commonest step of a series in ms."""
+    if len(times) < 2:
+        return fallback
+    steps, counts = np.unique(np.diff(times), return_counts=True)
+    return int(steps[np.argmax(counts)])
+
+
+def publish_funding(times: Seconds, rates: _FloatArray) -> Published:
+    """Funding by settlement time: a rate counts until two intervals have passed without another."""
+    check_published(times, rates, "rate")
+    return Published(times, rates, 2 * typical_step(times, FUNDING_INTERVAL_S * 1000))
+
+
+def publish_interest(times: Seconds, interest: _FloatArray) -> Published:
+    """Open interest by its time stamp: a value counts until two steps have passed without another."""
+    check_published(times, interest, "open_interest")
+    return Published(times, interest, 2 * typical_step(times, 300_000))
+
+
+def publish_mark(open_times: Seconds, closes: _FloatArray) -> Published:
+    """Mark closes by the end of their bar: a value counts until the next is due."""
+    check_published(open_times, closes, "close")
+    low = np.flatnonzero(closes <= 0.0)
+    if len(low):
+        raise InputFault(f"row {int(low[0])} has a close that is not above zero; remove the row")
+    step = typical_step(open_times, 60_000)
+    return Published(open_times + step, closes, step)
+
+
+def join_funding(rows: Memory, close_times: Seconds, funding: Published) -> None:
+    """Write the rate last settled and the time of the next settlement, reckoned from the interval last seen."""
+    close_ms = close_times * 1000
+    rates, index = funding.as_of(close_ms)
+    rows[:, col.ROW_FUNDING] = rates
+    known = index >= 0
+    safe = np.maximum(index, 0)
+    steps = np.diff(funding.times, prepend=funding.times[0] - FUNDING_INTERVAL_S * 1000)
+    interval = np.maximum(steps[safe], 1)
+    last = funding.times[safe]
+    following = last + ((close_ms - last) // interval + 1) * interval
+    rows[:, col.ROW_NEXT_FUNDING] = np.where(known, following / 1000.0, np.nan)
+
+
+def join_column(rows: Memory, close_times: Seconds, published: Published, column: int) -> None:
+    """Write the latest published value of each bar's close into a column."""
+    rows[:, column] = published.as_of(close_times * 1000)[0]

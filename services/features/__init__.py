@@ -1,0 +1,1 @@
+"""Features: closed bars in, feature vectors out."""

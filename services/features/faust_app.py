@@ -1,0 +1,173 @@
+"""Features on Kafka: a Faust app around the same core and the same handling of a record as the shell's.
+
+Faust is at-least-once: it commits now and then, and after a crash it reads again what it had not committed. So the core
+is rebuilt from the topic up to the committed offset before the app starts, what is read again gives the same vectors
+under the same ids, and their readers drop the repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiokafka
+import faust
+import structlog
+from faust.transport.drivers import aiokafka as driver
+from faust.types import EventT
+
+from libs.bus.api import Bus, Record, TopicPartition
+from libs.bus.open import open_bus
+from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
+from libs.runtime.handler import CoreHandler, Input, encode_dead
+from libs.runtime.metrics import HealthServer, ServiceMetrics, announce
+from libs.runtime.records import read_range, stamp_headers
+from libs.runtime.settings import PlatformSettings, load_settings
+from libs.wire import Encoded
+from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, dead_topic
+from services.features.core import FeaturesCore
+from services.features.settings import FeaturesSettings
+
+NAME = "features"
+# Short, because whatever is not committed is published once more after a crash.
+_COMMIT_INTERVAL_S = 0.5
+
+
+class _CommittedReads(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust reads uncommitted records unless it is in its own exactly-once mode, which duplicates; bars come in
+    transactions, and an aborted one must not be seen."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # aiokafka hands this to its fetcher when it starts; Faust offers no setting for it.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+class _Consumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> _CommittedReads:
+        return _CommittedReads(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]
+    Consumer = _Consumer
+
+
+def rebuild(handler: CoreHandler, bus: Bus) -> int:
+    """Feed a fresh core everything that its group has committed; return the offset it then stands at."""
+    where = TopicPartition(BARS_CLOSED, 0)
+    at = bus.committed(NAME, [where])[where]
+    begin = bus.beginning_offsets([where])[where]
+    for record in read_range(bus, BARS_CLOSED, 0, begin, begin if at is None else at):
+        handler.handle(record)
+    return begin if at is None else at
+
+
+def build_app(
+    platform: PlatformSettings,
+    settings: FeaturesSettings,
+    handler: CoreHandler,
+    metrics: ServiceMetrics,
+    loop: asyncio.AbstractEventLoop,
+) -> faust.App:
+    """Build the app: one agent that passes every bar through the handler and publishes what comes out."""
+    app = faust.App(
+        f"{platform.topic_prefix}{NAME}",
+        broker=f"kafka://{platform.bus.partition(':')[2]}",
+        loop=loop,
+        store=settings.faust_store,
+        datadir=str(platform.run_dir / "faust"),
+        processing_guarantee="at_least_once",
+        broker_commit_interval=_COMMIT_INTERVAL_S,
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=2.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{platform.topic_prefix}{NAME}-0",
+        producer_linger=0,
+        # Topics come from the registry, created before any service starts.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=settings.faust_web_port > 0,
+        web_port=settings.faust_web_port or None,
+        worker_redirect_stdouts=False,
+    )
+    app.transport = _Transport(app.conf.broker, app, loop=loop)
+    bars = app.topic(f"{platform.topic_prefix}{BARS_CLOSED}", key_type=bytes, value_type=bytes, **_RAW)
+    outputs = {
+        topic: app.topic(f"{platform.topic_prefix}{topic}", key_type=bytes, value_type=bytes, **_RAW)
+        for topic in (FEATURE_VECTORS, dead_topic(BARS_CLOSED))
+    }
+
+    @app.agent(bars, name=NAME)
+    async def publish_vectors(stream: Any) -> None:
+        events: AsyncIterator[EventT] = stream.events()
+        async for event in events:
+            for topic, key, value, headers in _publications(handler, event, metrics):
+                await (await outputs[topic].send(key=key, value=value, headers=headers))
+
+    return app
+
+
+_RAW = {"key_serializer": "raw", "value_serializer": "raw", "partitions": 1}
+
+
+def _publications(
+    handler: CoreHandler, event: EventT, metrics: ServiceMetrics
+) -> Iterator[tuple[str, bytes, bytes, dict[str, bytes]]]:
+    message = event.message
+    headers = dict(message.headers or {})
+    record = Record(
+        BARS_CLOSED,
+        message.partition,
+        message.offset,
+        message.key,
+        message.value,
+        headers,
+        int(message.timestamp * 1000),
+    )
+    handled = handler.handle(record)
+    metrics.records_in.labels(NAME, BARS_CLOSED).inc()
+    outputs: list[Encoded] = list(handled.outputs) if handled.dead is None else [encode_dead(handled.dead)]
+    for output in outputs:
+        metrics.records_out.labels(NAME, output.topic).inc()
+        stamps = stamp_headers(output.kind, NAME, time.time_ns(), headers)
+        yield output.topic, output.key, output.payload, stamps
+
+
+def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    """Rebuild the core, announce the process, and run the app until SIGTERM."""
+    from libs.indicators.feature_sets import load_feature_set
+
+    settings = load_settings(FeaturesSettings)
+    metrics = ServiceMetrics(NAME)
+    handler = CoreHandler(NAME, FeaturesCore(load_feature_set(settings.feature_set)), (Input(BARS_CLOSED),))
+    state = {"state": "starting", "service": NAME, "engine": "faust"}
+    health = HealthServer(metrics, lambda: dict(state), port=platform.metrics_port)
+    announce(platform.run_dir, NAME, metrics_port=health.port, state="starting")
+    try:
+        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+            at = rebuild(handler, bus)
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        app = build_app(platform, settings, handler, metrics, loop)
+
+        @app.on_partitions_assigned.connect
+        async def say_ready(*_arguments: Any, **_details: Any) -> None:
+            state["state"] = "running"
+            announce(platform.run_dir, NAME, metrics_port=health.port, state="running")
+            logger.info("ready", engine="faust", rebuilt_to=at)
+
+        return _run_worker(app, loop)
+    finally:
+        health.close()
+
+
+def _run_worker(app: faust.App, loop: asyncio.AbstractEventLoop) -> int:
+    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ending:
+        return EXIT_OK if not ending.code else EXIT_CHECK_FAILED
+    return EXIT_OK

@@ -1,0 +1,34 @@
+"""Runs features as a service: on Kafka as a Faust app, elsewhere in the ordinary shell, around the same core."""
+
+from __future__ import annotations
+
+import sys
+
+from libs.indicators.feature_sets import load_feature_set
+from libs.runtime.service import CoreService, Input, run_process
+from libs.runtime.settings import PlatformSettings, load_settings
+from services.features.core import FeaturesCore
+from services.features.settings import FeaturesSettings
+
+
+def build_core(settings: FeaturesSettings) -> FeaturesCore:
+    """Make the core that the settings describe."""
+    return FeaturesCore(load_feature_set(settings.feature_set))
+
+
+SERVICE = CoreService(
+    name="features", inputs=(Input("bars.closed.v1"),), settings_type=FeaturesSettings, build_core=build_core
+)
+
+
+def main() -> int:
+    """Run until told to stop; the answer is the exit code."""
+    if sys.argv[1:] in ([], ["run"]) and load_settings(PlatformSettings).bus.startswith("kafka:"):
+        from services.features.faust_app import run_faust
+
+        return run_process(SERVICE.name, run_faust)
+    return SERVICE.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
