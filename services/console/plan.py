@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import urllib.request
 from dataclasses import dataclass
 
 from libs.runtime.errors import DependencyUnavailable
@@ -27,12 +28,16 @@ RUNNABLE_SERVICES = (*ONLINE_SERVICES, "exchange")
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process to keep alive. `ends_by_itself` when finishing with code 0 is its job."""
+    """One process to keep alive. `ends_by_itself` when finishing with code 0 is its job.
+
+    It is ready once it has announced so in the run folder, or, with `ready_url`, once that address answers.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str]
     ends_by_itself: bool = False
+    ready_url: str | None = None
 
 
 def service_command(service: str) -> tuple[str, ...]:
@@ -59,6 +64,15 @@ def preferred_port(preferred: int) -> int:
         return free_port(preferred)
     except DependencyUnavailable:
         return free_port()
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200 within two seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def process_environment(session: Session) -> dict[str, str]:

@@ -21,7 +21,7 @@ from typing import IO, Literal
 import orjson
 
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
-from services.console.plan import ProcessSpec
+from services.console.plan import ProcessSpec, answers
 
 STOP_GRACE_S = 15.0
 _BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 4.0)
@@ -119,7 +119,7 @@ class Supervisor:
                 continue
             code = child.process.poll()
             if code is None:
-                if child.state == "starting" and self._announced(child) in ("running", "finished", "stopped"):
+                if child.state == "starting" and self._is_ready(child):
                     child.state = "running"
                     changed = True
                 continue
@@ -128,13 +128,15 @@ class Supervisor:
         if changed:
             self.write_status()
 
-    def _announced(self, child: _Child) -> str:
+    def _is_ready(self, child: _Child) -> bool:
         assert child.process is not None
+        if child.spec.ready_url is not None:
+            return answers(child.spec.ready_url)
         try:
             facts = json.loads((self._run_dir / f"{child.spec.name}.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):
-            return ""
-        return str(facts.get("state", "running")) if facts.get("pid") == child.process.pid else ""
+            return False
+        return facts.get("pid") == child.process.pid and facts.get("state") in ("running", "finished", "stopped")
 
     def _on_exit(self, child: _Child, code: int, now: float) -> None:
         if child.pump is not None:

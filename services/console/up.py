@@ -9,8 +9,6 @@ import signal
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +25,7 @@ from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
 from services.console.drain import GROUPS, read_lags, wait_until_drained
 from services.console.plan import (
     ProcessSpec,
+    answers,
     free_port,
     plan_processes,
     preferred_port,
@@ -204,6 +203,7 @@ class _Run:
                             str(port),
                         ),
                         process_environment(session),
+                        ready_url=f"{session.clickhouse}/ping",
                     )
                 ]
             )
@@ -212,7 +212,7 @@ class _Run:
 
     def _wait_for_clickhouse(self) -> None:
         deadline = time.monotonic() + 60.0
-        while not _answers(f"{self._session.clickhouse}/ping"):
+        while not answers(f"{self._session.clickhouse}/ping"):
             self._supervisor.watch()
             if self._stop.is_set():
                 return
@@ -361,14 +361,6 @@ def _with_clickhouse(session: Session, url: str) -> Session:
     import dataclasses
 
     return dataclasses.replace(session, clickhouse=url)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:

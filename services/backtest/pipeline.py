@@ -1,0 +1,120 @@
+"""The pipeline without a broker: a queue of events, each given to the services that read its topic, in a fixed order.
+
+What a core returns joins the queue's end, its own commands and reports included, so that everything a market event
+leads to is done before the next one comes. Pure but for the cores' own doing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from libs.domain.bars import Bar
+from libs.domain.events import Core, Event, Unhandleable
+from libs.domain.forecasts import Forecast
+from libs.wire import encode
+
+ORDER = ("risk", "execution", "bars", "features", "inference", "strategy")
+"""Who hears first of an event that several services read: risk knows a price before it judges by it."""
+
+_CASCADE_LIMIT = 100_000
+
+
+class ReadTopic(Protocol):
+    """A topic that a service reads, all of it or some kinds of records."""
+
+    @property
+    def topic(self) -> str:
+        """Name of the topic."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[str] | None:
+        """Kinds that are read; None for all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A service's core and what it reads."""
+
+    name: str
+    core: Core
+    inputs: Sequence[ReadTopic]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEvent:
+    """An event that a core could not make sense of."""
+
+    service: str
+    event_id: str
+    reason: str
+
+
+class EndlessCascade(RuntimeError):
+    """One market event led to more events than can be right: a strategy or a core answers itself without end."""
+
+
+class Pipeline:
+    """Feeds market events to the stages and hands every event, fed or made, to `observe`.
+
+    Before `trade_from` (ns) everything runs but trading: the strategy stage is given bars as history and no forecasts.
+    """
+
+    def __init__(self, stages: Sequence[Stage], observe: Callable[[Event], None], *, trade_from: int = 0) -> None:
+        self._stages = tuple(sorted(stages, key=lambda stage: ORDER.index(stage.name)))
+        self._observe = observe
+        self._trade_from = trade_from
+        self._routes: dict[type, tuple[Stage, ...]] = {}
+        self.dead: list[DeadEvent] = []
+
+    def feed(self, event: Event) -> None:
+        """Give a market event to whom it concerns and follow all that comes of it to the end."""
+        queue: deque[Event] = deque((event,))
+        self._drain(queue)
+
+    def tell(self, service: str, event: Event) -> None:
+        """Give an event to one service alone, as if it had read it, and follow what comes of it."""
+        queue: deque[Event] = deque()
+        for stage in self._stages:
+            if stage.name == service:
+                self._give(stage, event, queue)
+        self._drain(queue)
+
+    def _drain(self, queue: deque[Event]) -> None:
+        for _ in range(_CASCADE_LIMIT):
+            if not queue:
+                return
+            event = queue.popleft()
+            self._observe(event)
+            route = self._routes.get(type(event))
+            if route is None:
+                route = self._routes[type(event)] = self._find_route(event)
+            for stage in route:
+                self._give(stage, event, queue)
+        raise EndlessCascade(f"more than {_CASCADE_LIMIT} events came of one, the last of them {queue[0]!r:.200}")
+
+    def _give(self, stage: Stage, event: Event, queue: deque[Event]) -> None:
+        if stage.name == "strategy" and event.event_time < self._trade_from:
+            if isinstance(event, Forecast):
+                return
+            if isinstance(event, Bar):
+                event = replace(event, is_history=True)
+        try:
+            queue.extend(stage.core.handle(event))
+        except Unhandleable as fault:
+            self.dead.append(DeadEvent(stage.name, event.event_id, str(fault)))
+
+    def _find_route(self, event: Event) -> tuple[Stage, ...]:
+        # Topic and kind belong to the type, so one event tells for all.
+        encoded = encode(event)
+        return tuple(
+            stage
+            for stage in self._stages
+            if any(
+                one.topic == encoded.topic and (one.kinds is None or encoded.kind in one.kinds) for one in stage.inputs
+            )
+        )

@@ -1,0 +1,145 @@
+"""`perpflow backtest`: runs recorded or simulated events through the services' own cores and writes a report."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from libs.runtime.errors import BadInput
+from services.console.durations import parse_duration_s
+
+_MINUTE_S = 60
+
+
+def backtest(
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="PATH", help="A capture, Parquet bars or trades, or a folder of them."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Run over the simulated market of this seed instead.")] = None,
+    span: Annotated[str, typer.Option(metavar="TIME", help="How long the simulated market runs: 30m, 6h.")] = "30m",
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Parquet 1m klines from before a recording, to warm up.")
+    ] = None,
+    history_bars: Annotated[int, typer.Option(min=0, max=20_000, help="Bars of history that go first.")] = 1500,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Trade from this UTC time on; before it, only learn.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stop at this UTC time.")] = None,
+    instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help='NAME, package.module:Class, or either with ={"parameter": value}; may be given again.'),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The champion: starter, NAME or NAME/VERSION.")] = None,
+    models_dir: Annotated[Path | None, typer.Option(help="Registry of models.")] = None,
+    balance: Annotated[str | None, typer.Option(metavar="USDT", help="What the account starts with.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report.json and report.html into this folder.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON for a program to read.")] = False,
+) -> None:
+    """Run the same decision code as live over the past, without a broker, and report what came of it.
+
+    Examples:
+
+      perpflow backtest --seed 7 --span 2h --output var/backtest
+
+      perpflow backtest --input capture.ns-jsonl.gz --history klines.parquet --json
+
+      perpflow backtest --input bars.parquet --strategy 'ema_cross={"fast_bars": 5, "slow_bars": 20}' --from 2024-08-01
+    """
+    if (input_ is None) == (seed is None):
+        raise BadInput("give --input PATH or --seed N, one of them")
+    if seed is not None and history is not None:
+        raise BadInput("--history belongs to --input; the simulated market brings its own")
+    trade_from = 0 if from_ is None else _parse_time("--from", from_)
+    until = None if to is None else _parse_time("--to", to)
+    if until is not None and until <= trade_from:
+        raise BadInput(f"--to {to} is not after --from {from_}")
+    starting_balance = None if balance is None else _parse_amount("--balance", balance)
+
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from services.backtest.backtest import BacktestOptions, choices_of, run_backtest
+    from services.backtest.inputs import open_recording, open_simulation
+    from services.backtest.report import report_of, write_report
+
+    options = BacktestOptions(
+        instrument=instrument,
+        strategies=choices_of(strategy or []),
+        champion=model,
+        models_dir=None if models_dir is None else str(models_dir),
+        starting_balance_usdt=starting_balance,
+        trade_from=trade_from,
+        until=until,
+    )
+    if input_ is not None:
+        market = open_recording(input_, instrument=instrument, history=history, history_bars=history_bars)
+    else:
+        minutes = max(1, round(parse_duration_s("--span", span) / _MINUTE_S))
+        market = open_simulation(seed or 0, minutes=minutes, history_bars=history_bars)
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=json or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("building the cores", total=None)
+
+        def show(event_time: int) -> None:
+            bar.update(task, description=f"market time {_format_time(event_time)}")
+
+        result = run_backtest(market, options, show)
+    report = report_of(result) if output is None else write_report(result, output)
+    if json:
+        import orjson
+
+        sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        return
+    print(f"{report['started_at']} to {report['ended_at']}")
+    for label, name in (
+        ("profit, USDT", "pnl_usdt"),
+        ("return", "return"),
+        ("fees, USDT", "fees_usdt"),
+        ("funding, USDT", "funding_usdt"),
+        ("round trips", "trades"),
+        ("fills", "fills"),
+        ("hit rate", "hit_rate"),
+        ("Sharpe, yearly", "sharpe"),
+        ("deepest drawdown", "max_drawdown"),
+        ("turnover", "turnover"),
+    ):
+        value = report[name]
+        print(f"  {label:<18} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
+    for note in (*result.notes, *result.faults):
+        sys.stderr.write(f"perpflow: {note}\n")
+    if output is not None:
+        print(f"  report             {output / 'report.html'}")
+
+
+def _parse_time(option: str, text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"{option} {text!r} is not a time; write 2024-08-08 or 2024-08-08T12:30:00Z") from None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return (at - epoch).days * 86_400 * 10**9 + (at - epoch).seconds * 10**9 + (at - epoch).microseconds * 1000
+
+
+def _parse_amount(option: str, text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise BadInput(f"{option} {text!r} is not an amount; write 10000") from None
+    if not amount.is_finite() or amount <= 0:
+        raise BadInput(f"{option} {text!r} must be above 0")
+    return amount
+
+
+def _format_time(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,283 @@
+"""`perpflow features` and `perpflow engineer-features`: what features there are, and a file of them made from bars.
+
+The features come from the stream's own compiled step; nothing here reckons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from libs.indicators.feature_set import FeatureSet
+    from libs.indicators.program import Program
+    from services.console.features_files import BarsFile
+
+features_app = typer.Typer(
+    name="features", help="Look at the features and feature sets that ship.", no_args_is_help=True
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+SetOption = Annotated[str, typer.Option("--feature-set", metavar="NAME", help="A feature set that ships.")]
+
+
+@features_app.callback()
+def _features() -> None:
+    """Look at the features and feature sets that ship."""
+
+
+@features_app.command("list")
+def list_features(
+    feature_set: SetOption = "core_v1",
+    group: Annotated[str | None, typer.Option(help="One group only, such as technical.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List every feature of a set: name, group, unit, range, warm-up, inputs, source of the formula.
+
+    Examples:
+
+      perpflow features list --group volatility
+
+      perpflow features list --json
+    """
+    from libs.indicators.kinds import GROUPS
+    from libs.runtime.errors import BadInput
+
+    if group is not None and group not in GROUPS:
+        raise BadInput(f"--group {group!r}: no such group; there are {', '.join(GROUPS)}")
+    rows = [
+        feature.describe() for feature in _load(feature_set).features if group is None or feature.kind.group == group
+    ]
+    if json:
+        _print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=feature_set)
+    table.add_column("name", no_wrap=True)
+    for heading in ("group", "unit", "range", "warm-up", "inputs", "source"):
+        table.add_column(heading)
+    for row in rows:
+        low, high = row["range"]
+        table.add_row(
+            row["name"],
+            row["group"],
+            row["unit"],
+            f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}",
+            str(row["warm_up"]),
+            ", ".join(row["inputs"]),
+            row["formula_source"],
+        )
+    Console().print(table)
+
+
+def engineer_features(
+    input_: Annotated[
+        str,
+        typer.Option("--input", metavar="BARS", help="Parquet file of bars, or clickhouse:INSTRUMENT/TIMEFRAME."),
+    ],
+    output: Annotated[Path, typer.Option("--output", metavar="OUT.parquet", help="Where the features go.")],
+    funding: Annotated[Path | None, typer.Option(metavar="F.parquet", help="Settlements: time, rate.")] = None,
+    open_interest: Annotated[
+        Path | None, typer.Option("--open-interest", metavar="F.parquet", help="Columns time, open_interest.")
+    ] = None,
+    mark: Annotated[Path | None, typer.Option(metavar="F.parquet", help="Mark bars: open_time, close.")] = None,
+    feature_set: SetOption = "core_v1",
+    clickhouse: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address for clickhouse: input; PERPFLOW_CLICKHOUSE by default.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Turn a file of bars into a file of features, point in time: only what was published by each bar's close.
+
+    The timeframe is the step between bars; higher ones are built from it. Missing inputs leave exactly the features
+    that need them empty (NaN).
+
+    Examples:
+
+      perpflow engineer-features --input bars.parquet --output features.parquet
+
+      perpflow engineer-features --input bars.parquet --funding funding.parquet --output features.parquet --json
+
+      perpflow engineer-features --input clickhouse:BTCUSDT.BINANCE/1m --output features.parquet
+    """
+    from libs.indicators.batch import name_timeframe
+    from libs.indicators.program import compile_feature_set
+    from libs.runtime.errors import BadInput
+    from services.console.features_files import BarsFile
+    from services.console.features_store import BarsInStore
+
+    began = time.perf_counter()
+    source: Any
+    if input_.startswith("clickhouse:"):
+        source = BarsInStore.open(input_, clickhouse or os.environ.get("PERPFLOW_CLICKHOUSE", ""))
+    else:
+        source = BarsFile.open(Path(input_))
+        if output.exists() and output.resolve() == Path(input_).resolve():
+            raise BadInput(f"--output {output} is the input; choose another file")
+    chosen = _load(feature_set).on(name_timeframe(source.step_s))
+    program = compile_feature_set(chosen, source.step_s)
+    summary = _write_features(source, program, output, funding, open_interest, mark, is_quiet=json)
+    summary["seconds"] = round(time.perf_counter() - began, 3)
+    if json:
+        _print_json(summary)
+    else:
+        _print_summary(summary)
+
+
+def _write_features(
+    source: BarsFile,
+    program: Program,
+    output: Path,
+    funding: Path | None,
+    open_interest: Path | None,
+    mark: Path | None,
+    *,
+    is_quiet: bool,
+) -> dict[str, Any]:
+    import numpy as np
+
+    from libs.indicators import columns as col
+    from libs.indicators.batch import BatchRun, warm_up_bars
+    from libs.indicators.joins import join_column, join_funding
+    from services.console.features_files import FeatureFile, read_funding, read_interest, read_mark
+
+    chosen = program.feature_set
+    rates = None if funding is None else read_funding(funding)
+    interest = None if open_interest is None else read_interest(open_interest)
+    marks = None if mark is None else read_mark(mark)
+    engine = BatchRun(program)
+    unknown = np.zeros(len(chosen), dtype=np.int64)
+    absent = np.ones(col.ROW_WIDTH, dtype=np.bool_)
+    metadata = {
+        "feature_set": chosen.name,
+        "feature_set_version": str(chosen.version),
+        "schema_hash": chosen.schema_hash,
+        "base_timeframe": chosen.base_timeframe,
+    }
+    with FeatureFile(output, chosen.names, metadata) as file, _progress(source.total_rows, is_quiet) as advance:
+        for piece in source.pieces():
+            closes = piece.open_times + source.step_s
+            if rates is not None:
+                join_funding(piece.rows, closes, rates)
+            if interest is not None:
+                join_column(piece.rows, closes, interest, col.ROW_INTEREST)
+            if marks is not None:
+                join_column(piece.rows, closes, marks, col.ROW_MARK)
+            values = engine.take(piece.open_times, piece.rows)
+            absent &= np.isnan(piece.rows).all(axis=0)
+            unknown += np.isnan(values).sum(axis=0)
+            file.write(piece.open_times, source.step_s, values)
+            advance(len(values))
+    notes = source.notes
+    missing = {col.ROW_COLUMNS[j] for j in np.flatnonzero(absent)}
+    rows = max(notes.rows, 1)
+    warnings = _warnings(chosen, program, source, missing, None if marks is None else marks.max_age_ms // 1000)
+    return {
+        "rows": notes.rows,
+        "features": len(chosen),
+        "feature_set": chosen.name,
+        "schema_hash": chosen.schema_hash,
+        "base_timeframe": chosen.base_timeframe,
+        "output": str(output),
+        "warm_up_bars": warm_up_bars(chosen, source.step_s),
+        "warm_up": {feature.name: feature.warm_up for feature in chosen.features},
+        "nan_share": {name: int(count) / rows for name, count in zip(chosen.names, unknown, strict=True)},
+        "coverage": 1.0 - float(unknown.sum()) / (rows * len(chosen)),
+        "missing_inputs": {
+            name: [feature.name for feature in chosen.features if name in feature.kind.inputs]
+            for name in sorted(missing)
+        },
+        "unavailable": list(program.unavailable),
+        "gaps": {"count": notes.gaps, "missing_bars": notes.missing_bars, "first_row": notes.first_gap_row},
+        "duplicates": {"dropped": notes.duplicates, "first_row": notes.first_duplicate_row},
+        "zero_volume": {"bars": notes.zero_volume_bars, "first_row": notes.first_zero_volume_row},
+        "notes": warnings,
+    }
+
+
+def _warnings(
+    chosen: FeatureSet, program: Program, source: BarsFile, missing: set[str], mark_step_s: int | None
+) -> list[str]:
+    """Say once what is missing or odd, and what follows from it."""
+    notes = source.notes
+    said = []
+    for name in sorted(missing):
+        lost = [feature.name for feature in chosen.features if name in feature.kind.inputs]
+        if lost:
+            said.append(f"no {name} in the input: {len(lost)} features are empty ({', '.join(lost[:3])}, ...)")
+    if program.unavailable:
+        said.append(
+            f"{len(program.unavailable)} features are of timeframes that {chosen.base_timeframe} bars cannot build and"
+            f" are empty ({program.unavailable[0]}, ...)"
+        )
+    if notes.gaps:
+        said.append(
+            f"{notes.gaps} gaps, {notes.missing_bars} bars missing, the first before row {notes.first_gap_row}: windows"
+            " count bars, so they reach across"
+        )
+    if notes.duplicates:
+        said.append(f"{notes.duplicates} repeated rows left out, the first is row {notes.first_duplicate_row}")
+    if notes.zero_volume_bars:
+        said.append(
+            f"{notes.zero_volume_bars} bars without volume, the first is row {notes.first_zero_volume_row}: ratios to"
+            " their volume count as 0"
+        )
+    if mark_step_s is not None and mark_step_s > source.step_s:
+        said.append(
+            f"marks are published every {mark_step_s} s, bars every {source.step_s} s: the basis compares the close"
+            " with the mark last published, which may be that old"
+        )
+    return said
+
+
+@contextlib.contextmanager
+def _progress(total: int, is_quiet: bool) -> Iterator[Callable[[int], None]]:
+    if is_quiet:
+        yield lambda _rows: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("features", total=total)
+        yield lambda rows: progress.advance(task, rows)
+
+
+def _load(name: str) -> FeatureSet:
+    from libs.indicators.feature_set import FeatureSetError
+    from libs.indicators.feature_sets import load_feature_set
+    from libs.runtime.errors import BadInput
+
+    try:
+        return load_feature_set(name)
+    except FeatureSetError as error:
+        raise BadInput(f"--feature-set: {error}") from error
+
+
+def _print_json(value: object) -> None:
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    print(
+        f"{summary['rows']:,} bars of {summary['base_timeframe']}, {summary['features']} features of"
+        f" {summary['feature_set']} ({summary['schema_hash'][:12]}) in {summary['seconds']:.2f} s"
+        f" -> {summary['output']}"
+    )
+    print(f"known: {summary['coverage']:.1%}; everything is warm after {summary['warm_up_bars']:,} bars")
+    for note in summary["notes"]:
+        print(f"note: {note}")
+    shares = sorted(summary["nan_share"].items(), key=lambda item: -item[1])
+    print("share of NaN: " + ", ".join(f"{name} {share:.1%}" for name, share in shares[:8]) + ", ... (--json for all)")

@@ -1,0 +1,34 @@
+"""Runs inference as a service: feature vectors in, forecasts out."""
+
+from __future__ import annotations
+
+from libs.runtime.errors import BadInput
+from libs.runtime.service import CoreService, Input
+from services.inference.core import InferenceCore, ManifestFault
+from services.inference.onnx import load_models
+from services.inference.settings import InferenceSettings
+
+
+def build_core(settings: InferenceSettings) -> InferenceCore:
+    """Load the models that the settings name. Raises `BadInput` where one cannot be used."""
+    try:
+        return InferenceCore(load_models(settings.models_dir, settings.champion, settings.shadows))
+    except ManifestFault as fault:
+        raise BadInput(str(fault)) from fault
+
+
+SERVICE = CoreService(
+    name="inference",
+    inputs=(Input("features.vectors.v1"),),
+    settings_type=InferenceSettings,
+    build_core=build_core,
+)
+
+
+def main() -> int:
+    """Run until told to stop; the answer is the exit code."""
+    return SERVICE.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

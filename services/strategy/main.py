@@ -1,0 +1,29 @@
+"""Runs strategy as a service: bars, forecasts, verdicts, orders and accounts in, order intents out."""
+
+from __future__ import annotations
+
+from libs.runtime.service import CoreService, Input
+from services.strategy.loading import build_strategy_core
+from services.strategy.settings import StrategySettings
+
+SERVICE = CoreService(
+    name="strategy",
+    inputs=(
+        Input("bars.closed.v1"),
+        Input("inference.forecasts.v1"),
+        Input("risk.verdicts.v1"),
+        Input("execution.orders.v1"),
+        Input("execution.accounts.v1"),
+    ),
+    settings_type=StrategySettings,
+    build_core=build_strategy_core,
+)
+
+
+def main() -> int:
+    """Run until told to stop; the answer is the exit code."""
+    return SERVICE.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

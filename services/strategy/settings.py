@@ -1,0 +1,30 @@
+"""Settings of strategy, from PERPFLOW_STRATEGY_<FIELD>."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StrategyChoice(BaseModel):
+    """A strategy by name: a shipped one, or the dotted path ``package.module:Class`` of your own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(min_length=1)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class StrategySettings(BaseSettings):
+    """Who trades what: the account, its instruments and the strategies that share it."""
+
+    model_config = SettingsConfigDict(env_prefix="PERPFLOW_STRATEGY_", frozen=True, extra="forbid")
+
+    account: str = Field(default="paper", min_length=1)
+    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE",), min_length=1)
+    timeframe: str = Field(default="1m", description="at most one intent per instrument and bar of this timeframe")
+    strategies: tuple[StrategyChoice, ...] = Field(
+        default=(StrategyChoice(path="forecast_threshold"), StrategyChoice(path="ema_cross")), min_length=1
+    )

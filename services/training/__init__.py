@@ -1,0 +1,1 @@
+"""Trains forecast models offline and exports them to ONNX with a manifest."""

@@ -1,0 +1,1 @@
+"""What training reckons without torch: bars, examples, labels, splits, scores. Pure; reads and writes no files."""

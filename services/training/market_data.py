@@ -1,0 +1,68 @@
+"""Where training's bars come from: a Parquet file of klines, or the simulated market."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from libs.runtime.errors import BadInput
+from services.exchange.core import SimulatedMarket
+from services.exchange.core.frames import decode_kline
+from services.training.core.bars import OPTIONAL, REQUIRED, BadBars, BarTable, table_of_bars, table_of_columns
+
+MINUTES_PER_DAY = 1440
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBars:
+    """Bars and a description of them that another machine can check."""
+
+    table: BarTable
+    description: dict[str, str | int]
+
+
+def read_bars(path: Path) -> TrainingBars:
+    """Read klines from Parquet. Raises `BadInput` naming file, row and mend."""
+    try:
+        file = pq.ParquetFile(path)
+        names = set(file.schema_arrow.names)
+        table = file.read(columns=[name for name in (*REQUIRED, *OPTIONAL) if name in names])
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist; give klines as Parquet") from None
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise BadInput(f"{path} cannot be read as Parquet: {fault}") from fault
+    try:
+        columns = {name: _column(table.column(name), name) for name in table.column_names}
+        bars = table_of_columns(columns)
+    except BadBars as fault:
+        raise BadInput(f"{path}: {fault}") from fault
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return TrainingBars(bars, {"source": "file", "file": path.name, "sha256": digest, "bars": len(bars)})
+
+
+def simulate_bars(seed: int, days: int) -> TrainingBars:
+    """Make 1m klines of the simulated market: `days` of its history before its start."""
+    market = SimulatedMarket(seed, history_minutes=days * MINUTES_PER_DAY)
+    bars = table_of_bars([decode_kline(kline) for kline in market.history])
+    return TrainingBars(bars, {"source": "simulated market", "seed": seed, "days": days, "bars": len(bars)})
+
+
+def _column(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
+    if name == "open_time":
+        if not pa.types.is_timestamp(column.type):
+            raise BadBars(f"column open_time is {column.type}, must be a timestamp")
+        column = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64())
+        if column.null_count:
+            raise BadBars("column open_time has empty rows; drop them")
+        return np.asarray(column.to_numpy())
+    try:
+        return np.asarray(column.cast(pa.float64()).to_numpy())
+    except pa.ArrowInvalid as fault:
+        raise BadBars(f"column {name} is {column.type}, must be numbers: {fault}") from None

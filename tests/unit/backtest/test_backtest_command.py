@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from libs.runtime.errors import BadInput
+from services.console.backtest_commands import backtest
+
+app = typer.Typer()
+app.command()(backtest)
+
+
+def test_backtest_of_a_seed_prints_json_and_writes_both_files(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(
+        app, ["--seed", "7", "--span", "2m", "--history-bars", "200", "--json", "--output", str(tmp_path)]
+    )
+    assert outcome.exit_code == 0, outcome.output
+    report = orjson.loads(outcome.stdout)
+    assert report == orjson.loads((tmp_path / "report.json").read_bytes())
+    assert {"trades", "pnl_usdt", "fees_usdt", "funding_usdt", "sharpe", "max_drawdown", "turnover", "hit_rate"} <= set(
+        report
+    )
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_backtest_says_the_measures_to_a_person() -> None:
+    outcome = CliRunner().invoke(app, ["--seed", "7", "--span", "1m", "--history-bars", "200"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "profit, USDT" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "give --input PATH or --seed N"),
+        (["--seed", "1", "--input", "x"], "one of them"),
+        (["--seed", "1", "--history", "x"], "--history belongs to --input"),
+        (["--seed", "1", "--from", "yesterday"], "--from 'yesterday' is not a time"),
+        (["--seed", "1", "--from", "2026-01-02", "--to", "2026-01-01"], "is not after --from"),
+        (["--seed", "1", "--balance", "0"], "--balance '0' must be above 0"),
+        (["--seed", "1", "--balance", "much"], "is not an amount"),
+        (["--input", "/absent/file"], "/absent/file does not exist"),
+        (["--seed", "1", "--span", "soon"], "--span"),
+    ],
+)
+def test_bad_options_are_refused_by_name(arguments: list[str], fault: str) -> None:
+    outcome = CliRunner().invoke(app, arguments)
+    assert isinstance(outcome.exception, BadInput), outcome.output
+    assert fault in str(outcome.exception)
