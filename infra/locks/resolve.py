@@ -1,4 +1,4 @@
-"""Resolve the locks: one file of pinned versions with hashes per service, and one each for `make run` and the checks."""
+"""Resolve the locks: pinned versions with hashes per service, one more for `make run` and one for the checks."""
 
 from __future__ import annotations
 

@@ -18,6 +18,10 @@ MADE_AT = "t"
 CAUSE_MADE_AT = "c"
 ORIGIN_MADE_AT = "o"
 
+# Short, because the end of a partition may be a marker that no poll returns; five seconds in all for a slow broker.
+_POLL_MS = 20
+_PATIENCE_POLLS = 250
+
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
@@ -81,13 +85,13 @@ def read_range(bus: Bus, topic: str, partition: int, first: int, end: int) -> It
         consumer.assign({at: first})
         idle = 0
         while consumer.position(at) < end:
-            records = consumer.poll(4096, 500)
+            records = consumer.poll(4096, _POLL_MS)
             idle = 0 if records else idle + 1
             for record in records:
                 if record.offset >= end:
                     return
                 yield record
-            if idle >= 3:
+            if idle >= _PATIENCE_POLLS:
                 # Nothing but holes is left below the end (transaction markers at the tail of a Kafka partition).
                 return
     finally:
@@ -124,9 +128,9 @@ class RunReader:
         idle = 0
         while reached < run.next_offset:
             if not buffer:
-                buffer.extend(consumer.poll(2048, 500))
+                buffer.extend(consumer.poll(2048, _POLL_MS))
                 idle = 0 if buffer else idle + 1
-                if idle >= 20:
+                if idle >= _PATIENCE_POLLS:
                     raise BusError(
                         f"{run.topic}/{run.partition} no longer holds offsets {reached} to {run.next_offset - 1}, "
                         "which the journal names; its retention is too short for this session"

@@ -115,9 +115,9 @@ def run_loop(
         announce(platform.run_dir, service, metrics_port=health.port, state="running", **facts)
         while not stop and not loop.is_finished:
             loop.step(POLL_TIMEOUT_MS)
+        final = "finished" if loop.is_finished else "stopped"
         state["state"] = "stopping"
         loop.close()
-        final = "finished" if loop.is_finished else "stopped"
         announce(platform.run_dir, service, metrics_port=health.port, state=final, **facts)
         logger.info(final)
         return EXIT_OK

@@ -24,7 +24,7 @@ def test_defaults_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bad_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERPFLOW_GATE_MAX_LEVERAGE", "lots")
-    with pytest.raises(BadInput, match="PERPFLOW_GATE_MAX_LEVERAGE='lots'.*valid number"):
+    with pytest.raises(BadInput, match=r"PERPFLOW_GATE_MAX_LEVERAGE='lots'.*valid number"):
         load_settings(GateSettings)
 
 

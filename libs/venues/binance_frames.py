@@ -1,0 +1,347 @@
+"""Binance frames to market events: combined streams of USD-M and spot, and the REST answers that captures hold.
+
+Pure: bytes in, one domain event out. Unknown fields are ignored; what cannot be read raises `FrameError`. Frames that
+are known and not wanted (acknowledgements, open klines, tickers) give None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from libs.domain.bars import TIMEFRAMES
+from libs.domain.instruments import instrument_id
+from libs.domain.market import (
+    BestQuote,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    Liquidation,
+    MarketEvent,
+    MarkPrice,
+    OpenInterest,
+    Side,
+    Trade,
+)
+from libs.venues.frames import (
+    FrameError,
+    read_e8,
+    read_field,
+    read_int,
+    read_levels,
+    read_ms,
+    read_price_e8,
+    read_signed_e8,
+)
+
+VENUE = "BINANCE"
+
+_IGNORED = frozenset(
+    {
+        "kline",
+        "continuous_kline",
+        "indexPrice_kline",
+        "24hrTicker",
+        "24hrMiniTicker",
+        "contractInfo",
+        "assetIndexUpdate",
+        "compositeIndex",
+        "tradingSession",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame whose kind and symbol are known and whose fields are not read yet.
+
+    `symbol` is empty where the frame names none (REST depth answers); the reader supplies it.
+    """
+
+    kind: str
+    symbol: str
+    data: Mapping[str, Any]
+
+
+def open_frame(payload: bytes) -> Frame | None:
+    """Tell a frame's kind and symbol; None for acknowledgements and empty subscriptions. Raises `FrameError`."""
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise FrameError(f"not JSON: {error}", "the line was cut or overwritten; record it again") from None
+    if not isinstance(document, dict):
+        raise FrameError(f"a JSON {type(document).__name__} where an object is due", "give frames as objects")
+    stream = document.get("stream", "")
+    data = document.get("data", document)
+    if not isinstance(data, dict):
+        raise FrameError(f"'data' of stream {stream!r} is not an object", "give one frame per line")
+    kind = _kind_of(data, stream)
+    if not kind:
+        return None
+    symbol = data.get("s") or data.get("symbol") or ""
+    if kind == "forceOrder":
+        symbol = read_field(_order_of(data), "s")
+    if not isinstance(symbol, str):
+        raise FrameError(f"symbol is {symbol!r}, not a string", "check the recorder that wrote this line")
+    return Frame(kind, symbol, data)
+
+
+def _kind_of(data: Mapping[str, Any], stream: str) -> str:
+    event = data.get("e")
+    if isinstance(event, str):
+        return event
+    if "lastUpdateId" in data:
+        return "depthSnapshot"
+    if {"u", "b", "B", "a", "A"} <= data.keys():
+        return "bookTicker"
+    if "openInterest" in data:
+        return "openInterest"
+    if "markPrice" in data and "lastFundingRate" in data:
+        return "premiumIndex"
+    if "result" in data and "id" in data:
+        return ""
+    if "code" in data and "msg" in data:
+        raise FrameError(f"the exchange answered error {data['code']}: {data['msg']}", "mend the request it answers")
+    raise FrameError(
+        f"unknown frame with fields {sorted(data)}" + (f" on stream {stream!r}" if stream else ""),
+        "give Binance combined-stream frames or REST depth, openInterest and premiumIndex answers",
+    )
+
+
+def decode_frame(frame: Frame, *, received_time: int, fallback_time: int, symbol: str = "") -> MarketEvent | None:
+    """Turn a frame into its market event, or None where it is known and not wanted. Raises `FrameError`.
+
+    `fallback_time` (ns) is the event time of frames without one (spot book tickers, spot depth answers); `symbol` names
+    frames without a symbol. Trades carry the match time T, books the transaction time T where the venue sends it.
+    """
+    decode = _DECODERS.get(frame.kind)
+    if decode is None:
+        if frame.kind in _IGNORED:
+            return None
+        raise FrameError(f"unknown event type {frame.kind!r}", f"known are {sorted(_DECODERS)}")
+    name = frame.symbol or symbol
+    if not name:
+        raise FrameError(f"a {frame.kind} frame names no symbol", "record it with its URL or set the instrument")
+    return decode(frame.data, instrument_id(name, VENUE), received_time, fallback_time)
+
+
+def _trade(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent | None:
+    # USD-M sends price 0 with X "NA" for what is not an execution in the book.
+    if data.get("X", "MARKET") == "NA":
+        return None
+    return _make_trade(data, instrument, received_time, "trade", "t")
+
+
+def _aggregate_trade(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
+    return _make_trade(data, instrument, received_time, "aggtrade", "a")
+
+
+def _make_trade(data: Mapping[str, Any], instrument: str, received_time: int, word: str, id_field: str) -> Trade:
+    trade_id = read_int(data, id_field)
+    is_buyer_maker = read_field(data, "m")
+    if not isinstance(is_buyer_maker, bool):
+        raise FrameError(f"field 'm' is {is_buyer_maker!r}, not true or false", "check the recorder")
+    return Trade(
+        instrument=instrument,
+        event_id=f"{instrument}/{word}/{trade_id}",
+        event_time=read_ms(data, "T"),
+        received_time=received_time,
+        price_e8=read_price_e8(read_field(data, "p"), "p"),
+        quantity_e8=read_price_e8(read_field(data, "q"), "q"),
+        is_buyer_maker=is_buyer_maker,
+        venue_trade_id=trade_id,
+    )
+
+
+def _depth_delta(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
+    bid_prices, bid_quantities = read_levels(read_field(data, "b"), "b", is_bid=True)
+    ask_prices, ask_quantities = read_levels(read_field(data, "a"), "a", is_bid=False)
+    first = read_int(data, "U")
+    final = read_int(data, "u")
+    if final < first:
+        raise FrameError(f"u {final} is before U {first}", "check the recorder that wrote this line")
+    return DepthDelta(
+        instrument=instrument,
+        event_id=f"{instrument}/depth/{final}",
+        event_time=read_ms(data, "T" if "T" in data else "E"),
+        received_time=received_time,
+        first_update_id=first,
+        final_update_id=final,
+        # Spot sends no pu; its chain is U = previous u + 1.
+        previous_final_update_id=read_int(data, "pu") if "pu" in data else first - 1,
+        bid_prices_e8=bid_prices,
+        bid_quantities_e8=bid_quantities,
+        ask_prices_e8=ask_prices,
+        ask_quantities_e8=ask_quantities,
+    )
+
+
+def _depth_snapshot(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
+    bid_prices, bid_quantities = read_levels(read_field(data, "bids"), "bids", is_bid=True)
+    ask_prices, ask_quantities = read_levels(read_field(data, "asks"), "asks", is_bid=False)
+    last_update_id = read_int(data, "lastUpdateId")
+    return DepthSnapshot(
+        instrument=instrument,
+        event_id=f"{instrument}/snapshot/{last_update_id}",
+        event_time=read_ms(data, "T") if "T" in data else fallback_time,
+        received_time=received_time,
+        last_update_id=last_update_id,
+        bid_prices_e8=bid_prices,
+        bid_quantities_e8=bid_quantities,
+        ask_prices_e8=ask_prices,
+        ask_quantities_e8=ask_quantities,
+    )
+
+
+def _best_quote(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
+    update_id = read_int(data, "u")
+    return BestQuote(
+        instrument=instrument,
+        event_id=f"{instrument}/quote/{update_id}",
+        event_time=read_ms(data, "T") if "T" in data else fallback_time,
+        received_time=received_time,
+        update_id=update_id,
+        bid_price_e8=read_price_e8(read_field(data, "b"), "b"),
+        bid_quantity_e8=read_e8(read_field(data, "B"), "B"),
+        ask_price_e8=read_price_e8(read_field(data, "a"), "a"),
+        ask_quantity_e8=read_e8(read_field(data, "A"), "A"),
+    )
+
+
+def _mark_price(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
+    return _make_mark(
+        instrument, received_time, read_int(data, "E"), data, ("p", "i", "r"), next_funding_ms=read_int(data, "T")
+    )
+
+
+def _premium_index(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
+    return _make_mark(
+        instrument,
+        received_time,
+        read_int(data, "time"),
+        data,
+        ("markPrice", "indexPrice", "lastFundingRate"),
+        next_funding_ms=read_int(data, "nextFundingTime"),
+    )
+
+
+def _make_mark(
+    instrument: str,
+    received_time: int,
+    event_ms: int,
+    data: Mapping[str, Any],
+    fields: tuple[str, str, str],
+    *,
+    next_funding_ms: int,
+) -> MarkPrice:
+    mark, index, rate = fields
+    index_text = data.get(index)
+    # Delivery contracts send an empty rate: no funding.
+    rate_text = data.get(rate) or "0"
+    return MarkPrice(
+        instrument=instrument,
+        event_id=f"{instrument}/mark/{event_ms}",
+        event_time=event_ms * 1_000_000,
+        received_time=received_time,
+        mark_price_e8=read_price_e8(read_field(data, mark), mark),
+        index_price_e8=(read_price_e8(index_text, index) if index_text else None),
+        funding_rate_e8=read_signed_e8(rate_text, rate),
+        next_funding_time=next_funding_ms * 1_000_000,
+    )
+
+
+def _open_interest(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
+    time_ms = read_int(data, "time")
+    return OpenInterest(
+        instrument=instrument,
+        event_id=f"{instrument}/oi/{time_ms}",
+        event_time=time_ms * 1_000_000,
+        received_time=received_time,
+        open_interest_e8=read_e8(read_field(data, "openInterest"), "openInterest"),
+    )
+
+
+def _order_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    order = read_field(data, "o")
+    if not isinstance(order, dict):
+        raise FrameError(f"field 'o' is {order!r}, not an order", "check the recorder that wrote this line")
+    return order
+
+
+def _liquidation(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
+    order = _order_of(data)
+    word = read_field(order, "S")
+    if word not in ("BUY", "SELL"):
+        raise FrameError(f"side is {word!r}, not BUY or SELL", "check the recorder that wrote this line")
+    time_ms = read_int(order, "T")
+    price = read_price_e8(order.get("ap") or read_field(order, "p"), "ap")
+    quantity = read_price_e8(order.get("z") or read_field(order, "q"), "z")
+    return Liquidation(
+        instrument=instrument,
+        event_id=f"{instrument}/liquidation/{time_ms}/{word}/{price}/{quantity}",
+        event_time=time_ms * 1_000_000,
+        received_time=received_time,
+        side=Side[word],
+        price_e8=price,
+        quantity_e8=quantity,
+    )
+
+
+_DECODERS: dict[str, Callable[[Mapping[str, Any], str, int, int], MarketEvent | None]] = {
+    "trade": _trade,
+    "aggTrade": _aggregate_trade,
+    "depthUpdate": _depth_delta,
+    "depthSnapshot": _depth_snapshot,
+    "bookTicker": _best_quote,
+    "markPriceUpdate": _mark_price,
+    "premiumIndex": _premium_index,
+    "openInterest": _open_interest,
+    "forceOrder": _liquidation,
+}
+
+
+def decode_klines(
+    rows: Sequence[Any], *, instrument: str, timeframe: str = "1m", is_history: bool = True
+) -> list[ExchangeBar]:
+    """Turn a REST klines answer into exchange bars, oldest first. Raises `FrameError` naming the row.
+
+    `received_time` is the bar's close, so that the same klines always give the same events.
+    """
+    length = TIMEFRAMES[timeframe]
+    bars = []
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) < 10:
+            raise FrameError(f"kline {number} is {row!r}, not a row of 12", "ask GET /fapi/v1/klines")
+        if type(row[0]) is not int or type(row[8]) is not int:
+            raise FrameError(f"kline {number} has no whole open time and trade count", "ask GET /fapi/v1/klines")
+        open_time = row[0] * 1_000_000
+        close_time = open_time + length
+        bars.append(
+            ExchangeBar(
+                instrument=instrument,
+                event_id=kline_event_id(instrument, timeframe, open_time),
+                event_time=close_time,
+                received_time=close_time,
+                timeframe=timeframe,
+                open_time=open_time,
+                close_time=close_time,
+                open_e8=read_price_e8(row[1], "open"),
+                high_e8=read_price_e8(row[2], "high"),
+                low_e8=read_price_e8(row[3], "low"),
+                close_e8=read_price_e8(row[4], "close"),
+                volume_e8=read_e8(row[5], "volume"),
+                quote_volume_e8=read_e8(row[7], "quote volume"),
+                taker_buy_volume_e8=read_e8(row[9], "taker buy volume"),
+                trade_count=row[8],
+                is_history=is_history,
+            )
+        )
+    return bars
+
+
+def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
+    """Name an exchange bar: one instrument has one kline per timeframe and open time (ns)."""
+    return f"{instrument}/kline/{timeframe}/{open_time}"

@@ -1,0 +1,116 @@
+"""A websocket read by a thread of its own into a bounded queue; it reconnects by itself and says so.
+
+A connection that is silent for too long is taken for dead; one near the venue's age limit is renewed. When the queue is
+full the thread halts, and with it the reading of the socket: nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum
+
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+_PUT_S = 0.5
+_RECEIVE_S = 0.5
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+class ArrivalKind(Enum):
+    """A frame, or a change of the connection: CONNECTED and LOST come in the order in which they happened."""
+
+    FRAME = 1
+    CONNECTED = 2
+    LOST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a stream brought: `received_time` in ns; `payload` is the frame, or why the connection was lost."""
+
+    kind: ArrivalKind
+    stream: str
+    received_time: int
+    payload: bytes = b""
+
+
+class StreamReader:
+    """Reads one websocket URL into a queue until stopped."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        arrivals: queue.Queue[Arrival],
+        *,
+        stale_after_s: float,
+        renew_after_s: float,
+        open_timeout_s: float = 10.0,
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._arrivals = arrivals
+        self._stale_after_s = stale_after_s
+        self._renew_after_s = renew_after_s
+        self._open_timeout_s = open_timeout_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"stream-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect and read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading and wait for the thread."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            try:
+                reason = self._read_connection()
+            except (OSError, WebSocketException, TimeoutError) as error:
+                reason = f"{type(error).__name__}: {error}"
+            self._put(ArrivalKind.LOST, reason.encode())
+            if time.monotonic() - begun > _LONGEST_PAUSE_S:
+                pause_s = _FIRST_PAUSE_S
+            # Spread out, so that many readers do not come back at the same moment.
+            self._stopping.wait(pause_s * (0.5 + random.random()))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _read_connection(self) -> str:
+        with connect(self._url, open_timeout=self._open_timeout_s, close_timeout=1.0, max_size=2**24) as connection:
+            self._put(ArrivalKind.CONNECTED, b"")
+            return self._read_frames(connection)
+
+    def _read_frames(self, connection: ClientConnection) -> str:
+        connected = heard = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                payload = connection.recv(timeout=_RECEIVE_S, decode=False)
+            except TimeoutError:
+                if time.monotonic() - heard > self._stale_after_s:
+                    return f"nothing came for {self._stale_after_s:g} s"
+                continue
+            self._put(ArrivalKind.FRAME, payload)
+            heard = time.monotonic()
+            if heard - connected > self._renew_after_s:
+                return f"renewed after {self._renew_after_s:g} s"
+        return "stopped"
+
+    def _put(self, kind: ArrivalKind, payload: bytes) -> None:
+        arrival = Arrival(kind, self.name, time.time_ns(), payload)
+        while not self._stopping.is_set():
+            try:
+                self._arrivals.put(arrival, timeout=_PUT_S)
+                return
+            except queue.Full:
+                continue

@@ -1,0 +1,171 @@
+"""Market events in, closed bars out. Refuses what is no market event or cannot be a bar.
+
+A minute closes at the first event whose time is at least its end plus the grace; longer bars are sums of minutes and go
+out before the minute that completes them. A trade for a closed minute is counted (`late_trades`) and in no bar.
+The minute in which the stream begins is not whole and gives no bar, unless a kline takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
+from libs.domain.events import Event, Unhandleable
+from libs.domain.market import (
+    BestQuote,
+    ClockTick,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    FundingSettled,
+    Liquidation,
+    MarkPrice,
+    OpenInterest,
+    Trade,
+)
+from services.bars.core.series import MINUTE, Series
+from services.bars.core.steps import ACCUMULATOR, HEAD
+
+_FORMAT = "perpflow-bars-1"
+# price x quantity in 1e-16: beyond 2e10 units of money a trade is not real, and sums would leave 64 bits.
+_MAX_NOTIONAL = 2 * 10**26
+
+_APPLY: dict[type, Callable[[Series, Any], None]] = {
+    Trade: Series.take_trade,
+    BestQuote: Series.take_quote,
+    DepthDelta: Series.take_delta,
+    DepthSnapshot: Series.take_snapshot,
+    MarkPrice: Series.take_mark,
+    OpenInterest: Series.take_interest,
+    Liquidation: Series.take_liquidation,
+}
+
+
+class BarsCore:
+    """The core of bars. `instruments` empty takes any; `grace_ms` (0 to 59,999) is how long a closed minute waits."""
+
+    def __init__(
+        self, timeframes: Sequence[str] = tuple(TIMEFRAMES), instruments: Sequence[str] = (), *, grace_ms: int = 250
+    ) -> None:
+        unknown = [name for name in timeframes if name not in TIMEFRAMES]
+        if unknown or not timeframes:
+            raise ValueError(f"timeframes {unknown} are unknown; known are {', '.join(TIMEFRAMES)}")
+        if not 0 <= grace_ms < 60_000:
+            raise ValueError(f"grace_ms is {grace_ms}; it must be from 0 to 59999")
+        self._timeframes = tuple(name for name in TIMEFRAMES if name in timeframes)
+        self._instruments = frozenset(instruments)
+        self._grace_ns = grace_ms * 1_000_000
+        self._series: dict[str, Series] = {}
+
+    def handle(self, event: Event) -> list[Bar]:
+        """Advance by one market event; return the bars that it closes."""
+        kind = type(event)
+        if kind is ExchangeBar:
+            return self._take_kline(event)  # type: ignore[arg-type]
+        apply = _APPLY.get(kind)
+        if apply is None:
+            return self._take_clock(event)
+        if kind is Trade and event.price_e8 * event.quantity_e8 > _MAX_NOTIONAL:  # type: ignore[union-attr]
+            raise Unhandleable(f"a trade of more than 2e10 in money is not real: {event}")
+        series = self._series_of(event.instrument)  # type: ignore[union-attr]
+        if not series.deadline:
+            series.start(event.event_time)
+        bars = series.close_until(event.event_time) if event.event_time >= series.deadline else []
+        apply(series, event)
+        return bars
+
+    def counters(self, instrument: str) -> dict[str, int]:
+        """Return how many trades came too late for any bar and how many klines were not needed."""
+        series = self._series.get(instrument)
+        names = ("late_trades", "stale_bars")
+        return {name: 0 if series is None else int(series.head[name][0]) for name in names}
+
+    def snapshot(self) -> bytes:
+        """Return the state as bytes: a JSON line that says what follows, the records, the used part of the books."""
+        names = sorted(self._series)
+        header = {"format": _FORMAT, "timeframes": self._timeframes, "grace": self._grace_ns, "instruments": names}
+        parts = [orjson.dumps(header), b"\n"]
+        for name in names:
+            series = self._series[name]
+            parts += [series.head.tobytes(), series.slots.tobytes()]
+            for side, count in enumerate(series.head[["bids", "asks"]][0].item()):
+                parts += [series.keys[side, :count].tobytes(), series.quantities[side, :count].tobytes()]
+        return b"".join(parts)
+
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot. Raises `ValueError` where it was made with other timeframes or another grace."""
+        line, _, body = state.partition(b"\n")
+        header = orjson.loads(line)
+        expected = {"format": _FORMAT, "timeframes": list(self._timeframes), "grace": self._grace_ns}
+        for name, value in expected.items():
+            if header.get(name) != value:
+                raise ValueError(
+                    f"the bars snapshot has {name} {header.get(name)}, the settings {value}; "
+                    "start a new session to change it"
+                )
+        self._series = {}
+        offset = 0
+        for name in header["instruments"]:
+            series = self._series_of(name)
+            series.head = np.frombuffer(body, HEAD, 1, offset).copy()
+            offset += series.head.nbytes
+            series.slots = np.frombuffer(body, ACCUMULATOR, len(series.slots), offset).copy()
+            offset += series.slots.nbytes
+            for side, count in enumerate(series.head[["bids", "asks"]][0].item()):
+                for ladder in (series.keys, series.quantities):
+                    ladder[side, :count] = np.frombuffer(body, np.int64, count, offset)
+                    offset += 8 * count
+            series.set_deadline()
+
+    def _series_of(self, instrument: str) -> Series:
+        series = self._series.get(instrument)
+        if series is None:
+            if self._instruments and instrument not in self._instruments:
+                raise Unhandleable(f"{instrument} is not among the instruments {', '.join(sorted(self._instruments))}")
+            series = self._series[instrument] = Series(instrument, self._timeframes, self._grace_ns)
+        return series
+
+    def _take_clock(self, event: Event) -> list[Bar]:
+        if not isinstance(event, ClockTick | FundingSettled):
+            raise Unhandleable(f"bars takes market events, not {type(event).__name__}")
+        series = self._series_of(event.instrument)
+        if not series.deadline or event.event_time < series.deadline:
+            return []
+        return series.close_until(event.event_time)
+
+    def _take_kline(self, event: ExchangeBar) -> list[Bar]:
+        if event.timeframe not in TIMEFRAMES:
+            raise Unhandleable(
+                f"kline {event.event_id} has timeframe {event.timeframe!r}, not one of {list(TIMEFRAMES)}"
+            )
+        length = TIMEFRAMES[event.timeframe]
+        if event.open_time % length or event.close_time != event.open_time + length:
+            raise Unhandleable(f"kline {event.event_id} does not span one {event.timeframe} of UTC")
+        series = self._series_of(event.instrument)
+        if length == MINUTE:
+            return series.take_kline(event)
+        return [_pass_on(event)] if event.timeframe in self._timeframes else []
+
+
+def _pass_on(event: ExchangeBar) -> Bar:
+    return Bar(
+        instrument=event.instrument,
+        event_id=bar_event_id(event.instrument, event.timeframe, event.open_time),
+        event_time=event.close_time,
+        timeframe=event.timeframe,
+        open_time=event.open_time,
+        close_time=event.close_time,
+        open_e8=event.open_e8,
+        high_e8=event.high_e8,
+        low_e8=event.low_e8,
+        close_e8=event.close_e8,
+        volume_e8=event.volume_e8,
+        quote_volume_e8=event.quote_volume_e8,
+        taker_buy_volume_e8=event.taker_buy_volume_e8,
+        trade_count=event.trade_count,
+        is_history=event.is_history,
+    )

@@ -1,0 +1,288 @@
+"""One instrument's bars in the making: when they close, what a kline does to them, how they become `Bar` values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
+from libs.domain.market import (
+    BestQuote,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    Liquidation,
+    MarkPrice,
+    OpenInterest,
+    Side,
+    Trade,
+)
+from services.bars.core.book import LEVELS
+from services.bars.core.steps import (
+    ACCUMULATOR,
+    FINISHED,
+    HEAD,
+    LONGER,
+    SCALE,
+    Records,
+    aggregate_minute,
+    clear_slot,
+    shift_slots,
+    start_slots,
+    step_delta,
+    step_quote,
+    step_snapshot,
+    step_trade,
+)
+
+MINUTE = TIMEFRAMES["1m"]
+MAX_SILENT_MINUTES = 1440
+"""A stream silent for longer starts afresh instead of filling in flat bars."""
+
+_ENRICHING = ("top_", "book_", "flow_", "order_", "has_", "mark", "index", "funding", "next_", "open_interest")
+_SAMPLED = ("liquidation", "spread_", "imbalance_", "microprice_")
+_ENRICHMENTS = tuple(name for name in ACCUMULATOR.names or () if name.startswith((*_ENRICHING, *_SAMPLED)))
+
+
+class Series:
+    """The state of one instrument and the steps on it; `deadline` is the event time (ns) that closes the minute."""
+
+    __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "deadline", "grace_ns", "head", "keys",
+                 "quantities", "slots")  # fmt: skip
+
+    def __init__(self, instrument: str, timeframes: Sequence[str], grace_ns: int) -> None:
+        longer = [name for name in TIMEFRAMES if name in timeframes and name != "1m"]
+        self._instrument = instrument
+        self._names = longer
+        self._has_minutes = "1m" in timeframes
+        self._lengths = np.array([TIMEFRAMES[name] for name in longer], dtype=np.int64)
+        self._due = np.zeros(len(longer) + 1, dtype=np.int64)
+        self.grace_ns = grace_ns
+        self.head = np.zeros(1, dtype=HEAD)
+        self.head["last_bar_open"] = -1
+        self.slots = np.zeros(LONGER + len(longer), dtype=ACCUMULATOR)
+        self.slots["open_time"] = -1
+        self.keys = np.zeros((2, LEVELS), dtype=np.int64)
+        self.quantities = np.zeros((2, LEVELS), dtype=np.int64)
+        self.deadline = 0
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a minute is open."""
+        return bool(self.head["is_started"][0])
+
+    def start(self, event_time: int) -> None:
+        """Open the minute of the stream's first event; it is whole only if the event stands at its very beginning."""
+        open_time = event_time - event_time % MINUTE
+        start_slots(self.slots, open_time, MINUTE, int(event_time != open_time))
+        self.head["is_started"] = 1
+        self.set_deadline()
+
+    def set_deadline(self) -> None:
+        """Work out when the open minute closes."""
+        self.deadline = int(self.slots["open_time"][0]) + MINUTE + self.grace_ns if self.is_started else 0
+
+    def close_until(self, event_time: int) -> list[Bar]:
+        """Close every minute that is due at an event time."""
+        bars: list[Bar] = []
+        if event_time >= self.deadline + MAX_SILENT_MINUTES * MINUTE:
+            self._close_minute(bars)
+            self.start(event_time)
+            return bars
+        while event_time >= self.deadline:
+            self._close_minute(bars)
+        return bars
+
+    def take_trade(self, event: Trade) -> None:
+        """Count a trade into its minute."""
+        step_trade(
+            self.head, self.slots, MINUTE, event.event_time, event.price_e8, event.quantity_e8, event.is_buyer_maker
+        )
+
+    def take_quote(self, event: BestQuote) -> None:
+        """Take a best-quote update."""
+        step_quote(
+            self.head,
+            self.slots,
+            MINUTE,
+            event.event_time,
+            event.bid_price_e8,
+            event.bid_quantity_e8,
+            event.ask_price_e8,
+            event.ask_quantity_e8,
+        )
+
+    def take_snapshot(self, event: DepthSnapshot) -> None:
+        """Take a whole book."""
+        step_snapshot(
+            self.head,
+            self.slots,
+            MINUTE,
+            event.event_time,
+            event.last_update_id,
+            self.keys,
+            self.quantities,
+            *_levels_of(event),
+        )
+
+    def take_delta(self, event: DepthDelta) -> None:
+        """Take a change of the book."""
+        step_delta(
+            self.head,
+            self.slots,
+            MINUTE,
+            event.event_time,
+            event.first_update_id,
+            event.final_update_id,
+            event.previous_final_update_id,
+            self.keys,
+            self.quantities,
+            *_levels_of(event),
+        )
+
+    def take_mark(self, event: MarkPrice) -> None:
+        """Remember mark, index and funding of the minute."""
+        slot = self._slot_of(event.event_time)
+        slot["has_mark"] = 1
+        slot["mark"] = event.mark_price_e8
+        slot["funding_rate"] = event.funding_rate_e8
+        slot["next_funding_time"] = event.next_funding_time
+        if event.index_price_e8 is not None:
+            slot["has_index"] = 1
+            slot["index"] = event.index_price_e8
+
+    def take_interest(self, event: OpenInterest) -> None:
+        """Remember the open interest of the minute."""
+        slot = self._slot_of(event.event_time)
+        slot["has_interest"] = 1
+        slot["open_interest"] = event.open_interest_e8
+
+    def take_liquidation(self, event: Liquidation) -> None:
+        """Count a forced order into its minute."""
+        slot = self._slot_of(event.event_time)
+        slot["liquidations"] += 1
+        slot["liquidation_buy" if event.side is Side.BUY else "liquidation_sell"] += event.quantity_e8
+
+    def take_kline(self, event: ExchangeBar) -> list[Bar]:
+        """Let a 1m kline take its minute's place: before the stream, at the seam, or where no trades come at all."""
+        bars: list[Bar] = []
+        if event.open_time <= self.head["last_bar_open"][0]:
+            self.head["stale_bars"] += 1
+            return bars
+        if self.is_started and event.open_time > self.slots["open_time"][0]:
+            if event.open_time - self.slots["open_time"][0] > MAX_SILENT_MINUTES * MINUTE:
+                self.start(event.open_time)
+            while self.slots["open_time"][0] < event.open_time:
+                self._close_minute(bars)
+        clear_slot(self.slots[FINISHED], event.open_time, 0)
+        finished = self.slots[FINISHED]
+        if self.is_started and event.open_time == self.slots["open_time"][0]:
+            minute = self.slots[0]
+            if minute["trade_count"] and not minute["is_partial"] and not event.is_history:
+                self.head["stale_bars"] += 1
+                return bars
+            if not minute["is_partial"]:
+                for name in _ENRICHMENTS:
+                    finished[name] = minute[name]
+            shift_slots(self.slots, MINUTE)
+            self.set_deadline()
+        _load_kline(finished, event)
+        self._finish(bars)
+        return bars
+
+    def _slot_of(self, event_time: int) -> Records:
+        slot: Records = self.slots[0 if event_time < self.slots["open_time"][0] + MINUTE else 1]
+        return slot
+
+    def _close_minute(self, bars: list[Bar]) -> None:
+        minute = self.slots[0]
+        head = self.head[0]
+        if minute["trade_count"]:
+            head["last_price"] = minute["close"]
+        is_flat = not minute["trade_count"] and head["has_trades"] and head["last_price"]
+        if is_flat:
+            for name in ("open", "high", "low", "close"):
+                minute[name] = head["last_price"]
+        if not minute["is_partial"] and (is_flat or minute["trade_count"]):
+            self.slots[FINISHED] = minute
+            self._finish(bars)
+        shift_slots(self.slots, MINUTE)
+        self.set_deadline()
+
+    def _finish(self, bars: list[Bar]) -> None:
+        finished = self.slots[FINISHED]
+        finished["parts"] = 1
+        self.head["last_bar_open"] = finished["open_time"]
+        self.head["last_price"] = finished["close"]
+        count = aggregate_minute(self.slots, self._lengths, MINUTE, self._due)
+        # The longest first: whoever acts on the minute then knows the longer bars that end with it.
+        for index in self._due[:count][::-1]:
+            bars.append(self._make_bar(int(index), self._names[index - LONGER]))
+        if self._has_minutes:
+            bars.append(self._make_bar(FINISHED, "1m"))
+
+    def _make_bar(self, index: int, timeframe: str) -> Bar:
+        slot = dict(zip(ACCUMULATOR.names or (), self.slots[index].item(), strict=True))
+        tops, books = slot["top_updates"], slot["book_updates"]
+        has_mark, has_liquidations = slot["has_mark"], slot["liquidations"]
+        close_time = slot["open_time"] + TIMEFRAMES[timeframe]
+        return Bar(
+            instrument=self._instrument,
+            event_id=bar_event_id(self._instrument, timeframe, slot["open_time"]),
+            event_time=close_time,
+            timeframe=timeframe,
+            open_time=slot["open_time"],
+            close_time=close_time,
+            open_e8=slot["open"],
+            high_e8=slot["high"],
+            low_e8=slot["low"],
+            close_e8=slot["close"],
+            volume_e8=slot["volume"],
+            quote_volume_e8=None if slot["unknown_quote_volumes"] else slot["quote_volume"],
+            taker_buy_volume_e8=None if slot["unknown_taker_volumes"] else slot["taker_buy_volume"],
+            trade_count=None if slot["unknown_trade_counts"] else slot["trade_count"],
+            spread_mean_bps=slot["spread_sum"] / tops if tops else None,
+            depth_imbalance_1=slot["imbalance_1_sum"] / tops if tops else None,
+            depth_imbalance_5=slot["imbalance_5_sum"] / books if books else None,
+            depth_imbalance_10=slot["imbalance_10_sum"] / books if books else None,
+            order_flow_imbalance=(
+                slot["order_flow"] / SCALE if slot["flow_updates"] and not slot["unknown_flows"] else None
+            ),
+            microprice_deviation_bps=slot["microprice_sum"] / tops if tops else None,
+            realised_variance=None if slot["unknown_variances"] else slot["realised_variance"],
+            mark_close_e8=slot["mark"] if has_mark else None,
+            index_close_e8=slot["index"] if slot["has_index"] else None,
+            funding_rate_e8=slot["funding_rate"] if has_mark else None,
+            next_funding_time=slot["next_funding_time"] if has_mark else None,
+            open_interest_e8=slot["open_interest"] if slot["has_interest"] else None,
+            liquidation_buy_e8=slot["liquidation_buy"] if has_liquidations else None,
+            liquidation_sell_e8=slot["liquidation_sell"] if has_liquidations else None,
+            is_history=slot["history_parts"] == slot["parts"],
+        )
+
+
+def _levels_of(event: DepthSnapshot | DepthDelta) -> tuple[Records, ...]:
+    return (
+        np.array(event.bid_prices_e8, dtype=np.int64),
+        np.array(event.bid_quantities_e8, dtype=np.int64),
+        np.array(event.ask_prices_e8, dtype=np.int64),
+        np.array(event.ask_quantities_e8, dtype=np.int64),
+    )
+
+
+def _load_kline(slot: Records, event: ExchangeBar) -> None:
+    slot["open"] = event.open_e8
+    slot["high"] = event.high_e8
+    slot["low"] = event.low_e8
+    slot["close"] = event.close_e8
+    slot["volume"] = event.volume_e8
+    slot["quote_volume"] = event.quote_volume_e8 or 0
+    slot["taker_buy_volume"] = event.taker_buy_volume_e8 or 0
+    slot["trade_count"] = event.trade_count or 0
+    slot["unknown_quote_volumes"] = event.quote_volume_e8 is None
+    slot["unknown_taker_volumes"] = event.taker_buy_volume_e8 is None
+    slot["unknown_trade_counts"] = event.trade_count is None
+    slot["unknown_flows"] = not slot["flow_updates"]
+    slot["unknown_variances"] = 1
+    slot["history_parts"] = event.is_history

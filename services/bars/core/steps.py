@@ -1,0 +1,416 @@
+"""The compiled steps: what one market event does to the flat state of an instrument.
+
+An accumulator holds one bar in the making: slot 0 is the open minute, slot 1 the one after it (which begins while slot
+0 waits out its grace), slot 2 the minute that is being finished, slots from 3 on the longer timeframes. Prices and
+quantities are integers of 1e-8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from services.bars.core.book import LEVELS, Ints, set_levels, sum_top
+
+ACCUMULATOR = np.dtype(
+    [
+        ("open_time", "<i8"),
+        ("parts", "<i8"),
+        ("is_partial", "<i8"),
+        ("history_parts", "<i8"),
+        ("open", "<i8"),
+        ("high", "<i8"),
+        ("low", "<i8"),
+        ("close", "<i8"),
+        ("volume", "<i8"),
+        ("quote_volume", "<i8"),
+        ("taker_buy_volume", "<i8"),
+        ("trade_count", "<i8"),
+        ("unknown_quote_volumes", "<i8"),
+        ("unknown_taker_volumes", "<i8"),
+        ("unknown_trade_counts", "<i8"),
+        ("unknown_flows", "<i8"),
+        ("unknown_variances", "<i8"),
+        ("top_updates", "<i8"),
+        ("book_updates", "<i8"),
+        ("flow_updates", "<i8"),
+        ("order_flow", "<i8"),
+        ("has_mark", "<i8"),
+        ("mark", "<i8"),
+        ("has_index", "<i8"),
+        ("index", "<i8"),
+        ("funding_rate", "<i8"),
+        ("next_funding_time", "<i8"),
+        ("has_interest", "<i8"),
+        ("open_interest", "<i8"),
+        ("liquidations", "<i8"),
+        ("liquidation_buy", "<i8"),
+        ("liquidation_sell", "<i8"),
+        ("spread_sum", "<f8"),
+        ("imbalance_1_sum", "<f8"),
+        ("imbalance_5_sum", "<f8"),
+        ("imbalance_10_sum", "<f8"),
+        ("microprice_sum", "<f8"),
+        ("realised_variance", "<f8"),
+    ]
+)
+"""A bar in the making. `open_time` is -1 in an accumulator that is not in use."""
+
+HEAD = np.dtype(
+    [
+        ("is_started", "<i8"),
+        ("has_trades", "<i8"),
+        ("last_price", "<i8"),
+        ("last_trade_price", "<i8"),
+        ("last_bar_open", "<i8"),
+        ("late_trades", "<i8"),
+        ("stale_bars", "<i8"),
+        ("has_quotes", "<i8"),
+        ("has_top", "<i8"),
+        ("bid", "<i8"),
+        ("bid_quantity", "<i8"),
+        ("ask", "<i8"),
+        ("ask_quantity", "<i8"),
+        ("is_synced", "<i8"),
+        ("is_chained", "<i8"),
+        ("last_update_id", "<i8"),
+        ("bids", "<i8"),
+        ("asks", "<i8"),
+    ]
+)
+"""What outlives a bar: the last price, the top of the book, where the book's chain of updates stands, counters."""
+
+SCALE = 100_000_000
+FINISHED = 2
+LONGER = 3
+
+Records = npt.NDArray[np.void]
+
+
+@njit(cache=True)
+def notional_e8(price: int, quantity: int) -> int:
+    """Return price x quantity in 1e-8, rounded half-even, all in integers; it must fit 64 bits."""
+    price_high = price // SCALE
+    price_low = price % SCALE
+    quantity_high = quantity // SCALE
+    quantity_low = quantity % SCALE
+    # quantity x price_high is exact; quantity x price_low / 1e8 splits once more so that nothing leaves 64 bits.
+    product = quantity_low * price_low
+    rounded = product // SCALE
+    rest = product % SCALE
+    whole = quantity * price_high + quantity_high * price_low + rounded
+    if rest * 2 > SCALE or (rest * 2 == SCALE and whole % 2 == 1):
+        whole += 1
+    return whole
+
+
+@njit(cache=True)
+def clear_slot(slot: Any, open_time: int, is_partial: int) -> None:
+    """Begin a bar."""
+    slot.open_time = open_time
+    slot.parts = 0
+    slot.is_partial = is_partial
+    slot.history_parts = 0
+    slot.open = 0
+    slot.high = 0
+    slot.low = 0
+    slot.close = 0
+    slot.volume = 0
+    slot.quote_volume = 0
+    slot.taker_buy_volume = 0
+    slot.trade_count = 0
+    slot.unknown_quote_volumes = 0
+    slot.unknown_taker_volumes = 0
+    slot.unknown_trade_counts = 0
+    slot.unknown_flows = 0
+    slot.unknown_variances = 0
+    slot.top_updates = 0
+    slot.book_updates = 0
+    slot.flow_updates = 0
+    slot.order_flow = 0
+    slot.has_mark = 0
+    slot.mark = 0
+    slot.has_index = 0
+    slot.index = 0
+    slot.funding_rate = 0
+    slot.next_funding_time = 0
+    slot.has_interest = 0
+    slot.open_interest = 0
+    slot.liquidations = 0
+    slot.liquidation_buy = 0
+    slot.liquidation_sell = 0
+    slot.spread_sum = 0.0
+    slot.imbalance_1_sum = 0.0
+    slot.imbalance_5_sum = 0.0
+    slot.imbalance_10_sum = 0.0
+    slot.microprice_sum = 0.0
+    slot.realised_variance = 0.0
+
+
+@njit(cache=True)
+def start_slots(slots: Records, open_time: int, length: int, is_partial: int) -> None:
+    """Begin the minute at `open_time` and the one after it."""
+    clear_slot(slots[0], open_time, is_partial)
+    clear_slot(slots[1], open_time + length, 0)
+
+
+@njit(cache=True)
+def shift_slots(slots: Records, length: int) -> None:
+    """Move on to the next minute."""
+    slots[0] = slots[1]
+    clear_slot(slots[1], slots[0].open_time + length, 0)
+
+
+@njit(cache=True)
+def step_trade(
+    head: Records, slots: Records, length: int, event_time: int, price: int, quantity: int, is_buyer_maker: bool
+) -> None:
+    """Count a trade; one that belongs to a closed bar is counted as late and in no bar."""
+    state = head[0]
+    if event_time < slots[0].open_time:
+        state.late_trades += 1
+        return
+    slot = slots[0] if event_time < slots[0].open_time + length else slots[1]
+    if slot.trade_count == 0:
+        slot.open = price
+        slot.high = price
+        slot.low = price
+    elif price > slot.high:
+        slot.high = price
+    elif price < slot.low:
+        slot.low = price
+    slot.close = price
+    slot.volume += quantity
+    slot.quote_volume += notional_e8(price, quantity)
+    if not is_buyer_maker:
+        slot.taker_buy_volume += quantity
+    slot.trade_count += 1
+    if state.last_trade_price > 0 and price != state.last_trade_price:
+        log_return = np.log(price / state.last_trade_price)
+        slot.realised_variance += log_return * log_return
+    state.last_trade_price = price
+    state.has_trades = 1
+
+
+@njit(cache=True)
+def sample_top(
+    head: Records,
+    slots: Records,
+    length: int,
+    event_time: int,
+    bid: int,
+    bid_quantity: int,
+    ask: int,
+    ask_quantity: int,
+) -> None:
+    """Sample spread, microprice, imbalance of the top and order flow from a new top of the book."""
+    state = head[0]
+    slot = slots[0] if event_time < slots[0].open_time + length else slots[1]
+    if state.has_top:
+        flow = 0
+        if bid >= state.bid:
+            flow += bid_quantity
+        if bid <= state.bid:
+            flow -= state.bid_quantity
+        if ask <= state.ask:
+            flow -= ask_quantity
+        if ask >= state.ask:
+            flow += state.ask_quantity
+        slot.order_flow += flow
+        slot.flow_updates += 1
+    state.has_top = 1
+    state.bid = bid
+    state.bid_quantity = bid_quantity
+    state.ask = ask
+    state.ask_quantity = ask_quantity
+    total = bid_quantity + ask_quantity
+    if total <= 0 or ask <= bid:
+        return
+    middle = 0.5 * (float(bid) + float(ask))
+    share = bid_quantity / total
+    slot.top_updates += 1
+    slot.spread_sum += (ask - bid) / middle * 1e4
+    slot.imbalance_1_sum += 2.0 * share - 1.0
+    slot.microprice_sum += (share - 0.5) * (ask - bid) / middle * 1e4
+
+
+@njit(cache=True)
+def step_quote(
+    head: Records,
+    slots: Records,
+    length: int,
+    event_time: int,
+    bid: int,
+    bid_quantity: int,
+    ask: int,
+    ask_quantity: int,
+) -> None:
+    """Take a best-quote update."""
+    head[0].has_quotes = 1
+    sample_top(head, slots, length, event_time, bid, bid_quantity, ask, ask_quantity)
+
+
+@njit(cache=True)
+def sample_book(head: Records, slots: Records, length: int, event_time: int, keys: Ints, quantities: Ints) -> None:
+    """Sample the imbalances of 5 and 10 levels, and the top where the venue sends no best quotes."""
+    state = head[0]
+    if state.bids == 0 or state.asks == 0:
+        return
+    bid = keys[0, state.bids - 1]
+    ask = -keys[1, state.asks - 1]
+    if bid >= ask:
+        return
+    slot = slots[0] if event_time < slots[0].open_time + length else slots[1]
+    five_bids = float(sum_top(quantities[0], state.bids, 5))
+    five_asks = float(sum_top(quantities[1], state.asks, 5))
+    ten_bids = float(sum_top(quantities[0], state.bids, 10))
+    ten_asks = float(sum_top(quantities[1], state.asks, 10))
+    slot.book_updates += 1
+    slot.imbalance_5_sum += (five_bids - five_asks) / (five_bids + five_asks)
+    slot.imbalance_10_sum += (ten_bids - ten_asks) / (ten_bids + ten_asks)
+    if not state.has_quotes:
+        bid_quantity = quantities[0, state.bids - 1]
+        ask_quantity = quantities[1, state.asks - 1]
+        sample_top(head, slots, length, event_time, bid, bid_quantity, ask, ask_quantity)
+
+
+@njit(cache=True)
+def step_snapshot(
+    head: Records,
+    slots: Records,
+    length: int,
+    event_time: int,
+    last_update_id: int,
+    keys: Ints,
+    quantities: Ints,
+    bid_prices: Ints,
+    bid_quantities: Ints,
+    ask_prices: Ints,
+    ask_quantities: Ints,
+) -> None:
+    """Take a whole book."""
+    state = head[0]
+    state.bids = set_levels(keys[0], quantities[0], 0, 1, bid_prices[:LEVELS], bid_quantities[:LEVELS])
+    state.asks = set_levels(keys[1], quantities[1], 0, -1, ask_prices[:LEVELS], ask_quantities[:LEVELS])
+    state.is_synced = 1
+    state.is_chained = 0
+    state.last_update_id = last_update_id
+    sample_book(head, slots, length, event_time, keys, quantities)
+
+
+@njit(cache=True)
+def step_delta(
+    head: Records,
+    slots: Records,
+    length: int,
+    event_time: int,
+    first_update_id: int,
+    final_update_id: int,
+    previous_final_update_id: int,
+    keys: Ints,
+    quantities: Ints,
+    bid_prices: Ints,
+    bid_quantities: Ints,
+    ask_prices: Ints,
+    ask_quantities: Ints,
+) -> None:
+    """Apply a change of the book if it continues what is known; otherwise the book is unknown until the next snapshot.
+
+    The first delta on a snapshot must span its id (U <= id + 1, u >= id); every later one names its predecessor in pu.
+    """
+    state = head[0]
+    if not state.is_synced:
+        return
+    if state.is_chained:
+        if previous_final_update_id != state.last_update_id:
+            state.is_synced = 0
+            return
+    else:
+        if final_update_id < state.last_update_id:
+            return
+        if first_update_id > state.last_update_id + 1 and previous_final_update_id != state.last_update_id:
+            state.is_synced = 0
+            return
+    state.is_chained = 1
+    state.last_update_id = final_update_id
+    state.bids = set_levels(keys[0], quantities[0], state.bids, 1, bid_prices, bid_quantities)
+    state.asks = set_levels(keys[1], quantities[1], state.asks, -1, ask_prices, ask_quantities)
+    sample_book(head, slots, length, event_time, keys, quantities)
+
+
+@njit(cache=True)
+def merge_part(whole: Any, part: Any) -> None:
+    """Add a finished minute to a longer bar."""
+    if whole.parts == 0:
+        whole.open = part.open
+        whole.high = part.high
+        whole.low = part.low
+    else:
+        whole.high = max(whole.high, part.high)
+        whole.low = min(whole.low, part.low)
+    whole.close = part.close
+    whole.parts += 1
+    whole.history_parts += part.history_parts
+    whole.volume += part.volume
+    whole.quote_volume += part.quote_volume
+    if whole.quote_volume < 0:
+        # The sum left 64 bits: unknown from here on rather than wrong.
+        whole.quote_volume = 0
+        whole.unknown_quote_volumes += 1
+    whole.taker_buy_volume += part.taker_buy_volume
+    whole.trade_count += part.trade_count
+    whole.unknown_quote_volumes += part.unknown_quote_volumes
+    whole.unknown_taker_volumes += part.unknown_taker_volumes
+    whole.unknown_trade_counts += part.unknown_trade_counts
+    whole.unknown_flows += part.unknown_flows
+    whole.unknown_variances += part.unknown_variances
+    whole.top_updates += part.top_updates
+    whole.book_updates += part.book_updates
+    whole.flow_updates += part.flow_updates
+    whole.order_flow += part.order_flow
+    if part.has_mark:
+        whole.has_mark = 1
+        whole.mark = part.mark
+        whole.funding_rate = part.funding_rate
+        whole.next_funding_time = part.next_funding_time
+    if part.has_index:
+        whole.has_index = 1
+        whole.index = part.index
+    if part.has_interest:
+        whole.has_interest = 1
+        whole.open_interest = part.open_interest
+    whole.liquidations += part.liquidations
+    whole.liquidation_buy += part.liquidation_buy
+    whole.liquidation_sell += part.liquidation_sell
+    whole.spread_sum += part.spread_sum
+    whole.imbalance_1_sum += part.imbalance_1_sum
+    whole.imbalance_5_sum += part.imbalance_5_sum
+    whole.imbalance_10_sum += part.imbalance_10_sum
+    whole.microprice_sum += part.microprice_sum
+    whole.realised_variance += part.realised_variance
+
+
+@njit(cache=True)
+def aggregate_minute(slots: Records, lengths: Ints, minute: int, due: Ints) -> int:
+    """Merge the finished minute into each longer bar; fill `due` with the slots it completes, shortest first.
+
+    A longer bar counts only when all its minutes came, one after the other, from its first on.
+    """
+    part = slots[FINISHED]
+    count = 0
+    for index in range(lengths.shape[0]):
+        length = lengths[index]
+        whole = slots[index + LONGER]
+        if part.open_time % length == 0:
+            clear_slot(whole, part.open_time, 0)
+        elif whole.open_time < 0 or whole.open_time + whole.parts * minute != part.open_time:
+            whole.open_time = -1
+            continue
+        merge_part(whole, part)
+        if whole.parts * minute == length:
+            due[count] = index + LONGER
+            count += 1
+    return count

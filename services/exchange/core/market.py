@@ -1,0 +1,121 @@
+"""A seeded market, one minute at a time: the same seed gives the same minutes, whoever asks and wherever it resumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from services.exchange.core.dynamics import (
+    DEPTH,
+    KLINE,
+    MARKET,
+    MAX_LEVELS,
+    MAX_ROWS,
+    MINUTE_MS,
+    ROW,
+    Ints,
+    run_minute,
+    start_market,
+)
+
+START_MS = 1_767_225_600_000
+"""2026-01-01T00:00:00Z, when every simulated stream begins."""
+HISTORY_MINUTES = 2880
+START_PRICE = 87_500.0
+_FORMAT = "perpflow-simulated-market-1"
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What happened in a minute: `rows` (kinds and columns in `dynamics`), the book levels they point into, the kline.
+
+    `first_sequence` numbers the first row; the stream's very first row has sequence 1. History minutes have no rows.
+    """
+
+    open_ms: int
+    first_sequence: int
+    rows: Ints
+    levels: Ints
+    kline: Ints
+
+
+class SimulatedMarket:
+    """A BTC perpetual from a seed (0 to 2^63 - 1): `history_minutes` of klines before `START_MS`, then the stream.
+
+    `history` holds the klines before the stream, one row each as `dynamics` describes. `next_minute` yields the stream.
+    """
+
+    def __init__(self, seed: int, *, history_minutes: int = HISTORY_MINUTES) -> None:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed is {seed}; it must be from 0 to {MAX_SEED}")
+        if history_minutes < 0:
+            raise ValueError(f"history_minutes is {history_minutes}; it must be at least 0")
+        self.seed = seed
+        self._market = np.zeros(1, dtype=MARKET)
+        self._seeds = np.array([seed], dtype=np.uint64)
+        self._book = np.zeros((4, DEPTH), dtype=np.int64)
+        self._published = np.zeros((4, DEPTH), dtype=np.int64)
+        self._rows = np.zeros((MAX_ROWS, ROW), dtype=np.int64)
+        self._levels = np.zeros((MAX_LEVELS, 2), dtype=np.int64)
+        self._sequence = 1
+        start_market(self._market[0], START_MS - history_minutes * MINUTE_MS, START_PRICE)
+        self.history = np.zeros((history_minutes, KLINE), dtype=np.int64)
+        for minute in range(history_minutes):
+            self._run(self.history[minute], is_first=False)
+
+    @property
+    def time_ms(self) -> int:
+        """Where the next minute begins."""
+        return int(self._market["time_ms"][0])
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of the next minute's first row."""
+        return self._sequence
+
+    @property
+    def published_book(self) -> tuple[Ints, Ints]:
+        """The book that the stream has shown so far: bids and asks, each (levels, 2) of ticks and lots, best first."""
+        bids, asks = int(self._market["published_bids"][0]), int(self._market["published_asks"][0])
+        return self._published[:2, :bids].T.copy(), self._published[2:, :asks].T.copy()
+
+    def next_minute(self) -> Minute:
+        """Advance a minute and return what happened in it."""
+        kline = np.zeros(KLINE, dtype=np.int64)
+        open_ms = self.time_ms
+        count, level_count = self._run(kline, is_first=open_ms == START_MS)
+        minute = Minute(open_ms, self._sequence, self._rows[:count].copy(), self._levels[:level_count].copy(), kline)
+        self._sequence += count
+        return minute
+
+    def snapshot(self) -> bytes:
+        """Return the state behind the last minute as bytes; the history is not part of it."""
+        header = orjson.dumps({"format": _FORMAT, "seed": self.seed, "sequence": self._sequence})
+        parts = (self._market, self._seeds, self._book, self._published)
+        return header + b"\n" + b"".join(part.tobytes() for part in parts)
+
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot of the same seed. Raises `ValueError` for another's."""
+        line, _, body = state.partition(b"\n")
+        header = orjson.loads(line)
+        if header.get("format") != _FORMAT or header["seed"] != self.seed:
+            raise ValueError(f"the snapshot is of {header}, not of seed {self.seed}; make the market with its seed")
+        self._sequence = header["sequence"]
+        offset = 0
+        for part in (self._market, self._seeds, self._book, self._published):
+            size = part.nbytes
+            part[...] = np.frombuffer(body, part.dtype, part.size, offset).reshape(part.shape)
+            offset += size
+
+    def _run(self, kline: Ints, *, is_first: bool) -> tuple[int, int]:
+        last = int(kline[4])
+        count, level_count = run_minute(
+            self._market, self._seeds, self._book, self._published, self._rows, self._levels, kline, is_first
+        )
+        if not kline[9]:
+            # A minute without a trade stands still at the fair price.
+            kline[1:5] = last or int(self._market["price"][0] * 10.0)
+        return count, level_count

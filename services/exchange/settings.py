@@ -1,0 +1,22 @@
+"""Settings of the simulated exchange, from PERPFLOW_EXCHANGE_<FIELD>."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.exchange.core.market import MAX_SEED
+
+
+class ExchangeSettings(BaseSettings):
+    """Which market is simulated and where it answers. `speed` paces REST and websockets: market seconds per second.
+
+    A speed of 0 (as fast as possible) belongs to readers of the frames endpoint; REST and websockets then run at 1.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PERPFLOW_EXCHANGE_", frozen=True, extra="forbid")
+
+    seed: int = Field(default=7, ge=0, le=MAX_SEED)
+    speed: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=0, ge=0, le=65535, description="0 takes a free one")

@@ -1,0 +1,1 @@
+"""Ingestion: exchange feeds, recorded files and the simulated market in, one ordered stream of market events out."""

@@ -1,0 +1,258 @@
+"""Makes one clean stream of one instrument's market events: no duplicates, a clock, a book that can be followed.
+
+Drops what was seen already (trade ids, depth and quote update ids, mark times), holds depth deltas back until the book
+snapshot they build on has come, adds a clock tick per second of market time, and a settlement when funding is due.
+It never invents a price and never reorders trades. Pure: the same events in give the same events out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any
+
+from libs.domain.market import (
+    BestQuote,
+    ClockTick,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    FundingSettled,
+    Liquidation,
+    MarketEvent,
+    MarkPrice,
+    OpenInterest,
+    Trade,
+)
+from libs.domain.numbers import NANOSECONDS
+
+HELD_NS = 5 * NANOSECONDS
+"""How long (market time) depth deltas wait for the snapshot they build on before they go out without it."""
+HELD_DELTAS = 256
+
+
+@dataclass(slots=True)
+class _State:
+    max_event_time: int = 0
+    last_second: int = 0
+    trade_kind: str = ""
+    last_trade_id: int = -1
+    last_final_update_id: int = -1
+    last_snapshot_id: int = -1
+    last_quote_id: int = -1
+    last_mark_time: int = -1
+    last_interest_time: int = -1
+    last_liquidation_id: str = ""
+    last_bar_open: int = -1
+    next_funding_time: int = 0
+    funding_rate_e8: int = 0
+    is_holding: bool = True
+    duplicates: int = 0
+    depth_gaps: int = 0
+    trade_gaps: int = 0
+
+
+@dataclass(slots=True)
+class Normaliser:
+    """Cleans the events of one instrument in the order in which they were received.
+
+    `accept` returns what goes out for one event: nothing for a duplicate, the event behind its clock tick otherwise.
+    Several instruments need one normaliser each. `duplicates`, `depth_gaps` and `trade_gaps` count what was seen.
+    """
+
+    instrument: str
+    held_ns: int = HELD_NS
+    held_deltas: int = HELD_DELTAS
+    _state: _State = field(default_factory=_State)
+    _held: list[DepthDelta] = field(default_factory=list)
+
+    @property
+    def max_event_time(self) -> int:
+        """The latest venue time seen, ns; 0 before the first event."""
+        return self._state.max_event_time
+
+    @property
+    def duplicates(self) -> int:
+        """Events dropped because they, or later ones of their kind, had been seen."""
+        return self._state.duplicates
+
+    @property
+    def depth_gaps(self) -> int:
+        """Depth deltas that did not continue the one before: the book is unknown until the next snapshot."""
+        return self._state.depth_gaps
+
+    @property
+    def trade_gaps(self) -> int:
+        """Trades whose id was not the one after the last."""
+        return self._state.trade_gaps
+
+    @property
+    def last_trade_id(self) -> int:
+        """The id of the last trade that went out; -1 before the first."""
+        return self._state.last_trade_id
+
+    @property
+    def last_final_update_id(self) -> int:
+        """The update id of the last depth delta that came; -1 before the first."""
+        return self._state.last_final_update_id
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether depth deltas wait for a snapshot."""
+        return self._state.is_holding
+
+    def is_bridged_by(self, snapshot: DepthSnapshot) -> bool:
+        """Tell whether the held deltas go on from a snapshot: the first that is not older must span its update id."""
+        for delta in self._held:
+            if delta.final_update_id >= snapshot.last_update_id:
+                follows = delta.previous_final_update_id == snapshot.last_update_id
+                return follows or delta.first_update_id <= snapshot.last_update_id + 1
+        return True
+
+    def forget_trades(self) -> None:
+        """Start over with trade ids: so many were missed that klines stand for them."""
+        self._state.last_trade_id = -1
+
+    def accept(self, event: MarketEvent) -> list[MarketEvent]:
+        """Return the events that go out for one that came in, in order."""
+        if not self._is_new(event):
+            self._state.duplicates += 1
+            return []
+        out: list[MarketEvent] = []
+        if isinstance(event, ExchangeBar) and event.is_history:
+            return [event]
+        self._advance(event.event_time, event.received_time, out)
+        if isinstance(event, DepthSnapshot):
+            self._release_onto(event, out)
+            return out
+        if isinstance(event, DepthDelta) and self._state.is_holding:
+            self._hold(event, out)
+            return out
+        if isinstance(event, MarkPrice):
+            self._settle_funding(event, out)
+        out.append(event)
+        return out
+
+    def tick(self, event_time: int, received_time: int) -> list[MarketEvent]:
+        """Advance the clock without a market event, as live ingestion does while the market is silent."""
+        out: list[MarketEvent] = []
+        self._advance(event_time, received_time, out)
+        return out
+
+    def hold_depth(self) -> None:
+        """Hold deltas from now on until the next snapshot: the connection was lost and the book with it."""
+        self._state.is_holding = True
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+        names = [item.name for item in fields(_State)]
+        state: dict[str, Any] = dict(zip(names, astuple(self._state), strict=True))
+        state["held"] = [list(astuple(delta)) for delta in self._held]
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state made by `state`, also after it went through JSON."""
+        values = dict(state)
+        held = values.pop("held")
+        self._state = _State(**values)
+        self._held = [_read_delta(row) for row in held]
+
+    def _is_new(self, event: MarketEvent) -> bool:
+        state = self._state
+        if isinstance(event, BestQuote):
+            if event.update_id <= state.last_quote_id:
+                return False
+            state.last_quote_id = event.update_id
+        elif isinstance(event, Trade):
+            return self._is_new_trade(event)
+        elif isinstance(event, DepthDelta):
+            if event.final_update_id <= state.last_final_update_id:
+                return False
+            if state.last_final_update_id >= 0 and event.previous_final_update_id != state.last_final_update_id:
+                state.depth_gaps += 1
+            state.last_final_update_id = event.final_update_id
+        elif isinstance(event, DepthSnapshot):
+            if event.last_update_id <= state.last_snapshot_id:
+                return False
+            state.last_snapshot_id = event.last_update_id
+        elif isinstance(event, MarkPrice):
+            if event.event_time <= state.last_mark_time:
+                return False
+            state.last_mark_time = event.event_time
+        elif isinstance(event, OpenInterest):
+            if event.event_time <= state.last_interest_time:
+                return False
+            state.last_interest_time = event.event_time
+        elif isinstance(event, Liquidation):
+            if event.event_id == state.last_liquidation_id:
+                return False
+            state.last_liquidation_id = event.event_id
+        elif isinstance(event, ExchangeBar):
+            if event.open_time <= state.last_bar_open:
+                return False
+            state.last_bar_open = event.open_time
+        return True
+
+    def _is_new_trade(self, event: Trade) -> bool:
+        # A capture may hold both the trade and the aggTrade stream; counting both would double the volume.
+        state = self._state
+        kind = event.event_id.split("/", 2)[1]
+        if not state.trade_kind:
+            state.trade_kind = kind
+        if kind != state.trade_kind or event.venue_trade_id <= state.last_trade_id:
+            return False
+        if state.last_trade_id >= 0 and event.venue_trade_id != state.last_trade_id + 1:
+            state.trade_gaps += 1
+        state.last_trade_id = event.venue_trade_id
+        return True
+
+    def _advance(self, event_time: int, received_time: int, out: list[MarketEvent]) -> None:
+        state = self._state
+        if event_time <= state.max_event_time:
+            return
+        second = event_time // NANOSECONDS
+        # The first event starts the clock; a tick says that a second began while we were looking.
+        if state.max_event_time and second > state.last_second:
+            out.append(
+                ClockTick(self.instrument, f"{self.instrument}/tick/{second}", second * NANOSECONDS, received_time)
+            )
+        state.last_second = second
+        state.max_event_time = event_time
+
+    def _hold(self, delta: DepthDelta, out: list[MarketEvent]) -> None:
+        self._held.append(delta)
+        is_overdue = self._state.max_event_time - self._held[0].event_time > self.held_ns
+        if is_overdue or len(self._held) > self.held_deltas:
+            out.extend(self._held)
+            self._held = []
+            self._state.is_holding = False
+
+    def _release_onto(self, snapshot: DepthSnapshot, out: list[MarketEvent]) -> None:
+        # Deltas often reach a recorder before the snapshot they must be applied to.
+        out.append(snapshot)
+        out.extend(delta for delta in self._held if delta.final_update_id >= snapshot.last_update_id)
+        self._state.duplicates += sum(delta.final_update_id < snapshot.last_update_id for delta in self._held)
+        self._held = []
+        self._state.is_holding = False
+
+    def _settle_funding(self, mark: MarkPrice, out: list[MarketEvent]) -> None:
+        state = self._state
+        due = state.next_funding_time
+        if due and mark.next_funding_time > due and mark.event_time >= due:
+            out.append(
+                FundingSettled(
+                    instrument=self.instrument,
+                    event_id=f"{self.instrument}/funding/{due}",
+                    event_time=due,
+                    received_time=mark.received_time,
+                    funding_rate_e8=state.funding_rate_e8,
+                    mark_price_e8=mark.mark_price_e8,
+                )
+            )
+        state.next_funding_time = mark.next_funding_time
+        state.funding_rate_e8 = mark.funding_rate_e8
+
+
+def _read_delta(row: list[Any]) -> DepthDelta:
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    return DepthDelta(*values)

@@ -1,0 +1,104 @@
+"""A session's stream: history, then the normalised market with the seam between them closed, up to its span.
+
+The seam is the minute in which the market was joined: its trades were only partly seen, so its kline takes the bar's
+place once the minute is over. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
+from libs.domain.numbers import NANOSECONDS
+from services.ingestion.core.normaliser import Normaliser
+
+
+@dataclass(slots=True)
+class Stream:
+    """What goes out for each event that comes in, and whether the span is over.
+
+    `klines` are the bars around the start, ascending, among which the seam is looked up; `span_ns` bounds market time
+    from the first event, 0 for no bound. The last thing out is the clock tick of the second after the span, so that
+    bars which end with the span are closed.
+    """
+
+    instrument: str
+    span_ns: int = 0
+    klines: Sequence[ExchangeBar] = ()
+    normaliser: Normaliser = field(init=False)
+    first_event_time: int = 0
+    is_over: bool = False
+    _seam_open: int = 0
+
+    def __post_init__(self) -> None:
+        self.normaliser = Normaliser(self.instrument)
+
+    def accept(self, event: MarketEvent) -> list[MarketEvent]:
+        """Return the events that go out for one that came in; none once the span is over."""
+        if self.is_over:
+            return []
+        if not self.first_event_time and not (isinstance(event, ExchangeBar) and event.is_history):
+            self.first_event_time = event.event_time
+            self._seam_open = _seam_of(event)
+        out = self.normaliser.accept(event)
+        self._close_seam(out)
+        self._end_span(out)
+        return out
+
+    def tick(self, event_time: int, received_time: int) -> list[MarketEvent]:
+        """Advance the clock of a silent market."""
+        out = [] if self.is_over else self.normaliser.tick(event_time, received_time)
+        self._end_span(out)
+        return out
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as plain JSON values; settings and klines are not part of it."""
+        return {
+            "first": self.first_event_time,
+            "seam": self._seam_open,
+            "over": self.is_over,
+            "normaliser": self.normaliser.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state made by `state`, also after it went through JSON."""
+        self.first_event_time = state["first"]
+        self._seam_open = state["seam"]
+        self.is_over = state["over"]
+        self.normaliser.restore(state["normaliser"])
+
+    def _close_seam(self, out: list[MarketEvent]) -> None:
+        if not self._seam_open:
+            return
+        close_time = self._seam_open + 60 * NANOSECONDS
+        if self.normaliser.max_event_time < close_time:
+            return
+        for kline in self.klines:
+            if kline.open_time == self._seam_open:
+                out.insert(0, kline)
+        self._seam_open = 0
+
+    def _end_span(self, out: list[MarketEvent]) -> None:
+        if not self.span_ns:
+            return
+        end_time = self.first_event_time + self.span_ns + NANOSECONDS
+        for position, event in enumerate(out):
+            if isinstance(event, ClockTick) and event.event_time >= end_time:
+                del out[position + 1 :]
+                self.is_over = True
+                return
+
+
+def _seam_of(event: MarketEvent) -> int:
+    # A stream that begins on the minute, and one of klines, has no partial minute.
+    if isinstance(event, ExchangeBar) or not event.event_time % (60 * NANOSECONDS):
+        return 0
+    return event.event_time - event.event_time % (60 * NANOSECONDS)
+
+
+def select_history(klines: Sequence[ExchangeBar], *, first_event_time: int, count: int) -> list[ExchangeBar]:
+    """Return the last `count` klines that close at or before the stream's first event, ascending."""
+    before = [kline for kline in klines if kline.close_time <= first_event_time]
+    return before[-count:] if count else []

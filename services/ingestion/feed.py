@@ -1,0 +1,143 @@
+"""Releases a source's items through the stream, paced by their received times, and knows how to go on after a stop.
+
+Pacing decides when something is released, never what or in which order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import orjson
+
+from libs.domain.market import ExchangeBar, MarketEvent
+from libs.runtime.source import DeadInput
+from services.ingestion.core.stream import Stream
+from services.ingestion.items import Item
+
+
+class Pacer:
+    """Maps received times onto the wall clock from the first on; `speed` 60 is a market minute a second, 0 unpaced."""
+
+    def __init__(
+        self,
+        speed: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._speed = speed
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._anchor: tuple[int, float] | None = None
+
+    def remaining_s(self, received_time: int) -> float:
+        """Return for how long what was received then must wait; 0 or less when it is due."""
+        if not self._speed:
+            return 0.0
+        now = self._monotonic()
+        if self._anchor is None:
+            self._anchor = (received_time, now)
+        start_ns, start_s = self._anchor
+        return start_s + (received_time - start_ns) / 1e9 / self._speed - now
+
+    def wait_until_due(self, received_time: int, timeout_s: float) -> bool:
+        """Sleep until it is due, at most `timeout_s`; the answer is whether it is due."""
+        remaining = self.remaining_s(received_time)
+        if remaining > timeout_s:
+            self._sleep(max(timeout_s, 0.0))
+            return False
+        if remaining > 0:
+            self._sleep(remaining)
+        return True
+
+
+class Feed:
+    """History first, then the items of a source through its stream.
+
+    `items` yields None when nothing is to be had for the moment. `read` and `cursor_state` are what a source needs for
+    its own `read` and `cursor`.
+    """
+
+    def __init__(
+        self, stream: Stream, history: Sequence[ExchangeBar], items: Generator[Item | None], pacer: Pacer
+    ) -> None:
+        self._stream = stream
+        self._history = history
+        self._items = items
+        self._pacer = pacer
+        self._history_sent = 0
+        self._file = 0
+        self._line = 0
+        self._clock = 0
+        self._next: Item | None = None
+        self._is_exhausted = False
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue behind what a cursor covers; `items` must begin there too."""
+        self._history_sent = state["history"]
+        self._file, self._line, self._clock = state["file"], state["line"], state["clock"]
+        self._stream.restore(state["stream"])
+
+    def cursor_state(self) -> dict[str, Any]:
+        """Return what has been read, as plain JSON values."""
+        return {
+            "history": self._history_sent,
+            "file": self._file,
+            "line": self._line,
+            "clock": self._clock,
+            "stream": self._stream.state(),
+        }
+
+    def close(self) -> None:
+        """Let go of what the items are read from."""
+        self._items.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all history and items were released, or the span is over."""
+        return self._stream.is_over or (self._is_exhausted and self._history_sent >= len(self._history))
+
+    def read(self, max_events: int, timeout_ms: int) -> list[MarketEvent | DeadInput]:
+        """Return what is due, waiting at most the timeout for the first of it; a line's events stay together."""
+        if self._history_sent < len(self._history):
+            chunk = self._history[self._history_sent : self._history_sent + max_events]
+            self._history_sent += len(chunk)
+            return [event for bar in chunk for event in self._stream.accept(bar)]
+        out: list[MarketEvent | DeadInput] = []
+        while len(out) < max_events and not self._stream.is_over:
+            item = self._peek()
+            if item is None:
+                break
+            if not item.fault and not self._pacer.wait_until_due(item.received_time, 0.0 if out else timeout_ms / 1000):
+                break
+            self._release(item, out)
+        return out
+
+    def _peek(self) -> Item | None:
+        if self._next is None and not self._is_exhausted:
+            try:
+                self._next = next(self._items)
+            except StopIteration:
+                self._is_exhausted = True
+        return self._next
+
+    def _release(self, item: Item, out: list[MarketEvent | DeadInput]) -> None:
+        self._next = None
+        self._file, self._line, self._clock = item.file, item.line, item.clock
+        if item.event is not None:
+            out.extend(self._stream.accept(item.event))
+        else:
+            out.append(DeadInput(reason=item.fault, source=item.source, position=item.line, payload=item.payload))
+
+
+def encode_cursor(origin: str, state: dict[str, Any]) -> bytes:
+    """Write a cursor: what it belongs to, and how far it was read."""
+    return orjson.dumps({"origin": origin, **state})
+
+
+def decode_cursor(cursor: bytes) -> tuple[str, dict[str, Any]]:
+    """Read a cursor back into its origin and state."""
+    state = orjson.loads(cursor)
+    return state.pop("origin"), state

@@ -1,0 +1,311 @@
+"""Follows a live market: two public websockets and REST, made into one stream that knows of every gap in it.
+
+Missed trades are fetched by id, the book is synchronised anew after a break of its chain, the minute in which the
+stream began is completed from its kline. What cannot be filled is logged and counted, never passed over in silence.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent, Trade
+from libs.domain.numbers import NANOSECONDS
+from libs.runtime.errors import BadInput, DependencyUnavailable
+from libs.runtime.source import DeadInput
+from libs.venues.binance import BinanceMarketData
+from libs.venues.binance_frames import decode_frame, open_frame
+from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
+from libs.venues.frames import FrameError
+from libs.venues.streams import Arrival, ArrivalKind, StreamReader
+from services.ingestion.core.stream import Stream
+from services.ingestion.feed import decode_cursor, encode_cursor
+
+_MINUTE = 60 * NANOSECONDS
+_SEAM_PATIENCE_NS = 1_500_000_000
+_RETRY_S = 1.0
+_MAX_FILL_PAGES = 20
+_LONG_OUTAGE_NS = 10 * _MINUTE
+_QUIET_S = 1.0
+# While the trade stream is down the clock waits this long: bars must not close before missed trades are fetched.
+_CLOCK_PATIENCE_S = 10.0
+_HELD_NS = 60 * NANOSECONDS
+_HELD_DELTAS = 2000
+
+Output = MarketEvent | DeadInput
+
+
+class LiveSource:
+    """A `Source` over a live venue; it ends only with its span."""
+
+    def __init__(
+        self,
+        data: BinanceMarketData,
+        addresses: Mapping[str, str],
+        *,
+        instrument: str,
+        span_ns: int = 0,
+        history_bars: int = 1500,
+        stale_after_s: float = 10.0,
+        renew_after_s: float = 23 * 3600.0,
+        open_interest_every_s: float = 10.0,
+        queue_frames: int = 20_000,
+        start_timeout_s: float = 30.0,
+        logger: structlog.stdlib.BoundLogger | None = None,
+    ) -> None:
+        self._data = data
+        self._stream = Stream(instrument, span_ns=span_ns)
+        self._stream.normaliser.held_ns, self._stream.normaliser.held_deltas = _HELD_NS, _HELD_DELTAS
+        self._history_bars = history_bars
+        self._open_interest_every_s = open_interest_every_s
+        self._start_timeout_s = start_timeout_s
+        self._logger: structlog.stdlib.BoundLogger = logger or structlog.get_logger().bind(service="ingestion")
+        self._symbol = instrument.partition(".")[0]
+        self._origin = f"live:{instrument}"
+        self._arrivals: queue.Queue[Arrival] = queue.Queue(queue_frames)
+        self._readers = [
+            StreamReader(name, url, self._arrivals, stale_after_s=stale_after_s, renew_after_s=renew_after_s)
+            for name, url in addresses.items()
+        ]
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="rest")
+        self._asks: dict[str, tuple[Callable[[], Any], Callable[[Any, list[Output]], None]]] = {
+            "depth": (data.depth_answer, self._take_depth_answer),
+            "open interest": (data.open_interest_answer, self._take_open_interest),
+            "klines": (self._ask_klines, self._take_klines),
+        }
+        self._due_s: dict[str, float] = {}
+        self._futures: dict[str, Future[Any]] = {}
+        self._history: list[ExchangeBar] = []
+        self._frames = 0
+        self._seam_open = 0
+        self._next_kline_open = 0
+        self._heard_s = time.monotonic()
+        self._lost_market_s: float | None = None
+        self._gaps = 0
+
+    @property
+    def gaps(self) -> int:
+        """How many gaps in trades or the book were seen, filled ones too."""
+        return self._gaps
+
+    def open(self, cursor: bytes | None) -> None:
+        """Fetch the history and connect, or go on where the cursor ends. Raises `DependencyUnavailable`, `BadInput`."""
+        if cursor is None:
+            self._history = self._wait_for(lambda: self._data.klines(start_ms=None, limit=self._history_bars))
+        else:
+            self._resume(cursor)
+        if self._history:
+            self._next_kline_open = self._history[-1].close_time
+        self._stream.normaliser.hold_depth()
+        self._due_s["open interest"] = time.monotonic()
+        for reader in self._readers:
+            reader.start()
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[Output]:
+        """Return what came, waiting at most the timeout for the first of it."""
+        out: list[Output] = []
+        for bar in self._history:
+            out.extend(self._stream.accept(bar))
+        self._history = []
+        self._run_requests(out)
+        deadline = time.monotonic() + timeout_ms / 1000
+        while len(out) < max_events and not self._stream.is_over:
+            try:
+                wait_s = 0.0 if out else max(0.0, deadline - time.monotonic())
+                arrival = self._arrivals.get(timeout=wait_s) if wait_s else self._arrivals.get_nowait()
+            except queue.Empty:
+                break
+            self._take(arrival, out)
+        self._watch_seam()
+        self._keep_clock(out)
+        return out
+
+    def cursor(self) -> bytes:
+        """Return the position behind everything read so far."""
+        state = {"stream": self._stream.state(), "seam": self._seam_open, "next_kline": self._next_kline_open}
+        return encode_cursor(self._origin, state)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the span has ended."""
+        return self._stream.is_over
+
+    def close(self) -> None:
+        """Disconnect."""
+        for reader in self._readers:
+            reader.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._data.close()
+
+    def _resume(self, cursor: bytes) -> None:
+        origin, state = decode_cursor(cursor)
+        if origin != self._origin:
+            raise BadInput(f"this session was following {origin}, not {self._origin}; start a new session")
+        self._stream.restore(state["stream"])
+        self._seam_open, self._next_kline_open = state["seam"], state["next_kline"]
+        last = self._stream.normaliser.max_event_time
+        if not last:
+            return
+        bars = self._wait_for(lambda: self._data.klines(start_ms=(last - last % _MINUTE) // 1_000_000, limit=1500))
+        if bars and bars[-1].close_time - last > _LONG_OUTAGE_NS:
+            # Too much for trades one by one: klines stand for the minutes missed, this one's comes when it is over.
+            self._count_gap("long outage", minutes=len(bars))
+            self._history = bars
+            self._seam_open = bars[-1].close_time
+            self._stream.normaliser.forget_trades()
+
+    def _wait_for(self, ask: Callable[[], list[ExchangeBar]]) -> list[ExchangeBar]:
+        deadline = time.monotonic() + self._start_timeout_s
+        while True:
+            try:
+                return ask()
+            except VenueRefused as error:
+                raise BadInput(
+                    f"{error}; correct PERPFLOW_INGESTION_INSTRUMENT or PERPFLOW_INGESTION_REST_URL"
+                ) from error
+            except VenueUnavailable as error:
+                if time.monotonic() >= deadline:
+                    raise DependencyUnavailable(
+                        f"{error}; check the network or choose another market (simulated, recorded:PATH)"
+                    ) from error
+                time.sleep(_RETRY_S)
+
+    def _take(self, arrival: Arrival, out: list[Output]) -> None:
+        if arrival.kind is ArrivalKind.CONNECTED:
+            self._logger.info("connected", stream=arrival.stream)
+            if arrival.stream == "market":
+                self._lost_market_s = None
+            else:
+                self._synchronise_book()
+        elif arrival.kind is ArrivalKind.LOST:
+            self._logger.warning("connection lost", stream=arrival.stream, reason=arrival.payload.decode())
+            if arrival.stream == "market" and self._lost_market_s is None:
+                self._lost_market_s = time.monotonic()
+        else:
+            self._frames += 1
+            self._heard_s = time.monotonic()
+            self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
+
+    def _take_frame(self, payload: bytes, received_time: int, source: str, out: list[Output]) -> None:
+        try:
+            event = self._decode(payload, received_time)
+        except FrameError as error:
+            out.append(DeadInput(reason=str(error), source=source, position=self._frames, payload=payload))
+            return
+        if event is None:
+            return
+        if isinstance(event, Trade):
+            self._fill_trades(event, out)
+        elif isinstance(event, DepthDelta):
+            self._check_chain(event)
+        if not self._stream.first_event_time:
+            self._seam_open = event.event_time - event.event_time % _MINUTE
+        out.extend(self._stream.accept(event))
+
+    def _decode(self, payload: bytes, received_time: int) -> MarketEvent | None:
+        frame = open_frame(payload)
+        if frame is None:
+            return None
+        fallback = self._stream.normaliser.max_event_time or received_time
+        return decode_frame(frame, received_time=received_time, fallback_time=fallback, symbol=self._symbol)
+
+    def _fill_trades(self, event: Trade, out: list[Output]) -> None:
+        missing = self._stream.normaliser.last_trade_id + 1
+        if not 0 < missing < event.venue_trade_id:
+            return
+        self._count_gap("trades missed", first=missing, next=event.venue_trade_id)
+        try:
+            for _ in range(_MAX_FILL_PAGES):
+                page = self._data.trades_from(missing, received_time=event.received_time)
+                for trade in page:
+                    if trade.venue_trade_id < event.venue_trade_id:
+                        out.extend(self._stream.accept(trade))
+                missing = page[-1].venue_trade_id + 1 if page else event.venue_trade_id
+                if missing >= event.venue_trade_id:
+                    return
+        except (VenueError, FrameError) as error:
+            self._logger.error("trades could not be fetched", reason=str(error))
+        self._logger.error("trades stay missing", first=missing, next=event.venue_trade_id)
+
+    def _check_chain(self, event: DepthDelta) -> None:
+        normaliser = self._stream.normaliser
+        if normaliser.is_holding or event.final_update_id <= normaliser.last_final_update_id:
+            return
+        if event.previous_final_update_id != normaliser.last_final_update_id:
+            self._count_gap("book chain broken", expected=normaliser.last_final_update_id)
+            self._synchronise_book()
+
+    def _synchronise_book(self) -> None:
+        self._stream.normaliser.hold_depth()
+        self._due_s["depth"] = time.monotonic()
+
+    def _count_gap(self, word: str, **facts: int) -> None:
+        self._gaps += 1
+        self._logger.warning(word, gaps=self._gaps, **facts)
+
+    def _run_requests(self, out: list[Output]) -> None:
+        now = time.monotonic()
+        for name in [name for name, due in self._due_s.items() if due <= now and name not in self._futures]:
+            del self._due_s[name]
+            self._futures[name] = self._pool.submit(self._asks[name][0])
+        for name in [name for name, future in self._futures.items() if future.done()]:
+            future = self._futures.pop(name)
+            try:
+                self._asks[name][1](future.result(), out)
+            except (VenueError, FrameError) as error:
+                wish_s = error.retry_after_s if isinstance(error, VenueUnavailable) else 0.0
+                self._logger.warning("request failed", request=name, reason=str(error))
+                self._due_s[name] = now + max(_RETRY_S, wish_s)
+
+    def _take_depth_answer(self, payload: bytes, out: list[Output]) -> None:
+        snapshot = self._decode(payload, time.time_ns())
+        normaliser = self._stream.normaliser
+        if not isinstance(snapshot, DepthSnapshot) or not normaliser.is_holding:
+            return
+        if not normaliser.is_bridged_by(snapshot):
+            # Older than the first delta we hold: ask again.
+            self._due_s["depth"] = time.monotonic() + _RETRY_S
+            return
+        out.extend(self._stream.accept(snapshot))
+        if normaliser.is_holding:
+            self._due_s["depth"] = time.monotonic() + _RETRY_S
+
+    def _take_open_interest(self, payload: bytes, out: list[Output]) -> None:
+        self._due_s["open interest"] = time.monotonic() + self._open_interest_every_s
+        event = self._decode(payload, time.time_ns())
+        if event is not None and self._stream.first_event_time:
+            out.extend(self._stream.accept(event))
+
+    def _watch_seam(self) -> None:
+        is_due = self._stream.normaliser.max_event_time >= self._seam_open + _MINUTE + _SEAM_PATIENCE_NS
+        if self._seam_open and is_due and "klines" not in self._futures:
+            self._due_s.setdefault("klines", time.monotonic())
+
+    def _ask_klines(self) -> list[ExchangeBar]:
+        start = min(self._next_kline_open or self._seam_open, self._seam_open)
+        return self._data.klines(start_ms=start // 1_000_000, limit=1500)
+
+    def _take_klines(self, bars: list[ExchangeBar], out: list[Output]) -> None:
+        if not any(bar.open_time == self._seam_open for bar in bars):
+            self._due_s["klines"] = time.monotonic() + _RETRY_S
+            return
+        for bar in bars:
+            if self._next_kline_open <= bar.open_time <= self._seam_open:
+                out.extend(self._stream.accept(bar))
+        self._seam_open = 0
+
+    def _keep_clock(self, out: list[Output]) -> None:
+        silent_s = time.monotonic() - self._heard_s
+        last = self._stream.normaliser.max_event_time
+        if silent_s < _QUIET_S or not last or out:
+            return
+        if self._lost_market_s is not None and time.monotonic() - self._lost_market_s < _CLOCK_PATIENCE_S:
+            return
+        whole_s = int(silent_s)
+        out.extend(self._stream.tick(last + whole_s * NANOSECONDS, time.time_ns()))
+        self._heard_s += whole_s

@@ -1,0 +1,43 @@
+"""Settings of ingestion, from PERPFLOW_INGESTION_<FIELD>."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.domain.instruments import UnknownInstrument, split_instrument_id
+
+
+class IngestionSettings(BaseSettings):
+    """Which market is read, how fast, and what history goes first.
+
+    `market` is ``live``, ``simulated`` or ``recorded:PATH``. `speed` (simulated and recorded) is market seconds per
+    wall second, 0 as fast as possible. `span_s` bounds market time from the first event, 0 for no bound.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PERPFLOW_INGESTION_", frozen=True, extra="forbid")
+
+    market: str = Field(default="live", pattern=r"^(live|simulated|recorded:.+)$")
+    instrument: str = Field(default="BTCUSDT.BINANCE")
+    speed: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
+    span_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    history: Path | None = Field(default=None, description="Parquet of 1m klines for a recorded market")
+    history_bars: int = Field(default=1500, ge=0, le=20_000)
+    exchange_url: str = Field(default="http://127.0.0.1:8090", pattern=r"^https?://", description="simulated exchange")
+    rest_url: str = Field(default="https://fapi.binance.com", pattern=r"^https?://")
+    stream_url: str = Field(default="wss://fstream.binance.com", pattern=r"^wss?://")
+    stale_after_s: float = Field(default=10.0, gt=0, le=300, description="reconnect when nothing came for so long")
+    renew_after_s: float = Field(default=23 * 3600.0, gt=0, le=24 * 3600, description="connections end after 24 h")
+    open_interest_every_s: float = Field(default=10.0, ge=1, le=3600)
+    queue_frames: int = Field(default=20_000, ge=100, le=1_000_000, description="reading halts when so many wait")
+
+    @field_validator("instrument")
+    @classmethod
+    def _is_instrument(cls, value: str) -> str:
+        try:
+            split_instrument_id(value)
+        except UnknownInstrument as error:
+            raise ValueError(str(error)) from None
+        return value

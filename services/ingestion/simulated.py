@@ -1,0 +1,150 @@
+"""Plays the simulated exchange's market: a pure function of its seed, whatever is stopped or restarted meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
+
+from libs.domain.instruments import split_instrument_id
+from libs.domain.market import MarketEvent
+from libs.runtime.errors import BadInput, DependencyUnavailable
+from libs.runtime.source import DeadInput
+from libs.venues.binance_frames import decode_frame, open_frame
+from libs.venues.errors import VenueRefused, VenueUnavailable
+from libs.venues.frames import FrameError
+from libs.venues.simulated import SimulatedFrame, SimulatedMarketClient
+from services.ingestion.core.stream import Stream
+from services.ingestion.feed import Feed, Pacer, decode_cursor, encode_cursor
+from services.ingestion.items import Item
+
+T = TypeVar("T")
+_PAGE = 2000
+_PAUSE_S = 0.1
+
+
+class SimulatedSource:
+    """A `Source` over the simulated exchange. While the exchange is down it waits; it never skips a frame."""
+
+    def __init__(
+        self,
+        client: SimulatedMarketClient,
+        *,
+        instrument: str,
+        pacer: Pacer,
+        span_ns: int = 0,
+        history_bars: int = 1500,
+        start_timeout_s: float = 60.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._instrument = instrument
+        self._symbol, _ = split_instrument_id(instrument)
+        self._pacer = pacer
+        self._span_ns = span_ns
+        self._history_bars = history_bars
+        self._start_timeout_s = start_timeout_s
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._origin = ""
+        self._feed: Feed | None = None
+
+    def open(self, cursor: bytes | None) -> None:
+        """Start or resume. Raises `DependencyUnavailable` where no exchange answers, `BadInput` where it is another."""
+        seed, symbol = self._wait_for(self._client.identify)
+        if symbol != self._symbol:
+            raise BadInput(f"unknown symbol {self._symbol}: the simulated exchange lists {symbol}")
+        self._origin = f"simulated:{seed}"
+        stream = Stream(self._instrument, span_ns=self._span_ns)
+        history = self._wait_for(lambda: self._client.history(symbol, self._instrument, self._history_bars))
+        if cursor is None:
+            self._feed = Feed(stream, history, self._read_items(0, 0), self._pacer)
+            return
+        origin, state = decode_cursor(cursor)
+        if origin != self._origin:
+            raise BadInput(
+                f"this session was reading {origin}, not {self._origin}; start a new session for another seed"
+            )
+        self._feed = Feed(stream, history, self._read_items(state["line"], state["clock"]), self._pacer)
+        self._feed.resume(state)
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
+        """Return what is due now; nothing while the exchange does not answer."""
+        return self._opened.read(max_events, timeout_ms)
+
+    def cursor(self) -> bytes:
+        """Return the position behind everything read so far."""
+        return encode_cursor(self._origin, self._opened.cursor_state())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the span has ended; the market itself has no end."""
+        return self._opened.is_finished
+
+    def close(self) -> None:
+        """Stop reading and close the connections."""
+        if self._feed is not None:
+            self._feed.close()
+        self._client.close()
+
+    @property
+    def _opened(self) -> Feed:
+        if self._feed is None:
+            raise RuntimeError("open() comes before read()")
+        return self._feed
+
+    def _wait_for(self, ask: Callable[[], T]) -> T:
+        deadline = self._monotonic() + self._start_timeout_s
+        while True:
+            try:
+                return ask()
+            except VenueUnavailable as error:
+                if self._monotonic() >= deadline:
+                    raise DependencyUnavailable(
+                        f"{error}; start the simulated exchange or correct PERPFLOW_INGESTION_EXCHANGE_URL"
+                    ) from error
+                self._sleep(_PAUSE_S)
+            except VenueRefused as error:
+                raise BadInput(f"{error}; PERPFLOW_INGESTION_EXCHANGE_URL must be a simulated exchange") from error
+
+    def _read_items(self, after: int, clock: int) -> Generator[Item | None]:
+        while True:
+            try:
+                frames = self._client.frames(after, _PAGE)
+            except VenueUnavailable:
+                # It is being restarted; what it will answer is known to be the same.
+                self._sleep(_PAUSE_S)
+                yield None
+                continue
+            for frame in frames:
+                after = frame.sequence
+                item = self._decode(frame, clock)
+                if item is not None:
+                    clock = item.clock
+                    yield item
+
+    def _decode(self, frame: SimulatedFrame, clock: int) -> Item | None:
+        item = Item(
+            received_time=frame.received_time,
+            source=self._origin,
+            line=frame.sequence,
+            payload=frame.payload,
+            clock=clock,
+        )
+        try:
+            opened = open_frame(frame.payload)
+            if opened is not None:
+                item.event = decode_frame(
+                    opened,
+                    received_time=frame.received_time,
+                    fallback_time=clock or frame.received_time,
+                    symbol=self._symbol,
+                )
+        except FrameError as error:
+            item.fault = str(error)
+            return item
+        if item.event is None:
+            return None
+        item.clock = max(clock, item.event.event_time)
+        return item

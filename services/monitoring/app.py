@@ -1,0 +1,321 @@
+"""The page's server: one feed thread, one probe thread, FastAPI in front. It decides nothing and stores nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from starlette.staticfiles import StaticFiles
+
+from libs.bus.api import Bus, BusError
+from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK, DependencyUnavailable
+from libs.runtime.metrics import ServiceMetrics, announce
+from services.monitoring import control
+from services.monitoring.core import SERVICE, AlertLimits, AlertRules
+from services.monitoring.dashboard import Cursor, Dashboard
+from services.monitoring.feed import BusFeed
+from services.monitoring.probes import ServiceProbe
+from services.monitoring.settings import MonitoringSettings
+
+STATIC_DIR = Path(__file__).parent / "static"
+STREAM_LIMIT = 32
+_BEAT_EVERY_S = 4.0
+_RETRY_AFTER_S = 1.0
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class MonitoringApp:
+    """The dashboard of one session. `serve` blocks; `stop` may be called from any thread.
+
+    `open_bus` is called once in each thread that needs the bus. `url` is None until the port is bound.
+    """
+
+    def __init__(
+        self,
+        open_bus: Callable[[], Bus],
+        settings: MonitoringSettings,
+        *,
+        run_dir: Path | None = None,
+        logger: structlog.stdlib.BoundLogger | None = None,
+    ) -> None:
+        self._open_bus = open_bus
+        self._settings = settings
+        self._run_dir = run_dir
+        self._logger: structlog.stdlib.BoundLogger = logger or structlog.get_logger().bind(service=SERVICE)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server: uvicorn.Server | None = None
+        self._dashboard = Dashboard(self._session())
+        self._alerts = AlertRules(
+            AlertLimits(
+                settings.stale_market_after_ms,
+                settings.dead_letters_clear_after_ms,
+                settings.lag_limit_records,
+                settings.lag_for_ms,
+            ),
+            started_ns=time.time_ns(),
+        )
+        self._metrics = ServiceMetrics(SERVICE)
+        self._streams = Gauge("perpflow_page_streams", "Pages connected", registry=self._metrics.registry)
+        self._commands = Counter(
+            "perpflow_page_commands", "Commands given on the page", ("action",), registry=self._metrics.registry
+        )
+        self._desk = control.ControlDesk(open_bus)
+        self._desk_thread = ThreadPoolExecutor(1, thread_name_prefix="control")
+        self._is_connected = False
+        self._has_failed = False
+        self._stream_count = 0
+        self.url: str | None = None
+        self.asgi = self._routes()
+
+    def _session(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "market": settings.session_market,
+            "mode": settings.session_mode,
+            "seed": settings.session_seed,
+            "speed": settings.session_speed,
+            "instrument": settings.default_instrument,
+            "account": settings.default_account,
+            "needs_token": bool(settings.token.get_secret_value()),
+        }
+
+    def serve(self) -> int:
+        """Bind the port, read the bus, answer until asked to stop; return the exit code.
+
+        Raises `DependencyUnavailable` on a busy port.
+        """
+        bound = self._bind()
+        port = int(bound.getsockname()[1])
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        self.url = f"http://{host}:{port}"
+        threads = [
+            threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
+            for name, body in (("feed", self._run_feed), ("probe", self._run_probe))
+        ]
+        config = uvicorn.Config(
+            self.asgi, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+        )
+        self._server = uvicorn.Server(config)
+        for thread in threads:
+            thread.start()
+        if self._run_dir is not None:
+            announce(self._run_dir, SERVICE, metrics_port=port, state="running", url=self.url)
+        self._logger.info("page", url=self.url)
+        try:
+            if not self._stopping.is_set():
+                self._server.run(sockets=[bound])
+        finally:
+            self._stopping.set()
+            bound.close()
+            for thread in threads:
+                thread.join()
+            self._desk_thread.submit(self._desk.close).result()
+            self._desk_thread.shutdown()
+            if self._run_dir is not None:
+                announce(self._run_dir, SERVICE, metrics_port=port, state="stopped", url=self.url)
+        return EXIT_CHECK_FAILED if self._has_failed else EXIT_OK
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether requests are answered."""
+        return self._server is not None and self._server.started
+
+    def stop(self) -> None:
+        """Ask `serve` to return."""
+        self._stopping.set()
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _bind(self) -> socket.socket:
+        host, port = self._settings.host, self._settings.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+            bound.listen(128)
+        except OSError as error:
+            bound.close()
+            fault = "is taken by another program" if error.errno == errno.EADDRINUSE else f"fails: {error.strerror}"
+            raise DependencyUnavailable(
+                f"port {port} on {host} {fault}; set PERPFLOW_MONITORING_PORT to a free one (0 takes any)"
+            ) from error
+        return bound
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        """Run a thread's body; whatever it did not expect ends the process, so that a dead page never looks alive."""
+        try:
+            body()
+        except Exception:
+            self._logger.exception("unexpected error; the page stops")
+            self._has_failed = True
+            self.stop()
+
+    def _run_feed(self) -> None:
+        fault: str | None = None
+        while not self._stopping.is_set():
+            try:
+                with self._open_bus() as bus:
+                    fault = None
+                    self._read(bus)
+            except BusError as error:
+                if str(error) != fault:
+                    fault = str(error)
+                    self._logger.error("bus unavailable, trying again", reason=fault)
+                self._set_feed(is_connected=False, message=f"The bus cannot be read: {error}")
+                self._stopping.wait(_RETRY_AFTER_S)
+
+    def _read(self, bus: Bus) -> None:
+        feed = BusFeed(bus, self._dashboard, self._alerts, self._lock, self._settings, self._metrics, self._logger)
+        try:
+            while not self._stopping.is_set():
+                feed.step(self._settings.push_interval_ms)
+                if feed.has_topics:
+                    self._set_feed(is_connected=True, message="")
+                else:
+                    self._set_feed(
+                        is_connected=True, message="The bus has no topics yet; waiting for the first service"
+                    )
+                    self._stopping.wait(0.2)
+        finally:
+            feed.close()
+
+    def _set_feed(self, *, is_connected: bool, message: str) -> None:
+        self._is_connected = is_connected
+        with self._lock:
+            self._dashboard.set_feed(is_connected=is_connected and not message, message=message)
+
+    def _run_probe(self) -> None:
+        probe = ServiceProbe(self._run_dir, self._settings.service_urls)
+        try:
+            while not self._stopping.wait(self._settings.probe_interval_ms / 1000):
+                rows, conditions = probe.look()
+                with self._lock:
+                    self._dashboard.set_services(rows)
+                    self._alerts.saw_services(conditions, time.time_ns())
+        finally:
+            probe.close()
+
+    def _routes(self) -> FastAPI:
+        app = FastAPI(title="perpflow monitoring", docs_url=None, redoc_url=None, openapi_url=None)
+
+        @app.middleware("http")
+        async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
+            try:
+                control.check_host(request.headers.get("host"), self._settings)
+                response: Response = await call_next(request)
+            except control.Refusal as refusal:
+                response = _refuse(refusal)
+            for name, value in _SECURITY_HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+
+        @app.exception_handler(control.Refusal)
+        async def refuse(_request: Request, refusal: control.Refusal) -> Response:
+            return _refuse(refusal)
+
+        @app.get("/")
+        async def page() -> Response:
+            return FileResponse(STATIC_DIR / "index.html", headers={"Cache-Control": "no-cache"})
+
+        @app.get("/favicon.ico")
+        async def favicon() -> Response:
+            return FileResponse(STATIC_DIR / "favicon.svg", media_type="image/svg+xml")
+
+        @app.get("/health")
+        async def health() -> Response:
+            state = "running" if self._is_connected else "starting"
+            return _json({"service": SERVICE, "state": state}, 200 if self._is_connected else 503)
+
+        @app.get("/metrics")
+        async def metrics() -> Response:
+            return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+        @app.get("/api/state")
+        async def state() -> Response:
+            return Response(self._changes(Cursor()), media_type="application/json")
+
+        @app.get("/api/stream")
+        async def stream() -> Response:
+            if self._stream_count >= STREAM_LIMIT:
+                raise control.Refusal(503, f"{STREAM_LIMIT} pages are connected already; close one")
+            return StreamingResponse(self._events(), media_type="text/event-stream")
+
+        @app.post("/api/control")
+        async def command(request: Request) -> Response:
+            control.check_may_command(request.headers, self._settings)
+            body = bytearray()
+            async for part in request.stream():
+                body += part
+                if len(body) > control.BODY_LIMIT_BYTES:
+                    raise control.Refusal(413, f"a command has at most {control.BODY_LIMIT_BYTES} bytes")
+            wanted = control.read_control_request(bytes(body))
+            loop = asyncio.get_running_loop()
+            sent = await loop.run_in_executor(self._desk_thread, self._desk.send, wanted)
+            self._commands.labels(wanted.action).inc()
+            self._logger.warning("command", action=wanted.action, account=wanted.account, event_id=sent.event_id)
+            return _json({"event_id": sent.event_id, "event_time": sent.event_time}, 202)
+
+        app.mount("/static", StaticFiles(directory=STATIC_DIR))
+        return app
+
+    def _changes(self, cursor: Cursor) -> bytes:
+        with self._lock:
+            changes = self._dashboard.changes(cursor)
+            return orjson.dumps(changes, option=orjson.OPT_SERIALIZE_NUMPY) if changes else b""
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        """Yield the whole state, then what changes, as server-sent events; a beat when nothing does."""
+        self._stream_count += 1
+        self._streams.set(self._stream_count)
+        try:
+            cursor = Cursor()
+            is_whole = True
+            spoke_at = time.monotonic()
+            yield b"retry: 1000\n\n"
+            while not self._stopping.is_set() and not (self._server and self._server.should_exit):
+                changes = self._changes(cursor)
+                if changes:
+                    head = b'{"is_whole":true' if is_whole else b'{"is_whole":false'
+                    yield b"event: state\ndata: " + head + b',"sections":' + changes + b"}\n\n"
+                    is_whole = False
+                    spoke_at = time.monotonic()
+                elif time.monotonic() - spoke_at >= _BEAT_EVERY_S:
+                    yield b"event: beat\ndata: {}\n\n"
+                    spoke_at = time.monotonic()
+                await asyncio.sleep(self._settings.push_interval_ms / 1000)
+        finally:
+            self._stream_count -= 1
+            self._streams.set(self._stream_count)
+
+
+def _refuse(refusal: control.Refusal) -> Response:
+    return _json({"fault": refusal.fault}, refusal.status)
+
+
+def _json(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status_code=status, media_type="application/json")

@@ -1,0 +1,196 @@
+"""Asks every service how it is: the run folder says who runs and where, each service's metrics say the rest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.monitoring.core import ServiceCondition
+from services.monitoring.rows import Row
+
+_WINDOW = 15
+# The order in which events flow; anything else follows by name.
+_ORDER = ("ingestion", "exchange", "bars", "features", "inference", "strategy", "risk", "execution", "recorder")
+_ENDED = frozenset({"finished", "stopped"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look at a service's metrics gave; `hop_buckets` maps an upper bound in seconds to a cumulative count."""
+
+    at_s: float
+    records_in: float = 0.0
+    records_out: float = 0.0
+    lag_records: float = 0.0
+    dead_letters: float = 0.0
+    hop_buckets: Mapping[float, float] = field(default_factory=dict)
+
+
+def read_metrics(text: str, at_s: float) -> Reading:
+    """Read the metrics of the runtime from Prometheus's text form, summed over topics. Raises `ValueError`."""
+    sums = {"in": 0.0, "out": 0.0, "lag": 0.0, "dead": 0.0}
+    names = {
+        "perpflow_records_in_total": "in",
+        "perpflow_records_out_total": "out",
+        "perpflow_lag_records": "lag",
+        "perpflow_dead_letters_total": "dead",
+    }
+    buckets: dict[float, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in names:
+                sums[names[sample.name]] += sample.value
+            elif sample.name == "perpflow_hop_latency_seconds_bucket":
+                bound = float(sample.labels["le"])
+                buckets[bound] = buckets.get(bound, 0.0) + sample.value
+    return Reading(at_s, sums["in"], sums["out"], sums["lag"], sums["dead"], buckets)
+
+
+def quantile_ms(older: Mapping[float, float], newer: Mapping[float, float], share: float) -> float | None:
+    """Estimate a quantile in ms of what a histogram gained, linear within a bucket as Prometheus does; None if nothing.
+
+    Beyond the last finite bound the answer is that bound.
+    """
+    gained = [(bound, count - older.get(bound, 0.0)) for bound, count in sorted(newer.items())]
+    if not gained or gained[-1][1] <= 0:
+        return None
+    wanted = gained[-1][1] * share
+    lower_bound, lower_count = 0.0, 0.0
+    for bound, count in gained:
+        if count >= wanted:
+            if bound == float("inf"):
+                return lower_bound * 1000
+            inside = count - lower_count
+            part = (wanted - lower_count) / inside if inside > 0 else 1.0
+            return (lower_bound + (bound - lower_bound) * part) * 1000
+        lower_bound, lower_count = bound, count
+    return None
+
+
+@dataclass(slots=True)
+class _Known:
+    pid: int | None = None
+    changes: int = 0
+    readings: deque[Reading] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+
+
+class ServiceProbe:
+    """Looks at all services when told to; blocking, with a short time limit for each."""
+
+    def __init__(self, run_dir: Path | None, service_urls: Mapping[str, str], *, timeout_s: float = 1.0) -> None:
+        self._run_dir = run_dir
+        self._urls = dict(service_urls)
+        self._known: dict[str, _Known] = {}
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False)
+
+    def look(self) -> tuple[list[Row], list[ServiceCondition]]:
+        """Return a row for the page and a condition for the alerts, for each service, in the order of the flow."""
+        announced = dict(self._announced())
+        names = sorted(announced.keys() | self._urls.keys(), key=lambda name: (_rank(name), name))
+        rows: list[Row] = []
+        conditions: list[ServiceCondition] = []
+        for name in names:
+            row = self._look_at(name, announced.get(name, {}))
+            rows.append(row)
+            is_up = {"running": True, "down": False, "failed": False}.get(row["state"])
+            conditions.append(
+                ServiceCondition(name, is_up, row["state"] == "finished", int(row["lag_records"] or 0), row["detail"])
+            )
+        return rows, conditions
+
+    def close(self) -> None:
+        """Free the connections."""
+        self._client.close()
+
+    def _announced(self) -> Iterable[tuple[str, dict[str, Any]]]:
+        if self._run_dir is None or not self._run_dir.is_dir():
+            return
+        for path in sorted(self._run_dir.glob("*.json")):
+            try:
+                facts = orjson.loads(path.read_bytes())
+            except (OSError, orjson.JSONDecodeError):
+                # Gone or being written between listing and reading: the next look sees it.
+                continue
+            if isinstance(facts, dict) and isinstance(facts.get("service"), str):
+                yield facts["service"], facts
+
+    def _look_at(self, name: str, facts: Mapping[str, Any]) -> Row:
+        known = self._known.setdefault(name, _Known())
+        pid = facts.get("pid") if isinstance(facts.get("pid"), int) else None
+        if pid is not None and known.pid is not None and pid != known.pid:
+            known.changes += 1
+            known.readings.clear()
+        known.pid = pid if pid is not None else known.pid
+        state = str(facts.get("state") or "running")
+        detail = str(facts.get("detail") or "")
+        base = self._urls.get(name)
+        if base is None and facts.get("metrics_port"):
+            base = f"http://127.0.0.1:{facts['metrics_port']}"
+        if state not in _ENDED:
+            if pid is not None and not _is_alive(pid):
+                state, detail = "down", f"process {pid} is gone"
+            elif base is not None:
+                fault = self._scrape(base, known)
+                if fault and state == "running":
+                    state, detail = "down", fault
+        row: Row = {
+            "service": name,
+            "state": state,
+            "detail": detail,
+            "pid": pid,
+            "restarts": facts["restarts"] if isinstance(facts.get("restarts"), int) else known.changes,
+            **_measures(known.readings if state == "running" else ()),
+        }
+        return row
+
+    def _scrape(self, base: str, known: _Known) -> str:
+        try:
+            answer = self._client.get(f"{base.rstrip('/')}/metrics")
+            answer.raise_for_status()
+            known.readings.append(read_metrics(answer.text, time.monotonic()))
+        except httpx.HTTPError as error:
+            return f"its metrics at {base} do not answer: {type(error).__name__}"
+        except ValueError as error:
+            return f"its metrics at {base} cannot be read: {error}"
+        return ""
+
+
+def _rank(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _measures(readings: Sequence[Reading]) -> Row:
+    empty: Row = dict.fromkeys(
+        ("in_per_s", "out_per_s", "lag_records", "dead_letters", "hop_p50_ms", "hop_p99_ms"), None
+    )
+    if not readings:
+        return empty
+    newest, oldest = readings[-1], readings[0]
+    row: Row = {**empty, "lag_records": int(newest.lag_records), "dead_letters": int(newest.dead_letters)}
+    elapsed_s = newest.at_s - oldest.at_s
+    if elapsed_s > 0:
+        row["in_per_s"] = round(max(0.0, newest.records_in - oldest.records_in) / elapsed_s, 2)
+        row["out_per_s"] = round(max(0.0, newest.records_out - oldest.records_out) / elapsed_s, 2)
+    for name, share in (("hop_p50_ms", 0.5), ("hop_p99_ms", 0.99)):
+        value = quantile_ms(oldest.hop_buckets, newest.hop_buckets, share)
+        row[name] = None if value is None else round(value, 2)
+    return row

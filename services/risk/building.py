@@ -1,0 +1,22 @@
+"""Builds the gate from its settings; refuses instruments without rules or brackets."""
+
+from __future__ import annotations
+
+from libs.domain.instruments import UnknownInstrument, find_instrument
+from libs.margin.default_brackets import DEFAULT_BRACKETS
+from libs.runtime.errors import BadInput
+from services.risk.core import RiskCore
+from services.risk.settings import RiskSettings
+
+
+def build_core(settings: RiskSettings) -> RiskCore:
+    """Return the gate of the settings' account. Raises `BadInput` for an instrument that cannot be judged."""
+    variable = "PERPFLOW_RISK_INSTRUMENTS"
+    try:
+        rules = [find_instrument(name) for name in settings.instruments]
+    except UnknownInstrument as fault:
+        raise BadInput(f"{variable}: {fault}; correct it or add the instrument's rules") from None
+    for entry in rules:
+        if entry.symbol not in DEFAULT_BRACKETS:
+            raise BadInput(f"{variable}: no leverage brackets for {entry.symbol}; add them to libs/margin")
+    return RiskCore(settings.limits(), {entry.instrument: entry for entry in rules}, settings.account)

@@ -1,0 +1,490 @@
+"""The gate: every intent gets exactly one verdict, and what the gate does by itself when limits of loss are passed.
+
+States::
+
+    ACTIVE --soft drawdown, daily loss, REDUCE--> REDUCING --hard drawdown, HALT, FLATTEN--> HALTED
+       '--------------------hard drawdown, HALT, FLATTEN---------------------------------------^
+    any --RESUME--> ACTIVE          (only a command relaxes; what is still past a limit tightens again at once)
+
+Cancels and reductions pass in every state. HALT cancels the working orders that could add risk; FLATTEN and the hard
+drawdown cancel all of them and close every position, again and again until the account is flat. Limits change by
+SET_LIMITS alone; each change is a new version on a `ControlState`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+
+from libs.domain.accounts import AccountState
+from libs.domain.bars import Bar
+from libs.domain.control import ALL_ACCOUNTS, Alert, ControlAction, ControlCommand, ControlState, Severity, TradingState
+from libs.domain.events import Event
+from libs.domain.forecasts import Forecast, ModelRole
+from libs.domain.instruments import Instrument
+from libs.domain.market import BestQuote, ClockTick, MarkPrice, Side, Trade
+from libs.domain.numbers import NANOSECONDS, round_down_to_step
+from libs.domain.orders import (
+    CheckResult,
+    IntentAction,
+    OrderApproved,
+    OrderEvent,
+    OrderIntent,
+    OrderRefused,
+    OrderType,
+    Origin,
+    TimeInForce,
+    client_order_id_of,
+    verdict_id_of,
+)
+from libs.margin.brackets import BracketTable
+from libs.margin.default_brackets import DEFAULT_BRACKETS
+from services.risk.core.checks import intent_shape, run_checks
+from services.risk.core.limits import LimitError, RiskLimits
+from services.risk.core.situation import Situation, assess
+from services.risk.core.state import ZERO, GateState, WorkingOrder, decode_state, encode_state
+from services.risk.core.stops import ProtectiveStops, StopOrder, stop_intent_id
+
+_EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
+_FLATTEN_RETRY_NS = 5 * NANOSECONDS
+_FLATTEN_OVERDUE_NS = 30 * NANOSECONDS
+_STRICTNESS = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
+_DAY_NS = 86_400 * NANOSECONDS
+
+
+class RiskCore:
+    """Guards one account. Takes intents, market events, bars, forecasts, order events, account states and commands.
+
+    `instruments` is keyed by instrument id, `brackets` by symbol (the shipped tables if None). Returns one
+    `OrderApproved` or `OrderRefused` per intent id, `ControlState` on every change, and orders of its own (origin
+    RISK).
+    """
+
+    def __init__(
+        self,
+        limits: RiskLimits,
+        instruments: Mapping[str, Instrument],
+        account: str,
+        brackets: Mapping[str, BracketTable] | None = None,
+    ) -> None:
+        tables = DEFAULT_BRACKETS if brackets is None else brackets
+        self._limits = limits
+        self._account = account
+        self._instruments = dict(instruments)
+        self._brackets = {
+            name: tables[rules.symbol] for name, rules in self._instruments.items() if rules.symbol in tables
+        }
+        self._stops = ProtectiveStops()
+        self._state = GateState()
+
+    @property
+    def limits(self) -> RiskLimits:
+        """The limits in force."""
+        return self._limits
+
+    @property
+    def trading_state(self) -> TradingState:
+        """The state in force."""
+        return self._state.trading_state
+
+    def handle(self, event: Event) -> list[Event]:
+        """Advance by one event; kinds that the gate does not use are ignored."""
+        if isinstance(event, BestQuote):
+            self._take_quote(event)
+            return []
+        if isinstance(event, Trade):
+            self._state.now = max(self._state.now, event.event_time)
+            return []
+        with localcontext(_EXACT):
+            return self._handle(event)
+
+    def _handle(self, event: Event) -> list[Event]:
+        if isinstance(event, MarkPrice):
+            self._take_mark(event)
+            return self._watch(event.event_id, event.event_time) + self._protect(event.event_id, event.instrument)
+        if isinstance(event, ClockTick):
+            self._state.now = max(self._state.now, event.event_time)
+            return self._watch(event.event_id, event.event_time) + self._protect(event.event_id, event.instrument)
+        if isinstance(event, OrderIntent):
+            return self._judge(event)
+        if isinstance(event, OrderEvent):
+            if event.account == self._account:
+                self._state.take_order_event(event)
+                self._stops.take_order_event(event)
+            return []
+        if isinstance(event, AccountState):
+            return self._take_account(event)
+        if isinstance(event, ControlCommand):
+            return self._obey(event)
+        if isinstance(event, Forecast):
+            if event.role is ModelRole.CHAMPION:
+                self._state.market(event.instrument).remember_forecast(event.event_id, event.event_time)
+            return []
+        if isinstance(event, Bar) and event.timeframe == "1m":
+            self._state.market(event.instrument).add_bar(
+                event.close_time, event.high_e8, event.low_e8, event.close_e8, self._limits.volatility_warmup_bars
+            )
+        return []
+
+    def snapshot(self) -> bytes:
+        """Return the whole state, limits included, as JSON."""
+        return encode_state(self._state, self._limits.as_strings(), self._stops.state())
+
+    def restore(self, state: bytes) -> None:
+        """Take over a state made by `snapshot`; the limits in it replace those handed in at construction."""
+        self._state, limits, stops = decode_state(state)
+        self._limits = self._limits.with_changes(limits)
+        self._stops.restore(stops)
+
+    # --- what is known ---------------------------------------------------------------------------------------
+
+    def _take_quote(self, event: BestQuote) -> None:
+        state = self._state
+        view = state.market(event.instrument)
+        if event.event_time >= view.quote_time:
+            view.bid_e8, view.ask_e8 = event.bid_price_e8, event.ask_price_e8
+            view.quote_time = event.event_time
+            view.quote_skew_ns = event.received_time - event.event_time
+        state.now = max(state.now, event.event_time)
+
+    def _take_mark(self, event: MarkPrice) -> None:
+        state = self._state
+        view = state.market(event.instrument)
+        if event.event_time >= view.mark_time:
+            view.mark_e8, view.mark_time = event.mark_price_e8, event.event_time
+            view.mark_skew_ns = event.received_time - event.event_time
+            view.funding_rate_e8 = event.funding_rate_e8
+        state.now = max(state.now, event.event_time)
+
+    def _take_account(self, event: AccountState) -> list[Event]:
+        if event.account != self._account:
+            return []
+        is_first = self._state.account is None
+        if not self._state.take_account(event):
+            return []
+        outputs: list[Event] = []
+        if is_first:
+            outputs.append(self._announce(event.event_id, event.event_time))
+        outputs += self._watch(event.event_id, event.event_time)
+        for instrument in sorted(self._instruments):
+            outputs += self._protect(event.event_id, instrument)
+        return outputs
+
+    # --- verdicts --------------------------------------------------------------------------------------------
+
+    def _judge(self, intent: OrderIntent) -> list[Event]:
+        state = self._state
+        if state.is_repeated(intent.event_id):
+            return []
+        self._watch_equity()
+        state.forget_before(state.now, self._limits.duplicate_window_ms * 1_000_000)
+        situation = assess(intent, state, self._limits, self._account, self._instruments, self._brackets)
+        checks = run_checks(situation)
+        failed = [check for check in checks if not check.has_passed]
+        if failed:
+            return [self._refuse(intent, checks, failed)]
+        if situation.exemption == "reduction" and not intent.reduce_only:
+            intent = replace(intent, reduce_only=True)
+        if intent.action is IntentAction.PLACE:
+            self._count(intent, situation)
+        return [self._approve(intent, checks, Origin.STRATEGY)]
+
+    def _count(self, intent: OrderIntent, situation: Situation) -> None:
+        state = self._state
+        state.order_times.append(state.now)
+        state.intent_shapes[intent_shape(situation)] = state.now
+        self._track(intent, situation.price if situation.price is not None else ZERO, is_from_risk=False)
+
+    def _track(self, intent: OrderIntent, price: Decimal, *, is_from_risk: bool) -> None:
+        self._state.orders[client_order_id_of(intent.event_id)] = WorkingOrder(
+            instrument=intent.instrument,
+            side=int(intent.side),
+            remaining=intent.quantity,
+            price=price,
+            reduce_only=intent.reduce_only,
+            is_conditional=intent.order_type.is_conditional,
+            is_from_risk=is_from_risk,
+        )
+
+    def _approve(self, intent: OrderIntent, checks: tuple[CheckResult, ...], origin: Origin) -> OrderApproved:
+        return OrderApproved(
+            event_id=verdict_id_of(intent.event_id),
+            event_time=intent.event_time,
+            account=intent.account,
+            instrument=intent.instrument,
+            intent_id=intent.event_id,
+            intent=intent,
+            origin=origin,
+            limits_version=self._state.limits_version,
+            checks=checks,
+        )
+
+    def _refuse(self, intent: OrderIntent, checks: tuple[CheckResult, ...], failed: list[CheckResult]) -> OrderRefused:
+        return OrderRefused(
+            event_id=verdict_id_of(intent.event_id),
+            event_time=intent.event_time,
+            account=intent.account,
+            instrument=intent.instrument,
+            intent_id=intent.event_id,
+            intent=intent,
+            limits_version=self._state.limits_version,
+            reasons=tuple(f"{check.name} is {check.value}, must be {check.limit}" for check in failed),
+            checks=checks,
+        )
+
+    # --- control ---------------------------------------------------------------------------------------------
+
+    def _obey(self, command: ControlCommand) -> list[Event]:
+        if command.account not in (ALL_ACCOUNTS, self._account):
+            return []
+        action, cause, time = command.action, command.event_id, command.event_time
+        told = f"{action.name} by {command.issued_by}: {command.reason}"
+        if action is ControlAction.HALT:
+            return self._tighten(TradingState.HALTED, told, cause, time)
+        if action is ControlAction.REDUCE:
+            return self._tighten(TradingState.REDUCING, told, cause, time)
+        if action is ControlAction.FLATTEN:
+            return self._flatten(told, cause, time)
+        if action is ControlAction.RESUME:
+            return self._resume(command, told)
+        if action is ControlAction.SET_LIMITS:
+            return self._set_limits(command, told)
+        return []
+
+    def _set_limits(self, command: ControlCommand, told: str) -> list[Event]:
+        state = self._state
+        try:
+            limits = self._limits.with_changes(command.arguments)
+        except LimitError as fault:
+            refused = f"limits unchanged, refused {told}: {fault}"
+            return [replace(self._announce(command.event_id, command.event_time), reason=refused)]
+        self._limits = limits
+        state.limits_version += 1
+        state.reason = told
+        announced = self._announce(command.event_id, command.event_time)
+        return [announced, *self._watch(f"{command.event_id}/watch", command.event_time)]
+
+    def _resume(self, command: ControlCommand, told: str) -> list[Event]:
+        state = self._state
+        state.trading_state = TradingState.ACTIVE
+        state.reason = told
+        state.is_flattening = False
+        if command.arguments.get("reset_drawdown") == "true":
+            equity = state.equity(self._limits.allow_quote_as_mark)
+            if equity is not None:
+                state.peak_equity = state.day_start_equity = equity
+            state.consecutive_losses = 0
+        outputs: list[Event] = [
+            self._announce(command.event_id, command.event_time),
+            self._alert(command.event_id, command.event_time),
+        ]
+        return outputs + self._watch(f"{command.event_id}/watch", command.event_time)
+
+    def _alert(self, cause: str, event_time: int) -> Alert:
+        state = self._state
+        is_halted = state.trading_state is TradingState.HALTED
+        return Alert(
+            event_id=f"alert/risk/{self._account}/{cause}",
+            event_time=event_time,
+            service="risk",
+            name=f"trading_state/{self._account}",
+            severity=Severity.CRITICAL if is_halted else Severity.WARNING,
+            is_raised=state.trading_state is not TradingState.ACTIVE,
+            message=f"{state.trading_state.name}: {state.reason}",
+        )
+
+    def _announce(self, cause: str, event_time: int) -> ControlState:
+        state = self._state
+        return ControlState(
+            event_id=f"state/{self._account}/{cause}",
+            event_time=event_time,
+            account=self._account,
+            state=state.trading_state,
+            reason=state.reason,
+            limits_version=state.limits_version,
+            limits=self._limits.as_strings(),
+            cause_id=cause,
+        )
+
+    def _tighten(self, target: TradingState, reason: str, cause: str, event_time: int) -> list[Event]:
+        state = self._state
+        if _STRICTNESS[target] < _STRICTNESS[state.trading_state]:
+            return [replace(self._announce(cause, event_time), reason=f"stays {state.trading_state.name}: {reason}")]
+        state.trading_state = target
+        state.reason = reason
+        outputs: list[Event] = [self._announce(cause, event_time), self._alert(cause, event_time)]
+        if target is TradingState.HALTED:
+            outputs += self._cancel_working(cause, event_time, lambda order: not order.reduce_only)
+        return outputs
+
+    # --- what the gate does by itself ------------------------------------------------------------------------
+
+    def _watch_equity(self) -> Decimal | None:
+        """Follow the day's start and the peak; returns the equity."""
+        state = self._state
+        equity = state.equity(self._limits.allow_quote_as_mark)
+        if equity is None:
+            return None
+        day = state.now // _DAY_NS
+        if day != state.day:
+            state.day = day
+            state.day_start_equity = equity
+        state.peak_equity = max(state.peak_equity, equity)
+        return equity
+
+    def _watch(self, cause: str, event_time: int) -> list[Event]:
+        """Tighten where a limit of loss is passed; keep closing while flattening."""
+        state, limits = self._state, self._limits
+        equity = self._watch_equity()
+        if equity is None:
+            return []
+        outputs: list[Event] = []
+        fallen = state.peak_equity - equity
+        lost = state.day_start_equity - equity
+        if fallen > limits.hard_drawdown_fraction * state.peak_equity:
+            if not state.is_flattening:
+                told = f"drawdown {fallen:f} of peak {state.peak_equity:f} USDT passes the hard limit"
+                return self._flatten(told, cause, event_time)
+        elif state.trading_state is TradingState.ACTIVE:
+            if fallen > limits.soft_drawdown_fraction * state.peak_equity:
+                told = f"drawdown {fallen:f} of peak {state.peak_equity:f} USDT passes the soft limit"
+                outputs += self._tighten(TradingState.REDUCING, told, cause, event_time)
+            elif lost > limits.max_daily_loss_fraction * state.day_start_equity:
+                told = f"loss of {lost:f} USDT since the day began passes the daily limit"
+                outputs += self._tighten(TradingState.REDUCING, told, cause, event_time)
+        if state.is_flattening and state.now - state.flatten_tried_at >= _FLATTEN_RETRY_NS:
+            outputs += self._close_positions(cause, event_time)
+        return outputs
+
+    def _flatten(self, reason: str, cause: str, event_time: int) -> list[Event]:
+        state = self._state
+        state.is_flattening = True
+        outputs = self._tighten(TradingState.HALTED, reason, cause, event_time)
+        outputs += self._cancel_working(
+            cause, event_time, lambda order: order.reduce_only and (order.is_conditional or not order.is_from_risk)
+        )
+        return outputs + self._close_positions(cause, event_time)
+
+    def _cancel_working(self, cause: str, event_time: int, applies: Callable[[WorkingOrder], bool]) -> list[Event]:
+        outputs: list[Event] = []
+        for client_order_id, order in self._state.orders.items():
+            if applies(order):
+                outputs.append(self._cancel(client_order_id, order, cause, event_time))
+        return outputs
+
+    def _cancel(self, client_order_id: str, order: WorkingOrder, cause: str, event_time: int) -> OrderApproved:
+        intent = self._own_intent(
+            f"risk/cancel/{cause}/{client_order_id}",
+            event_time,
+            cause,
+            instrument=order.instrument,
+            action=IntentAction.CANCEL,
+            side=Side(order.side),
+            quantity=ZERO,
+            target_client_order_id=client_order_id,
+        )
+        return self._approve(intent, (CheckResult("origin", True, "cancel", "cancels always pass"),), Origin.RISK)
+
+    def _close_positions(self, cause: str, event_time: int) -> list[Event]:
+        state = self._state
+        is_overdue = state.now - state.flatten_tried_at >= _FLATTEN_OVERDUE_NS
+        closing = {
+            order.instrument for order in state.orders.values() if order.is_from_risk and not order.is_conditional
+        }
+        outputs: list[Event] = []
+        for instrument in sorted(self._instruments):
+            held = state.held(instrument).quantity + state.unsettled_quantity(instrument)
+            if not held or (instrument in closing and not is_overdue):
+                continue
+            rules = self._instruments[instrument]
+            left = round_down_to_step(abs(held), rules.step_size)
+            number = 0
+            while left >= rules.min_quantity and left > 0:
+                quantity = min(left, rules.market_max_quantity)
+                left -= quantity
+                suffix = f"/{number}" if number else ""
+                intent = self._own_intent(
+                    f"risk/flatten/{cause}/{instrument}{suffix}",
+                    event_time,
+                    cause,
+                    instrument=instrument,
+                    side=Side.SELL if held > 0 else Side.BUY,
+                    quantity=quantity,
+                )
+                number += 1
+                outputs.append(self._send_own(intent, "flatten"))
+        state.flatten_tried_at = state.now
+        return outputs
+
+    def _protect(self, cause: str, instrument: str) -> list[Event]:
+        """Bring the protective stops of an instrument in line with its position, once its fills are settled."""
+        state, rules = self._state, self._instruments.get(instrument)
+        if rules is None or state.account is None or state.is_flattening:
+            return []
+        if any(fill.instrument == instrument for fill in state.unsettled):
+            return []
+        reference, _, _, _ = state.reference(instrument, self._limits.allow_quote_as_mark)
+        if reference is None:
+            return []
+        held = state.held(instrument)
+        outputs: list[Event] = []
+        for action in self._stops.sync(
+            instrument, held.quantity, held.entry_price, self._limits, rules, reference, state.now, cause
+        ):
+            if isinstance(action, StopOrder):
+                intent = self._own_intent(
+                    stop_intent_id(action.kind, cause, instrument),
+                    state.now,
+                    cause,
+                    instrument=instrument,
+                    side=action.side,
+                    quantity=action.quantity,
+                    order_type=action.order_type,
+                    trigger_price=action.trigger_price,
+                    callback_rate=action.callback_rate,
+                )
+                outputs.append(self._send_own(intent, action.kind))
+            elif action.client_order_id in state.orders:
+                order = state.orders[action.client_order_id]
+                outputs.append(self._cancel(action.client_order_id, order, cause, state.now))
+        return outputs
+
+    def _send_own(self, intent: OrderIntent, kind: str) -> OrderApproved:
+        self._track(intent, ZERO, is_from_risk=True)
+        return self._approve(intent, (CheckResult("origin", True, kind, "reductions always pass"),), Origin.RISK)
+
+    def _own_intent(
+        self,
+        intent_id: str,
+        event_time: int,
+        cause: str,
+        *,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        action: IntentAction = IntentAction.PLACE,
+        order_type: OrderType = OrderType.MARKET,
+        trigger_price: Decimal | None = None,
+        callback_rate: Decimal | None = None,
+        target_client_order_id: str = "",
+    ) -> OrderIntent:
+        is_market = order_type is OrderType.MARKET
+        return OrderIntent(
+            event_id=intent_id,
+            event_time=event_time,
+            account=self._account,
+            instrument=instrument,
+            strategy="risk",
+            action=action,
+            side=side,
+            order_type=order_type,
+            quantity=quantity,
+            time_in_force=TimeInForce.IOC if is_market else TimeInForce.GTC,
+            reduce_only=True,
+            trigger_price=trigger_price,
+            callback_rate=callback_rate,
+            target_client_order_id=target_client_order_id,
+            reason=self._state.reason if is_market else "protective stop",
+            cause_ids=(cause,),
+        )

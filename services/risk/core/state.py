@@ -1,0 +1,304 @@
+"""What the gate remembers: the market per instrument, orders on their way, the account, losses. All of it in the
+snapshot.
+
+Positions are counted for the worst case. An approved order counts until its terminal event; a fill that the orders
+topic reported counts as unsettled until an account state that includes it has been seen. So no order of arrival among
+topics lets an exposure go uncounted; the most it does is count one twice for a moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+
+import orjson
+
+from libs.domain.accounts import AccountState, Position
+from libs.domain.control import TradingState
+from libs.domain.market import Side
+from libs.domain.numbers import NANOSECONDS, format_decimal, from_e8
+from libs.domain.orders import OrderEvent, OrderStatus
+
+ZERO = Decimal(0)
+_REMEMBERED_INTENTS = 4_096
+_REMEMBERED_CAUSES = 256
+_REMEMBERED_FORECASTS = 8
+_AVERAGE_BARS = 60
+
+
+@dataclass(slots=True)
+class MarketView:
+    """The last mark, quote, forecast and bar range of one instrument; times in ns, 0 for never seen."""
+
+    mark_e8: int = 0
+    mark_time: int = 0
+    mark_skew_ns: int = 0
+    funding_rate_e8: int = 0
+    bid_e8: int = 0
+    ask_e8: int = 0
+    quote_time: int = 0
+    quote_skew_ns: int = 0
+    forecasts: dict[str, int] = field(default_factory=dict)
+    bar_close_time: int = 0
+    bar_count: int = 0
+    range_ppm: int = 0
+    average_range_ppb: int = 0
+
+    def remember_forecast(self, event_id: str, event_time: int) -> None:
+        """Keep the last few forecasts' times."""
+        self.forecasts[event_id] = event_time
+        while len(self.forecasts) > _REMEMBERED_FORECASTS:
+            del self.forecasts[next(iter(self.forecasts))]
+
+    def forecast_time(self, cause_ids: tuple[str, ...]) -> int | None:
+        """Return the time of the forecast among the causes, else of the newest one, None if there was none."""
+        for cause_id in cause_ids:
+            if cause_id in self.forecasts:
+                return self.forecasts[cause_id]
+        return max(self.forecasts.values(), default=None)
+
+    def add_bar(self, close_time: int, high_e8: int, low_e8: int, close_e8: int, warmup_bars: int) -> None:
+        """Fold the previous bar's range into the average (a mean while warming up, then 1/60 a bar) and keep this
+        one's.
+        """
+        if close_time <= self.bar_close_time or close_e8 <= 0:
+            return
+        if self.bar_close_time:
+            self.bar_count += 1
+            weight = min(self.bar_count, max(warmup_bars, _AVERAGE_BARS))
+            self.average_range_ppb += (self.range_ppm * 1000 - self.average_range_ppb) // weight
+        self.bar_close_time = close_time
+        self.range_ppm = (high_e8 - low_e8) * 1_000_000 // close_e8
+
+
+@dataclass(slots=True)
+class WorkingOrder:
+    """An approved or venue-known order that may still fill. `price` is the one its exposure is counted at."""
+
+    instrument: str
+    side: int
+    remaining: Decimal
+    price: Decimal
+    reduce_only: bool
+    is_conditional: bool
+    is_from_risk: bool
+
+
+@dataclass(slots=True)
+class UnsettledFill:
+    """A fill known from the orders topic that no account state has included yet."""
+
+    event_id: str
+    report_id: str
+    event_time: int
+    instrument: str
+    signed_quantity: Decimal
+
+
+@dataclass(slots=True)
+class GateState:
+    """Everything `RiskCore` keeps between events."""
+
+    trading_state: TradingState = TradingState.ACTIVE
+    reason: str = "start"
+    limits_version: int = 1
+    now: int = 0
+    is_flattening: bool = False
+    flatten_tried_at: int = 0
+    flatten_attempts: int = 0
+    account: AccountState | None = None
+    markets: dict[str, MarketView] = field(default_factory=dict)
+    orders: dict[str, WorkingOrder] = field(default_factory=dict)
+    unsettled: list[UnsettledFill] = field(default_factory=list)
+    account_causes: list[str] = field(default_factory=list)
+    order_times: list[int] = field(default_factory=list)
+    intent_ids: dict[str, int] = field(default_factory=dict)
+    intent_shapes: dict[str, int] = field(default_factory=dict)
+    day: int = -1
+    day_start_equity: Decimal = ZERO
+    peak_equity: Decimal = ZERO
+    consecutive_losses: int = 0
+    last_loss_time: int = 0
+    last_closing_order: str = ""
+
+    def market(self, instrument: str) -> MarketView:
+        """Return the view of an instrument, a blank one the first time."""
+        view = self.markets.get(instrument)
+        if view is None:
+            view = self.markets[instrument] = MarketView()
+        return view
+
+    def reference(self, instrument: str, allow_quote: bool) -> tuple[Decimal | None, str, int, int]:
+        """Return the price to judge by, where it comes from, its time and its skew (ns).
+
+        The mark where one was ever seen; else the mid of the best quote where that is allowed; else None.
+        """
+        view = self.markets.get(instrument)
+        if view is not None and view.mark_e8 > 0:
+            return from_e8(view.mark_e8), "mark", view.mark_time, view.mark_skew_ns
+        if view is not None and allow_quote and view.bid_e8 > 0 and view.ask_e8 > 0:
+            return from_e8(view.bid_e8 + view.ask_e8) / 2, "quote_mid", view.quote_time, view.quote_skew_ns
+        return None, "none", 0, 0
+
+    def held(self, instrument: str) -> Position:
+        """Return the account's position, flat where there is none or no account yet."""
+        return self.account.position(instrument) if self.account is not None else Position(instrument)
+
+    def unsettled_quantity(self, instrument: str) -> Decimal:
+        """Return the signed sum of fills that no account state has included yet."""
+        return sum((fill.signed_quantity for fill in self.unsettled if fill.instrument == instrument), ZERO)
+
+    def working(self, instrument: str, side: Side) -> tuple[Decimal, Decimal]:
+        """Return quantity and notional of the orders of a side that may add to a position."""
+        quantity = notional = ZERO
+        for order in self.orders.values():
+            if order.instrument == instrument and order.side == side and not order.reduce_only:
+                quantity += order.remaining
+                notional += order.remaining * order.price
+        return quantity, notional
+
+    def instruments_at_risk(self) -> set[str]:
+        """Return every instrument with a position, an unsettled fill or a working order."""
+        names = {order.instrument for order in self.orders.values() if not order.reduce_only}
+        names.update(fill.instrument for fill in self.unsettled)
+        if self.account is not None:
+            names.update(position.instrument for position in self.account.positions if position.quantity)
+        return names
+
+    def equity(self, allow_quote: bool) -> Decimal | None:
+        """Return wallet plus profit at the references known here, the account's own where one is missing."""
+        account = self.account
+        if account is None:
+            return None
+        equity = account.wallet_balance
+        for position in account.positions:
+            if position.quantity:
+                price, _, _, _ = self.reference(position.instrument, allow_quote)
+                if price is None:
+                    equity += position.unrealised_pnl
+                else:
+                    equity += (price - position.entry_price) * position.quantity
+        return equity
+
+    def take_account(self, account: AccountState) -> bool:
+        """Take over a newer account state and settle the fills it includes; False for one that is older."""
+        if self.account is not None and account.sequence <= self.account.sequence:
+            return False
+        self.account = account
+        cause = account.cause_id
+        settled = 0
+        for index, fill in enumerate(self.unsettled, start=1):
+            # Execution books fills in order, so a state that includes one includes those before it. Times prove
+            # nothing: states made by a moving mark are younger than fills that are still on their way.
+            if cause and cause in (fill.event_id, fill.report_id):
+                settled = index
+        del self.unsettled[:settled]
+        if cause:
+            self.account_causes.append(cause)
+            del self.account_causes[:-_REMEMBERED_CAUSES]
+        return True
+
+    def take_order_event(self, event: OrderEvent) -> None:
+        """Follow an order, its fills and the run of losing closes."""
+        if event.status.is_open:
+            known = self.orders.get(event.client_order_id)
+            price = known.price if known is not None else event.limit_price or event.average_price or ZERO
+            self.orders[event.client_order_id] = WorkingOrder(
+                instrument=event.instrument,
+                side=int(event.side),
+                remaining=event.quantity - event.filled_quantity,
+                price=price,
+                reduce_only=event.reduce_only,
+                is_conditional=event.order_type.is_conditional,
+                is_from_risk=known.is_from_risk if known is not None else event.intent_id.startswith("risk/"),
+            )
+        else:
+            self.orders.pop(event.client_order_id, None)
+        if event.last_quantity and event.status is not OrderStatus.REJECTED:
+            self._take_fill(event)
+        if event.realised_pnl is not None and event.realised_pnl != 0:
+            if event.realised_pnl > 0:
+                self.consecutive_losses = 0
+            elif event.client_order_id != self.last_closing_order:
+                self.consecutive_losses += 1
+                self.last_loss_time = event.event_time
+            self.last_closing_order = event.client_order_id
+
+    def _take_fill(self, event: OrderEvent) -> None:
+        is_included = event.event_id in self.account_causes or (
+            event.report_id != "" and event.report_id in self.account_causes
+        )
+        if not is_included and event.last_quantity is not None:
+            signed = event.last_quantity if event.side is Side.BUY else -event.last_quantity
+            self.unsettled.append(
+                UnsettledFill(event.event_id, event.report_id, event.event_time, event.instrument, signed)
+            )
+
+    def is_repeated(self, intent_id: str) -> bool:
+        """Whether this intent had its verdict already; remembers it if not."""
+        if intent_id in self.intent_ids:
+            return True
+        self.intent_ids[intent_id] = 0
+        while len(self.intent_ids) > _REMEMBERED_INTENTS:
+            del self.intent_ids[next(iter(self.intent_ids))]
+        return False
+
+    def forget_before(self, now: int, duplicate_window_ns: int) -> None:
+        """Drop order times older than a minute and intent shapes older than the window."""
+        while self.order_times and self.order_times[0] <= now - 60 * NANOSECONDS:
+            self.order_times.pop(0)
+        for shape in [shape for shape, time in self.intent_shapes.items() if time <= now - duplicate_window_ns]:
+            del self.intent_shapes[shape]
+
+
+def encode_state(state: GateState, limits: dict[str, str], stops: dict[str, object]) -> bytes:
+    """Write state, limits and resting stops as JSON; equal states give equal bytes."""
+    payload = asdict(state)
+    payload["limits"] = limits
+    payload["stops"] = stops
+    return orjson.dumps(payload, default=_encode_value)
+
+
+def _encode_value(value: object) -> str:
+    if isinstance(value, Decimal):
+        return format_decimal(value)
+    raise TypeError(f"{type(value).__name__} has no place in a snapshot")
+
+
+def decode_state(snapshot: bytes) -> tuple[GateState, dict[str, str], dict[str, dict[str, object]]]:
+    """Read what `encode_state` wrote. Raises ValueError where the bytes are something else."""
+    payload = orjson.loads(snapshot)
+    if not isinstance(payload, dict) or "trading_state" not in payload:
+        raise ValueError("not a snapshot of the risk gate; delete the state topic to start from the account's state")
+    limits, stops = payload.pop("limits"), payload.pop("stops")
+    state = GateState(**payload)
+    state.trading_state = TradingState(payload["trading_state"])
+    for name in ("day_start_equity", "peak_equity"):
+        setattr(state, name, Decimal(payload[name]))
+    state.markets = {name: MarketView(**view) for name, view in payload["markets"].items()}
+    state.orders = {
+        name: WorkingOrder(**(order | {key: Decimal(order[key]) for key in ("remaining", "price")}))
+        for name, order in payload["orders"].items()
+    }
+    state.unsettled = [
+        UnsettledFill(**(fill | {"signed_quantity": Decimal(fill["signed_quantity"])})) for fill in payload["unsettled"]
+    ]
+    if payload["account"] is not None:
+        state.account = _decode_account(payload["account"])
+    return state, limits, stops
+
+
+def _decode_account(payload: dict[str, object]) -> AccountState:
+    numbers = ("wallet_balance", "equity", "initial_margin", "available_balance")
+    held = payload["positions"]
+    if not isinstance(held, list):
+        raise ValueError("the snapshot's positions are not a list")
+    positions = tuple(
+        Position(
+            instrument=str(entry["instrument"]),
+            **{name: Decimal(text) for name, text in entry.items() if name != "instrument"},
+        )
+        for entry in held
+    )
+    amounts = {name: Decimal(str(payload[name])) for name in numbers}
+    return AccountState(**(payload | amounts | {"positions": positions}))  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+"""The main job, end to end, as a person runs it: every service a process, from a market event to a fill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.kit.platform import SHARED, Outcome, Platform
+
+CAPTURE = SHARED / "data/market/capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz"
+HISTORY = SHARED / "data/market/ohlcv/binance_spot_BTCUSDT_1m_20240726_20240825.parquet"
+COUNTS = ("market_events", "bars", "vectors", "forecasts", "intents", "verdicts", "orders", "fills")
+SIMULATED = ("--market", "simulated", "--seed", "7", "--speed", "60", "--span", "12m")
+KILLED = ("ingestion", "bars", "features", "inference", "strategy", "risk", "execution", "recorder", "exchange")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> tuple[Platform, Outcome]:
+    platform = Platform(folder)
+    return platform, platform.up(*SIMULATED)
+
+
+def assert_is_whole(outcome: Outcome) -> None:
+    assert outcome.exit_code == 0, outcome.stderr[-3000:]
+    summary = outcome.summary
+    assert {name: summary[name] for name in COUNTS if summary[name] <= 0} == {}
+    assert summary["dead_letters"] == 0
+    assert summary["topics"] == summary["tables"]
+    assert set(summary["invariants"].values()) == {0}
+    assert summary["is_drained"]
+
+
+def test_a_simulated_market_is_traded_from_event_to_fill(undisturbed: tuple[Platform, Outcome]) -> None:
+    _, outcome = undisturbed
+    assert_is_whole(outcome)
+    assert outcome.summary["restarts"] == 0
+    assert outcome.summary["bars"] >= 1500
+    assert outcome.summary["latency_ms"]["end_to_end"]["p99"] > 0
+
+
+def test_the_session_replays_byte_for_byte(undisturbed: tuple[Platform, Outcome]) -> None:
+    platform, _ = undisturbed
+    done = platform.call("replay", "--verify", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    replay = json.loads(done.stdout)
+    assert replay["is_identical"]
+    assert {entry["service"] for entry in replay["services"]} == {
+        "bars", "features", "inference", "strategy", "risk", "execution"
+    }  # fmt: skip
+    assert all(entry["outputs"] > 0 for entry in replay["services"])
+
+
+def test_a_changed_limit_changes_decisions_in_replay(undisturbed: tuple[Platform, Outcome]) -> None:
+    platform, _ = undisturbed
+    done = platform.call("replay", "--what-if", "execution.latency_ms=900", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["difference"] is not None
+
+
+def test_a_fill_leads_back_to_the_ticks(undisturbed: tuple[Platform, Outcome]) -> None:
+    platform, _ = undisturbed
+    unknown = platform.call("trace", "no-such-order")
+    assert unknown.returncode == 2
+    client_order_id = unknown.stderr.strip().rpartition(" ")[2]
+    done = platform.call("trace", client_order_id, "--json")
+    assert done.returncode == 0, done.stderr
+    steps = [link["step"] for link in json.loads(done.stdout)]
+    assert {"order", "report", "command", "verdict", "intent", "bar", "trade"} <= set(steps)
+
+
+def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, Outcome]) -> None:
+    platform = Platform(folder / "killed")
+    platform.folder.mkdir()
+    outcome = platform.up("--market", "simulated", "--seed", "7", "--speed", "30", "--span", "12m", kill=KILLED)
+    assert_is_whole(outcome)
+    assert outcome.summary["restarts"] >= len(KILLED) - 1
+    assert outcome.summary["digests"] == undisturbed[1].summary["digests"]
+    done = platform.call("replay", "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not CAPTURE.exists(), reason=f"no recorded market data at {CAPTURE}")
+def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
+    platform = Platform(folder / "recorded")
+    platform.folder.mkdir()
+    outcome = platform.up("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20")
+    assert_is_whole(outcome)
+    assert outcome.summary["restarts"] == 0
+    done = platform.call("replay", "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,556 @@
+"""The gate as a whole: states, control, what it does by itself, worst cases in any order of arrival, snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from libs.domain.accounts import Position
+from libs.domain.control import Alert, ControlAction, ControlState, Severity, TradingState
+from libs.domain.events import Event
+from libs.domain.instruments import INSTRUMENTS
+from libs.domain.market import Side
+from libs.domain.numbers import NANOSECONDS
+from libs.domain.orders import (
+    IntentAction,
+    OrderApproved,
+    OrderStatus,
+    OrderType,
+    Origin,
+    TimeInForce,
+    client_order_id_of,
+)
+from services.risk.core import RiskCore, RiskLimits
+from tests.kit.builders import (
+    BTC,
+    START,
+    a_bar,
+    a_control,
+    a_forecast,
+    a_mark,
+    a_quote,
+    a_tick,
+    a_trade,
+    an_account,
+    an_intent,
+)
+from tests.unit.risk.builders import (
+    ETH,
+    D,
+    a_cancel,
+    a_core,
+    a_limit,
+    an_account_after,
+    an_order_event,
+    ask,
+    check,
+    failed,
+    limits,
+)
+
+HOLDING = an_account_after(1, "0.05")
+
+
+def of_kind(events: Sequence[Event], kind: type[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def own_orders(events: Sequence[Event], action: IntentAction = IntentAction.PLACE) -> list[OrderApproved]:
+    approved = of_kind(events, OrderApproved)
+    assert all(verdict.origin is Origin.RISK for verdict in approved)
+    assert all(verdict.event_id == f"verdict/{verdict.intent_id}" for verdict in approved)
+    return [verdict for verdict in approved if verdict.intent.action is action]
+
+
+# --- states --------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_account_state_announces_the_limits() -> None:
+    core = RiskCore(limits(), INSTRUMENTS, "paper")
+    (state,) = core.handle(an_account())
+    assert isinstance(state, ControlState)
+    assert (state.state, state.limits_version, state.account) == (TradingState.ACTIVE, 1, "paper")
+    assert state.limits == RiskLimits().as_strings()
+    assert state.event_id == "state/paper/account/paper/1"
+    assert state.cause_id == "account/paper/1"
+    assert core.handle(an_account_after(2)) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "state"), [(ControlAction.HALT, TradingState.HALTED), (ControlAction.REDUCE, TradingState.REDUCING)]
+)
+def test_halt_and_reduce_act_at_once_and_are_announced(action: ControlAction, state: TradingState) -> None:
+    core = a_core(HOLDING)
+    announced, alert = core.handle(a_control(action))
+    assert isinstance(announced, ControlState)
+    assert (announced.state, announced.cause_id) == (state, "control/test/1")
+    assert announced.reason == f"{action.name} by test: because"
+    assert isinstance(alert, Alert)
+    assert alert.is_raised
+    assert alert.severity is (Severity.CRITICAL if action is ControlAction.HALT else Severity.WARNING)
+    assert core.trading_state is state
+    verdict = ask(core, an_intent(1))
+    assert failed(verdict) == ["trading_state"]
+    assert check(verdict, "trading_state").value == state.name
+    assert failed(ask(core, a_cancel())) == []
+    assert failed(ask(core, an_intent(2, "0.05", Side.SELL, reduce_only=True))) == []
+
+
+def test_commands_to_another_account_do_nothing() -> None:
+    core = a_core()
+    assert core.handle(a_control(account="other")) == []
+    assert core.trading_state is TradingState.ACTIVE
+    assert core.handle(a_control(account="paper"))
+    assert core.trading_state is TradingState.HALTED
+
+
+def test_reduce_does_not_relax_a_halt() -> None:
+    core = a_core()
+    core.handle(a_control(ControlAction.HALT))
+    (answer,) = core.handle(a_control(ControlAction.REDUCE, 2))
+    assert isinstance(answer, ControlState)
+    assert answer.state is TradingState.HALTED
+    assert answer.reason.startswith("stays HALTED")
+
+
+def test_resume_relaxes_and_clears_the_alert() -> None:
+    core = a_core()
+    core.handle(a_control(ControlAction.HALT))
+    state, alert = core.handle(a_control(ControlAction.RESUME, 2))
+    assert isinstance(state, ControlState) and state.state is TradingState.ACTIVE
+    assert isinstance(alert, Alert) and not alert.is_raised
+    assert failed(ask(core, an_intent())) == []
+
+
+def test_promote_model_does_not_concern_the_gate() -> None:
+    assert a_core().handle(a_control(ControlAction.PROMOTE_MODEL)) == []
+
+
+def test_halt_cancels_working_orders_that_could_add_risk_and_keeps_stops() -> None:
+    core = a_core(HOLDING)
+    opening, stop = a_limit(1, price="59000", reference_price=None), an_intent(2, "0.05", Side.SELL, reduce_only=True)
+    ask(core, opening)
+    ask(core, stop)
+    (cancel,) = own_orders(core.handle(a_control()), IntentAction.CANCEL)
+    assert cancel.intent.target_client_order_id == client_order_id_of(opening.event_id)
+    assert cancel.intent_id == f"risk/cancel/control/test/1/{client_order_id_of(opening.event_id)}"
+    assert (cancel.instrument, cancel.account, cancel.intent.quantity) == (BTC, "paper", 0)
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+def test_limits_change_by_command_alone_and_are_versioned() -> None:
+    core = a_core()
+    (state,) = core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_order_notional_usdt": "599"}))
+    assert isinstance(state, ControlState)
+    assert state.limits_version == 2
+    assert state.limits["max_order_notional_usdt"] == "599"
+    assert core.limits.max_order_notional_usdt == 599
+    verdict = ask(core, an_intent())
+    assert failed(verdict) == ["order_notional_usdt"]
+    assert verdict.limits_version == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [({"max_leverge": "2"}, "unknown limit 'max_leverge'"), ({"max_leverage": "-2"}, "max_leverage: -2 is negative")],
+)
+def test_impossible_limits_change_nothing_and_the_answer_says_why(arguments: dict[str, str], fault: str) -> None:
+    core = a_core()
+    (state,) = core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_open_orders": "1"} | arguments))
+    assert isinstance(state, ControlState)
+    assert fault in state.reason
+    assert state.limits_version == 1
+    assert core.limits == limits()
+
+
+def test_tighter_limits_of_loss_act_at_once() -> None:
+    core = a_core()
+    core.handle(an_account_after(2, wallet_balance=D(9600)))
+    events = core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_daily_loss_fraction": "0.03"}))
+    assert [state.state for state in of_kind(events, ControlState)] == [TradingState.ACTIVE, TradingState.REDUCING]
+    assert len({event.event_id for event in events}) == len(events)
+
+
+# --- what the gate does by itself ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wallet", "state"),
+    [
+        ("9500", TradingState.ACTIVE),
+        ("9499.99", TradingState.REDUCING),
+        ("8000", TradingState.REDUCING),
+        ("7999.99", TradingState.HALTED),
+    ],
+)
+def test_losses_tighten_by_themselves(wallet: str, state: TradingState) -> None:
+    core = a_core()
+    events = core.handle(an_account_after(2, wallet_balance=D(wallet)))
+    assert core.trading_state is state
+    assert [announced.state for announced in of_kind(events, ControlState)] == (
+        [] if state is TradingState.ACTIVE else [state]
+    )
+
+
+@pytest.mark.parametrize(("wallet", "state"), [("9000", TradingState.ACTIVE), ("8999.99", TradingState.REDUCING)])
+def test_soft_drawdown_reduces(wallet: str, state: TradingState) -> None:
+    core = a_core(max_daily_loss_fraction="0.9")
+    events = core.handle(an_account_after(2, wallet_balance=D(wallet)))
+    assert core.trading_state is state
+    if events:
+        assert "soft limit" in of_kind(events, ControlState)[0].reason
+
+
+def test_hard_drawdown_at_the_mark_flattens_and_halts() -> None:
+    core = a_core(an_account_after(1, "0.1"), hard_drawdown_fraction="0.1")
+    resting = a_limit(1, price="59000", reference_price=None)
+    ask(core, resting)
+    events = core.handle(a_mark(2, "49999", seconds=1))
+    assert core.trading_state is TradingState.HALTED
+    assert "hard limit" in of_kind(events, ControlState)[0].reason
+    (cancel,) = own_orders(events, IntentAction.CANCEL)
+    assert cancel.intent.target_client_order_id == client_order_id_of(resting.event_id)
+    (order,) = own_orders(events)
+    cause = f"{BTC}/mark/2"
+    assert order.intent_id == f"risk/flatten/{cause}/{BTC}"
+    intent = order.intent
+    assert (intent.side, intent.quantity, intent.reduce_only) == (Side.SELL, D("0.1"), True)
+    assert (intent.order_type, intent.time_in_force) == (OrderType.MARKET, TimeInForce.IOC)
+    assert intent.cause_ids == (cause,)
+    assert intent.event_time == START + NANOSECONDS
+
+
+def test_hard_drawdown_flattens_though_already_halted() -> None:
+    core = a_core(an_account_after(1, "0.1"), hard_drawdown_fraction="0.1")
+    core.handle(a_control(ControlAction.HALT))
+    assert own_orders(core.handle(a_mark(2, "49999", seconds=1)))
+    assert own_orders(core.handle(a_mark(3, "49998", seconds=2))) == []
+
+
+def test_flatten_closes_every_position_of_either_side() -> None:
+    account = an_account(
+        positions=(Position(BTC, D("-0.05"), D(60000), D(60000)), Position(ETH, D("1.2345"), D(2000), D(2000)))
+    )
+    core = a_core(account)
+    core.handle(a_mark(2, "2000", instrument=ETH))
+    orders = own_orders(core.handle(a_control(ControlAction.FLATTEN)))
+    assert [(order.instrument, order.intent.side, order.intent.quantity) for order in orders] == [
+        (BTC, Side.BUY, D("0.05")),
+        (ETH, Side.SELL, D("1.234")),
+    ]
+    assert core.trading_state is TradingState.HALTED
+
+
+def test_flatten_splits_what_exceeds_the_venue_maximum() -> None:
+    core = a_core(an_account_after(1, "250.5", wallet_balance=D(10**9)))
+    orders = own_orders(core.handle(a_control(ControlAction.FLATTEN)))
+    assert [order.intent.quantity for order in orders] == [120, 120, D("10.5")]
+    assert [order.intent_id.rsplit("/", 1)[1] for order in orders] == [BTC, "1", "2"]
+
+
+def test_flatten_is_tried_again_until_the_account_is_flat() -> None:
+    core = a_core(HOLDING)
+    (first,) = own_orders(core.handle(a_control(ControlAction.FLATTEN)))
+    assert core.handle(a_tick(6)) == []
+    core.handle(an_order_event(first.intent, OrderStatus.EXPIRED))
+    assert core.handle(a_tick(10)) == []
+    (second,) = own_orders(core.handle(a_tick(11)))
+    assert second.intent_id != first.intent_id
+    core.handle(an_order_event(second.intent, OrderStatus.FILLED, "0.05", "0.05"))
+    assert core.handle(a_tick(20)) == []
+    core.handle(an_account_after(30, "0", cause=f"report/{client_order_id_of(second.intent_id)}/1"))
+    assert core.handle(a_tick(60)) == []
+
+
+def test_flatten_that_nobody_answers_is_tried_again_after_half_a_minute() -> None:
+    core = a_core(HOLDING)
+    core.handle(a_control(ControlAction.FLATTEN))
+    for second in (5, 10, 15, 20, 25):
+        assert core.handle(a_tick(second)) == []
+    core = a_core(HOLDING)
+    core.handle(a_control(ControlAction.FLATTEN))
+    assert len(own_orders(core.handle(a_tick(30)))) == 1
+
+
+def test_flatten_cancels_stops_but_not_its_own_closing_order() -> None:
+    core = a_core(HOLDING)
+    stop = an_intent(2, "0.05", Side.SELL, reduce_only=True, order_type=OrderType.STOP_MARKET, trigger_price=D(59000))
+    ask(core, stop)
+    first = core.handle(a_control(ControlAction.FLATTEN))
+    assert len(own_orders(first, IntentAction.CANCEL)) == 1
+    again = core.handle(a_control(ControlAction.FLATTEN, 2))
+    targets = [verdict.intent.target_client_order_id for verdict in own_orders(again, IntentAction.CANCEL)]
+    assert targets == [client_order_id_of(stop.event_id)]
+    assert own_orders(again) == []
+
+
+def test_resume_ends_flattening_but_a_drawdown_that_lasts_flattens_again() -> None:
+    core = a_core(an_account_after(1, "0.1"), hard_drawdown_fraction="0.1")
+    core.handle(a_mark(2, "49999", seconds=1))
+    events = core.handle(a_control(ControlAction.RESUME, 2))
+    assert [state.state for state in of_kind(events, ControlState)] == [TradingState.ACTIVE, TradingState.HALTED]
+    assert len({event.event_id for event in events}) == len(events)
+    events = core.handle(a_control(ControlAction.RESUME, 3, arguments={"reset_drawdown": "true"}))
+    assert [state.state for state in of_kind(events, ControlState)] == [TradingState.ACTIVE]
+    assert core.handle(a_tick(40)) == []
+
+
+def test_resume_with_reset_forgets_losses_in_a_row() -> None:
+    core = a_core(max_consecutive_losses=1)
+    core.handle(an_order_event(an_intent(101), OrderStatus.FILLED, "0.01", realised_pnl=D(-1)))
+    assert failed(ask(core, an_intent(1))) == ["consecutive_losses"]
+    core.handle(a_control(ControlAction.RESUME))
+    assert failed(ask(core, an_intent(2))) == ["consecutive_losses"]
+    core.handle(a_control(ControlAction.RESUME, 2, arguments={"reset_drawdown": "true"}))
+    assert failed(ask(core, an_intent(3))) == []
+
+
+# --- reductions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quantity", "side", "held", "is_reduction"),
+    [
+        ("0.05", Side.SELL, "0.05", True),
+        ("0.051", Side.SELL, "0.05", False),
+        ("0.05", Side.BUY, "-0.05", True),
+        ("0.05", Side.BUY, "0.05", False),
+        ("0.05", Side.SELL, "0", False),
+    ],
+)
+def test_an_order_no_larger_than_the_position_is_approved_as_reduce_only(
+    quantity: str, side: Side, held: str, is_reduction: bool
+) -> None:
+    core = a_core(an_account_after(1, held))
+    core.handle(a_control(ControlAction.HALT))
+    verdict = ask(core, an_intent(1, quantity, side))
+    assert isinstance(verdict, OrderApproved) == is_reduction
+    if is_reduction:
+        assert verdict.intent == an_intent(1, quantity, side, reduce_only=True)
+
+
+def test_two_reductions_may_not_close_the_same_position_twice() -> None:
+    core = a_core(HOLDING)
+    core.handle(a_control(ControlAction.HALT))
+    first = an_intent(1, "0.03", Side.SELL)
+    assert failed(ask(core, first)) == []
+    assert failed(ask(core, an_intent(2, "0.021", Side.SELL))) == ["trading_state"]
+    assert failed(ask(core, an_intent(3, "0.02", Side.SELL))) == []
+    core.handle(an_order_event(first, OrderStatus.CANCELLED))
+    assert failed(ask(core, an_intent(4, "0.03", Side.SELL))) == []
+
+
+def test_a_resting_stop_does_not_stand_in_the_way_of_a_reduction() -> None:
+    core = a_core(HOLDING)
+    stop = an_intent(1, "0.05", Side.SELL, reduce_only=True, order_type=OrderType.STOP_MARKET, trigger_price=D(59000))
+    ask(core, stop)
+    verdict = ask(core, an_intent(2, "0.05", Side.SELL))
+    assert isinstance(verdict, OrderApproved) and verdict.intent.reduce_only
+
+
+def test_fills_not_yet_settled_shrink_what_can_be_reduced() -> None:
+    core = a_core(HOLDING)
+    core.handle(a_control(ControlAction.HALT))
+    closing = an_intent(90, "0.04", Side.SELL)
+    core.handle(an_order_event(closing, OrderStatus.FILLED, "0.04", "0.04"))
+    assert failed(ask(core, an_intent(1, "0.02", Side.SELL))) == ["trading_state"]
+    assert failed(ask(core, an_intent(2, "0.01", Side.SELL))) == []
+
+
+def test_orders_of_other_instruments_and_sides_leave_the_reduction_alone() -> None:
+    core = a_core(HOLDING)
+    core.handle(a_mark(2, "2000", instrument=ETH))
+    core.handle(an_order_event(an_intent(90, "0.05", Side.SELL, instrument=ETH), OrderStatus.ACCEPTED))
+    core.handle(an_order_event(an_intent(91, "0.05", Side.BUY), OrderStatus.ACCEPTED))
+    core.handle(a_control(ControlAction.HALT))
+    assert failed(ask(core, an_intent(1, "0.05", Side.SELL))) == []
+
+
+# --- worst case, whatever arrives first ----------------------------------------------------------------------------
+
+
+def position_value(core: RiskCore, number: int = 900) -> str:
+    """What the gate thinks 0.001 more would make of the position, in thousandths of a BTC."""
+    verdict = ask(core, an_intent(number, "0.001"))
+    return str(D(check(verdict, "position_notional_usdt").value) / 60)
+
+
+def test_an_approved_order_counts_until_its_terminal_event() -> None:
+    core = a_core()
+    order = a_limit(1, "0.02", "59000", reference_price=None)
+    ask(core, order)
+    assert position_value(core, 900) == "21"
+    core.handle(an_order_event(order, OrderStatus.SUBMITTING))
+    core.handle(an_order_event(order, OrderStatus.UNKNOWN))
+    assert position_value(core, 901) == "21"
+    core.handle(an_order_event(order, OrderStatus.REJECTED))
+    assert position_value(core, 902) == "1"
+
+
+def test_a_fill_counts_once_when_the_orders_topic_is_ahead() -> None:
+    core = a_core()
+    order = a_limit(1, "0.02", "60000")
+    ask(core, order)
+    core.handle(an_order_event(order, OrderStatus.PARTIALLY_FILLED, "0.005", "0.005"))
+    assert position_value(core, 900) == "21"
+    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.015", number=2))
+    assert position_value(core, 901) == "21"
+    client_order_id = client_order_id_of(order.event_id)
+    core.handle(an_account_after(2, "0.005", cause=f"report/{client_order_id}/1"))
+    assert position_value(core, 902) == "21"
+    core.handle(an_account_after(3, "0.02", cause=f"report/{client_order_id}/2"))
+    assert position_value(core, 903) == "21"
+
+
+def test_a_fill_is_never_missed_when_the_accounts_topic_is_ahead() -> None:
+    core = a_core()
+    order = a_limit(1, "0.02", "60000")
+    ask(core, order)
+    client_order_id = client_order_id_of(order.event_id)
+    core.handle(an_account_after(2, "0.02", cause=f"report/{client_order_id}/1"))
+    assert position_value(core, 900) == "41"
+    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.02"))
+    assert position_value(core, 901) == "21"
+
+
+def test_an_account_state_made_by_a_moving_mark_settles_nothing() -> None:
+    core = a_core()
+    order = a_limit(1, "0.02", "60000")
+    ask(core, order)
+    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.02"))
+    core.handle(an_account_after(50, "0", cause="some/mark"))
+    assert position_value(core) == "21"
+
+
+def test_a_state_caused_by_a_later_fill_settles_the_earlier_ones() -> None:
+    core = a_core()
+    first, second = an_intent(1, "0.01"), an_intent(2, "0.02")
+    core.handle(an_order_event(first, OrderStatus.FILLED, "0.01", "0.01"))
+    core.handle(an_order_event(second, OrderStatus.FILLED, "0.02", "0.02"))
+    core.handle(an_account_after(2, "0.03", cause=f"order/{client_order_id_of(second.event_id)}/1"))
+    assert position_value(core) == "31"
+
+
+def test_an_older_account_state_changes_nothing() -> None:
+    core = a_core(an_account_after(5, "0.02"))
+    assert core.handle(an_account_after(5, "0.5")) == []
+    core.handle(an_account_after(4, "0.5"))
+    assert position_value(core) == "21"
+
+
+def test_accounts_and_orders_of_others_are_not_ours() -> None:
+    core = a_core()
+    before = core.snapshot()
+    assert core.handle(replace(an_account_after(9, "1"), account="other")) == []
+    core.handle(an_order_event(an_intent(1, account="other"), OrderStatus.ACCEPTED))
+    assert core.snapshot() == before
+
+
+def test_a_working_order_made_elsewhere_counts_at_its_own_price() -> None:
+    core = a_core()
+    core.handle(an_order_event(a_limit(90, "0.1", "59000"), OrderStatus.ACCEPTED))
+    verdict = ask(core, an_intent(1))
+    assert check(verdict, "position_notional_usdt").value == "6500"
+    assert check(verdict, "open_orders").value == "2"
+
+
+def test_reduce_only_orders_add_no_exposure() -> None:
+    core = a_core(an_account_after(1, "-0.05"))
+    ask(core, an_intent(1, "0.05", reduce_only=True))
+    assert check(ask(core, an_intent(2, "0.06")), "position_notional_usdt").value == "600"
+
+
+# --- time, kinds, snapshots ----------------------------------------------------------------------------------------
+
+
+def test_older_quotes_and_marks_do_not_replace_newer_ones() -> None:
+    core = a_core()
+    core.handle(a_quote(5, bid="61000", ask="61000.1", seconds=5))
+    core.handle(a_quote(4, bid="1", ask="2", seconds=4))
+    core.handle(a_mark(5, "61000", seconds=5))
+    core.handle(a_mark(4, "1", seconds=4))
+    verdict = ask(core, an_intent(5, reference_price=D(61000)))
+    assert check(verdict, "reference_price").value == "61000 mark"
+    assert failed(verdict) == []
+
+
+def test_trades_move_the_clock_and_nothing_else() -> None:
+    core = a_core()
+    assert core.handle(a_trade(seconds=11)) == []
+    assert failed(ask(core, an_intent(11))) == ["market_data_age_ms"]
+    core.handle(a_trade(2, seconds=1))
+    assert check(ask(core, an_intent(12, "0.02")), "market_data_age_ms").value == "11000"
+
+
+def a_long_story() -> list[Event]:
+    first, second = a_limit(1, "0.02", "59900", reference_price=None), an_intent(2, "0.01")
+    events: list[Event] = [
+        a_quote(), a_mark(), an_account(), a_forecast(event_time=START), first, second,
+        an_order_event(first, OrderStatus.ACCEPTED),
+        an_order_event(second, OrderStatus.FILLED, "0.01", "0.01"),
+        an_intent(2), a_quote(2, seconds=1), a_tick(1),
+        an_account_after(2, "0.01", cause="x"),
+        a_control(ControlAction.SET_LIMITS, arguments={"max_open_orders": "7", "stop_loss_fraction": "0.02"}),
+        a_mark(3, "60010", seconds=2),
+        an_account_after(3, "0.01", cause=f"report/{client_order_id_of(second.event_id)}/1"),
+        a_mark(4, "60020", seconds=3),
+        an_order_event(an_intent(7), OrderStatus.FILLED, "0.01", realised_pnl=D(-3)),
+        an_intent(3, "0.03", confidence=0.3), a_tick(4), a_mark(5, "58000", seconds=4),
+        a_control(ControlAction.FLATTEN, 2), a_tick(5), an_intent(6, "0.04"), a_tick(40),
+    ]  # fmt: skip
+    events += [a_bar(number) for number in range(3)]
+    return [*events, an_intent(8, "0.01", Side.SELL), a_cancel(60)]
+
+
+def test_restoring_at_any_point_changes_nothing() -> None:
+    story = a_long_story()
+    undisturbed = a_core()
+    expected = [list(undisturbed.handle(event)) for event in story]
+    assert sum(len(outputs) for outputs in expected) > 12
+    for cut in range(len(story)):
+        core = a_core()
+        for event in story[:cut]:
+            core.handle(event)
+        state = core.snapshot()
+        other = RiskCore(RiskLimits(), INSTRUMENTS, "paper")
+        other.restore(state)
+        assert other.snapshot() == state
+        assert [list(other.handle(event)) for event in story[cut:]] == expected[cut:]
+        assert other.snapshot() == undisturbed.snapshot()
+
+
+def test_restored_limits_go_before_those_of_the_settings() -> None:
+    core = a_core()
+    core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_leverage": "2"}))
+    other = RiskCore(limits(max_leverage=9), INSTRUMENTS, "paper")
+    other.restore(core.snapshot())
+    assert other.limits.max_leverage == 2
+
+
+@pytest.mark.parametrize("state", [b"[]", b"{}", b'"text"'])
+def test_what_is_no_snapshot_is_refused(state: bytes) -> None:
+    with pytest.raises(ValueError, match="not a snapshot of the risk gate"):
+        a_core().restore(state)
+
+
+def test_memory_of_intents_and_causes_is_bounded() -> None:
+    core = a_core(max_order_notional_usdt=0)
+    for number in range(4200):
+        core.handle(an_intent(number + 1))
+    for number in range(300):
+        core.handle(an_account_after(number + 2, cause=f"mark/{number}"))
+    assert len(core.snapshot()) < 150_000
+
+
+def test_events_the_gate_does_not_use_are_ignored() -> None:
+    core = a_core()
+    before = core.snapshot()
+    verdict = ask(a_core(), an_intent())
+    assert core.handle(verdict) == []
+    assert core.snapshot() == before
+    assert own_orders(core.handle(a_mark(2, seconds=0))) == []
