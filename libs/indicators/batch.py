@@ -68,14 +68,16 @@ class BatchRun:
         self._counters = np.zeros((len(program.timeframes), COUNTER_WIDTH), dtype=np.int64)
         self._counters[:, 0] = BUCKET_NONE
 
-    def take(self, open_times: Seconds, rows: Memory) -> Values:
+    def take(self, open_times: Seconds, rows: Memory, out: Values | None = None) -> Values:
         """Compute the features of each row, shape (bars, features). Rows are rounded to 1e-8 in place.
 
-        `open_times` are whole seconds since the epoch, increasing; `rows` has shape (bars, ROW_WIDTH).
+        `open_times` are whole seconds since the epoch, increasing; `rows` has shape (bars, ROW_WIDTH). `out` is written
+        where it is given, with as many rows.
         """
         round_rows(rows)
         rows[:, col.ROW_CLOSE_TIME] = open_times + self._program.seconds[0]
-        out = np.empty((len(rows), len(self._program.feature_set)))
+        if out is None:
+            out = np.empty((len(rows), len(self._program.feature_set)))
         run(self._program.code, self._memory, rows, open_times, out, self._pending, self._counters)
         return out
 

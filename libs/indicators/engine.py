@@ -146,19 +146,21 @@ def _bytecode(code: CodeType) -> bytes:
     return b"|".join(parts)
 
 
-def _digest_steps(modules: tuple[ModuleType, ...]) -> int:
+def digest_steps(modules: tuple[ModuleType, ...]) -> int:
+    """Condense the bytecode, compiler options and constants of all compiled functions of some modules into a number."""
     digest = hashlib.sha256()
     for module in modules:
         for name, value in sorted(vars(module).items()):
             if isinstance(value, CPUDispatcher):
                 digest.update(name.encode() + _bytecode(value.py_func.__code__))
+                digest.update(repr(sorted(value.targetoptions.items())).encode())
             elif isinstance(value, int | float | np.ndarray):
                 digest.update(f"{name}={value!r}".encode())
     digest.update(repr((STEPS, WIDTH, RECORD_WIDTH, HEADER_WIDTH)).encode())
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-_DIGEST: Final = _digest_steps((aggregate, averages, col, oscillators, price, regimes, rolling, series, windows))
+_DIGEST: Final = digest_steps((aggregate, averages, col, oscillators, price, regimes, rolling, series, windows))
 
 
 @compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from libs.domain.bars import Bar
-from libs.indicators.arrays import Values
+from libs.indicators.arrays import Row, Values
 from libs.indicators.columns import ROW_WIDTH
 from libs.indicators.engine import advance
 from libs.indicators.feature_set import FeatureSetError
@@ -42,17 +42,20 @@ class FeatureStream:
         if number is None or bar.close_time <= self._closed[number]:
             return False
         check_bar(bar)
-        if number == 0 and not bar.is_history and bar.close_time < self._latest:
+        if number == 0 and bar.close_time < self._latest:
             later = self._program.timeframes[self._closed.index(self._latest)]
             raise BarFault(
                 f"{bar.event_id}: a {later} bar that closes later was taken before it, so its vector would know the"
                 f" future; feed bars in order of close time"
             )
-        bar_row(bar, self._row)
-        self.known_count = advance(self._program.code, self._memory, self._row, number, self._out)
+        self.take_row(bar_row(bar, self._row), bar.timeframe)
         self._closed[number] = bar.close_time
         self._latest = max(self._latest, bar.close_time)
         return number == 0
+
+    def take_row(self, row: Row, timeframe: str) -> None:
+        """Advance by a row of shape (ROW_WIDTH,) that is known to be good; KeyError for a timeframe not in the set."""
+        self.known_count = advance(self._program.code, self._memory, row, self._index[timeframe], self._out)
 
     @property
     def values(self) -> Values:

@@ -173,6 +173,8 @@ def solve_liquidation_prices(legs: Sequence[Leg], balance: Decimal) -> list[Deci
             continue
         if high is None or not _is_less(high, (numerator, slope)):
             roots.append(EXACT.divide(numerator, slope))
+            if len(legs) == 1:
+                break  # equity less maintenance of one position only rises or only falls
     return roots
 
 

@@ -7,6 +7,7 @@ and ``check`` (read the settings and build the core, to fail early).
 from __future__ import annotations
 
 import dataclasses
+import errno
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_pro
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 POLL_TIMEOUT_MS = 250
+FAULT_DISK_FULL = "disk_full"
 
 
 class Loop(Protocol):
@@ -85,8 +87,18 @@ def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib
     except BadInput as error:
         logger.error("bad input", reason=str(error))
         return EXIT_BAD_INPUT
-    except (BusFull, BusUnavailable, DependencyUnavailable) as error:
+    except BusFull as error:
+        # Starting again would not help, which the supervisor learns from `fault`.
+        logger.error("unavailable", reason=str(error), fault=FAULT_DISK_FULL)
+        return EXIT_UNAVAILABLE
+    except (BusUnavailable, DependencyUnavailable) as error:
         logger.error("unavailable", reason=str(error))
+        return EXIT_UNAVAILABLE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        reason = f"the disk is full: {error.filename or 'see df'}; free some room and start again"
+        logger.error("unavailable", reason=reason, fault=FAULT_DISK_FULL)
         return EXIT_UNAVAILABLE
     except BusError as error:
         logger.error("bus refused", reason=str(error))
@@ -124,13 +136,13 @@ def run_loop(
     except (BadInput, BusError, DependencyUnavailable):
         state["state"] = "failed"
         loop.release()
-        announce(platform.run_dir, service, metrics_port=health.port, state="failed", **facts)
         raise
-    except Exception:
+    except Exception as error:
         state["state"] = "failed"
-        logger.exception("unexpected error; nothing of this batch was committed")
         loop.release()
-        announce(platform.run_dir, service, metrics_port=health.port, state="failed", **facts)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        logger.exception("unexpected error; nothing of this batch was committed")
         return EXIT_CHECK_FAILED
     finally:
         health.close()

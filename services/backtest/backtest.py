@@ -15,19 +15,19 @@ from pydantic_settings import BaseSettings
 from libs.domain.accounts import AccountState
 from libs.domain.events import Event
 from libs.domain.instruments import UnknownInstrument, find_instrument
-from libs.domain.market import ClockTick, ExchangeBar
+from libs.domain.market import ClockTick, ExchangeBar, Trade
 from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
 from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.errors import BadInput
 from libs.runtime.settings import load_settings
 from libs.runtime.source import DeadInput
 from libs.wire import encode, topics
-from services.backtest.inputs import MarketInput, bar_length_ns, prices_of_bar
+from services.backtest.inputs import MarketInput, bar_length_ns, prices_of
 from services.backtest.measures import (
     EquityPoint,
     Fill,
+    RoundTrip,
     Tape,
-    Trade,
     exposure_share,
     max_drawdown,
     points_from,
@@ -91,7 +91,7 @@ class BacktestResult:
     digests: dict[str, str] = field(default_factory=dict)
     points: list[EquityPoint] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
-    trades: list[Trade] = field(default_factory=list)
+    trades: list[RoundTrip] = field(default_factory=list)
     has_open_trade: bool = False
     funding_paid: Decimal = Decimal(0)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -169,13 +169,12 @@ def run_backtest(
             continue
         if options.until is not None and event.event_time >= options.until:
             break
-        is_live_bar = isinstance(event, ExchangeBar) and not event.is_history
         if not (isinstance(event, ExchangeBar) and event.is_history):
             result.started_at = result.started_at or event.event_time
             result.ended_at = max(result.ended_at, event.event_time)
-        if is_live_bar and isinstance(event, ExchangeBar):
-            for price in prices_of_bar(event):
-                pipeline.tell("risk", price)
+            if market.is_unquoted and isinstance(event, ExchangeBar | Trade):
+                for price in prices_of(event):
+                    pipeline.tell("risk", price)
         pipeline.feed(event)
         if isinstance(event, ClockTick | ExchangeBar) and event.event_time >= heard_at + step_ns:
             heard_at = event.event_time

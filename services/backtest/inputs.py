@@ -9,7 +9,7 @@ from pathlib import Path
 
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.instruments import find_instrument
-from libs.domain.market import BestQuote, ClockTick, ExchangeBar, MarketEvent, MarkPrice
+from libs.domain.market import BestQuote, ClockTick, ExchangeBar, MarketEvent, MarkPrice, Trade
 from libs.domain.numbers import NANOSECONDS, to_e8
 from libs.runtime.source import DeadInput
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
@@ -26,13 +26,13 @@ _MINUTE = 60 * NANOSECONDS
 class MarketInput:
     """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks.
 
-    `length_ns` is how long it is where that is known beforehand, else 0.
+    With `is_unquoted` it has neither quotes nor marks (bars, or trades alone), and risk is told prices made of these.
     """
 
     description: dict[str, str | int]
     timeframe: str
+    is_unquoted: bool
     events: Iterator[MarketEvent | DeadInput]
-    length_ns: int = 0
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
@@ -45,8 +45,11 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
     if history is not None:
         description["history"] = history.name
         description["history_sha256"] = _sha256_of(history)
-    timeframe, events = _tell_timeframe(_read_all(source))
-    return MarketInput(description, timeframe, events)
+    first, events = _look_ahead(_read_all(source))
+    timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
+    # Only tables hold trades alone; a capture whose first event is a trade has quotes behind it.
+    is_unquoted = bool(timeframe) or (isinstance(first, Trade) and _holds_tables(path))
+    return MarketInput(description, timeframe, is_unquoted, events)
 
 
 def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInput:
@@ -58,36 +61,39 @@ def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInpu
         "minutes": minutes,
         "instrument": SIMULATED_INSTRUMENT,
     }
-    return MarketInput(description, "", _simulate(seed, minutes, klines, history_bars), minutes * _MINUTE)
+    return MarketInput(description, "", False, _simulate(seed, minutes, klines, history_bars))
 
 
-def prices_of_bar(bar: ExchangeBar) -> tuple[MarkPrice, BestQuote]:
-    """Return a bar's close as mark price and as a quote of one tick: what risk judges orders by.
+def prices_of(event: ExchangeBar | Trade) -> tuple[MarkPrice, BestQuote]:
+    """Return a bar's close or a trade as mark price and as a quote of one tick: what risk judges orders by.
 
-    A market of bars has neither quotes nor marks, so how wide the spread was and how deep the book is not known there:
-    the quote's quantities are the bar's volume. Only risk is told; fills go by the bars themselves.
+    Such a market does not say how wide the spread was or how deep the book: the quote's quantities are the volume of
+    the bar or the trade. Only risk is told; fills go by the bars and trades themselves.
     """
-    tick_e8 = to_e8(find_instrument(bar.instrument).tick_size)
+    if isinstance(event, ExchangeBar):
+        price_e8, quantity_e8 = event.close_e8, event.volume_e8
+    else:
+        price_e8, quantity_e8 = event.price_e8, event.quantity_e8
     mark = MarkPrice(
-        instrument=bar.instrument,
-        event_id=f"{bar.event_id}/mark",
-        event_time=bar.close_time,
-        received_time=bar.close_time,
-        mark_price_e8=bar.close_e8,
+        instrument=event.instrument,
+        event_id=f"{event.event_id}/mark",
+        event_time=event.event_time,
+        received_time=event.received_time,
+        mark_price_e8=price_e8,
         index_price_e8=None,
         funding_rate_e8=0,
         next_funding_time=0,
     )
     quote = BestQuote(
-        instrument=bar.instrument,
-        event_id=f"{bar.event_id}/quote",
-        event_time=bar.close_time,
-        received_time=bar.close_time,
-        update_id=bar.close_time,
-        bid_price_e8=bar.close_e8,
-        bid_quantity_e8=bar.volume_e8,
-        ask_price_e8=bar.close_e8 + tick_e8,
-        ask_quantity_e8=bar.volume_e8,
+        instrument=event.instrument,
+        event_id=f"{event.event_id}/quote",
+        event_time=event.event_time,
+        received_time=event.received_time,
+        update_id=event.event_time,
+        bid_price_e8=price_e8,
+        bid_quantity_e8=quantity_e8,
+        ask_price_e8=price_e8 + to_e8(find_instrument(event.instrument).tick_size),
+        ask_quantity_e8=quantity_e8,
     )
     return mark, quote
 
@@ -116,25 +122,28 @@ def _read_all(source: RecordedSource) -> Iterator[MarketEvent | DeadInput]:
         source.close()
 
 
-def _tell_timeframe(
+def _look_ahead(
     events: Iterator[MarketEvent | DeadInput],
-) -> tuple[str, Iterator[MarketEvent | DeadInput]]:
+) -> tuple[MarketEvent | None, Iterator[MarketEvent | DeadInput]]:
     seen: list[MarketEvent | DeadInput] = []
-    timeframe = ""
+    first: MarketEvent | None = None
     for event in events:
         seen.append(event)
-        if isinstance(event, ExchangeBar) and not event.is_history:
-            timeframe = event.timeframe
-            break
-        # The clock ticks before bars as it does before ticks, so it tells nothing.
-        if not isinstance(event, DeadInput | ExchangeBar | ClockTick):
+        is_history = isinstance(event, ExchangeBar) and event.is_history
+        # The clock ticks before bars as it does before trades, so it tells nothing.
+        if not isinstance(event, DeadInput | ClockTick) and not is_history:
+            first = event
             break
 
     def again() -> Iterator[MarketEvent | DeadInput]:
         yield from seen
         yield from events
 
-    return timeframe, again()
+    return first, again()
+
+
+def _holds_tables(path: Path) -> bool:
+    return path.suffix == ".parquet" or (path.is_dir() and any(file.suffix == ".parquet" for file in path.iterdir()))
 
 
 def _sha256_of(path: Path) -> str:

@@ -42,7 +42,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
+class RoundTrip:
     """A round trip: from flat, or a turn, to flat or the next turn. `pnl` is net of fees, without funding."""
 
     opened_at: int
@@ -106,9 +106,9 @@ class _Open:
     realised: Decimal
 
 
-def round_trips(fills: Sequence[Fill]) -> tuple[list[Trade], bool]:
+def round_trips(fills: Sequence[Fill]) -> tuple[list[RoundTrip], bool]:
     """Return the closed round trips and whether one is still open. A fill that turns is split by quantity."""
-    trades: list[Trade] = []
+    trades: list[RoundTrip] = []
     trip: _Open | None = None
     for fill in fills:
         quantity, fee = fill.quantity, fill.fee
@@ -135,8 +135,8 @@ def round_trips(fills: Sequence[Fill]) -> tuple[list[Trade], bool]:
     return trades, trip is not None
 
 
-def _close(trip: _Open, event_time: int) -> Trade:
-    return Trade(
+def _close(trip: _Open, event_time: int) -> RoundTrip:
+    return RoundTrip(
         opened_at=trip.opened_at,
         closed_at=event_time,
         side=trip.side,

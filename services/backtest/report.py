@@ -13,7 +13,7 @@ import orjson
 from libs.domain.numbers import NANOSECONDS, format_decimal, quantize_e8
 from libs.wire import topics
 from services.backtest.backtest import BacktestResult
-from services.backtest.measures import EquityPoint, Trade
+from services.backtest.measures import EquityPoint, RoundTrip
 
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
@@ -165,7 +165,7 @@ def _svg(points: Sequence[tuple[int, float]], *, is_step: bool) -> str:
     )
 
 
-def _trades_table(trades: Sequence[Trade]) -> str:
+def _trades_table(trades: Sequence[RoundTrip]) -> str:
     if not trades:
         return "<h2>Round trips</h2><p>None was closed.</p>"
     shown = trades[:_LISTED_TRADES]
@@ -198,7 +198,7 @@ def _lines(title: str, lines: Sequence[str]) -> str:
     return f"<h2>{escape(title)}</h2>" + "".join(f"<p><code>{escape(line)}</code></p>" for line in lines)
 
 
-def _trade(trade: Trade) -> dict[str, str]:
+def _trade(trade: RoundTrip) -> dict[str, str]:
     return {
         "opened_at": _time(trade.opened_at),
         "closed_at": _time(trade.closed_at),

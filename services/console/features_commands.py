@@ -148,7 +148,7 @@ def _write_features(
     from libs.indicators import columns as col
     from libs.indicators.batch import BatchRun, warm_up_bars
     from libs.indicators.joins import join_column, join_funding
-    from services.console.features_files import FeatureFile, read_funding, read_interest, read_mark
+    from services.console.features_files import PIECE_ROWS, FeatureFile, read_funding, read_interest, read_mark
 
     chosen = program.feature_set
     rates = None if funding is None else read_funding(funding)
@@ -156,6 +156,7 @@ def _write_features(
     marks = None if mark is None else read_mark(mark)
     engine = BatchRun(program)
     unknown = np.zeros(len(chosen), dtype=np.int64)
+    buffer = np.empty((PIECE_ROWS, len(chosen)))
     absent = np.ones(col.ROW_WIDTH, dtype=np.bool_)
     metadata = {
         "feature_set": chosen.name,
@@ -172,7 +173,7 @@ def _write_features(
                 join_column(piece.rows, closes, interest, col.ROW_INTEREST)
             if marks is not None:
                 join_column(piece.rows, closes, marks, col.ROW_MARK)
-            values = engine.take(piece.open_times, piece.rows)
+            values = engine.take(piece.open_times, piece.rows, buffer[: len(piece.rows)])
             absent &= np.isnan(piece.rows).all(axis=0)
             unknown += np.isnan(values).sum(axis=0)
             file.write(piece.open_times, source.step_s, values)

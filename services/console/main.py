@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
 import sys
@@ -25,6 +26,7 @@ from libs.runtime.errors import (
     DependencyUnavailable,
 )
 from services.console.durations import parse_duration_s
+from services.console.session import sessions_root
 
 app = typer.Typer(
     name="perpflow",
@@ -310,6 +312,22 @@ def doctor(json: JsonOption = False) -> None:
     raise typer.Exit(EXIT_OK if is_well else EXIT_UNAVAILABLE)
 
 
+def _mount() -> None:
+    from services.console.backtest_commands import backtest
+    from services.console.features_commands import engineer_features, features_app
+    from services.console.risk_commands import risk_app
+    from services.console.training_commands import train_models
+
+    app.add_typer(features_app)
+    app.command()(engineer_features)
+    app.add_typer(risk_app)
+    app.command()(train_models)
+    app.command()(backtest)
+
+
+_mount()
+
+
 def main() -> None:
     """Run the command line; known errors become one line on stderr and their exit code."""
     try:
@@ -320,9 +338,17 @@ def main() -> None:
         _fail(str(error), EXIT_UNAVAILABLE)
     except BusError as error:
         _fail(str(error), EXIT_CHECK_FAILED)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif error.errno == errno.ENOSPC:
+            _fail(
+                f"the disk is full: {error.filename or sessions_root()}; free some room and start again",
+                EXIT_UNAVAILABLE,
+            )
+        else:
+            raise
 
 
 def _fail(text: str, exit_code: int) -> None:

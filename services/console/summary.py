@@ -19,6 +19,7 @@ from libs.domain.orders import (
     OrderEvent,
     OrderIntent,
     OrderRefused,
+    OrderStatus,
     Origin,
     PlaceOrder,
     ReportKind,
@@ -59,7 +60,7 @@ class _Trading:
     fills: Counter[str] = field(default_factory=Counter)
     filled: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     accounts: dict[str, AccountState] = field(default_factory=dict)
-    order_ids: set[str] = field(default_factory=set)
+    locally_rejected: set[str] = field(default_factory=set)
 
 
 def summarise_topics(bus: Bus) -> dict[str, Any]:
@@ -154,7 +155,8 @@ def _note(trading: _Trading, record: Record) -> None:
         case VenueReport():
             _note_report(trading, event)
         case OrderEvent():
-            trading.order_ids.add(event.client_order_id)
+            if event.status is OrderStatus.REJECTED and not event.report_id:
+                trading.locally_rejected.add(event.intent_id)
         case AccountState():
             trading.accounts[event.account] = event
 
@@ -178,9 +180,15 @@ def _invariants(trading: _Trading) -> dict[str, int]:
         for account, state in trading.accounts.items()
         for held in state.positions
     }
+    # A halt that overtakes an approval on its way: execution rejects the order itself and sends nothing.
+    sent = {
+        name: count
+        for name, count in trading.approved.items()
+        if name in trading.commands or name not in trading.locally_rejected
+    }
     return {
         "intents_without_exactly_one_verdict": _unmatched(trading.intents, trading.verdicts),
-        "approved_without_exactly_one_command": _unmatched(trading.approved, trading.commands),
+        "approved_without_exactly_one_command": _unmatched(sent, trading.commands),
         "venue_orders_sent_twice": sum(1 for count in trading.placed.values() if count > 1)
         + sum(1 for count in trading.accepted.values() if count > 1)
         + sum(1 for ids in trading.venue_orders.values() if len(ids) > 1),

@@ -21,6 +21,7 @@ from typing import IO, Literal
 import orjson
 
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
+from libs.runtime.service import FAULT_DISK_FULL
 from services.console.plan import ProcessSpec, answers
 
 STOP_GRACE_S = 15.0
@@ -49,6 +50,7 @@ class _Child:
     failures: deque[float] = field(default_factory=deque)
     restart_at: float = 0.0
     last_error: str = ""
+    fault: str = ""
     pump: threading.Thread | None = None
 
 
@@ -93,9 +95,15 @@ class Supervisor:
 
     def _pump(self, child: _Child, stream: IO[bytes]) -> None:
         with stream, (self._log_dir / f"{child.spec.name}.log").open("ab") as log:
+            is_kept = True
             for line in stream:
-                log.write(line)
-                log.flush()
+                try:
+                    log.write(line)
+                    log.flush()
+                except OSError as error:
+                    if is_kept:
+                        self._print_line(child.spec.name, f"the log cannot be written: {error.strerror}")
+                    is_kept = False
                 text = line.decode(errors="replace").rstrip()
                 try:
                     entry = orjson.loads(line)
@@ -103,6 +111,7 @@ class Supervisor:
                     entry = None
                 if isinstance(entry, dict) and entry.get("level") in ("error", "critical"):
                     child.last_error = str(entry.get("reason") or entry.get("exception") or entry.get("event"))
+                    child.fault = str(entry.get("fault", ""))
                 elif entry is None and text:
                     child.last_error = text
                 self._print_line(child.spec.name, text)
@@ -148,6 +157,9 @@ class Supervisor:
         if code == EXIT_BAD_INPUT:
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error or 'bad input'}", EXIT_BAD_INPUT)
+        if child.fault == FAULT_DISK_FULL:
+            child.state = "failed"
+            raise GaveUp(f"{child.spec.name}: {child.last_error}", EXIT_UNAVAILABLE)
         child.failures.append(now)
         while child.failures and now - child.failures[0] > _FAILURE_WINDOW_S:
             child.failures.popleft()
@@ -192,12 +204,16 @@ class Supervisor:
             },
         }
         draft = self._run_dir / ".supervisor"
-        draft.write_text(json.dumps(facts))
-        draft.replace(self._run_dir / "supervisor.json")
+        try:
+            draft.write_text(json.dumps(facts))
+            draft.replace(self._run_dir / "supervisor.json")
+        except OSError as error:
+            # A full disk must not keep the processes from being stopped in order.
+            self._print_line("supervisor", f"the status cannot be written to {self._run_dir}: {error.strerror}")
 
     def stop(self, names: Iterable[str] | None = None) -> None:
         """Ask processes to finish, all at once, and wait; kill what does not within the grace."""
-        chosen = [self._children[name] for name in (self._children if names is None else names)]
+        chosen = [self._children[name] for name in (list(self._children) if names is None else list(names))]
         alive = [child for child in chosen if child.process is not None]
         for child in chosen:
             if child.process is None and child.state != "finished":

@@ -11,7 +11,7 @@ import typer
 from libs.runtime.errors import BadInput, DependencyUnavailable
 
 if TYPE_CHECKING:
-    from services.inference.core import Manifest
+    from services.training.training import TrainedModel
 
 
 def train_models(
@@ -44,9 +44,8 @@ def train_models(
         raise BadInput("--starter is made of fixed data; leave out --input and --simulated-seed")
     if not starter and (input_ is None) == (simulated_seed is None):
         raise BadInput("give --input BARS.parquet or --simulated-seed N, one of them")
-    folder, manifest = _train(
-        input_, simulated_seed, days, output, name, seed, epochs, folds, starter=starter, is_quiet=json
-    )
+    trained = _train(input_, simulated_seed, days, output, name, seed, epochs, folds, starter=starter, is_quiet=json)
+    folder, manifest = trained.folder, trained.manifest
     answer: dict[str, Any] = {
         "name": manifest.name,
         "version": manifest.version,
@@ -79,6 +78,9 @@ def train_models(
             ("directional hit rate", "directional_hit_rate"),
         ):
             print(f"  {label:<22} {mean[key]:.4f}")
+    left_out = manifest.training["left_out_inputs"]
+    if isinstance(left_out, list) and left_out:
+        print(f"  left out, for the bars do not tell them: {', '.join(str(name) for name in left_out)}")
     if not starter:
         print(f"Trade on it: PERPFLOW_INFERENCE_MODELS_DIR={output} PERPFLOW_INFERENCE_CHAMPION={name} perpflow up")
 
@@ -95,7 +97,7 @@ def _train(
     *,
     starter: bool,
     is_quiet: bool,
-) -> tuple[Path, Manifest]:
+) -> TrainedModel:
     import re
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
@@ -108,7 +110,7 @@ def _train(
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from services.training.market_data import read_bars, simulate_bars
-    from services.training.starter import STARTER_DIR, train_starter
+    from services.training.starter import train_starter
     from services.training.training import TrainingOptions, train_model
 
     columns = (TextColumn("{task.description:<18}"), BarColumn(), TimeElapsedColumn())
@@ -122,7 +124,7 @@ def _train(
             bar.update(tasks[what], completed=done, total=total)
 
         if starter:
-            return STARTER_DIR, train_starter(show)
+            return train_starter(show)
         show("bars", 0, 1)
         if input_ is not None:
             data = read_bars(input_)

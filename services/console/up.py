@@ -37,6 +37,7 @@ from services.console.supervisor import GaveUp, Supervisor
 
 DEFAULT_PAGE_PORT = 8420
 DRAIN_TIMEOUT_S = 900.0
+RETENTION_EVERY_S = 600.0
 CLICKHOUSE_PROCESS = "clickhouse"
 
 
@@ -169,6 +170,8 @@ class _Run:
             self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
             exit_code = error.exit_code
         finally:
+            # ClickHouse last, so that whoever still writes to it can.
+            self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)
             self._supervisor.stop()
         return exit_code
 
@@ -180,7 +183,9 @@ class _Run:
             f"at {self._options.speed:g} times real speed",
         }
         self._console.print(f"[bold]perpflow[/] {self._options.mode} trading on {words[kind]}", highlight=False)
-        self._console.print(f"  session  {self._session.name} ({self._session.folder})", highlight=False)
+        self._console.print(
+            f"  session  {self._session.name} ({self._session.folder})", highlight=False, soft_wrap=True
+        )
         self._console.print(f"  page     {self._page}", highlight=False)
         self._console.print("  stop     Ctrl-C", highlight=False)
 
@@ -246,7 +251,7 @@ class _Run:
             time.sleep(0.05)
 
     def _run_until_done(self, bus: Bus) -> bool:
-        begun = time.monotonic()
+        begun = retained = time.monotonic()
         while not self._stop.is_set():
             self._supervisor.watch()
             if self._options.for_s is not None and time.monotonic() - begun >= self._options.for_s:
@@ -254,6 +259,9 @@ class _Run:
             if self._supervisor.states()["ingestion"] == "finished":
                 break
             self._show_progress(bus)
+            if time.monotonic() - retained >= RETENTION_EVERY_S:
+                retained = time.monotonic()
+                bus.apply_retention()
             time.sleep(0.1)
         self._supervisor.stop(["ingestion"])
         return wait_until_drained(bus, GROUPS, self._supervisor.watch, self._show_lags, DRAIN_TIMEOUT_S)
@@ -268,7 +276,8 @@ class _Run:
             return
         self._last_line = now
         behind = ", ".join(f"{group} {lag}" for group, lag in lags.items() if lag) or "nothing"
-        self._console.print(f"  {now - self._started:6.0f} s  waiting to be handled: {behind}", highlight=False)
+        text = f"  {now - self._started:6.0f} s  waiting to be handled: {behind}"
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _stop_services(self, bus: Bus) -> None:
         # The recorder goes last: the others may still write while they stop.
@@ -344,7 +353,8 @@ class _Run:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
-            text, is_problem = line, True
+            # Not ours: Python's last words, or a library's.
+            text, is_problem = line, " INFO " not in line
         else:
             is_problem = entry.get("level") in ("warning", "error", "critical")
             details = {

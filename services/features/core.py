@@ -1,4 +1,4 @@
-"""The features core: closed bars of all timeframes in, one vector for every live bar of the base timeframe out."""
+"""The features core: closed bars of all timeframes in, one vector for every bar of the base timeframe out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class FeaturesCore:
-    """Keeps one stream of features per instrument; bars may come from history, a vector only follows live ones.
+    """Keeps one stream of features per instrument; the vector of a history bar says that it is one.
 
     Bars of one instrument come in order of close time, at equal times the higher timeframes first. A bar that was seen
     before is dropped. `Unhandleable` for bars that no market prints and for bars out of that order.
@@ -42,7 +42,7 @@ class FeaturesCore:
         except BarFault as fault:
             raise Unhandleable(str(fault)) from fault
         self._streams[event.instrument] = stream
-        if not is_new or event.is_history:
+        if not is_new:
             return ()
         return (
             FeatureVector(
@@ -56,6 +56,7 @@ class FeaturesCore:
                 packed=stream.values.astype("<f8", copy=False).tobytes(),
                 known_count=stream.known_count,
                 reference_price_e8=event.close_e8,
+                is_history=event.is_history,
             ),
         )
 

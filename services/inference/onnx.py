@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from libs.domain.forecasts import ModelRole
+from libs.indicators.feature_set import FeatureSetError
+from libs.indicators.feature_sets import load_feature_set
 from services.inference.core import Manifest, ManifestFault, ScoredModel, Scores, decode_manifest
 
 STARTER = "starter"
@@ -95,10 +97,28 @@ def load_model(folder: Path, role: ModelRole) -> ScoredModel:
 
 
 def load_models(models_dir: Path, champion: str, shadows: tuple[str, ...]) -> list[ScoredModel]:
-    """Load the champion and the shadows by reference."""
+    """Load the champion and the shadows by reference. Raises `ManifestFault` where one cannot be served here."""
     models = [load_model(find_model(models_dir, champion), ModelRole.CHAMPION)]
     models.extend(load_model(find_model(models_dir, shadow), ModelRole.SHADOW) for shadow in shadows)
+    for model in models:
+        check_features(model.manifest)
     return models
+
+
+def check_features(manifest: Manifest) -> None:
+    """Refuse a model whose feature set this release does not have, or has with another definition."""
+    try:
+        current = load_feature_set(manifest.feature_set, manifest.timeframe)
+        current.check_hash(manifest.schema_hash, f"model {manifest.model_id}")
+    except FeatureSetError as fault:
+        mend = "perpflow train-models --starter" if manifest.name == STARTER else "perpflow train-models"
+        raise ManifestFault(f"{fault} (train again: {mend})") from fault
+    for one in manifest.inputs:
+        if one.index >= len(current) or current.names[one.index] != one.name:
+            raise ManifestFault(
+                f"model {manifest.model_id} reads {one.name} at place {one.index} of {manifest.feature_set}, "
+                "where it is not; the manifest was changed, train the model again"
+            )
 
 
 def _listing(models_dir: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -18,7 +19,7 @@ from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEve
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.source import DeadInput
-from libs.venues.binance import BinanceMarketData
+from libs.venues.binance import TRADE_LIMIT, BinanceMarketData
 from libs.venues.binance_frames import decode_frame, open_frame
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
@@ -32,8 +33,9 @@ _RETRY_S = 1.0
 _MAX_FILL_PAGES = 20
 _LONG_OUTAGE_NS = 10 * _MINUTE
 _QUIET_S = 1.0
-# While the trade stream is down the clock waits this long: bars must not close before missed trades are fetched.
-_CLOCK_PATIENCE_S = 10.0
+# While the trade stream is down, quotes and the clock wait this long: no bar may close before missed trades are there.
+_PATIENCE_S = 10.0
+_MAX_DEFERRED = 20_000
 _HELD_NS = 60 * NANOSECONDS
 _HELD_DELTAS = 2000
 
@@ -85,7 +87,8 @@ class LiveSource:
         self._seam_open = 0
         self._next_kline_open = 0
         self._heard_s = time.monotonic()
-        self._lost_market_s: float | None = None
+        self._lost_market_s: float | None = time.monotonic()
+        self._deferred: deque[Arrival] = deque()
         self._gaps = 0
 
     @property
@@ -102,7 +105,7 @@ class LiveSource:
         if self._history:
             self._next_kline_open = self._history[-1].close_time
         self._stream.normaliser.hold_depth()
-        self._due_s["open interest"] = time.monotonic()
+        self._due_s["open interest"] = self._lost_market_s = time.monotonic()
         for reader in self._readers:
             reader.start()
 
@@ -121,6 +124,8 @@ class LiveSource:
             except queue.Empty:
                 break
             self._take(arrival, out)
+        if self._deferred and not self._waits_for_trades:
+            self._take_deferred(out)
         self._watch_seam()
         self._keep_clock(out)
         return out
@@ -179,19 +184,50 @@ class LiveSource:
         if arrival.kind is ArrivalKind.CONNECTED:
             self._logger.info("connected", stream=arrival.stream)
             if arrival.stream == "market":
-                self._lost_market_s = None
+                self._rejoin_trades(arrival.received_time, out)
             else:
                 self._synchronise_book()
         elif arrival.kind is ArrivalKind.LOST:
             self._logger.warning("connection lost", stream=arrival.stream, reason=arrival.payload.decode())
             if arrival.stream == "market" and self._lost_market_s is None:
                 self._lost_market_s = time.monotonic()
+        elif arrival.stream != "market" and self._waits_for_trades:
+            self._deferred.append(arrival)
         else:
-            self._frames += 1
             self._heard_s = time.monotonic()
             self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
 
+    @property
+    def _waits_for_trades(self) -> bool:
+        if self._lost_market_s is None or len(self._deferred) >= _MAX_DEFERRED:
+            return False
+        return time.monotonic() - self._lost_market_s < _PATIENCE_S
+
+    def _take_deferred(self, out: list[Output]) -> None:
+        while self._deferred:
+            arrival = self._deferred.popleft()
+            self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
+
+    def _rejoin_trades(self, received_time: int, out: list[Output]) -> None:
+        missing = self._stream.normaliser.last_trade_id + 1
+        if missing:
+            self._count_gap("trade stream interrupted", first=missing)
+            try:
+                for _ in range(_MAX_FILL_PAGES):
+                    page = self._data.trades_from(missing, received_time=received_time)
+                    for trade in page:
+                        out.extend(self._stream.accept(trade))
+                    if len(page) < TRADE_LIMIT:
+                        break
+                    missing = page[-1].venue_trade_id + 1
+            except (VenueError, FrameError) as error:
+                # The first trade that comes shows the gap again and asks once more.
+                self._logger.error("trades could not be fetched", reason=str(error))
+        self._lost_market_s = None
+        self._take_deferred(out)
+
     def _take_frame(self, payload: bytes, received_time: int, source: str, out: list[Output]) -> None:
+        self._frames += 1
         try:
             event = self._decode(payload, received_time)
         except FrameError as error:
@@ -236,7 +272,7 @@ class LiveSource:
         normaliser = self._stream.normaliser
         if normaliser.is_holding or event.final_update_id <= normaliser.last_final_update_id:
             return
-        if event.previous_final_update_id != normaliser.last_final_update_id:
+        if not normaliser.is_continued_by(event):
             self._count_gap("book chain broken", expected=normaliser.last_final_update_id)
             self._synchronise_book()
 
@@ -304,7 +340,7 @@ class LiveSource:
         last = self._stream.normaliser.max_event_time
         if silent_s < _QUIET_S or not last or out:
             return
-        if self._lost_market_s is not None and time.monotonic() - self._lost_market_s < _CLOCK_PATIENCE_S:
+        if self._waits_for_trades:
             return
         whole_s = int(silent_s)
         out.extend(self._stream.tick(last + whole_s * NANOSECONDS, time.time_ns()))

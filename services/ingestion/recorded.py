@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from libs.domain.instruments import split_instrument_id
-from libs.domain.market import ExchangeBar, MarketEvent
+from libs.domain.market import DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
 from libs.runtime.source import DeadInput
@@ -113,13 +113,20 @@ class RecordedSource:
     def _find_first_event(self) -> MarketEvent:
         seen: set[str] = set()
         fault = ""
+        first: MarketEvent | None = None
         for item in self._read_items(0, 0, 0, seen):
             if item is None:
                 continue
             if item.event is not None:
-                return item.event
+                first = first or item.event
+                # A REST snapshot of the book names no symbol: it is ours only if other frames are.
+                if not isinstance(item.event, DepthSnapshot):
+                    return first
+                continue
             fault = fault or f"{item.source}:{item.line}: {item.fault}"
         names = ", ".join(str(file) for file in self._files)
+        if first is not None and not seen:
+            return first
         if seen:
             raise BadInput(f"unknown symbol {self._symbol}: {names} has {', '.join(sorted(seen))}; choose one of these")
         raise BadInput(

@@ -23,7 +23,7 @@ class StrategySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_STRATEGY_", frozen=True, extra="forbid")
 
     account: str = Field(default="paper", min_length=1)
-    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE",), min_length=1)
+    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE", "ETHUSDT.BINANCE"), min_length=1)
     timeframe: str = Field(default="1m", description="at most one intent per instrument and bar of this timeframe")
     strategies: tuple[StrategyChoice, ...] = Field(
         default=(StrategyChoice(path="forecast_threshold"), StrategyChoice(path="ema_cross")), min_length=1

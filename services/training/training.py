@@ -66,19 +66,25 @@ class _Fit:
     dead_band: float
 
 
-def train_model(
-    data: TrainingBars, options: TrainingOptions, output: Path, progress: Progress
-) -> tuple[Path, Manifest]:
-    """Train, score, export; return the model's folder ``output/NAME/VERSION`` and its manifest. Raises `BadInput`."""
-    folder, exported, manifest = _train(data, options, progress)
-    home = output / options.name / folder
-    return home, write_model(home, exported, manifest)
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model in the registry."""
+
+    folder: Path
+    manifest: Manifest
 
 
-def train_into(data: TrainingBars, options: TrainingOptions, folder: Path, progress: Progress) -> Manifest:
+def train_model(data: TrainingBars, options: TrainingOptions, output: Path, progress: Progress) -> TrainedModel:
+    """Train, score and export into ``output/NAME/VERSION``. Raises `BadInput`."""
+    version, exported, manifest = _train(data, options, progress)
+    folder = output / options.name / version
+    return TrainedModel(folder, write_model(folder, exported, manifest))
+
+
+def train_into(data: TrainingBars, options: TrainingOptions, folder: Path, progress: Progress) -> TrainedModel:
     """Train, score and export into exactly this folder, as the starter model is."""
     _, exported, manifest = _train(data, options, progress)
-    return write_model(folder, exported, manifest)
+    return TrainedModel(folder, write_model(folder, exported, manifest))
 
 
 def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> tuple[str, bytes, Manifest]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.kafka import NoKafka, find_kafka
 from tests.kit.platform import SHARED, Outcome, Platform
 
 CAPTURE = SHARED / "data/market/capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz"
@@ -96,4 +97,19 @@ def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
     assert_is_whole(outcome)
     assert outcome.summary["restarts"] == 0
     done = platform.call("replay", "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_on_kafka_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, Outcome]) -> None:
+    try:
+        kafka = find_kafka()
+    except NoKafka as error:
+        pytest.skip(str(error))
+    platform = Platform(folder / "kafka", PERPFLOW_BUS=f"kafka:{kafka.address}")
+    platform.folder.mkdir()
+    outcome = platform.up("--market", "simulated", "--seed", "7", "--speed", "20", "--span", "12m", kill=KILLED)
+    assert_is_whole(outcome)
+    assert outcome.summary["restarts"] >= len(KILLED) - 1
+    assert outcome.summary["digests"] == undisturbed[1].summary["digests"]
+    done = platform.call("replay", "--verify", timeout_s=200)
     assert done.returncode == 0, done.stdout + done.stderr

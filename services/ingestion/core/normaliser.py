@@ -109,6 +109,11 @@ class Normaliser:
                 return follows or delta.first_update_id <= snapshot.last_update_id + 1
         return True
 
+    def is_continued_by(self, delta: DepthDelta) -> bool:
+        """Tell whether a delta goes on from the last delta or snapshot: it names it in pu, or spans what follows it."""
+        last = self._state.last_final_update_id
+        return last < 0 or delta.previous_final_update_id == last or delta.first_update_id <= last + 1
+
     def forget_trades(self) -> None:
         """Start over with trade ids: so many were missed that klines stand for them."""
         self._state.last_trade_id = -1
@@ -168,13 +173,14 @@ class Normaliser:
         elif isinstance(event, DepthDelta):
             if event.final_update_id <= state.last_final_update_id:
                 return False
-            if state.last_final_update_id >= 0 and event.previous_final_update_id != state.last_final_update_id:
+            if not self.is_continued_by(event):
                 state.depth_gaps += 1
             state.last_final_update_id = event.final_update_id
         elif isinstance(event, DepthSnapshot):
             if event.last_update_id <= state.last_snapshot_id:
                 return False
             state.last_snapshot_id = event.last_update_id
+            state.last_final_update_id = max(state.last_final_update_id, event.last_update_id)
         elif isinstance(event, MarkPrice):
             if event.event_time <= state.last_mark_time:
                 return False

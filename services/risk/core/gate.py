@@ -23,8 +23,8 @@ from libs.domain.control import ALL_ACCOUNTS, Alert, ControlAction, ControlComma
 from libs.domain.events import Event
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.instruments import Instrument
-from libs.domain.market import BestQuote, ClockTick, MarkPrice, Side, Trade
-from libs.domain.numbers import NANOSECONDS, round_down_to_step
+from libs.domain.market import BestQuote, ClockTick, MarkPrice, Trade
+from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import (
     CheckResult,
     IntentAction,
@@ -32,19 +32,19 @@ from libs.domain.orders import (
     OrderEvent,
     OrderIntent,
     OrderRefused,
-    OrderType,
     Origin,
-    TimeInForce,
     client_order_id_of,
     verdict_id_of,
 )
 from libs.margin.brackets import BracketTable
 from libs.margin.default_brackets import DEFAULT_BRACKETS
-from services.risk.core.checks import intent_shape, run_checks
+from services.risk.core.checks import run_checks
+from services.risk.core.checks_orders import intent_shape
 from services.risk.core.limits import LimitError, RiskLimits
+from services.risk.core.own_orders import make_cancel, make_closing_orders, make_stop
 from services.risk.core.situation import Situation, assess
 from services.risk.core.state import ZERO, GateState, WorkingOrder, decode_state, encode_state
-from services.risk.core.stops import ProtectiveStops, StopOrder, stop_intent_id
+from services.risk.core.stops import ProtectiveStops, StopOrder
 
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _FLATTEN_RETRY_NS = 5 * NANOSECONDS
@@ -374,16 +374,7 @@ class RiskCore:
         return outputs
 
     def _cancel(self, client_order_id: str, order: WorkingOrder, cause: str, event_time: int) -> OrderApproved:
-        intent = self._own_intent(
-            f"risk/cancel/{cause}/{client_order_id}",
-            event_time,
-            cause,
-            instrument=order.instrument,
-            action=IntentAction.CANCEL,
-            side=Side(order.side),
-            quantity=ZERO,
-            target_client_order_id=client_order_id,
-        )
+        intent = make_cancel(self._account, client_order_id, order, cause, event_time)
         return self._approve(intent, (CheckResult("origin", True, "cancel", "cancels always pass"),), Origin.RISK)
 
     def _close_positions(self, cause: str, event_time: int) -> list[Event]:
@@ -398,21 +389,7 @@ class RiskCore:
             if not held or (instrument in closing and not is_overdue):
                 continue
             rules = self._instruments[instrument]
-            left = round_down_to_step(abs(held), rules.step_size)
-            number = 0
-            while left >= rules.min_quantity and left > 0:
-                quantity = min(left, rules.market_max_quantity)
-                left -= quantity
-                suffix = f"/{number}" if number else ""
-                intent = self._own_intent(
-                    f"risk/flatten/{cause}/{instrument}{suffix}",
-                    event_time,
-                    cause,
-                    instrument=instrument,
-                    side=Side.SELL if held > 0 else Side.BUY,
-                    quantity=quantity,
-                )
-                number += 1
+            for intent in make_closing_orders(self._account, rules, held, cause, event_time, state.reason):
                 outputs.append(self._send_own(intent, "flatten"))
         state.flatten_tried_at = state.now
         return outputs
@@ -433,17 +410,7 @@ class RiskCore:
             instrument, held.quantity, held.entry_price, self._limits, rules, reference, state.now, cause
         ):
             if isinstance(action, StopOrder):
-                intent = self._own_intent(
-                    stop_intent_id(action.kind, cause, instrument),
-                    state.now,
-                    cause,
-                    instrument=instrument,
-                    side=action.side,
-                    quantity=action.quantity,
-                    order_type=action.order_type,
-                    trigger_price=action.trigger_price,
-                    callback_rate=action.callback_rate,
-                )
+                intent = make_stop(self._account, instrument, action, cause, state.now)
                 outputs.append(self._send_own(intent, action.kind))
             elif action.client_order_id in state.orders:
                 order = state.orders[action.client_order_id]
@@ -453,38 +420,3 @@ class RiskCore:
     def _send_own(self, intent: OrderIntent, kind: str) -> OrderApproved:
         self._track(intent, ZERO, is_from_risk=True)
         return self._approve(intent, (CheckResult("origin", True, kind, "reductions always pass"),), Origin.RISK)
-
-    def _own_intent(
-        self,
-        intent_id: str,
-        event_time: int,
-        cause: str,
-        *,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        action: IntentAction = IntentAction.PLACE,
-        order_type: OrderType = OrderType.MARKET,
-        trigger_price: Decimal | None = None,
-        callback_rate: Decimal | None = None,
-        target_client_order_id: str = "",
-    ) -> OrderIntent:
-        is_market = order_type is OrderType.MARKET
-        return OrderIntent(
-            event_id=intent_id,
-            event_time=event_time,
-            account=self._account,
-            instrument=instrument,
-            strategy="risk",
-            action=action,
-            side=side,
-            order_type=order_type,
-            quantity=quantity,
-            time_in_force=TimeInForce.IOC if is_market else TimeInForce.GTC,
-            reduce_only=True,
-            trigger_price=trigger_price,
-            callback_rate=callback_rate,
-            target_client_order_id=target_client_order_id,
-            reason=self._state.reason if is_market else "protective stop",
-            cause_ids=(cause,),
-        )

@@ -100,7 +100,9 @@ def _exposure(instrument: str, price: Decimal, state: GateState, side: Side | No
         buys += added
     elif side is Side.SELL:
         sells += added
-    return Exposure(gross=abs(position) + buys + sells, worst=max(abs(position + buys), abs(position - sells)))
+    upward = state.reach(instrument, Side.BUY) * price + buys
+    downward = state.reach(instrument, Side.SELL) * price + sells
+    return Exposure(gross=abs(position) + buys + sells, worst=max(upward, downward))
 
 
 def _others(instrument: str, state: GateState, limits: RiskLimits) -> Exposure | None:
@@ -150,11 +152,11 @@ def assess(
         price = max(reference, intent.limit_price or ZERO, intent.trigger_price or ZERO)
         notional = abs(intent.quantity) * price
         exposure = _exposure(instrument, reference, state, intent.side, notional)
-        held = state.held(instrument).quantity + state.unsettled_quantity(instrument)
+        reach = state.reach(instrument, intent.side)
         working_quantity, working = state.working(instrument, intent.side)
         tied_up = None if others is None else exposure.gross - notional + others.gross
-        direction_notional = max(ZERO, held * intent.side.sign * reference + working + notional)
-        direction_quantity = max(ZERO, held * intent.side.sign + working_quantity + abs(intent.quantity))
+        direction_notional = max(ZERO, reach * reference + working + notional)
+        direction_quantity = max(ZERO, reach + working_quantity + abs(intent.quantity))
     return Situation(
         intent=intent,
         rules=instruments.get(instrument),

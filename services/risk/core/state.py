@@ -157,6 +157,21 @@ class GateState:
                 notional += order.remaining * order.price
         return quantity, notional
 
+    def reach(self, instrument: str, side: Side) -> Decimal:
+        """Return the position in the direction of a side, below zero where it is opposite, before orders that may add.
+
+        Working reduce-only orders of that side may close an opposite position first; then nothing is left of it that
+        an order of that side would have to eat through.
+        """
+        position = (self.held(instrument).quantity + self.unsettled_quantity(instrument)) * side.sign
+        if position >= 0:
+            return position
+        closing = ZERO
+        for order in self.orders.values():
+            if order.instrument == instrument and order.side == side and order.reduce_only:
+                closing += order.remaining
+        return min(ZERO, position + closing)
+
     def instruments_at_risk(self) -> set[str]:
         """Return every instrument with a position, an unsettled fill or a working order."""
         names = {order.instrument for order in self.orders.values() if not order.reduce_only}

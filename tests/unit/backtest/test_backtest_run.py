@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from libs.domain.market import Trade
 from libs.runtime.errors import BadInput
 from services.backtest.backtest import BacktestOptions, BacktestResult, choices_of, run_backtest
 from services.backtest.inputs import open_recording, open_simulation
 from services.backtest.report import report_of, write_report
-from services.exchange.core import SimulatedMarket, generate_history
+from services.exchange.core import SimulatedMarket, generate_events, generate_history
 from services.exchange.core.frames import format_lines
 from services.strategy.settings import StrategyChoice
 from tests.unit.backtest.builders import MINUTE, START
@@ -133,6 +134,25 @@ def test_bars_are_traded_without_quotes(tmp_path: Path) -> None:
     assert len(result.fills) > 5
     assert result.counts["inference.forecasts.v1"] == 400
     assert not result.refusals["market_data_age_ms"]
+
+
+def test_trades_alone_are_traded_without_quotes(tmp_path: Path) -> None:
+    trades = [event for event in generate_events(7, minutes=5) if isinstance(event, Trade)]
+    path = tmp_path / "trades.parquet"
+    columns = {
+        "time": pa.array([trade.event_time for trade in trades], type=pa.timestamp("ns", tz="UTC")),
+        "price": [trade.price_e8 / 1e8 for trade in trades],
+        "qty": [trade.quantity_e8 / 1e8 for trade in trades],
+        "is_buyer_maker": [trade.is_buyer_maker for trade in trades],
+        "id": [trade.venue_trade_id for trade in trades],
+    }
+    pq.write_table(pa.table(columns), path)
+    market = open_recording(path, instrument=BTC, history=None, history_bars=0)
+    assert market.is_unquoted
+    result = run_backtest(market, BacktestOptions(BTC, strategies=(StrategyChoice(path="ema_cross"),)))
+    assert result.counts["market.events.v1"] >= len(trades)
+    assert result.fills
+    assert result.dead == []
 
 
 def test_bars_of_a_timeframe_the_model_does_not_know_run_without_forecasts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The features core: vectors for live bars, none for history, deterministic ids, one state over a restart."""
+"""The features core: a vector for every bar, those of history marked, deterministic ids, one state over a restart."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_vectors_of_recorded_bars_are_the_batchs_bits() -> None:
     assert same_bits(np.array([vector.values for vector in vectors]), compute(CORE, times, rows)).all()
 
 
-def test_history_warms_up_and_says_nothing_and_leaves_no_seam() -> None:
+def test_history_gives_marked_vectors_and_leaves_no_seam() -> None:
     bars = _bars(400)
     undisturbed = _vectors(FeaturesCore(CORE), bars)
     core = FeaturesCore(CORE)
     live_from = 300
     split = next(j for j, bar in enumerate(bars) if bar == [b for b in bars if b.timeframe == "1m"][live_from])
     history = [replace(bar, is_history=True) for bar in bars[:split]]
-    assert _vectors(core, history) == []
+    assert _vectors(core, history) == [replace(vector, is_history=True) for vector in undisturbed[:live_from]]
     assert _vectors(core, bars[split:]) == undisturbed[live_from:]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from libs.indicators import columns as col
 from libs.indicators.batch import BatchRun
-from libs.indicators.engine import STEPS
+from libs.indicators.compiling import compiled
+from libs.indicators.engine import STEPS, digest_steps
 from libs.indicators.feature_set import FeatureSet, FeatureSetError, features_of
 from libs.indicators.feature_sets import load_feature_set
 from libs.indicators.kinds import GROUPS
@@ -196,3 +198,15 @@ def test_any_possible_market_gives_finite_values_within_their_ranges(market: lis
         assert low is None or (known >= low - slack).all(), feature.name
         assert high is None or (known <= high + slack).all(), feature.name
     assert same_bits(_stream(stream_of("X", times, rows, HIGHER)), out).all()
+
+
+def test_compiled_code_on_disk_is_not_used_once_a_step_has_changed() -> None:
+    module = ModuleType("steps")
+    digests = []
+    for factor in (1.0, 2.0):
+        source = f"def step(x):\n    return x * {factor}\n"
+        exec(source, module.__dict__)
+        module.step = compiled(module.step)
+        digests.append(digest_steps((module,)))
+    assert digests[0] != digests[1]
+    assert digest_steps((module,)) == digests[1]

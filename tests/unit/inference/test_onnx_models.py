@@ -106,6 +106,32 @@ def test_manifest_of_another_shape_than_the_graph_is_refused(tmp_path: Path) -> 
         load_model(folder, ModelRole.CHAMPION)
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"schema_hash": "0" * 64}, r"000000000000.*train again: perpflow train-models"),
+        ({"feature_set": "core_v0"}, "no feature set 'core_v0'"),
+    ],
+)
+def test_model_of_features_that_moved_on_is_refused_at_start(
+    tmp_path: Path, change: dict[str, str], fault: str
+) -> None:
+    folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(ManifestFault, match=fault):
+        load_models(tmp_path, "mine", ())
+
+
+def test_manifest_that_names_the_wrong_place_is_refused(tmp_path: Path) -> None:
+    folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["inputs"][0]["index"] += 1
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ManifestFault, match="reads log_return_1 at place 1 of core_v1, where it is not"):
+        load_models(tmp_path, "mine", ())
+
+
 def test_champion_and_shadow_are_loaded_together(tmp_path: Path) -> None:
     folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -459,10 +459,25 @@ def test_a_working_order_made_elsewhere_counts_at_its_own_price() -> None:
     assert check(verdict, "open_orders").value == "2"
 
 
-def test_reduce_only_orders_add_no_exposure() -> None:
-    core = a_core(an_account_after(1, "-0.05"))
-    ask(core, an_intent(1, "0.05", reduce_only=True))
-    assert check(ask(core, an_intent(2, "0.06")), "position_notional_usdt").value == "600"
+def test_reduce_only_orders_add_no_exposure_of_their_own() -> None:
+    core = a_core(an_account_after(1, "0.05"))
+    ask(core, an_intent(1, "0.05", Side.SELL, reduce_only=True))
+    verdict = ask(core, an_intent(2, "0.01"))
+    assert check(verdict, "position_notional_usdt").value == "3600"
+    assert check(verdict, "instrument_exposure_usdt").value == "3600"
+
+
+@pytest.mark.parametrize(("held", "side"), [("-0.05", Side.BUY), ("0.05", Side.SELL)])
+def test_a_reduction_that_may_fill_first_leaves_nothing_to_eat_through(held: str, side: Side) -> None:
+    core = a_core(an_account_after(1, held))
+    assert check(ask(core, an_intent(1, "0.06", side)), "position_notional_usdt").value == "600"
+    core = a_core(an_account_after(1, held))
+    ask(core, an_intent(1, "0.03", side, reduce_only=True))
+    verdict = ask(core, an_intent(2, "0.06", side))
+    assert check(verdict, "position_notional_usdt").value == "2400"
+    assert check(verdict, "leverage").value == "0.3"
+    ask(core, an_intent(3, "0.04", side, reduce_only=True))
+    assert check(ask(core, an_intent(4, "0.005", side)), "position_notional_usdt").value == "3900"
 
 
 # --- time, kinds, snapshots ----------------------------------------------------------------------------------------

@@ -38,8 +38,7 @@ def day() -> TrainingBars:
 
 @pytest.fixture(scope="module")
 def trained(day: TrainingBars, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, _ = train_model(day, OPTIONS, tmp_path_factory.mktemp("models"), be_quiet)
-    return folder
+    return train_model(day, OPTIONS, tmp_path_factory.mktemp("models"), be_quiet).folder
 
 
 def planted(count: int, seed: int) -> Examples:
@@ -81,14 +80,14 @@ def test_temperature_undoes_overconfidence() -> None:
 
 
 def test_same_data_and_seed_give_the_same_files(day: TrainingBars, trained: Path, tmp_path: Path) -> None:
-    again, _ = train_model(day, OPTIONS, tmp_path, be_quiet)
+    again = train_model(day, OPTIONS, tmp_path, be_quiet).folder
     assert again.name == trained.name
     for name in ("model.onnx", "manifest.json"):
         assert (again / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_another_seed_gives_another_version(day: TrainingBars, trained: Path, tmp_path: Path) -> None:
-    other, _ = train_model(day, dataclasses.replace(OPTIONS, seed=4), tmp_path, be_quiet)
+    other = train_model(day, dataclasses.replace(OPTIONS, seed=4), tmp_path, be_quiet).folder
     assert other.name != trained.name
 
 
