@@ -20,6 +20,11 @@ def compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
     return cast(Callable[_Arguments, _Result], njit(error_model="numpy", forceinline=True)(function))
 
 
+def compiled_apart(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Compile likewise, but as a function of its own: for what is large and called once a bar."""
+    return cast(Callable[_Arguments, _Result], njit(error_model="numpy")(function))
+
+
 def compiled_entry(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Compile likewise and keep the machine code on disk; for functions that Python calls."""
     return cast(Callable[_Arguments, _Result], njit(error_model="numpy", cache=True)(function))

@@ -33,7 +33,7 @@ from libs.indicators.averages import (
     step_supertrend,
 )
 from libs.indicators.columns import SERIES_COUNT
-from libs.indicators.compiling import compiled, compiled_entry
+from libs.indicators.compiling import compiled, compiled_apart, compiled_entry
 from libs.indicators.instruction import WIDTH
 from libs.indicators.oscillators import (
     step_aroon,
@@ -160,7 +160,7 @@ def digest_steps(modules: tuple[ModuleType, ...]) -> int:
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-_DIGEST: Final = digest_steps((aggregate, averages, col, oscillators, price, regimes, rolling, series, windows))
+DIGEST: Final = digest_steps((aggregate, averages, col, oscillators, price, regimes, rolling, series, windows))
 
 
 @compiled
@@ -299,7 +299,7 @@ def _run_instructions(code: Code, counts: int, k: int, m: Memory, i: int, mask: 
         k += WIDTH
 
 
-@compiled
+@compiled_apart
 def _step(code: Code, m: Memory, row: Row, timeframe: int) -> None:
     record = HEADER_WIDTH + timeframe * RECORD_WIDTH
     mask = code[record + RECORD_MASK]
@@ -386,4 +386,4 @@ def _compile_entry_points(digest: int) -> tuple[Advance, Run]:
     return advance, run
 
 
-advance, run = _compile_entry_points(_DIGEST)
+advance, run = _compile_entry_points(DIGEST)

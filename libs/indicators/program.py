@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from libs.indicators.arrays import Code, Memory
-from libs.indicators.columns import SERIES_COUNT, series_index
+from libs.indicators.columns import SERIES, series_index
 from libs.indicators.engine import (
     HEADER_FEATURES,
     HEADER_SELECT,
@@ -53,13 +54,14 @@ class Program:
 
 
 @dataclass(slots=True)
-class _Memory:
-    """Hands out places in memory and remembers what they start with."""
+class MemoryPlan:
+    """Hands out places in memory, from `size` on, and remembers what they start with."""
 
     size: int
     filled: list[tuple[int, int, float]]
 
     def take(self, count: int, start: float) -> int:
+        """Take `count` floats that start as `start`; the place of the first."""
         place = self.size
         self.size += count
         if count:
@@ -67,6 +69,7 @@ class _Memory:
         return place
 
     def build(self) -> Memory:
+        """Make the memory as it is before the first bar."""
         memory = np.zeros(self.size)
         for place, count, start in self.filled:
             memory[place : place + count] = start
@@ -94,23 +97,25 @@ def compile_feature_set(feature_set: FeatureSet, base_seconds: int | None = None
         grouped.setdefault(home, {})[(feature.kind.name, feature.params)] = feature.kind
     timeframes = tuple(sorted(lengths, key=lambda name: lengths[name]))
 
-    memory = _Memory(0, [])
-    memory.take(1, np.nan)
+    plan = MemoryPlan(0, [])
+    plan.take(1, np.nan)
     values: dict[tuple[str, str, tuple[tuple[str, Number], ...]], int] = {}
     records: list[list[int]] = []
     instructions: list[list[int]] = []
     for timeframe in timeframes:
-        rings, mask = _lay_rings(grouped[timeframe], memory)
+        kinds = grouped[timeframe]
+        reach = max([kind.reach(dict(params)) for (_name, params), kind in kinds.items()], default=1)
+        rings, mask = lay_rings({name for kind in kinds.values() for name in kind.series}, reach, plan)
         record = [0] * RECORD_WIDTH
         record[RECORD_FIRST] = len(instructions)
         record[RECORD_MASK] = mask
-        record[RECORD_COUNTER] = memory.take(1, 0.0)
+        record[RECORD_COUNTER] = plan.take(1, 0.0)
         record[RECORD_SECONDS] = lengths[timeframe]
-        record[RECORD_PREVIOUS] = memory.take(PREVIOUS_SLOTS, np.nan)
-        record[RECORD_SERIES:RECORD_COUNTS] = rings
-        by_step = sorted(grouped[timeframe].items(), key=lambda item: STEPS.index(item[1].step))
+        record[RECORD_PREVIOUS] = plan.take(PREVIOUS_SLOTS, np.nan)
+        record[RECORD_SERIES:RECORD_COUNTS] = [rings.get(name, -1) for name in SERIES]
+        by_step = sorted(kinds.items(), key=lambda item: STEPS.index(item[1].step))
         for (kind_name, params), kind in by_step:
-            instruction = _assemble(kind, dict(params), rings, memory)
+            instruction = assemble(kind, dict(params), rings, plan)
             values[(timeframe, kind_name, params)] = instruction[VALUE]
             instructions.append(instruction)
             record[RECORD_COUNTS + STEPS.index(kind.step)] += 1
@@ -131,7 +136,7 @@ def compile_feature_set(feature_set: FeatureSet, base_seconds: int | None = None
     return Program(
         feature_set=feature_set,
         code=np.array(flat, dtype=np.int64),
-        memory=memory.build(),
+        memory=plan.build(),
         timeframes=timeframes,
         seconds=tuple(lengths[name] for name in timeframes),
         unavailable=tuple(unavailable),
@@ -147,28 +152,28 @@ def _home_of(feature: Feature, base_timeframe: str, base: int) -> str:
     return feature.timeframe if seconds > base and seconds % base == 0 else ""
 
 
-def _lay_rings(kinds: dict[tuple[str, tuple[tuple[str, Number], ...]], Kind], memory: _Memory) -> tuple[list[int], int]:
-    reach = max([kind.reach(dict(params)) for (_name, params), kind in kinds.items()], default=1)
+def lay_rings(series: Iterable[str], reach: int, plan: MemoryPlan) -> tuple[dict[str, int], int]:
+    """Give each series a ring for windows of `reach` bars; their places by name, and the mask of their slots."""
     capacity = 1 << max(reach, 1).bit_length()
-    rings = [-1] * SERIES_COUNT
-    wanted = {name for kind in kinds.values() for name in kind.series}
-    for name in sorted(wanted, key=series_index):
-        rings[series_index(name)] = memory.take(capacity, np.nan)
-        memory.take(_CACHE_LINE, 0.0)
+    rings: dict[str, int] = {}
+    for name in sorted(series, key=series_index):
+        rings[name] = plan.take(capacity, np.nan)
+        plan.take(_CACHE_LINE, 0.0)
     return rings, capacity - 1
 
 
-def _assemble(kind: Kind, params: dict[str, Number], rings: list[int], memory: _Memory) -> list[int]:
+def assemble(kind: Kind, params: dict[str, Number], rings: dict[str, int], plan: MemoryPlan) -> list[int]:
+    """Give a kind its state and values; the instruction that runs it."""
     instruction = [0] * WIDTH
     if kind.constant is None:
-        instruction[STATE] = memory.take(kind.state(params), 0.0)
+        instruction[STATE] = plan.take(kind.state(params), 0.0)
     else:
         constant = params[kind.constant] if isinstance(kind.constant, str) else kind.constant
-        instruction[STATE] = memory.take(1, float(constant))
-        memory.take(kind.state(params), 0.0)
-    instruction[VALUE] = memory.take(len(kind.outputs), np.nan)
+        instruction[STATE] = plan.take(1, float(constant))
+        plan.take(kind.state(params), 0.0)
+    instruction[VALUE] = plan.take(len(kind.outputs), np.nan)
     for j, name in enumerate(kind.series):
-        instruction[RING_A + j] = rings[series_index(name)]
+        instruction[RING_A + j] = rings[name]
     for j, period in enumerate(PERIODS):
         instruction[N + j] = int(params.get(period, 0))
     return instruction

@@ -152,11 +152,18 @@ def _line(legs: Sequence[Leg], probe: Decimal) -> tuple[Decimal, Decimal]:
     return intercept, slope
 
 
+def _is_covered(leg: Leg, balance: Decimal) -> bool:
+    """Whether even a price of nothing leaves a long something."""
+    return leg.side is PositionSide.LONG and balance >= EXACT.multiply(leg.quantity, leg.entry_price)
+
+
 def solve_liquidation_prices(legs: Sequence[Leg], balance: Decimal) -> list[Decimal]:
     """Return every positive price at which balance + profit of the legs equals their maintenance, ascending, unrounded.
 
     `legs` share one symbol's price; `balance` is the wallet less maintenance plus unrealised profit of everything else.
     """
+    if len(legs) == 1 and _is_covered(legs[0], balance):
+        return []
     edges = _breakpoints(legs)
     prices = [EXACT.divide(notional, quantity) for notional, quantity in edges]
     roots: list[Decimal] = []

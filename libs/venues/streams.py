@@ -67,9 +67,10 @@ class StreamReader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading and wait for the thread."""
+        """Stop reading and wait for the thread, if it was started."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S

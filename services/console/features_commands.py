@@ -92,8 +92,10 @@ def engineer_features(
     mark: Annotated[Path | None, typer.Option(metavar="F.parquet", help="Mark bars: open_time, close.")] = None,
     feature_set: SetOption = "core_v1",
     clickhouse: Annotated[
-        str | None, typer.Option(metavar="URL", help="Address for clickhouse: input; PERPFLOW_CLICKHOUSE by default.")
+        str | None,
+        typer.Option(metavar="URL", help="ClickHouse to read; PERPFLOW_CLICKHOUSE, or the session's, by default."),
     ] = None,
+    session: Annotated[str | None, typer.Option(help="Whose recorded bars; the latest session by default.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Turn a file of bars into a file of features, point in time: only what was published by each bar's close.
@@ -118,7 +120,7 @@ def engineer_features(
     began = time.perf_counter()
     source: Any
     if input_.startswith("clickhouse:"):
-        source = BarsInStore.open(input_, clickhouse or os.environ.get("PERPFLOW_CLICKHOUSE", ""))
+        source = BarsInStore.open(input_, *_find_store(clickhouse, session))
     else:
         source = BarsFile.open(Path(input_))
         if output.exists() and output.resolve() == Path(input_).resolve():
@@ -131,6 +133,17 @@ def engineer_features(
         _print_json(summary)
     else:
         _print_summary(summary)
+
+
+def _find_store(clickhouse: str | None, session: str | None) -> tuple[str, str]:
+    """Where the bars are: the address given or set, else that of a session; with the database."""
+    from services.console.session import load_session
+
+    address = clickhouse or os.environ.get("PERPFLOW_CLICKHOUSE")
+    if address and session is None:
+        return address, os.environ.get("PERPFLOW_CLICKHOUSE_DATABASE", "perpflow")
+    recorded = load_session(session)
+    return clickhouse or recorded.clickhouse, recorded.clickhouse_database
 
 
 def _write_features(

@@ -40,20 +40,19 @@ class BarsInStore:
     notes: InputNotes = field(default_factory=InputNotes)
 
     @classmethod
-    def open(cls, source: str, url: str) -> Self:
+    def open(cls, source: str, url: str, database: str) -> Self:
         """Connect and see which bars there are; `source` is ``clickhouse:INSTRUMENT/TIMEFRAME``."""
         instrument, _, timeframe = source.removeprefix(_PREFIX).partition("/")
         if not instrument or timeframe not in TIMEFRAMES:
             raise BadInput(
                 f"--input {source}: not of the form clickhouse:INSTRUMENT/TIMEFRAME with one of {', '.join(TIMEFRAMES)}"
             )
-        if not url:
-            raise BadInput(f"--input {source}: no address; give --clickhouse URL or set PERPFLOW_CLICKHOUSE")
         try:
-            store = Store(url)
+            store = Store(url, database)
             (extent,) = store.query(_EXTENT, {"instrument": instrument, "timeframe": timeframe})
         except StoreUnavailable as error:
-            raise DependencyUnavailable(f"--input {source}: {error}") from error
+            hint = "start a session with `perpflow up`, or give --clickhouse URL"
+            raise DependencyUnavailable(f"--input {source}: {error}; {hint}") from error
         except StoreError as error:
             raise BadInput(f"--input {source}: {error}") from error
         if not extent["bars"]:

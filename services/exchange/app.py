@@ -7,7 +7,9 @@ from typing import Any, Literal
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from libs.runtime.metrics import ServiceMetrics
 from services.exchange import answers
 from services.exchange.answers import ExchangeError
 from services.exchange.clock import MarketClock
@@ -21,7 +23,9 @@ def build_app(tape: Tape, clock: MarketClock) -> FastAPI:
     """Make the application over a tape and its clock."""
     app = FastAPI(title="perpflow simulated exchange", docs_url=None, redoc_url=None, openapi_url=None)
     _add_errors(app)
-    _add_general(app, tape, clock)
+    metrics = ServiceMetrics("exchange")
+    _add_metrics(app, metrics)
+    _add_general(app, tape, clock, metrics)
     _add_market(app, tape, clock)
     _add_streams(app, tape, clock)
     return app
@@ -54,7 +58,13 @@ def _add_errors(app: FastAPI) -> None:
         return _refuse(404, -5000, f"Path {request.url.path}, Method {request.method} is invalid")
 
 
-def _add_general(app: FastAPI, tape: Tape, clock: MarketClock) -> None:
+def _add_metrics(app: FastAPI, metrics: ServiceMetrics) -> None:
+    @app.get("/metrics")
+    async def metrics_text() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_general(app: FastAPI, tape: Tape, clock: MarketClock, metrics: ServiceMetrics) -> None:
     @app.get("/fapi/v1/ping")
     @app.get("/api/v3/ping")
     async def ping() -> dict[str, Any]:
@@ -80,6 +90,7 @@ def _add_general(app: FastAPI, tape: Tape, clock: MarketClock) -> None:
     @app.get("/sim/v1/frames")
     def frames(after: int = Query(ge=0), limit: int = Query(default=2000, ge=1, le=20_000)) -> Response:
         lines = tape.frames(after, limit)
+        metrics.records_out.labels("exchange", "frames").inc(len(lines))
         return PlainTextResponse("".join(f"{sequence} {line}\n" for sequence, line in lines))
 
 

@@ -107,10 +107,10 @@ def measure_verdicts(count: int, quantity: str, name: str) -> None:
     taken: list[int] = []
     checks = approved = 0
     for number in range(count):
-        if number % 100 == 0:
+        if number % 10 == 0:
             core = make_core()
             core.restore(state)
-        at = 10 + number % 100
+        at = 10 + number % 10
         for event in make_market("BTCUSDT.BINANCE", at) + make_market("ETHUSDT.BINANCE", at):
             core.handle(event)
         intent = make_intent(at, quantity, Side.BUY, None)

@@ -152,10 +152,25 @@ def _replace(tree: ast.Module, target: ast.AST, replacement: ast.AST) -> str:
     raise LookupError("the node is not in the tree")
 
 
+def _innermost_statements(tree: ast.Module) -> dict[int, ast.stmt]:
+    """Map each node's id to the smallest statement around it; walking goes from the outside in."""
+    around: dict[int, ast.stmt] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            around.update((id(child), node) for child in ast.walk(node))
+    return around
+
+
+def _statement_text(node: ast.AST, statements: dict[int, ast.stmt]) -> str:
+    first_line = ast.unparse(statements[id(node)]).splitlines()[0]
+    return first_line if len(first_line) <= 100 else f"{first_line[:97]}..."
+
+
 def make_mutants(module: str, source: str) -> list[Mutant]:
     """Return every mutant of a module's source, in the order of its lines."""
     tree = ast.parse(source)
     skipped = _skipped(tree)
+    statements = _innermost_statements(tree)
     mutants: list[Mutant] = []
     for node in list(ast.walk(tree)):
         if id(node) in skipped:
@@ -164,6 +179,8 @@ def make_mutants(module: str, source: str) -> list[Mutant]:
             line = getattr(node, "lineno", 0)
             before = " ".join(ast.unparse(node).split())
             after = " ".join(ast.unparse(ast.fix_missing_locations(replacement)).split())
+            if isinstance(node, ast.Constant):
+                after = f"{after}  in  {_statement_text(node, statements)}"
             if isinstance(node, ast.If):
                 before, after = f"if {ast.unparse(node.test)}", f"if not {ast.unparse(node.test)}"
             mutants.append(Mutant(module, line, f"{what}: {before}  ->  {after}", _replace(tree, node, replacement)))

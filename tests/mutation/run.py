@@ -23,39 +23,41 @@ from types import ModuleType
 
 import hypothesis
 import numpy as np
+import orjson
+import pydantic_settings
 import pytest
 import scipy.stats
+import structlog
 
 from tests.mutation.equivalents import find_reason
 from tests.mutation.mutants import Mutant, make_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
-MARGIN = ("test_brackets", "test_liquidation", "test_account_file", "test_funding")
-GATE = ("test_checks", "test_gate", "test_stops", "test_limits_and_settings")
+_CHECKS = ("risk/test_checks_orders", "risk/test_checks_market", "risk/test_checks_exposure")
+_GATE = ("risk/test_gate_states", "risk/test_gate_exposure", "risk/test_gate_details")
+# Module to the tests that look at it, the likeliest to notice first.
+_TESTS: dict[str, tuple[str, ...]] = {
+    "libs.margin.brackets": ("margin/test_brackets", "margin/test_account_file", "margin/test_liquidation"),
+    "libs.margin.requirements": ("margin/test_liquidation",),
+    "libs.margin.liquidation": ("margin/test_liquidation", "margin/test_account_file"),
+    "libs.margin.funding": ("margin/test_funding",),
+    "libs.margin.account_file": ("margin/test_account_file",),
+    "libs.margin.probability": ("margin/test_probability",),
+    "libs.margin.student_t": ("margin/test_student_t", "margin/test_probability"),
+    "services.risk.core.check_results": (*_CHECKS, "risk/test_gate_details"),
+    "services.risk.core.checks": (*_CHECKS, "risk/test_gate_details"),
+    "services.risk.core.checks_orders": (*_CHECKS, *_GATE),
+    "services.risk.core.checks_market": (*_CHECKS, *_GATE),
+    "services.risk.core.checks_exposure": (*_CHECKS, *_GATE),
+    "services.risk.core.situation": (*_CHECKS, *_GATE),
+    "services.risk.core.state": (*_GATE, *_CHECKS),
+    "services.risk.core.gate": (*_GATE, "risk/test_stops", *_CHECKS),
+    "services.risk.core.own_orders": (*_GATE, "risk/test_stops"),
+    "services.risk.core.stops": ("risk/test_stops", "risk/test_gate_states"),
+    "services.risk.core.limits": ("risk/test_limits_and_settings", "risk/test_gate_details", *_CHECKS),
+}
 TARGETS: dict[str, tuple[str, ...]] = {
-    "libs.margin.brackets": tuple(f"tests/unit/margin/{name}.py" for name in MARGIN),
-    "libs.margin.requirements": ("tests/unit/margin/test_liquidation.py",),
-    "libs.margin.liquidation": ("tests/unit/margin/test_liquidation.py", "tests/unit/margin/test_account_file.py"),
-    "libs.margin.funding": ("tests/unit/margin/test_funding.py",),
-    "libs.margin.account_file": ("tests/unit/margin/test_account_file.py",),
-    "libs.margin.probability": ("tests/unit/margin/test_probability.py",),
-    "libs.margin.student_t": ("tests/unit/margin/test_probability.py",),
-    **{
-        f"services.risk.core.{name}": tuple(f"tests/unit/risk/{test}.py" for test in GATE)
-        for name in (
-            "check_results",
-            "checks",
-            "checks_orders",
-            "checks_market",
-            "checks_exposure",
-            "situation",
-            "state",
-            "gate",
-            "own_orders",
-            "limits",
-            "stops",
-        )
-    },
+    module: tuple(f"tests/unit/{name}.py" for name in names) for module, names in _TESTS.items()
 }
 REQUIRED_SHARE = 0.95
 TIMEOUT_S = 60
@@ -142,11 +144,17 @@ def run_mutants(mutants: Sequence[Mutant], jobs: int) -> dict[int, int]:
         pid, status = os.wait()
         index = running.pop(pid)
         outcomes[index] = _outcome(status)
+        if outcomes[index] == SURVIVED:
+            print(_describe(mutants[index]), flush=True)
         if sys.stderr.isatty() or len(outcomes) % 50 == 0:
             sys.stderr.write(f"\r{len(outcomes)}/{len(mutants)} planted, {_survivors(outcomes)} survived ")
             sys.stderr.flush()
     sys.stderr.write("\n")
     return outcomes
+
+
+def _describe(mutant: Mutant) -> str:
+    return f"survived  {path_of(mutant.module).relative_to(ROOT)}:{mutant.line}  {mutant.what}"
 
 
 def _survivors(outcomes: dict[int, int]) -> int:
@@ -199,8 +207,6 @@ def _report(
     missed = [mutants[index] for index, outcome in sorted(outcomes.items()) if outcome == SURVIVED]
     survived = Counter(mutant.module for mutant in missed)
     share = 1.0 - len(missed) / len(mutants) if mutants else 1.0
-    for mutant in missed:
-        print(f"survived  {path_of(mutant.module).relative_to(ROOT)}:{mutant.line}  {mutant.what}")
     for module, count in planted.items():
         print(f"{module:34} {count - survived[module]:5} of {count:5} caught")
     timed_out = sum(outcome == TIMED_OUT for outcome in outcomes.values())
@@ -226,7 +232,7 @@ def _report(
 
 
 # Imported before the first fork, so that children need not.
-PRELOADED = (np, scipy.stats)
+PRELOADED = (np, orjson, pydantic_settings, scipy.stats, structlog)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -171,6 +171,7 @@ def add_row(state: Any, seeds: Seeds, rows: Ints, count: int, kind: int) -> int:
     rows[count, 0] = kind
     rows[count, 1] = state.time_ms
     rows[count, 2] = state.received_ns
+    rows[count, 3:] = 0
     return count + 1
 
 

@@ -46,7 +46,7 @@ def leverage(s: Situation) -> CheckResult:
 def venue_leverage(s: Situation) -> CheckResult:
     """Leverage against what the venue's bracket allows at that notional."""
     if s.brackets is None or s.direction_notional is None:
-        return share_at_most("venue_leverage", None, None, ONE)
+        return word("venue_leverage", False, UNKNOWN, UNKNOWN)
     if s.direction_notional > s.brackets.max_notional:
         return at_most("venue_leverage", s.direction_notional, s.brackets.max_notional)
     allowed = Decimal(s.brackets.bracket_of(s.direction_notional).max_leverage)
@@ -76,7 +76,9 @@ def margin_ratio(s: Situation) -> CheckResult:
 def liquidation_distance(s: Situation) -> CheckResult:
     """Share of the reference price between it and the liquidation price of the position this order can lead to."""
     name, floor = "liquidation_distance", s.limits.min_liquidation_distance
-    if s.reference is None or s.equity is None or s.brackets is None or s.other_maintenance is None:
+    if s.reference is None or s.direction_notional is None or s.equity is None:
+        return at_least(name, None, floor)
+    if s.brackets is None or s.other_maintenance is None:
         return at_least(name, None, floor)
     if s.direction_quantity <= 0:
         return word(name, True, "no position", f">= {write(floor)}")

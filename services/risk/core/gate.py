@@ -49,7 +49,6 @@ from services.risk.core.stops import ProtectiveStops, StopOrder
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _FLATTEN_RETRY_NS = 5 * NANOSECONDS
 _FLATTEN_OVERDUE_NS = 30 * NANOSECONDS
-_STRICTNESS = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
 _DAY_NS = 86_400 * NANOSECONDS
 
 
@@ -309,7 +308,7 @@ class RiskCore:
 
     def _tighten(self, target: TradingState, reason: str, cause: str, event_time: int) -> list[Event]:
         state = self._state
-        if _STRICTNESS[target] < _STRICTNESS[state.trading_state]:
+        if target < state.trading_state:  # the numbers of the states rise with their strictness
             return [replace(self._announce(cause, event_time), reason=f"stays {state.trading_state.name}: {reason}")]
         state.trading_state = target
         state.reason = reason

@@ -105,7 +105,6 @@ class GateState:
     now: int = 0
     is_flattening: bool = False
     flatten_tried_at: int = 0
-    flatten_attempts: int = 0
     account: AccountState | None = None
     markets: dict[str, MarketView] = field(default_factory=dict)
     orders: dict[str, WorkingOrder] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from services.risk.core.limits import RiskLimits
 
 ONE = Decimal(1)
 _RETRY_NS = 60 * NANOSECONDS
+_TRIGGER_GRACE_NS = 5 * NANOSECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class _Watched:
     opened_at: int
     best_price: str
     retry_at: int = 0
+    breached_at: int = 0
     resting: dict[str, _Resting] = field(default_factory=dict)
 
 
@@ -186,6 +188,13 @@ class ProtectiveStops:
             watched.best_price = format_decimal(best)
         position = HeldPosition(instrument, quantity, entry_price, watched.opened_at, best)
         wanted = desired_stops(position, limits, rules, reference, now)
+        if "breach" not in wanted:
+            watched.breached_at = 0
+        elif watched.resting and "breach" not in watched.resting:
+            # The venue triggers what rests there; only where it does not, the position is closed from here.
+            watched.breached_at = watched.breached_at or now
+            if now - watched.breached_at < _TRIGGER_GRACE_NS:
+                return actions
         for kind, resting in list(watched.resting.items()):
             order = wanted.get(kind)
             if order is None or _describe(order, resting.client_order_id) != resting:
@@ -210,10 +219,6 @@ class ProtectiveStops:
                 del watched.resting[kind]
                 if event.status is OrderStatus.REJECTED:
                     watched.retry_at = event.event_time + _RETRY_NS
-
-    def forget(self, instrument: str) -> None:
-        """Drop what rests on an instrument, after everything there was cancelled."""
-        self._watched.pop(instrument, None)
 
     def state(self) -> dict[str, object]:
         """Return the memory as plain values."""

@@ -229,10 +229,8 @@ def test_a_faulty_side_file_is_refused_by_name(tmp_path: Path) -> None:
         _engineer(tmp_path, "--input", bars, "--open-interest", bars)
 
 
-def test_clickhouse_input_needs_a_form_an_address_and_a_server(tmp_path: Path) -> None:
+def test_clickhouse_input_needs_a_form_and_a_server(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not of the form clickhouse:INSTRUMENT/TIMEFRAME"):
-        _engineer(tmp_path, "--input", "clickhouse:BTCUSDT")
-    with pytest.raises(BadInput, match="no address"):
-        _engineer(tmp_path, "--input", "clickhouse:BTCUSDT.BINANCE/1m")
+        _engineer(tmp_path, "--input", "clickhouse:BTCUSDT", "--clickhouse", "http://127.0.0.1:9")
     with pytest.raises(DependencyUnavailable, match=r"clickhouse:BTCUSDT\.BINANCE/1m"):
         _engineer(tmp_path, "--input", "clickhouse:BTCUSDT.BINANCE/1m", "--clickhouse", "http://127.0.0.1:9")

@@ -12,6 +12,7 @@ from libs.indicators.catalog import CATALOG
 from libs.indicators.feature_set import BASE, FeatureSet, FeatureSetError, features_of
 from libs.indicators.feature_sets import FEATURE_SETS, load_feature_set
 from libs.indicators.kinds import GROUPS
+from tests.unit.indicators.golden import GOLDEN, golden_values
 from tests.unit.indicators.recorded import BTC_1H, LTC_1M, compute, fill_in, made_rows, recorded_rows, same_bits
 
 CORE = load_feature_set()
@@ -180,3 +181,13 @@ def test_any_kind_runs_on_any_timeframe() -> None:
         chosen = FeatureSet("x", 1, tuple(features_of(name, "15m", **short)))
         out = compute(chosen, times, rows)
         assert not np.isnan(out[-1]).any(), name
+
+
+def test_formulas_still_give_the_values_that_the_hash_stands_for() -> None:
+    """Written by `python -m tests.unit.indicators.golden`; a changed formula needs a new version in the catalog."""
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["schema_hash"] == CORE.schema_hash, "the set has changed: write the golden values afresh"
+    for bar, values in golden_values().items():
+        np.testing.assert_allclose(
+            np.array(values, dtype=float), np.array(golden["values"][bar], dtype=float), rtol=1e-7, atol=1e-10
+        )

@@ -99,8 +99,8 @@ def test_seam_kline_takes_the_place_of_the_first_partial_minute() -> None:
     stream = Stream(BTC, klines=klines)
     events = [a_trade(1, seconds=30), a_trade(2, seconds=59), a_trade(3, seconds=60.5)]
     out = [event for item in events for event in stream.accept(item)]
-    assert out[2] == klines[2]
-    assert isinstance(out[3], ClockTick)
+    assert out[3] == klines[2]
+    assert isinstance(out[4], ClockTick)
 
 
 def test_stream_that_begins_on_the_minute_has_no_seam() -> None:

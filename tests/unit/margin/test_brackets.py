@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -79,6 +80,11 @@ def test_tiers_in_any_order_and_floats_are_read() -> None:
     assert table.max_notional == 250000
 
 
+def test_neighbouring_tiers_may_share_rate_and_leverage() -> None:
+    table = parse_leverage_brackets(answer(an_entry(), an_entry(50000, 250000, "0.004", 0, 125)))["BTCUSDT"]
+    assert len(table.brackets) == 2
+
+
 def test_bracket_of_takes_the_cap_into_its_tier_and_goes_on_past_the_last() -> None:
     table = parse_leverage_brackets(answer(*TWO))["BTCUSDT"]
     assert table.bracket_of(Decimal(0)).max_leverage == 125
@@ -97,7 +103,7 @@ def test_bracket_of_takes_the_cap_into_its_tier_and_goes_on_past_the_last() -> N
         ([an_entry(10, 50000)], "the first tier starts at 10"),
         ([an_entry(-10, 50000)], "notionalFloor -10 is negative"),
         ([an_entry(0, 0)], "notionalCap 0 does not exceed"),
-        ([an_entry(rate=0)], "maintMarginRatio 0 lies outside"),
+        ([an_entry(rate=0)], "tier 1: maintMarginRatio 0 lies outside"),
         ([an_entry(rate=1)], "maintMarginRatio 1 lies outside"),
         ([an_entry(cum=-1)], "cum -1 is negative"),
         ([an_entry(cum=1)], "cum 1 of the first tier"),
@@ -136,7 +142,7 @@ def test_answers_of_another_shape_are_refused(payload: object, fault: str) -> No
         parse_leverage_brackets(payload)
 
 
-@pytest.mark.parametrize("value", [None, [], {}, "", "1,5", "Infinity", float("nan"), False])
+@pytest.mark.parametrize("value", [None, [], {}, "", "1,5", "Infinity", float("nan"), False, Fraction(1)])
 def test_what_is_no_finite_number_is_refused_with_its_field(value: object) -> None:
     with pytest.raises(MarginError, match="wallet: "):
         read_decimal(value, "wallet")

@@ -301,6 +301,7 @@ def test_margin_and_cost_of_an_order() -> None:
     assert maintenance_margin(Decimal(100000), a_leg().brackets) == 450
     assert open_loss(Decimal(2), Decimal(110), Decimal(100)) == 20
     assert open_loss(Decimal(2), Decimal(90), Decimal(100)) == 0
+    assert open_loss(Decimal(2), Decimal("99.9"), Decimal(100)) == 0
     assert open_loss(Decimal(-2), Decimal(90), Decimal(100)) == 20
     assert open_loss(Decimal(-2), Decimal(110), Decimal(100)) == 0
     assert cost_to_open(Decimal(2), Decimal(110), Decimal(100), Decimal(10)) == 42

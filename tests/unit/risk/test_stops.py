@@ -231,15 +231,33 @@ def test_a_rejected_stop_is_tried_again_after_a_minute() -> None:
     assert len(placed(core.handle(a_tick(60)))) == 1
 
 
-def test_a_breached_stop_closes_at_market_and_cancels_the_resting_one() -> None:
+def test_a_breached_stop_is_left_to_the_venue_and_closed_at_market_where_that_does_nothing() -> None:
     core = a_core(stop_loss_fraction="0.02")
     (stop,) = placed(core.handle(an_account_after(2, "0.05")))
-    events = core.handle(a_mark(3, "58800", seconds=3))
+    assert core.handle(a_mark(3, "58800", seconds=3)) == []
+    assert core.handle(a_mark(4, "58700", seconds=7.999)) == []
+    events = core.handle(a_mark(8, "58700", seconds=8))
     assert cancelled(events) == [client_order_id_of(stop.intent_id)]
     (market,) = placed(events)
     assert market.intent.order_type is OrderType.MARKET
-    assert market.intent_id == f"risk/breach/{BTC}/mark/3/{BTC}"
-    assert core.handle(a_mark(4, "58700", seconds=4)) == []
+    assert market.intent_id == f"risk/breach/{BTC}/mark/8/{BTC}"
+    assert core.handle(a_mark(9, "58700", seconds=30)) == []
+
+
+def test_a_breach_that_passes_starts_its_patience_anew() -> None:
+    core = a_core(stop_loss_fraction="0.02")
+    core.handle(an_account_after(2, "0.05"))
+    core.handle(a_mark(3, "58800", seconds=3))
+    core.handle(a_mark(4, "58900", seconds=6))
+    assert core.handle(a_mark(5, "58800", seconds=7)) == []
+    assert core.handle(a_mark(6, "58800", seconds=11.999)) == []
+    assert len(placed(core.handle(a_mark(7, "58800", seconds=12)))) == 1
+
+
+def test_a_position_that_starts_past_its_stop_is_closed_at_once() -> None:
+    core = a_core(mark="58800", stop_loss_fraction="0.02")
+    (market,) = placed(core.handle(an_account_after(2, "0.05")))
+    assert market.intent_id.startswith("risk/breach/")
 
 
 def test_break_even_follows_the_best_price_seen() -> None:

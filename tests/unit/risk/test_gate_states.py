@@ -1,9 +1,8 @@
-"""The gate as a whole: states, control, what it does by itself, worst cases in any order of arrival, snapshots."""
+"""States, limits, what the gate does by itself, time, snapshots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,7 +64,24 @@ def own_orders(events: Sequence[Event], action: IntentAction = IntentAction.PLAC
     return [verdict for verdict in approved if verdict.intent.action is action]
 
 
-# --- states --------------------------------------------------------------------------------------------------------
+def a_long_story() -> list[Event]:
+    first, second = a_limit(1, "0.02", "59900", reference_price=None), an_intent(2, "0.01")
+    events: list[Event] = [
+        a_quote(), a_mark(), an_account(), a_forecast(event_time=START), first, second,
+        an_order_event(first, OrderStatus.ACCEPTED),
+        an_order_event(second, OrderStatus.FILLED, "0.01", "0.01"),
+        an_intent(2), a_quote(2, seconds=1), a_tick(1),
+        an_account_after(2, "0.01", cause="x"),
+        a_control(ControlAction.SET_LIMITS, arguments={"max_open_orders": "7", "stop_loss_fraction": "0.02"}),
+        a_mark(3, "60010", seconds=2),
+        an_account_after(3, "0.01", cause=f"report/{client_order_id_of(second.event_id)}/1"),
+        a_mark(4, "60020", seconds=3),
+        an_order_event(an_intent(7), OrderStatus.FILLED, "0.01", realised_pnl=D(-3)),
+        an_intent(3, "0.03", confidence=0.3), a_tick(4), a_mark(5, "58000", seconds=4),
+        a_control(ControlAction.FLATTEN, 2), a_tick(5), an_intent(6, "0.04"), a_tick(40),
+    ]  # fmt: skip
+    events += [a_bar(number) for number in range(3)]
+    return [*events, an_intent(8, "0.01", Side.SELL), a_cancel(60)]
 
 
 def test_the_first_account_state_announces_the_limits() -> None:
@@ -140,9 +156,6 @@ def test_halt_cancels_working_orders_that_could_add_risk_and_keeps_stops() -> No
     assert (cancel.instrument, cancel.account, cancel.intent.quantity) == (BTC, "paper", 0)
 
 
-# --- limits --------------------------------------------------------------------------------------------------------
-
-
 def test_limits_change_by_command_alone_and_are_versioned() -> None:
     core = a_core()
     (state,) = core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_order_notional_usdt": "599"}))
@@ -174,9 +187,6 @@ def test_tighter_limits_of_loss_act_at_once() -> None:
     events = core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_daily_loss_fraction": "0.03"}))
     assert [state.state for state in of_kind(events, ControlState)] == [TradingState.ACTIVE, TradingState.REDUCING]
     assert len({event.event_id for event in events}) == len(events)
-
-
-# --- what the gate does by itself ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,179 +320,6 @@ def test_resume_with_reset_forgets_losses_in_a_row() -> None:
     assert failed(ask(core, an_intent(3))) == []
 
 
-# --- reductions ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("quantity", "side", "held", "is_reduction"),
-    [
-        ("0.05", Side.SELL, "0.05", True),
-        ("0.051", Side.SELL, "0.05", False),
-        ("0.05", Side.BUY, "-0.05", True),
-        ("0.05", Side.BUY, "0.05", False),
-        ("0.05", Side.SELL, "0", False),
-    ],
-)
-def test_an_order_no_larger_than_the_position_is_approved_as_reduce_only(
-    quantity: str, side: Side, held: str, is_reduction: bool
-) -> None:
-    core = a_core(an_account_after(1, held))
-    core.handle(a_control(ControlAction.HALT))
-    verdict = ask(core, an_intent(1, quantity, side))
-    assert isinstance(verdict, OrderApproved) == is_reduction
-    if is_reduction:
-        assert verdict.intent == an_intent(1, quantity, side, reduce_only=True)
-
-
-def test_two_reductions_may_not_close_the_same_position_twice() -> None:
-    core = a_core(HOLDING)
-    core.handle(a_control(ControlAction.HALT))
-    first = an_intent(1, "0.03", Side.SELL)
-    assert failed(ask(core, first)) == []
-    assert failed(ask(core, an_intent(2, "0.021", Side.SELL))) == ["trading_state"]
-    assert failed(ask(core, an_intent(3, "0.02", Side.SELL))) == []
-    core.handle(an_order_event(first, OrderStatus.CANCELLED))
-    assert failed(ask(core, an_intent(4, "0.03", Side.SELL))) == []
-
-
-def test_a_resting_stop_does_not_stand_in_the_way_of_a_reduction() -> None:
-    core = a_core(HOLDING)
-    stop = an_intent(1, "0.05", Side.SELL, reduce_only=True, order_type=OrderType.STOP_MARKET, trigger_price=D(59000))
-    ask(core, stop)
-    verdict = ask(core, an_intent(2, "0.05", Side.SELL))
-    assert isinstance(verdict, OrderApproved) and verdict.intent.reduce_only
-
-
-def test_fills_not_yet_settled_shrink_what_can_be_reduced() -> None:
-    core = a_core(HOLDING)
-    core.handle(a_control(ControlAction.HALT))
-    closing = an_intent(90, "0.04", Side.SELL)
-    core.handle(an_order_event(closing, OrderStatus.FILLED, "0.04", "0.04"))
-    assert failed(ask(core, an_intent(1, "0.02", Side.SELL))) == ["trading_state"]
-    assert failed(ask(core, an_intent(2, "0.01", Side.SELL))) == []
-
-
-def test_orders_of_other_instruments_and_sides_leave_the_reduction_alone() -> None:
-    core = a_core(HOLDING)
-    core.handle(a_mark(2, "2000", instrument=ETH))
-    core.handle(an_order_event(an_intent(90, "0.05", Side.SELL, instrument=ETH), OrderStatus.ACCEPTED))
-    core.handle(an_order_event(an_intent(91, "0.05", Side.BUY), OrderStatus.ACCEPTED))
-    core.handle(a_control(ControlAction.HALT))
-    assert failed(ask(core, an_intent(1, "0.05", Side.SELL))) == []
-
-
-# --- worst case, whatever arrives first ----------------------------------------------------------------------------
-
-
-def position_value(core: RiskCore, number: int = 900) -> str:
-    """What the gate thinks 0.001 more would make of the position, in thousandths of a BTC."""
-    verdict = ask(core, an_intent(number, "0.001"))
-    return str(D(check(verdict, "position_notional_usdt").value) / 60)
-
-
-def test_an_approved_order_counts_until_its_terminal_event() -> None:
-    core = a_core()
-    order = a_limit(1, "0.02", "59000", reference_price=None)
-    ask(core, order)
-    assert position_value(core, 900) == "21"
-    core.handle(an_order_event(order, OrderStatus.SUBMITTING))
-    core.handle(an_order_event(order, OrderStatus.UNKNOWN))
-    assert position_value(core, 901) == "21"
-    core.handle(an_order_event(order, OrderStatus.REJECTED))
-    assert position_value(core, 902) == "1"
-
-
-def test_a_fill_counts_once_when_the_orders_topic_is_ahead() -> None:
-    core = a_core()
-    order = a_limit(1, "0.02", "60000")
-    ask(core, order)
-    core.handle(an_order_event(order, OrderStatus.PARTIALLY_FILLED, "0.005", "0.005"))
-    assert position_value(core, 900) == "21"
-    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.015", number=2))
-    assert position_value(core, 901) == "21"
-    client_order_id = client_order_id_of(order.event_id)
-    core.handle(an_account_after(2, "0.005", cause=f"report/{client_order_id}/1"))
-    assert position_value(core, 902) == "21"
-    core.handle(an_account_after(3, "0.02", cause=f"report/{client_order_id}/2"))
-    assert position_value(core, 903) == "21"
-
-
-def test_a_fill_is_never_missed_when_the_accounts_topic_is_ahead() -> None:
-    core = a_core()
-    order = a_limit(1, "0.02", "60000")
-    ask(core, order)
-    client_order_id = client_order_id_of(order.event_id)
-    core.handle(an_account_after(2, "0.02", cause=f"report/{client_order_id}/1"))
-    assert position_value(core, 900) == "41"
-    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.02"))
-    assert position_value(core, 901) == "21"
-
-
-def test_an_account_state_made_by_a_moving_mark_settles_nothing() -> None:
-    core = a_core()
-    order = a_limit(1, "0.02", "60000")
-    ask(core, order)
-    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.02"))
-    core.handle(an_account_after(50, "0", cause="some/mark"))
-    assert position_value(core) == "21"
-
-
-def test_a_state_caused_by_a_later_fill_settles_the_earlier_ones() -> None:
-    core = a_core()
-    first, second = an_intent(1, "0.01"), an_intent(2, "0.02")
-    core.handle(an_order_event(first, OrderStatus.FILLED, "0.01", "0.01"))
-    core.handle(an_order_event(second, OrderStatus.FILLED, "0.02", "0.02"))
-    core.handle(an_account_after(2, "0.03", cause=f"order/{client_order_id_of(second.event_id)}/1"))
-    assert position_value(core) == "31"
-
-
-def test_an_older_account_state_changes_nothing() -> None:
-    core = a_core(an_account_after(5, "0.02"))
-    assert core.handle(an_account_after(5, "0.5")) == []
-    core.handle(an_account_after(4, "0.5"))
-    assert position_value(core) == "21"
-
-
-def test_accounts_and_orders_of_others_are_not_ours() -> None:
-    core = a_core()
-    before = core.snapshot()
-    assert core.handle(replace(an_account_after(9, "1"), account="other")) == []
-    core.handle(an_order_event(an_intent(1, account="other"), OrderStatus.ACCEPTED))
-    assert core.snapshot() == before
-
-
-def test_a_working_order_made_elsewhere_counts_at_its_own_price() -> None:
-    core = a_core()
-    core.handle(an_order_event(a_limit(90, "0.1", "59000"), OrderStatus.ACCEPTED))
-    verdict = ask(core, an_intent(1))
-    assert check(verdict, "position_notional_usdt").value == "6500"
-    assert check(verdict, "open_orders").value == "2"
-
-
-def test_reduce_only_orders_add_no_exposure_of_their_own() -> None:
-    core = a_core(an_account_after(1, "0.05"))
-    ask(core, an_intent(1, "0.05", Side.SELL, reduce_only=True))
-    verdict = ask(core, an_intent(2, "0.01"))
-    assert check(verdict, "position_notional_usdt").value == "3600"
-    assert check(verdict, "instrument_exposure_usdt").value == "3600"
-
-
-@pytest.mark.parametrize(("held", "side"), [("-0.05", Side.BUY), ("0.05", Side.SELL)])
-def test_a_reduction_that_may_fill_first_leaves_nothing_to_eat_through(held: str, side: Side) -> None:
-    core = a_core(an_account_after(1, held))
-    assert check(ask(core, an_intent(1, "0.06", side)), "position_notional_usdt").value == "600"
-    core = a_core(an_account_after(1, held))
-    ask(core, an_intent(1, "0.03", side, reduce_only=True))
-    verdict = ask(core, an_intent(2, "0.06", side))
-    assert check(verdict, "position_notional_usdt").value == "2400"
-    assert check(verdict, "leverage").value == "0.3"
-    ask(core, an_intent(3, "0.04", side, reduce_only=True))
-    assert check(ask(core, an_intent(4, "0.005", side)), "position_notional_usdt").value == "3900"
-
-
-# --- time, kinds, snapshots ----------------------------------------------------------------------------------------
-
-
 def test_older_quotes_and_marks_do_not_replace_newer_ones() -> None:
     core = a_core()
     core.handle(a_quote(5, bid="61000", ask="61000.1", seconds=5))
@@ -500,26 +337,6 @@ def test_trades_move_the_clock_and_nothing_else() -> None:
     assert failed(ask(core, an_intent(11))) == ["market_data_age_ms"]
     core.handle(a_trade(2, seconds=1))
     assert check(ask(core, an_intent(12, "0.02")), "market_data_age_ms").value == "11000"
-
-
-def a_long_story() -> list[Event]:
-    first, second = a_limit(1, "0.02", "59900", reference_price=None), an_intent(2, "0.01")
-    events: list[Event] = [
-        a_quote(), a_mark(), an_account(), a_forecast(event_time=START), first, second,
-        an_order_event(first, OrderStatus.ACCEPTED),
-        an_order_event(second, OrderStatus.FILLED, "0.01", "0.01"),
-        an_intent(2), a_quote(2, seconds=1), a_tick(1),
-        an_account_after(2, "0.01", cause="x"),
-        a_control(ControlAction.SET_LIMITS, arguments={"max_open_orders": "7", "stop_loss_fraction": "0.02"}),
-        a_mark(3, "60010", seconds=2),
-        an_account_after(3, "0.01", cause=f"report/{client_order_id_of(second.event_id)}/1"),
-        a_mark(4, "60020", seconds=3),
-        an_order_event(an_intent(7), OrderStatus.FILLED, "0.01", realised_pnl=D(-3)),
-        an_intent(3, "0.03", confidence=0.3), a_tick(4), a_mark(5, "58000", seconds=4),
-        a_control(ControlAction.FLATTEN, 2), a_tick(5), an_intent(6, "0.04"), a_tick(40),
-    ]  # fmt: skip
-    events += [a_bar(number) for number in range(3)]
-    return [*events, an_intent(8, "0.01", Side.SELL), a_cancel(60)]
 
 
 def test_restoring_at_any_point_changes_nothing() -> None:
@@ -556,7 +373,7 @@ def test_what_is_no_snapshot_is_refused(state: bytes) -> None:
 def test_memory_of_intents_and_causes_is_bounded() -> None:
     core = a_core(max_order_notional_usdt=0)
     for number in range(4200):
-        core.handle(an_intent(number + 1))
+        core.handle(an_intent(number + 1, account=""))
     for number in range(300):
         core.handle(an_account_after(number + 2, cause=f"mark/{number}"))
     assert len(core.snapshot()) < 150_000

@@ -1,0 +1,51 @@
+"""Makes the source that ingestion's settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from libs.domain.instruments import split_instrument_id
+from libs.runtime.source import Source
+from libs.venues.binance import BinanceMarketData, stream_addresses
+from libs.venues.rest import RestClient
+from libs.venues.simulated import SimulatedMarketClient
+from services.ingestion.feed import Pacer
+from services.ingestion.live import LiveSource
+from services.ingestion.recorded import RecordedSource
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.simulated import SimulatedSource
+
+
+def build_source(settings: IngestionSettings, _run_dir: Path) -> Source:
+    """Make the source that the settings name."""
+    kind, _, path = settings.market.partition(":")
+    span_ns = int(settings.span_s * 1e9)
+    pacer = Pacer(settings.speed)
+    if kind == "recorded":
+        return RecordedSource(
+            Path(path),
+            instrument=settings.instrument,
+            pacer=pacer,
+            span_ns=span_ns,
+            history=settings.history,
+            history_bars=settings.history_bars,
+        )
+    if kind == "live":
+        return LiveSource(
+            BinanceMarketData(RestClient(settings.rest_url), settings.instrument),
+            stream_addresses(split_instrument_id(settings.instrument)[0], settings.stream_url),
+            instrument=settings.instrument,
+            span_ns=span_ns,
+            history_bars=settings.history_bars,
+            stale_after_s=settings.stale_after_s,
+            renew_after_s=settings.renew_after_s,
+            open_interest_every_s=settings.open_interest_every_s,
+            queue_frames=settings.queue_frames,
+        )
+    return SimulatedSource(
+        SimulatedMarketClient(RestClient(settings.exchange_url)),
+        instrument=settings.instrument,
+        pacer=pacer,
+        span_ns=span_ns,
+        history_bars=settings.history_bars,
+    )

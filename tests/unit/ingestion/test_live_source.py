@@ -1,0 +1,145 @@
+"""A live market is followed from its first frame on, through restarts and faults, against the simulated exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+
+import pytest
+
+from libs.domain.market import (
+    BestQuote,
+    ClockTick,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    MarketEvent,
+    MarkPrice,
+    OpenInterest,
+    Trade,
+)
+from libs.domain.numbers import NANOSECONDS
+from libs.runtime.errors import BadInput, DependencyUnavailable
+from libs.runtime.source import DeadInput
+from libs.venues.binance import BinanceMarketData, probe_live, stream_addresses
+from libs.venues.rest import RestClient
+from services.bars.core import BarsCore
+from services.ingestion.live import LiveSource
+from tests.kit.builders import BTC
+from tests.kit.waiting import eventually
+from tests.unit.exchange.served import Served, Through, an_exchange
+
+Output = MarketEvent | DeadInput
+MakeLive = Callable[..., LiveSource]
+
+
+@pytest.fixture
+def exchange() -> Iterator[Served]:
+    with an_exchange(speed=15, is_running=True) as served:
+        yield served
+
+
+@pytest.fixture
+def make_live() -> Iterator[MakeLive]:
+    with ExitStack() as made:
+
+        def make(url: str, transport: Through | None = None) -> LiveSource:
+            source = LiveSource(
+                BinanceMarketData(RestClient(url, transport=transport), BTC),
+                stream_addresses("BTCUSDT", url.replace("http", "ws")),
+                instrument=BTC,
+                history_bars=20,
+                stale_after_s=2.0,
+                open_interest_every_s=0.3,
+                start_timeout_s=0.0,
+            )
+            made.callback(source.close)
+            return source
+
+        yield make
+
+
+def _read_until(source: LiveSource, is_enough: Callable[[list[Output]], object]) -> list[Output]:
+    out: list[Output] = []
+    eventually(lambda: is_enough(out), within_s=30, step=lambda: out.extend(source.read(1000, 100)))
+    return out
+
+
+def _trade_ids(events: list[Output]) -> list[int]:
+    return [event.venue_trade_id for event in events if isinstance(event, Trade)]
+
+
+def _seconds(events: list[Output]) -> int:
+    return sum(isinstance(event, ClockTick) for event in events)
+
+
+def test_live_market_has_history_seam_book_and_every_trade(exchange: Served, make_live: MakeLive) -> None:
+    source = make_live(exchange.url)
+    source.open(None)
+    events = _read_until(source, lambda out: _seconds(out) > 105)
+    kinds = {type(event) for event in events}
+    assert kinds >= {Trade, BestQuote, DepthDelta, DepthSnapshot, MarkPrice, OpenInterest, ExchangeBar, ClockTick}
+    ids = _trade_ids(events)
+    assert ids == list(range(ids[0], ids[-1] + 1))
+    snapshot = next(index for index, event in enumerate(events) if isinstance(event, DepthSnapshot))
+    deltas = [event for event in events[snapshot:] if isinstance(event, DepthDelta)]
+    assert all(right.previous_final_update_id == left.final_update_id for left, right in pairwise(deltas))
+    bars = [event for event in events if isinstance(event, ExchangeBar)]
+    assert len({right.open_time - left.open_time for left, right in pairwise(bars)}) == 1
+    core = BarsCore()
+    ones = [
+        bar
+        for event in events
+        if not isinstance(event, DeadInput)
+        for bar in core.handle(event)
+        if bar.timeframe == "1m"
+    ]
+    assert {right.open_time - left.open_time for left, right in pairwise(ones)} == {60 * NANOSECONDS}
+    assert not ones[-1].is_history
+    assert core.counters(BTC)["late_trades"] == 0
+
+
+def test_restart_fetches_the_trades_missed_meanwhile(exchange: Served, make_live: MakeLive) -> None:
+    first = make_live(exchange.url)
+    first.open(None)
+    before = _read_until(first, lambda out: len(_trade_ids(out)) > 20)
+    cursor = first.cursor()
+    first.close()
+    second = make_live(exchange.url)
+    second.open(cursor)
+    after = _read_until(second, lambda out: len(_trade_ids(out)) > 50)
+    ids = _trade_ids(before) + _trade_ids(after)
+    assert ids == list(range(ids[0], ids[-1] + 1))
+    assert second.gaps >= 1
+
+
+def test_lost_connection_is_made_again_and_nothing_is_missing(make_live: MakeLive) -> None:
+    with an_exchange(speed=15, is_running=True) as served:
+        source = make_live(served.url)
+        source.open(None)
+        events = _read_until(source, lambda out: len(_trade_ids(out)) > 20)
+        port = int(served.address.rsplit(":", 1)[1])
+    with an_exchange(speed=15, is_running=True, port=port):
+        last = _trade_ids(events)[-1]
+        events += _read_until(source, lambda out: [number for number in _trade_ids(out) if number > last + 20])
+    ids = _trade_ids(events)
+    assert ids == list(range(ids[0], ids[-1] + 1))
+    assert source.gaps >= 1
+
+
+def test_venue_that_does_not_answer_is_named(make_live: MakeLive) -> None:
+    transport = Through()
+    transport.failures = 10**6
+    with pytest.raises(DependencyUnavailable, match="choose another market"):
+        make_live("http://127.0.0.1:9", transport).open(None)
+
+
+def test_cursor_of_another_market_is_refused(exchange: Served, make_live: MakeLive) -> None:
+    with pytest.raises(BadInput, match="start a new session"):
+        make_live(exchange.url).open(b'{"origin":"simulated:7"}')
+
+
+def test_probe_tells_whether_the_venue_answers(exchange: Served) -> None:
+    assert probe_live(2.0, exchange.url)
+    assert not probe_live(0.5, "http://127.0.0.1:9")
