@@ -7,6 +7,7 @@ import sys
 import time
 
 from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
+from libs.indicators.warm import compile_engine
 from libs.matching.ladder import compile_ahead
 from services.bars.core import BarsCore
 from services.bars.settings import BarsSettings
@@ -18,6 +19,7 @@ def main() -> None:
     """Run the cores once and say how long it took."""
     started = time.perf_counter()
     compile_ahead()
+    compile_engine()
     settings = BarsSettings()
     bars = BarsCore(settings.timeframes, settings.instruments, grace_ms=settings.grace_ms)
     features = FeaturesCore(load_feature_set(DEFAULT_FEATURE_SET))

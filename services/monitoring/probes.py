@@ -20,7 +20,7 @@ from services.monitoring.rows import Row
 _WINDOW = 15
 # The order in which events flow; anything else follows by name.
 _ORDER = ("ingestion", "exchange", "bars", "features", "inference", "strategy", "risk", "execution", "recorder")
-_ENDED = frozenset({"finished", "stopped"})
+_ENDED = frozenset({"finished", "stopped", "restarting", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class ServiceProbe:
         for name in names:
             row = self._look_at(name, announced.get(name, {}))
             rows.append(row)
-            is_up = {"running": True, "down": False, "failed": False}.get(row["state"])
+            is_up = {"running": True, "down": False, "failed": False, "restarting": False}.get(row["state"])
             conditions.append(
                 ServiceCondition(name, is_up, row["state"] == "finished", int(row["lag_records"] or 0), row["detail"])
             )
@@ -114,18 +114,23 @@ class ServiceProbe:
     def _announced(self) -> Iterable[tuple[str, dict[str, Any]]]:
         if self._run_dir is None or not self._run_dir.is_dir():
             return
+        announced = {}
         for path in sorted(self._run_dir.glob("*.json")):
-            try:
-                facts = orjson.loads(path.read_bytes())
-            except (OSError, orjson.JSONDecodeError):
-                # Gone or being written between listing and reading: the next look sees it.
-                continue
-            if isinstance(facts, dict) and isinstance(facts.get("service"), str):
-                yield facts["service"], facts
+            facts = _read(path)
+            if isinstance(facts.get("service"), str):
+                announced[facts["service"]] = facts
+        supervised = _read(self._run_dir / "supervisor.json").get("services")
+        for name, known in supervised.items() if isinstance(supervised, dict) else ():
+            # What a process said of itself counts only while it is the one that the supervisor keeps.
+            said = announced.get(name, {})
+            is_current = known.get("pid") in (None, said.get("pid"))
+            announced[name] = {"service": name, **(said if is_current else {}), **known}
+        yield from announced.items()
 
     def _look_at(self, name: str, facts: Mapping[str, Any]) -> Row:
         known = self._known.setdefault(name, _Known())
-        pid = facts.get("pid") if isinstance(facts.get("pid"), int) else None
+        said = facts.get("pid")
+        pid = said if isinstance(said, int) else None
         if pid is not None and known.pid is not None and pid != known.pid:
             known.changes += 1
             known.readings.clear()
@@ -162,6 +167,15 @@ class ServiceProbe:
         except ValueError as error:
             return f"its metrics at {base} cannot be read: {error}"
         return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        # Gone or being written between listing and reading: the next look sees it.
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _rank(name: str) -> int:

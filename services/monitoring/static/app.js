@@ -36,7 +36,7 @@ const control = new Control(view, () => schedule("control", "feed"));
 const strip = new ForecastStrip(byId("forecast-history"));
 const priceChart = new PriceChart(byId("price-chart"), (bar) => {
   const [time, open, high, low, close, volume] = bar;
-  panels.put("price-readout", `${f.clock(time, false)}   O ${f.price(open)}   H ${f.price(high)}   L ${f.price(low)}   C ${f.price(close)}   V ${f.number(volume, 2)}`);
+  panels.put("price-readout", `${f.clock(time, false)}  O ${f.price(open)}  H ${f.price(high)}  L ${f.price(low)}  C ${f.price(close)}  V ${f.number(volume, 2)}`);
 });
 const equityChart = new EquityChart(byId("equity-chart"), (point) => drawEquityReadout(point));
 
@@ -114,11 +114,20 @@ function equityPoints(now) {
   return [...points, [account.time_ms, Number(account.equity), Number(account.wallet_balance)]];
 }
 
+// Before the first trade equity stands still, for a day when history was filled in: shows only the end of that.
+function withoutLead(points) {
+  const moved = points.findIndex((point) => point[1] !== points[0][1]);
+  if (moved < 1) return moved < 0 ? points.slice(-240) : points;
+  const lead = Math.max(60_000, (points.at(-1)[0] - points[moved][0]) * 0.05);
+  const start = Math.max(points[moved - 1][0], points[moved][0] - lead);
+  return [[start, ...points[moved - 1].slice(1)], ...points.slice(moved)];
+}
+
 function drawEquity(now) {
   const points = equityPoints(now);
   byId("equity-empty").hidden = points.length > 0;
   if (!points.length) return;
-  equityChart.show(points);
+  equityChart.show(withoutLead(points));
   byId("equity-chart").setAttribute("aria-label", `Equity of account ${now.account}, now ${f.number(points.at(-1)[1], 2)} USDT. Arrow keys read single points.`);
 }
 
@@ -136,8 +145,15 @@ function drawEquityReadout(point) {
   panels.put("equity-readout", `deepest drawdown ${f.percent(worst, 2)}`);
 }
 
+function alertNotice() {
+  const critical = (state.alerts ?? []).filter((row) => row.severity === "CRITICAL");
+  if (!critical.length) return null;
+  const more = critical.length > 1 ? ` (and ${critical.length - 1} more below)` : "";
+  return { level: "critical", text: critical[0].message + more };
+}
+
 function drawNotice(row) {
-  let notice = control.notice(row);
+  let notice = control.notice(row) ?? alertNotice();
   if (link === "lost") notice = { level: "critical", text: "The connection to the page's server is lost. What you see is old; trading goes on without this page. Trying again." };
   else if (state.feed && !state.feed.is_connected && link === "live") notice = { level: "warning", text: state.feed.message };
   const element = byId("notice");

@@ -96,7 +96,7 @@ class Chart {
     this.context.stroke();
   }
 
-  valueAxis(low, high, top, bottom, format) {
+  valueAxis(low, high, top, bottom, format, avoid) {
     const { context } = this;
     const plotRight = this.width - AXIS_WIDTH;
     const step = niceStep(high - low, Math.max(2, (bottom - top) / 52));
@@ -106,13 +106,13 @@ class Chart {
       context.strokeStyle = colors().line;
       this.line(0, y, plotRight, y);
       context.fillStyle = colors().muted;
-      context.fillText(format(value, step), plotRight + 8, y);
+      if (avoid === null || Math.abs(y - avoid) > 15) context.fillText(format(value, step), plotRight + 8, y);
     }
   }
 
   timeAxis(from, to, xOf) {
     const { context } = this;
-    const step = timeStep(to - from, (this.width - AXIS_WIDTH) / 92);
+    const step = timeStep(to - from, (this.width - AXIS_WIDTH) / (this.width < 500 ? 68 : 92));
     context.textAlign = "center";
     context.fillStyle = colors().muted;
     for (let time = Math.ceil(from / step) * step; time <= to; time += step) {
@@ -208,7 +208,7 @@ export class PriceChart extends Chart {
     low -= pad;
     high += pad;
     const yOf = (value) => floor - ((value - low) / (high - low)) * (floor - top);
-    this.valueAxis(low, high, top, floor, (value, step) => f.number(value, step >= 1 ? 0 : step >= 0.1 ? 1 : 2));
+    this.valueAxis(low, high, top, floor, (value, step) => f.number(value, step >= 1 ? 0 : step >= 0.1 ? 1 : 2), this.last ? yOf(this.last) : null);
     this.timeAxis(start, end, (time) => xOf((time - start) / this.lengthMs));
 
     const body = Math.max(1, Math.min(11, Math.floor(slot * 0.66)));
@@ -321,7 +321,7 @@ export class EquityChart extends Chart {
     low -= pad;
     high += pad;
     const yOf = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
-    this.valueAxis(low, high, top, bottom, (value, step) => f.number(value, step >= 1 ? 0 : step >= 0.1 ? 1 : 2));
+    this.valueAxis(low, high, top, bottom, (value, step) => f.number(value, step >= 1 ? 0 : step >= 0.1 ? 1 : 2), yOf(points.at(-1)[1]));
     this.timeAxis(points[0][0], points.at(-1)[0], (time) => this.xOf(time));
 
     const now = points.at(-1)[1];

@@ -142,9 +142,9 @@ export function forecast(state, view, strip) {
     put(`odds-${name}`, f.percent(latest[name], 1));
   }
   byId("forecast-odds").setAttribute("aria-label", `Down ${f.percent(latest.down)}, flat ${f.percent(latest.flat)}, up ${f.percent(latest.up)}`);
-  byId("forecast-confidence").value = latest.confidence;
+  byId("forecast-confidence").style.setProperty("--share", latest.confidence);
   put("forecast-confidence-text", f.percent(latest.confidence, 1));
-  byId("forecast-coverage").value = latest.coverage;
+  byId("forecast-coverage").style.setProperty("--share", latest.coverage);
   put("forecast-coverage-text", f.percent(latest.coverage, 0));
   put("forecast-return", f.isKnown(latest.expected_return_bps) ? `${f.signed(latest.expected_return_bps, 1)} bps` : "not forecast by this model");
   const model = byId("forecast-model");
@@ -238,7 +238,7 @@ const STAGES = [
   ["inference.forecasts.v1", "Forecasts"],
   ["strategy.intents.v1", "Order intents"],
   ["risk.verdicts.v1", "Risk verdicts"],
-  ["execution.commands.v1", "Commands to the venue"],
+  ["execution.commands.v1", "Venue commands"],
   ["execution.reports.v1", "Venue reports"],
 ];
 

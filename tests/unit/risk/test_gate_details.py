@@ -12,13 +12,14 @@ from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
 from libs.domain.orders import OrderApproved, OrderStatus, OrderType
 from services.risk.core import RiskCore, RiskLimits
-from tests.kit.builders import BTC, a_control, a_mark, a_quote, a_tick, an_account, an_intent
+from tests.kit.builders import BTC, START, a_bar, a_control, a_forecast, a_mark, a_quote, a_tick, an_account, an_intent
 from tests.unit.risk.builders import (
     ETH,
     D,
     a_cancel,
     a_core,
     a_limit,
+    advance,
     an_account_after,
     an_order_event,
     ask,
@@ -294,3 +295,97 @@ def test_no_equity_at_all_leaves_no_distance() -> None:
 def test_slippage_ends_at_a_limit_half_a_dollar_better_than_the_touch() -> None:
     verdict = ask(a_core(), a_limit(1, price="59999.5", reference_price=D("59999.5")))
     assert check(verdict, "slippage_bps").value == "0"
+
+
+def flatten_orders(core: RiskCore) -> list[OrderApproved]:
+    events = core.handle(a_control(ControlAction.FLATTEN))
+    approved = [event for event in events if isinstance(event, OrderApproved)]
+    return [
+        verdict for verdict in approved if verdict.intent.order_type is OrderType.MARKET and verdict.intent.quantity
+    ]
+
+
+def test_flatten_closes_beside_working_orders_and_resting_stops() -> None:
+    core = a_core(HOLDING)
+    ask(core, a_limit(1, "0.02", "60600", Side.SELL))
+    assert len(flatten_orders(core)) == 1
+    protected = a_core(stop_loss_fraction="0.02")
+    protected.handle(an_account_after(2, "0.05"))
+    assert len(flatten_orders(protected)) == 1
+
+
+def a_bar_of(core: RiskCore, number: int, width: int) -> None:
+    bar = a_bar(number)
+    core.handle(replace(bar, high_e8=bar.close_e8 + width * 10**8, low_e8=bar.close_e8))
+
+
+def test_flat_bars_have_no_ratio_and_do_no_harm() -> None:
+    core = a_core(volatility_warmup_bars=2)
+    for number in range(5):
+        a_bar_of(core, number, 0)
+    verdict = ask(core, an_intent())
+    assert failed(verdict) == []
+    assert check(verdict, "volatility_ratio").value == "4 of 2 bars"
+
+
+def test_the_average_range_is_a_mean_up_to_sixty_bars_and_a_sixtieth_after() -> None:
+    core = a_core(volatility_warmup_bars=2)
+    widths = [60] * 60 + [120] * 20
+    average = 0
+    for number, width in enumerate(widths):
+        a_bar_of(core, number, width)
+        if number:
+            average += (widths[number - 1] * 1_000_000 // 60000 * 1000 - average) // min(number, 60)
+    expected = D(2_000_000) / D(average)
+    assert abs(D(check(ask(core, an_intent()), "volatility_ratio").value) - expected) < D("1e-8")
+
+
+def test_changed_limits_say_who_changed_them() -> None:
+    (state,) = a_core().handle(a_control(ControlAction.SET_LIMITS, arguments={"max_open_orders": "3"}))
+    assert isinstance(state, ControlState)
+    assert state.reason == "SET_LIMITS by test: because"
+    resumed = a_core().handle(a_control(ControlAction.RESUME))[0]
+    assert isinstance(resumed, ControlState)
+    assert resumed.reason == "RESUME by test: because"
+
+
+@pytest.mark.parametrize(("skew_ms", "expected"), [(5000, []), (5001, ["clock_skew_ms"])])
+def test_clock_skew_of_the_quote_counts_where_it_stands_in_for_the_mark(skew_ms: int, expected: list[str]) -> None:
+    core = a_core(mark=None)
+    core.handle(a_quote(2, received_time=START + skew_ms * 1_000_000))
+    assert failed(ask(core, an_intent())) == expected
+
+
+def test_the_verdict_says_what_may_serve_as_reference() -> None:
+    assert check(ask(a_core(), an_intent()), "reference_price").limit == "mark or quote_mid"
+    assert check(ask(a_core(allow_quote_as_mark=False), an_intent()), "reference_price").limit == "mark"
+
+
+def cancelled_by_flatten(core: RiskCore) -> int:
+    events = core.handle(a_control(ControlAction.FLATTEN))
+    return sum(isinstance(event, OrderApproved) and event.intent.quantity == 0 for event in events)
+
+
+def test_flatten_cancels_own_stops_and_resting_reductions_of_others() -> None:
+    protected = a_core(stop_loss_fraction="0.02")
+    protected.handle(an_account_after(2, "0.05"))
+    assert cancelled_by_flatten(protected) == 1
+    reducing = a_core(HOLDING)
+    ask(reducing, a_limit(1, "0.02", "60600", Side.SELL, reduce_only=True))
+    assert cancelled_by_flatten(reducing) == 1
+
+
+def test_the_smallest_balance_has_a_distance() -> None:
+    verdict = ask(a_core(an_account(wallet_balance=D(1))), an_intent())
+    assert D(check(verdict, "liquidation_distance").value) < 0
+
+
+def test_the_last_eight_forecasts_are_remembered() -> None:
+    for others, expected in ((7, ["forecast_age_ms"]), (8, [])):
+        core = a_core()
+        core.handle(a_forecast(0, event_time=START))
+        advance(core, 700)
+        for number in range(others):
+            core.handle(a_forecast(number + 1, event_time=START + 690 * 10**9))
+        intent = an_intent(700, confidence=0.4, cause_ids=(a_forecast(0).event_id,))
+        assert failed(ask(core, intent)) == expected

@@ -141,6 +141,7 @@ def test_time_stop_closes_at_market_when_the_time_is_over() -> None:
 
 
 def test_take_profit_of_a_short_beyond_zero_is_none() -> None:
+    assert profit_trigger(a_position("-0.05"), limits(take_profit_fraction="1"), RULES) is None
     settings = limits(take_profit_fraction="1.5")
     assert profit_trigger(a_position("-0.05"), settings, RULES) is None
     assert profit_trigger(a_position(), settings, RULES) == 150000
