@@ -116,6 +116,21 @@ def _known_instrument(instrument: str) -> None:
 
 
 @app.command()
+def trade(
+    mode: Annotated[str, typer.Option(help="paper, testnet or live.")] = "paper",
+    instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+    for_: Annotated[str | None, typer.Option("--for", metavar="TIME", help="Stop after this time: 60s, 5m.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what happened as JSON.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the page; a free one by default.")] = None,
+) -> None:
+    """Trade the live market: `perpflow up --market live` under another name. Goes on where it stopped.
+
+    Example: perpflow trade --mode paper
+    """
+    up(market="live", mode=mode, instrument=instrument, for_=for_, summary=summary, port=port)
+
+
+@app.command()
 def run(service: Annotated[str, typer.Argument(help="ingestion, bars, features, ... as its container does.")]) -> None:
     """Run one service in this process, with its settings from PERPFLOW_* variables.
 
@@ -314,10 +329,13 @@ def doctor(json: JsonOption = False) -> None:
 
 def _mount() -> None:
     from services.console.backtest_commands import backtest
+    from services.console.data_commands import collect_data, models
     from services.console.features_commands import engineer_features, features_app
     from services.console.risk_commands import risk_app
     from services.console.training_commands import train_models
 
+    app.command()(collect_data)
+    app.command()(models)
     app.add_typer(features_app)
     app.command()(engineer_features)
     app.add_typer(risk_app)

@@ -32,7 +32,6 @@ _COUNTED_TOPICS: tuple[str, ...] = tuple(name for name in TOPICS if not name.sta
 # Only the newest of these says anything; every trade matters to the forming bar's high and low.
 _NEWEST_ONLY = frozenset({"best_quote", "mark_price", "open_interest", "clock_tick"})
 _EVERY_ONE = frozenset({"trade"})
-_WATCH_EVERY_S = 1.0
 _RATE_WINDOW = 6
 
 
@@ -50,6 +49,7 @@ class BusFeed:
         logger: structlog.stdlib.BoundLogger,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
+        watch_every_s: float = 1.0,
     ) -> None:
         self._bus = bus
         self._dashboard = dashboard
@@ -59,6 +59,7 @@ class BusFeed:
         self._metrics = metrics
         self._logger = logger
         self._clock_ns = clock_ns
+        self._watch_every_s = watch_every_s
         self._consumer: Consumer = bus.consumer(())
         self._market: Consumer = bus.consumer(())
         self._producer: Producer | None = None
@@ -82,7 +83,7 @@ class BusFeed:
     def step(self, timeout_ms: int) -> int:
         """Read what is new, waiting for it up to the time; return the number of records."""
         now_s = time.monotonic()
-        if now_s - self._watched_at >= _WATCH_EVERY_S:
+        if now_s - self._watched_at >= self._watch_every_s:
             self._watched_at = now_s
             self._discover()
             self._count(now_s)

@@ -1,4 +1,4 @@
-"""A headless Chromium driven over its DevTools protocol: load a page at a width, collect what the console says, click."""
+"""A headless Chromium driven over its DevTools protocol: load at a width, collect what the console says, click."""
 
 from __future__ import annotations
 

@@ -11,32 +11,34 @@ import os
 import random
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from libs.bus.api import Bus
 from libs.bus.memory import MemoryBus
+from libs.domain.market import Trade
+from libs.domain.numbers import SCALE
 from services.monitoring.app import MonitoringApp
 from services.monitoring.settings import MonitoringSettings
+from tests.kit.waiting import eventually
 from tests.unit.monitoring import builders
 
 
 @contextmanager
-def serving(settings: MonitoringSettings, run_dir: Path | None = None) -> Iterator[tuple[MonitoringApp, MemoryBus]]:
+def serving(
+    settings: MonitoringSettings, run_dir: Path | None = None, *, open_bus: Callable[[], Bus] | None = None
+) -> Iterator[tuple[MonitoringApp, MemoryBus]]:
     """Serve the page from a thread over an empty bus with all topics."""
     name = f"page-{secrets.token_hex(4)}"
     bus = MemoryBus(name)
     builders.create_topics(bus)
-    app = MonitoringApp(lambda: MemoryBus(name), settings, run_dir=run_dir)
+    app = MonitoringApp(open_bus or (lambda: MemoryBus(name)), settings, run_dir=run_dir)
     thread = threading.Thread(target=app.serve, name="page")
     thread.start()
     try:
-        pause = threading.Event()
-        for _ in range(500):
-            if app.is_serving or not thread.is_alive():
-                break
-            pause.wait(0.02)
-        assert app.is_serving, "the page did not come up within 10 s"
+        eventually(lambda: app.is_serving or not thread.is_alive())
+        assert app.is_serving, "the page ended before it came up"
         yield app, bus
     finally:
         app.stop()
@@ -71,10 +73,12 @@ def main() -> None:
         if arguments.empty:
             stop.wait(arguments.for_s)
             return
-        builders.publish(bus, builders.a_session())
+        session = list(builders.a_session())
+        builders.publish(bus, session)
+        session_end_price = next(event for event in reversed(session) if isinstance(event, Trade)).price_e8 / SCALE
         rng = random.Random(1)
         last = builders.START + 240 * builders.MINUTE + 30 * builders.SECOND
-        price = 61_800.0
+        price = session_end_price
         for turn in range(int(arguments.for_s * 4)):
             at = last + turn * 250_000_000
             price += rng.gauss(0, 4)

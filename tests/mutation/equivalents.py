@@ -11,11 +11,14 @@ _TEXT = "only how a number is rounded for its text, where trailing zeros are dro
 # Module -> part of what the mutant changes -> why no test can tell it from the original.
 EQUIVALENTS: dict[str, dict[str, str]] = {
     "libs.margin.brackets": {"in  EXACT = Context(prec=60": _PRECISION},
+    "libs.margin.liquidation": {
+        "balance >= EXACT": "at equality the solution is a price of 0, which is none",
+        "surplus > 0  ->  surplus >= 0": "a surplus of 0 at the mark is a solution, so there is no reason to give",
+    },
     "libs.margin.requirements": {"compare: profit < 0": "a profit of exactly 0 gives 0 either way"},
     "services.risk.core.check_results": {
         "-8  ->  8": _TEXT,
         "exponent < -8": _TEXT,
-        "maxsize=4096": "how many texts are kept is not seen in any text",
     },
     "services.risk.core.checks_exposure": {
         "in  ONE = Decimal(1)": "leverage means nothing where the margin is given",

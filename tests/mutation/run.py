@@ -177,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation.run", description=__doc__.splitlines()[0])
     parser.add_argument("--module", action="append", choices=sorted(TARGETS), help="only this module; may be repeated")
     parser.add_argument("--sample", type=int, default=0, help="a seeded sample of this many instead of all")
+    parser.add_argument("--again", type=Path, help="only those that survived in this earlier report")
     parser.add_argument("--seed", type=int, default=1, help="seed of the sample")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="children at a time")
     parser.add_argument("--json", type=Path, help="write the whole report here")
@@ -190,6 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mutants = [m for module in modules for m in make_mutants(module, path_of(module).read_text(encoding="utf-8"))]
     equivalents = [m for m in mutants if find_reason(m.module, m.what)]
     mutants = [m for m in mutants if not find_reason(m.module, m.what)]
+    if chosen.again is not None:
+        before = json.loads(chosen.again.read_text(encoding="utf-8"))["survived"]
+        wanted = {(entry["module"], entry["what"]) for entry in before}
+        mutants = [m for m in mutants if (m.module, m.what) in wanted]
     if chosen.sample and chosen.sample < len(mutants):
         mutants = random.Random(chosen.seed).sample(mutants, chosen.sample)
     outcomes = run_mutants(mutants, chosen.jobs)

@@ -36,7 +36,8 @@ const control = new Control(view, () => schedule("control", "feed"));
 const strip = new ForecastStrip(byId("forecast-history"));
 const priceChart = new PriceChart(byId("price-chart"), (bar) => {
   const [time, open, high, low, close, volume] = bar;
-  panels.put("price-readout", `${f.clock(time, false)}  O ${f.price(open)}  H ${f.price(high)}  L ${f.price(low)}  C ${f.price(close)}  V ${f.number(volume, 2)}`);
+  const traded = innerWidth < 500 ? "" : `  V ${f.number(volume, 2)}`;
+  panels.put("price-readout", `${f.clock(time, false)}  O ${f.price(open)}  H ${f.price(high)}  L ${f.price(low)}  C ${f.price(close)}${traded}`);
 });
 const equityChart = new EquityChart(byId("equity-chart"), (point) => drawEquityReadout(point));
 

@@ -151,6 +151,32 @@ def test_two_solutions_are_found_and_the_farther_is_kept() -> None:
     assert result.liquidation_price < 20000 < result.other_liquidation_price
 
 
+def test_the_solution_nearer_the_mark_comes_first() -> None:
+    def pair(mark: str) -> list[Leg]:
+        return [a_leg("long", "100", mark=mark), a_leg("short", "80", mark=mark)]
+
+    low, high = solve_liquidation_prices(pair("20000"), Decimal(120000))
+    for near, far in ((low, high), (high, low)):
+        mark = str((near * Decimal("1.01")).quantize(CENT))
+        result = liquidate_account(pair(mark), Decimal(120000), MarginMode.CROSS, PositionMode.HEDGE)[0]
+        assert (result.liquidation_price, result.other_liquidation_price) == (near, far)
+        assert result.liquidation_distance is not None
+        assert (result.liquidation_distance > 0) == (near == low)
+
+
+@pytest.mark.parametrize(("quantity", "mark"), [("1", "100000"), ("0.00001", "20000"), ("1", "1")])
+def test_a_covered_long_is_called_covered_whatever_its_profit(quantity: str, mark: str) -> None:
+    result = liquidate_isolated(a_leg("long", quantity, mark=mark, leverage="1"))
+    assert result.liquidation_reason == "margin covers the position at every price above zero"
+
+
+def test_prices_below_one_are_prices() -> None:
+    result = liquidate_isolated(a_leg("long", "100", "0.5", "0.5"))
+    assert result.bankruptcy_price == Decimal("0.45")
+    assert result.liquidation_price is not None
+    assert Decimal("0.45") < result.liquidation_price < Decimal("0.46")
+
+
 def test_hedged_isolated_legs_stand_alone() -> None:
     legs = [a_leg("long"), a_leg("short")]
     assert solve(legs, Decimal(0), "isolated", "hedge") == [liquidate_isolated(leg).liquidation_price for leg in legs]
