@@ -1,4 +1,4 @@
-"""The monitoring page in a real browser: two widths, two colour schemes, no console errors, and a halt button that halts."""
+"""The monitoring page in a real browser: two widths, two colour schemes, no console errors, and a button that halts."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ def _exemption(intent: OrderIntent, state: GateState, sane: bool) -> str:
 
 def _exposure(instrument: str, price: Decimal, state: GateState, side: Side | None, added: Decimal) -> Exposure:
     position = (state.held(instrument).quantity + state.unsettled_quantity(instrument)) * price
-    _, buys = state.working(instrument, Side.BUY)
-    _, sells = state.working(instrument, Side.SELL)
+    _, buys = state.working(instrument, Side.BUY, price)
+    _, sells = state.working(instrument, Side.SELL, price)
     if side is Side.BUY:
         buys += added
     elif side is Side.SELL:
@@ -153,7 +153,7 @@ def assess(
         notional = abs(intent.quantity) * price
         exposure = _exposure(instrument, reference, state, intent.side, notional)
         reach = state.reach(instrument, intent.side)
-        working_quantity, working = state.working(instrument, intent.side)
+        working_quantity, working = state.working(instrument, intent.side, reference)
         tied_up = None if others is None else exposure.gross - notional + others.gross
         direction_notional = max(ZERO, reach * reference + working + notional)
         direction_quantity = max(ZERO, reach + working_quantity + abs(intent.quantity))

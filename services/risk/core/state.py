@@ -147,13 +147,16 @@ class GateState:
         """Return the signed sum of fills that no account state has included yet."""
         return sum((fill.signed_quantity for fill in self.unsettled if fill.instrument == instrument), ZERO)
 
-    def working(self, instrument: str, side: Side) -> tuple[Decimal, Decimal]:
-        """Return quantity and notional of the orders of a side that may add to a position."""
+    def working(self, instrument: str, side: Side, reference: Decimal) -> tuple[Decimal, Decimal]:
+        """Return quantity and notional of the orders of a side that may add to a position.
+
+        Each counts at its own price or the reference, whichever is higher: the market may have moved since.
+        """
         quantity = notional = ZERO
         for order in self.orders.values():
             if order.instrument == instrument and order.side == side and not order.reduce_only:
                 quantity += order.remaining
-                notional += order.remaining * order.price
+                notional += order.remaining * max(order.price, reference)
         return quantity, notional
 
     def reach(self, instrument: str, side: Side) -> Decimal:

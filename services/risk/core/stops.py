@@ -92,15 +92,15 @@ def desired_stops(
 
     A stop or target that the price has already passed, and a holding time that is over, become one market order.
     """
-    sign = 1 if position.quantity > 0 else -1
-    side = Side.SELL if sign > 0 else Side.BUY
+    side = Side.SELL if position.quantity > 0 else Side.BUY
+    gaining = side.opposite.sign
     quantity = round_down_to_step(abs(position.quantity), rules.step_size)
     if quantity < rules.min_quantity:
         return {}
     loss, profit = loss_trigger(position, limits, rules), profit_trigger(position, limits, rules)
     at_market = ""
-    if (loss is not None and (reference - loss) * sign <= 0) or (
-        profit is not None and (reference - profit) * sign >= 0
+    if (loss is not None and (reference - loss) * gaining <= 0) or (
+        profit is not None and (reference - profit) * gaining >= 0
     ):
         at_market = "breach"
     elif limits.max_holding_s and now - position.opened_at >= limits.max_holding_s * NANOSECONDS:

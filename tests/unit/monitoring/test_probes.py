@@ -112,7 +112,7 @@ def test_service_that_does_not_answer_is_down_with_its_address() -> None:
         ({}, {0.1: 10.0, 0.2: 10.0, float("inf"): 10.0}, 0.5, 50.0),
         ({}, {0.1: 0.0, 0.2: 10.0, float("inf"): 10.0}, 0.5, 150.0),
         ({}, {0.1: 0.0, 0.2: 0.0, float("inf"): 10.0}, 0.5, 200.0),
-        ({0.1: 10.0, float("inf"): 10.0}, {0.1: 10.0, 0.3: 20.0, float("inf"): 20.0}, 0.5, 200.0),
+        ({0.1: 10.0, 0.3: 10.0, float("inf"): 10.0}, {0.1: 10.0, 0.3: 20.0, float("inf"): 20.0}, 0.5, 200.0),
     ],
 )
 def test_quantile_of_what_a_histogram_gained(

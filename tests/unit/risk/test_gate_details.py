@@ -148,8 +148,8 @@ def test_several_instruments_each_count_once() -> None:
     )
     core.handle(an_order_event(an_intent(92, "0.5", instrument=ETH), OrderStatus.FILLED, "0.5", "0.5"))
     verdict = ask(core, an_intent(1))
-    # ETH: 1.5 at 2000 and a working sell of 1 at 1900; BTC: 0.01 held and 0.01 asked for at 60000.
-    assert check(verdict, "total_exposure_usdt").value == str(3000 + 1900 + 1200)
+    # ETH: 1.5 at 2000 and a working sell of 1 at the mark; BTC: 0.01 held and 0.01 asked for at 60000.
+    assert check(verdict, "total_exposure_usdt").value == str(3000 + 2000 + 1200)
     assert check(verdict, "leverage").value == "0.42"
 
 
@@ -389,3 +389,12 @@ def test_the_last_eight_forecasts_are_remembered() -> None:
             core.handle(a_forecast(number + 1, event_time=START + 690 * 10**9))
         intent = an_intent(700, confidence=0.4, cause_ids=(a_forecast(0).event_id,))
         assert failed(ask(core, intent)) == expected
+
+
+def test_a_closing_order_that_ended_is_replaced_though_other_orders_still_work() -> None:
+    core = a_core(HOLDING)
+    ask(core, a_limit(1, "0.02", "60600", Side.SELL))
+    (closing,) = flatten_orders(core)
+    core.handle(an_order_event(closing.intent, OrderStatus.EXPIRED))
+    again = [event for event in core.handle(a_tick(6)) if isinstance(event, OrderApproved)]
+    assert [verdict.intent.quantity for verdict in again] == [D("0.05")]

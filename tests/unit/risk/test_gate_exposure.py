@@ -170,11 +170,12 @@ def test_accounts_and_orders_of_others_are_not_ours() -> None:
     assert core.snapshot() == before
 
 
-def test_a_working_order_made_elsewhere_counts_at_its_own_price() -> None:
+@pytest.mark.parametrize(("price", "counted"), [("59000", "6600"), ("61000", "6700")])
+def test_a_working_order_counts_at_its_own_price_or_the_mark_whichever_is_higher(price: str, counted: str) -> None:
     core = a_core()
-    core.handle(an_order_event(a_limit(90, "0.1", "59000"), OrderStatus.ACCEPTED))
+    core.handle(an_order_event(a_limit(90, "0.1", price), OrderStatus.ACCEPTED))
     verdict = ask(core, an_intent(1))
-    assert check(verdict, "position_notional_usdt").value == "6500"
+    assert check(verdict, "position_notional_usdt").value == counted
     assert check(verdict, "open_orders").value == "2"
 
 

@@ -1,0 +1,33 @@
+"""Creates every topic of the registry on the bus that PERPFLOW_BUS names; what exists already is left as it is.
+
+Runs in any service's image, since it needs libs/ only: ``python create_topics.py``.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from libs.bus.api import TopicSpec
+from libs.bus.open import open_bus
+from libs.runtime.errors import EXIT_OK
+from libs.runtime.service import run_process
+from libs.runtime.settings import PlatformSettings
+from libs.wire.topics import TOPICS
+
+
+def _create(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    specs = [TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values()]
+    with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+        before = len(bus.topics())
+        bus.create_topics(specs)
+        logger.info("topics are there", wanted=len(specs), created=len(bus.topics()) - before)
+    return EXIT_OK
+
+
+def main() -> int:
+    """Create the topics; the answer is the exit code, 3 when the bus cannot be reached."""
+    return run_process("topics", _create)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
