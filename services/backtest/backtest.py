@@ -15,14 +15,14 @@ from pydantic_settings import BaseSettings
 from libs.domain.accounts import AccountState
 from libs.domain.events import Event
 from libs.domain.instruments import UnknownInstrument, find_instrument
-from libs.domain.market import ClockTick, ExchangeBar, Trade
+from libs.domain.market import ClockTick, ExchangeBar
 from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
 from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.errors import BadInput
 from libs.runtime.settings import load_settings
 from libs.runtime.source import DeadInput
 from libs.wire import encode, topics
-from services.backtest.inputs import MarketInput, bar_length_ns, prices_of
+from services.backtest.inputs import MarketInput, bar_length_ns
 from services.backtest.measures import (
     EquityPoint,
     Fill,
@@ -172,9 +172,6 @@ def run_backtest(
         if not (isinstance(event, ExchangeBar) and event.is_history):
             result.started_at = result.started_at or event.event_time
             result.ended_at = max(result.ended_at, event.event_time)
-            if market.is_unquoted and isinstance(event, ExchangeBar | Trade):
-                for price in prices_of(event):
-                    pipeline.tell("risk", price)
         pipeline.feed(event)
         if isinstance(event, ClockTick | ExchangeBar) and event.event_time >= heard_at + step_ns:
             heard_at = event.event_time

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.domain.bars import TIMEFRAMES
-from libs.domain.instruments import find_instrument
-from libs.domain.market import BestQuote, ClockTick, ExchangeBar, MarketEvent, MarkPrice, Trade
-from libs.domain.numbers import NANOSECONDS, to_e8
+from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
+from libs.domain.numbers import NANOSECONDS
 from libs.runtime.source import DeadInput
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
@@ -24,14 +23,10 @@ _MINUTE = 60 * NANOSECONDS
 
 @dataclass(frozen=True, slots=True)
 class MarketInput:
-    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks.
-
-    With `is_unquoted` it has neither quotes nor marks (bars, or trades alone), and risk is told prices made of these.
-    """
+    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks."""
 
     description: dict[str, str | int]
     timeframe: str
-    is_unquoted: bool
     events: Iterator[MarketEvent | DeadInput]
 
 
@@ -47,9 +42,7 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
         description["history_sha256"] = _sha256_of(history)
     first, events = _look_ahead(_read_all(source))
     timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
-    # Only tables hold trades alone; a capture whose first event is a trade has quotes behind it.
-    is_unquoted = bool(timeframe) or (isinstance(first, Trade) and _holds_tables(path))
-    return MarketInput(description, timeframe, is_unquoted, events)
+    return MarketInput(description, timeframe, events)
 
 
 def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInput:
@@ -61,41 +54,7 @@ def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInpu
         "minutes": minutes,
         "instrument": SIMULATED_INSTRUMENT,
     }
-    return MarketInput(description, "", False, _simulate(seed, minutes, klines, history_bars))
-
-
-def prices_of(event: ExchangeBar | Trade) -> tuple[MarkPrice, BestQuote]:
-    """Return a bar's close or a trade as mark price and as a quote of one tick: what risk judges orders by.
-
-    Such a market does not say how wide the spread was or how deep the book: the quote's quantities are the volume of
-    the bar or the trade. Only risk is told; fills go by the bars and trades themselves.
-    """
-    if isinstance(event, ExchangeBar):
-        price_e8, quantity_e8 = event.close_e8, event.volume_e8
-    else:
-        price_e8, quantity_e8 = event.price_e8, event.quantity_e8
-    mark = MarkPrice(
-        instrument=event.instrument,
-        event_id=f"{event.event_id}/mark",
-        event_time=event.event_time,
-        received_time=event.received_time,
-        mark_price_e8=price_e8,
-        index_price_e8=None,
-        funding_rate_e8=0,
-        next_funding_time=0,
-    )
-    quote = BestQuote(
-        instrument=event.instrument,
-        event_id=f"{event.event_id}/quote",
-        event_time=event.event_time,
-        received_time=event.received_time,
-        update_id=event.event_time,
-        bid_price_e8=price_e8,
-        bid_quantity_e8=quantity_e8,
-        ask_price_e8=price_e8 + to_e8(find_instrument(event.instrument).tick_size),
-        ask_quantity_e8=quantity_e8,
-    )
-    return mark, quote
+    return MarketInput(description, "", _simulate(seed, minutes, klines, history_bars))
 
 
 def _simulate(
@@ -140,10 +99,6 @@ def _look_ahead(
         yield from events
 
     return first, again()
-
-
-def _holds_tables(path: Path) -> bool:
-    return path.suffix == ".parquet" or (path.is_dir() and any(file.suffix == ".parquet" for file in path.iterdir()))
 
 
 def _sha256_of(path: Path) -> str:

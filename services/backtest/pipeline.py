@@ -76,14 +76,6 @@ class Pipeline:
         queue: deque[Event] = deque((event,))
         self._drain(queue)
 
-    def tell(self, service: str, event: Event) -> None:
-        """Give an event to one service alone, as if it had read it, and follow what comes of it."""
-        queue: deque[Event] = deque()
-        for stage in self._stages:
-            if stage.name == service:
-                self._give(stage, event, queue)
-        self._drain(queue)
-
     def _drain(self, queue: deque[Event]) -> None:
         for _ in range(_CASCADE_LIMIT):
             if not queue:

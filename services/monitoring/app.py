@@ -50,7 +50,8 @@ _SECURITY_HEADERS = {
 class MonitoringApp:
     """The dashboard of one session. `serve` blocks; `stop` may be called from any thread.
 
-    `open_bus` is called once in each thread that needs the bus. `url` is None until the port is bound.
+    `open_bus` is called once in each thread that needs the bus. `should_stop` is asked all the while: a signal that
+    came before the server listened must end the process too. `url` is None until the port is bound.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class MonitoringApp:
         *,
         run_dir: Path | None = None,
         logger: structlog.stdlib.BoundLogger | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._should_stop = should_stop
         self._open_bus = open_bus
         self._settings = settings
         self._run_dir = run_dir
@@ -75,6 +78,7 @@ class MonitoringApp:
                 settings.dead_letters_clear_after_ms,
                 settings.lag_limit_records,
                 settings.lag_for_ms,
+                settings.down_for_ms,
             ),
             started_ns=time.time_ns(),
         )
@@ -166,6 +170,11 @@ class MonitoringApp:
             ) from error
         return bound
 
+    def _is_stopping(self) -> bool:
+        if self._should_stop():
+            self.stop()
+        return self._stopping.is_set()
+
     def _guard(self, body: Callable[[], None]) -> None:
         """Run a thread's body; whatever it did not expect ends the process, so that a dead page never looks alive."""
         try:
@@ -177,7 +186,7 @@ class MonitoringApp:
 
     def _run_feed(self) -> None:
         fault: str | None = None
-        while not self._stopping.is_set():
+        while not self._is_stopping():
             try:
                 with self._open_bus() as bus:
                     fault = None
@@ -192,7 +201,7 @@ class MonitoringApp:
     def _read(self, bus: Bus) -> None:
         feed = BusFeed(bus, self._dashboard, self._alerts, self._lock, self._settings, self._metrics, self._logger)
         try:
-            while not self._stopping.is_set():
+            while not self._is_stopping():
                 feed.step(self._settings.push_interval_ms)
                 if feed.has_topics:
                     self._set_feed(is_connected=True, message="")
@@ -212,7 +221,7 @@ class MonitoringApp:
     def _run_probe(self) -> None:
         probe = ServiceProbe(self._run_dir, self._settings.service_urls)
         try:
-            while not self._stopping.wait(self._settings.probe_interval_ms / 1000):
+            while not self._stopping.wait(self._settings.probe_interval_ms / 1000) and not self._is_stopping():
                 rows, conditions = probe.look()
                 with self._lock:
                     self._dashboard.set_services(rows)

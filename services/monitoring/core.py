@@ -23,6 +23,7 @@ class AlertLimits:
     dead_letters_clear_after_ms: int = 300_000
     lag_limit_records: int = 20_000
     lag_for_ms: int = 15_000
+    down_for_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class AlertRules:
         self._controls: dict[str, ControlState] = {}
         self._services: dict[str, ServiceCondition] = {}
         self._lagging_since_ns: dict[str, int] = {}
+        self._down_since_ns: dict[str, int] = {}
         self._raised: dict[str, str] = {}
 
     @property
@@ -90,6 +92,8 @@ class AlertRules:
         self._is_market_finished = ingestion is not None and ingestion.is_finished
         lagging = {c.service for c in conditions if c.lag_records > self._limits.lag_limit_records}
         self._lagging_since_ns = {name: self._lagging_since_ns.get(name, now_ns) for name in lagging}
+        down = {c.service for c in conditions if c.is_up is False and not c.is_finished}
+        self._down_since_ns = {name: self._down_since_ns.get(name, now_ns) for name in down}
 
     def evaluate(self, now_ns: int) -> list[Alert]:
         """Return the alerts that are raised or cleared by what was seen, in the order of their names."""
@@ -126,13 +130,16 @@ class AlertRules:
             elif control.state is TradingState.REDUCING:
                 due[f"trading_reducing/{account}"] = (Severity.WARNING, f"Only reductions for {whom}: {control.reason}")
         for name, condition in self._services.items():
-            if condition.is_up is False and not condition.is_finished:
+            if self._has_lasted(self._down_since_ns.get(name), self._limits.down_for_ms, now_ns):
                 due[f"service_down/{name}"] = (Severity.CRITICAL, f"Service {name} is down {condition.detail}".rstrip())
-            since_ns = self._lagging_since_ns.get(name)
-            if since_ns is not None and (now_ns - since_ns) // _NS_PER_MS >= self._limits.lag_for_ms:
+            if self._has_lasted(self._lagging_since_ns.get(name), self._limits.lag_for_ms, now_ns):
                 limit = self._limits.lag_limit_records
                 due[f"service_lagging/{name}"] = (Severity.WARNING, f"Service {name} is over {limit} records behind")
         return due
+
+    @staticmethod
+    def _has_lasted(since_ns: int | None, limit_ms: int, now_ns: int) -> bool:
+        return since_ns is not None and (now_ns - since_ns) // _NS_PER_MS >= limit_ms
 
     def _alert(self, name: str, severity: Severity, message: str, now_ns: int, *, is_raised: bool) -> Alert:
         step = "raised" if is_raised else "cleared"

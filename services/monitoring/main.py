@@ -18,12 +18,13 @@ from services.monitoring.settings import MonitoringSettings
 def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
     settings = load_settings(MonitoringSettings)
     # uvicorn hands a signal on once it has stopped; without this the process would then die of it.
-    StopSignal().install()
+    stop = StopSignal().install()
     app = MonitoringApp(
         partial(open_bus, platform.bus, prefix=platform.topic_prefix),
         settings,
         run_dir=platform.run_dir,
         logger=logger,
+        should_stop=stop.__bool__,
     )
     return app.serve()
 

@@ -41,6 +41,7 @@ class MonitoringSettings(BaseSettings):
     dead_letters_clear_after_ms: int = Field(default=300_000, ge=1000)
     lag_limit_records: int = Field(default=20_000, ge=1)
     lag_for_ms: int = Field(default=15_000, ge=0)
+    down_for_ms: int = Field(default=5000, ge=0)
 
     @field_validator("service_urls")
     @classmethod

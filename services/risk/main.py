@@ -20,7 +20,10 @@ SERVICE = CoreService(
         Input("execution.accounts.v1"),
         Input("inference.forecasts.v1"),
         Input("bars.closed.v1"),
-        Input("market.events.v1", kinds=frozenset({"best_quote", "mark_price", "clock_tick"})),
+        Input(
+            "market.events.v1",
+            kinds=frozenset({"best_quote", "mark_price", "clock_tick", "trade", "exchange_bar"}),
+        ),
     ),
     settings_type=RiskSettings,
     build_core=build_core,

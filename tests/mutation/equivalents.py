@@ -38,6 +38,7 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
     },
     "services.risk.core.state": {
         "/ side.sign": _SIGN,
+        "position >= 0  ->  position > 0": "from nothing a reduction leads to nothing",
         "drop sign or not: -1  ->  1": "any day but today's serves before the first",
         "in  day: int = -1": "any day but today's serves before the first",
         "event.realised_pnl >= 0": "a profit of 0 was let go one line before",

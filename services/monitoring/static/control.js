@@ -43,6 +43,7 @@ export class Control {
     byId("confirm-title").textContent = `${words.title}: account ${this.viewOf().account}`;
     byId("confirm-text").textContent = words.text;
     byId("confirm-go").textContent = words.go;
+    byId("confirm-go").classList.toggle("danger", action !== "resume");
     byId("confirm-reason").value = "";
     byId("confirm-fault").textContent = "";
     byId("token-field").hidden = !this.viewOf().needsToken;

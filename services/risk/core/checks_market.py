@@ -18,7 +18,7 @@ ONE = Decimal(1)
 
 def reference_price(s: Situation) -> CheckResult:
     """There is a price to judge by; says which."""
-    limit = "mark or quote_mid" if s.limits.allow_quote_as_mark else "mark"
+    limit = "mark, quote_mid or last_price" if s.limits.allow_quote_as_mark else "mark"
     if s.reference is None:
         return word("reference_price", False, UNKNOWN, limit)
     return word("reference_price", True, f"{write(s.reference)} {s.reference_source}", limit)

@@ -23,7 +23,7 @@ from libs.domain.control import ALL_ACCOUNTS, Alert, ControlAction, ControlComma
 from libs.domain.events import Event
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.instruments import Instrument
-from libs.domain.market import BestQuote, ClockTick, MarkPrice, Trade
+from libs.domain.market import BestQuote, ClockTick, ExchangeBar, MarkPrice, Trade
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import (
     CheckResult,
@@ -93,7 +93,11 @@ class RiskCore:
             self._take_quote(event)
             return []
         if isinstance(event, Trade):
-            self._state.now = max(self._state.now, event.event_time)
+            self._take_last_price(event, event.price_e8)
+            return []
+        if isinstance(event, ExchangeBar):
+            if not event.is_history:
+                self._take_last_price(event, event.close_e8)
             return []
         with localcontext(_EXACT):
             return self._handle(event)
@@ -145,6 +149,17 @@ class RiskCore:
             view.bid_e8, view.ask_e8 = event.bid_price_e8, event.ask_price_e8
             view.quote_time = event.event_time
             view.quote_skew_ns = event.received_time - event.event_time
+            view.is_last_price = False
+        state.now = max(state.now, event.event_time)
+
+    def _take_last_price(self, event: Trade | ExchangeBar, price_e8: int) -> None:
+        state = self._state
+        view = state.market(event.instrument)
+        if (view.is_last_price or not view.quote_time) and event.event_time >= view.quote_time:
+            view.bid_e8 = view.ask_e8 = price_e8
+            view.quote_time = event.event_time
+            view.quote_skew_ns = event.received_time - event.event_time
+            view.is_last_price = True
         state.now = max(state.now, event.event_time)
 
     def _take_mark(self, event: MarkPrice) -> None:

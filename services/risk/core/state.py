@@ -28,7 +28,11 @@ _AVERAGE_BARS = 60
 
 @dataclass(slots=True)
 class MarketView:
-    """The last mark, quote, forecast and bar range of one instrument; times in ns, 0 for never seen."""
+    """The last mark, quote, forecast and bar range of one instrument; times in ns, 0 for never seen.
+
+    With `is_last_price` no quote was ever seen (a recording of trades or bars alone) and the last price stands in for
+    both sides of it.
+    """
 
     mark_e8: int = 0
     mark_time: int = 0
@@ -38,6 +42,7 @@ class MarketView:
     ask_e8: int = 0
     quote_time: int = 0
     quote_skew_ns: int = 0
+    is_last_price: bool = False
     forecasts: dict[str, int] = field(default_factory=dict)
     bar_close_time: int = 0
     bar_count: int = 0
@@ -130,13 +135,15 @@ class GateState:
     def reference(self, instrument: str, allow_quote: bool) -> tuple[Decimal | None, str, int, int]:
         """Return the price to judge by, where it comes from, its time and its skew (ns).
 
-        The mark where one was ever seen; else the mid of the best quote where that is allowed; else None.
+        The mark where one was ever seen; else, where that is allowed, the mid of the best quote, or the last price of a
+        market that sends no quotes; else None.
         """
         view = self.markets.get(instrument)
         if view is not None and view.mark_e8 > 0:
             return from_e8(view.mark_e8), "mark", view.mark_time, view.mark_skew_ns
         if view is not None and allow_quote and view.bid_e8 > 0 and view.ask_e8 > 0:
-            return from_e8(view.bid_e8 + view.ask_e8) / 2, "quote_mid", view.quote_time, view.quote_skew_ns
+            source = "last_price" if view.is_last_price else "quote_mid"
+            return from_e8(view.bid_e8 + view.ask_e8) / 2, source, view.quote_time, view.quote_skew_ns
         return None, "none", 0, 0
 
     def held(self, instrument: str) -> Position:

@@ -148,7 +148,6 @@ def test_trades_alone_are_traded_without_quotes(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(columns), path)
     market = open_recording(path, instrument=BTC, history=None, history_bars=0)
-    assert market.is_unquoted
     result = run_backtest(market, BacktestOptions(BTC, strategies=(StrategyChoice(path="ema_cross"),)))
     assert result.counts["market.events.v1"] >= len(trades)
     assert result.fills

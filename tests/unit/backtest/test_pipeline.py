@@ -121,17 +121,6 @@ def test_before_its_time_strategy_hears_bars_as_history_and_no_forecasts() -> No
     assert [getattr(event, "is_history", None) for event in strategy.heard] == [True, False, None]
 
 
-def test_telling_one_service_does_not_publish() -> None:
-    seen: list[Event] = []
-    risk, bars = Scripted(), Scripted()
-    pipeline = Pipeline(
-        [Stage("risk", risk, [Input("market.events.v1")]), Stage("bars", bars, [Input("market.events.v1")])],
-        seen.append,
-    )
-    pipeline.tell("risk", a_mark())
-    assert (len(risk.heard), len(bars.heard), seen) == (1, 0, [])
-
-
 def test_own_output_comes_back_in() -> None:
     core = Scripted(lambda event: [a_bar(2)] if event == a_bar(1) else ())
     Pipeline([Stage("strategy", core, [Input("bars.closed.v1")])], lambda _: None).feed(a_bar(1))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.ingestion.live import LiveSource
 from services.ingestion.building import build_source
+from services.ingestion.live import LiveSource
 from services.ingestion.recorded import RecordedSource
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.simulated import SimulatedSource

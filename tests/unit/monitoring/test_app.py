@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -23,6 +27,7 @@ from tests.kit.waiting import eventually
 from tests.unit.monitoring import builders as make
 from tests.unit.monitoring.builders import BTC
 
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = MonitoringSettings(port=0, push_interval_ms=50, session_market="simulated", session_seed=7)
 
 
@@ -121,3 +126,30 @@ def test_unexpected_error_ends_the_page_with_a_failure() -> None:
             raise RuntimeError("broken")
 
     assert MonitoringApp(BrokenBus, SETTINGS).serve() == 1
+
+
+def test_signal_that_came_before_the_server_listened_ends_the_page() -> None:
+    assert MonitoringApp(MemoryBus, SETTINGS, should_stop=lambda: True).serve() == 0
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_process_asked_to_stop_ends_with_success(tmp_path: Path, is_early: bool) -> None:
+    run_dir = tmp_path / "run"
+    environment = {
+        **os.environ,
+        "PERPFLOW_BUS": f"sqlite:{tmp_path / 'bus.db'}",
+        "PERPFLOW_RUN_DIR": str(run_dir),
+        "PERPFLOW_MONITORING_PORT": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.monitoring.main"], env=environment, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    announced = run_dir / "monitoring.json"
+    eventually(announced.exists, within_s=30)
+    if not is_early:
+        facts = json.loads(announced.read_text())
+        eventually(lambda: httpx.get(f"{facts['url']}/health", trust_env=False).status_code, within_s=10)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=14)
+    assert process.returncode == 0, said.decode()

@@ -68,10 +68,20 @@ def test_dead_letters_are_raised_and_clear_when_no_more_come() -> None:
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_service_is_down_unless_its_work_is_done(is_finished: bool) -> None:
     alerts = rules()
-    alerts.saw_services([ServiceCondition("bars", False, is_finished=is_finished, detail="process 7 is gone")], S)
-    assert [change.message for change in alerts.evaluate(S)] == (
+    gone = ServiceCondition("bars", False, is_finished=is_finished, detail="process 7 is gone")
+    alerts.saw_services([gone], S)
+    assert alerts.evaluate(S) == []
+    alerts.saw_services([gone], 6 * S)
+    assert [change.message for change in alerts.evaluate(6 * S)] == (
         [] if is_finished else ["Service bars is down process 7 is gone"]
     )
+
+
+def test_restart_within_a_few_seconds_is_no_alert() -> None:
+    alerts = rules()
+    for at, is_up in ((1, True), (2, False), (4, True), (8, False)):
+        alerts.saw_services([ServiceCondition("bars", is_up)], at * S)
+        assert alerts.evaluate(at * S) == []
 
 
 def test_lag_is_raised_only_when_it_lasts() -> None:

@@ -9,10 +9,22 @@ import pytest
 from libs.domain.accounts import Position
 from libs.domain.control import ControlAction, ControlState
 from libs.domain.instruments import INSTRUMENTS
-from libs.domain.market import Side
+from libs.domain.market import ExchangeBar, Side
 from libs.domain.orders import OrderApproved, OrderStatus, OrderType
 from services.risk.core import RiskCore, RiskLimits
-from tests.kit.builders import BTC, START, a_bar, a_control, a_forecast, a_mark, a_quote, a_tick, an_account, an_intent
+from tests.kit.builders import (
+    BTC,
+    START,
+    a_bar,
+    a_control,
+    a_forecast,
+    a_mark,
+    a_quote,
+    a_tick,
+    a_trade,
+    an_account,
+    an_intent,
+)
 from tests.unit.risk.builders import (
     ETH,
     D,
@@ -356,8 +368,33 @@ def test_clock_skew_of_the_quote_counts_where_it_stands_in_for_the_mark(skew_ms:
     assert failed(ask(core, an_intent())) == expected
 
 
+def test_the_last_price_stands_in_where_no_quote_was_ever_seen() -> None:
+    core = RiskCore(RiskLimits(), {BTC: INSTRUMENTS[BTC]}, "paper")
+    core.handle(an_account())
+    assert "reference_price" in failed(ask(core, an_intent()))
+    core.handle(a_trade(1, price="60000"))
+    verdict = ask(core, an_intent(2))
+    assert check(verdict, "reference_price").value == "60000 last_price"
+    assert failed(verdict) == []
+    core.handle(a_quote(1, bid="60100", ask="60100.2"))
+    core.handle(a_trade(2, price="50000"))
+    assert check(ask(core, an_intent(3)), "reference_price").value == "60100.1 quote_mid"
+
+
+def test_the_close_of_a_history_bar_is_no_price_to_trade_at() -> None:
+    core = RiskCore(RiskLimits(), {BTC: INSTRUMENTS[BTC]}, "paper")
+    core.handle(an_account())
+    bar = a_bar()
+    times = (bar.open_time, bar.close_time, bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8, bar.volume_e8)
+    past = ExchangeBar(BTC, "k/1", bar.event_time, bar.event_time, "1m", *times, None, None, None, is_history=True)
+    core.handle(past)
+    assert "reference_price" in failed(ask(core, an_intent()))
+    core.handle(replace(past, event_id="k/2", is_history=False))
+    assert check(ask(core, an_intent(2)), "reference_price").value == "60000 last_price"
+
+
 def test_the_verdict_says_what_may_serve_as_reference() -> None:
-    assert check(ask(a_core(), an_intent()), "reference_price").limit == "mark or quote_mid"
+    assert check(ask(a_core(), an_intent()), "reference_price").limit == "mark, quote_mid or last_price"
     assert check(ask(a_core(allow_quote_as_mark=False), an_intent()), "reference_price").limit == "mark"
 
 
@@ -398,3 +435,10 @@ def test_a_closing_order_that_ended_is_replaced_though_other_orders_still_work()
     core.handle(an_order_event(closing.intent, OrderStatus.EXPIRED))
     again = [event for event in core.handle(a_tick(6)) if isinstance(event, OrderApproved)]
     assert [verdict.intent.quantity for verdict in again] == [D("0.05")]
+
+
+def test_a_fill_nobody_has_settled_counts_in_the_total_though_nothing_else_is_held_there() -> None:
+    core = a_core()
+    core.handle(a_mark(2, "2000", instrument=ETH))
+    core.handle(an_order_event(an_intent(92, "0.5", instrument=ETH), OrderStatus.FILLED, "0.5", "0.5"))
+    assert check(ask(core, an_intent(1)), "total_exposure_usdt").value == "1600"

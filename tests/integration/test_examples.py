@@ -1,0 +1,190 @@
+"""The examples run as they stand, and the documents name commands, options and files that exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from services.console.main import app
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+COMMAND = typer.main.get_command(app)
+MAX_PAGE_LINES = 160
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def run_python(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PERPFLOW_")}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), "PERPFLOW_VAR": str(folder / "var"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def run_example(name: str, folder: Path) -> str:
+    done = run_python(str(ROOT / "examples" / name), folder=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_klines_are_collected_and_gone_on_with(tmp_path: Path) -> None:
+    printed = run_example("01_data_collection.py", tmp_path)
+    assert re.search(r"first call:  1,4\d\d bars, 0 gaps", printed)
+    assert re.search(r"second call: \d+ new bars, 1,4\d\d in all, 0 gaps", printed)
+
+
+def test_features_of_stream_and_batch_are_equal(tmp_path: Path) -> None:
+    printed = run_example("02_feature_engineering.py", tmp_path)
+    assert "stream and batch are equal to the bit" in printed
+    assert "rsi_14" in printed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch (extra training) is not installed")
+def test_a_model_is_trained_scored_and_loaded(tmp_path: Path) -> None:
+    printed = run_example("03_model_training.py", tmp_path)
+    assert re.search(r"log loss +\d\.\d+ +naive \d\.\d+", printed)
+    assert "inference loads it" in printed
+
+
+def test_training_without_torch_names_the_extra(tmp_path: Path) -> None:
+    # Python runs this module first, and it hides torch from the example.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    done = run_python(
+        str(ROOT / "examples" / "03_model_training.py"), folder=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"
+    )
+    assert done.returncode == 3, done.stderr
+    assert 'pip install "perpflow[training]"' in done.stderr
+
+
+def test_strategies_are_compared_over_one_market(tmp_path: Path) -> None:
+    printed = run_example("04_backtesting.py", tmp_path)
+    assert printed.count("orders' digest") == 2
+    assert len(set(re.findall(r"digest ([0-9a-f]{16})", printed))) == 2
+
+
+def test_risk_is_asked_and_refuses(tmp_path: Path) -> None:
+    printed = run_example("05_risk_management.py", tmp_path)
+    assert "BUY 0.01 BTC: OrderApproved" in printed
+    assert "order_notional_usdt: 12000, the limit is <= 2000" in printed
+
+
+def test_the_strategy_of_the_guide_trades_and_passes_its_own_test(tmp_path: Path) -> None:
+    strategy, test = re.findall(r"```python\n(.*?)```", read("docs/writing-a-strategy.md"), re.DOTALL)
+    (tmp_path / "my_strategies.py").write_text(strategy)
+    (tmp_path / "test_guide.py").write_text(
+        test + "\n\nif __name__ == '__main__':\n    test_a_close_above_the_range_goes_long_once()\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = run_python("test_guide.py", folder=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    chosen = 'my_strategies:Breakout={"bars": 10}'
+    words = ("-m", "services.console", "backtest", "--seed", "7", "--span", "40m", "--strategy", chosen, "--json")
+    done = run_python(*words, folder=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'"intents": [1-9]', done.stdout)
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks_of(text: str) -> Iterator[str]:
+    """Yield the text of fenced console and sh blocks and of indented ones."""
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    for language, body in fenced.findall(text):
+        if language in ("console", "sh", "bash"):
+            yield body
+    yield from re.findall(r"^    .*$", fenced.sub("", text), re.MULTILINE)
+
+
+def calls_of(text: str) -> Iterator[list[str]]:
+    """Yield the words of each shown command line that calls perpflow, `perpflow` itself and settings before it left out."""
+    for block in blocks_of(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+            while words and re.fullmatch(r"[A-Z_][A-Z0-9_]*=.*", words[0], re.DOTALL):
+                words = words[1:]
+            if words[:1] == ["perpflow"]:
+                yield words[1:]
+
+
+def faults_of(words: list[str]) -> list[str]:
+    """Return what a shown call names that does not exist; ``a | b | c`` lists commands, ``[...]`` what may be left out."""
+    faults: list[str] = []
+    if "|" in words and all(word == "|" or not word.startswith("-") for word in words):
+        for name in (word for word in words if word != "|"):
+            faults += faults_of([name])
+        return faults
+    command: click.Command = COMMAND
+    options: set[str] = set()
+    for word in (word.strip("[]") for word in words):
+        if word.startswith("-"):
+            options.add(word.partition("=")[0])
+        elif isinstance(command, click.Group):
+            found = command.commands.get(word)
+            if found is None:
+                return [f"no command {word!r} in {command.name}"]
+            command = found
+    known = {"--help", "-h", *(name for parameter in command.params for name in (*parameter.opts,))}
+    return faults + [f"{command.name} has no option {option}" for option in sorted(options - known)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_shown_exist_with_their_options(page: Path) -> None:
+    wrong = {shlex.join(words): faults_of(words) for words in calls_of(page.read_text(encoding="utf-8"))}
+    assert {call: faults for call, faults in wrong.items() if faults} == {}
+
+
+def test_the_reader_of_shown_commands_finds_them_and_their_faults() -> None:
+    shown = [words for page in PAGES for words in calls_of(page.read_text(encoding="utf-8"))]
+    assert len(shown) > 20
+    assert faults_of(["up", "--markt", "live"]) == ["up has no option --markt"]
+    assert faults_of(["features", "lst"]) == ["no command 'lst' in features"]
+    assert faults_of(["halt", "|", "rezume"]) == ["no command 'rezume' in perpflow"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert text.count("\n") <= MAX_PAGE_LINES
+
+
+def test_the_settings_shown_exist() -> None:
+    from services.console.plan import ONLINE_SERVICES
+
+    fields: set[str] = set()
+    for service in (*ONLINE_SERVICES, "exchange"):
+        source = read(f"services/{service}/settings.py")
+        fields |= {f"PERPFLOW_{service}_{name}".upper() for name in re.findall(r"^    (\w+): ", source, re.MULTILINE)}
+    platform = re.findall(r"^    (\w+): ", read("libs/runtime/settings.py"), re.MULTILINE)
+    fields |= {f"PERPFLOW_{name}".upper() for name in (*platform, "var")}
+    prefixes = tuple(f"PERPFLOW_{service}_".upper() for service in (*ONLINE_SERVICES, "exchange", "service"))
+    shown = {name for page in PAGES for name in re.findall(r"PERPFLOW_[A-Z_]+", page.read_text(encoding="utf-8"))}
+    unknown = {name for name in shown - fields if name not in prefixes and name != "PERPFLOW_SERVICE_FIELD"}
+    assert unknown == set()
+
+
+def test_the_picture_of_topics_is_that_of_the_registry() -> None:
+    topics = runpy.run_path(str(ROOT / "docs" / "topics.py"))
+    page = read("docs/architecture.md")
+    assert topics["insert"](page, topics["render"]()) == page, "run python docs/topics.py"

@@ -1,0 +1,76 @@
+"""Reading the deployment files and finding the tools that check them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from libs.runtime.settings import PlatformSettings
+from services.bars.settings import BarsSettings
+from services.exchange.settings import ExchangeSettings
+from services.execution.settings import ExecutionSettings
+from services.features.settings import FeaturesSettings
+from services.inference.settings import InferenceSettings
+from services.ingestion.settings import IngestionSettings
+from services.monitoring.settings import MonitoringSettings
+from services.recorder.settings import RecorderSettings
+from services.risk.settings import RiskSettings
+from services.strategy.settings import StrategySettings
+
+yaml = pytest.importorskip("yaml", reason="PyYAML reads the deployment files: pip install pyyaml")
+
+ROOT = Path(__file__).resolve().parents[3]
+INFRA = ROOT / "infra"
+SETTINGS: tuple[type[BaseSettings], ...] = (
+    PlatformSettings,
+    BarsSettings,
+    ExchangeSettings,
+    ExecutionSettings,
+    FeaturesSettings,
+    InferenceSettings,
+    IngestionSettings,
+    MonitoringSettings,
+    RecorderSettings,
+    RiskSettings,
+    StrategySettings,
+)
+
+
+def read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def find_tool(name: str, how: str) -> str:
+    """Return the path of a tool, or skip with how to get it."""
+    shared = Path(os.environ.get("PERPFLOW_SHARED", ROOT.parent / "shared"))
+    places = (shutil.which(name), Path(sys.executable).parent / name, shared / "tools" / name)
+    found = next((str(place) for place in places if place is not None and Path(place).is_file()), None)
+    if found is None:
+        pytest.skip(f"{name} is not here: {how}")
+    return found
+
+
+def run_tool(*command: str | Path) -> str:
+    """Run a tool; fail with what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def known_variables() -> set[str]:
+    """Return every environment variable that some settings read."""
+    return {
+        f"{kind.model_config.get('env_prefix', '')}{name}".upper() for kind in SETTINGS for name in kind.model_fields
+    }
+
+
+def unknown_variables(names: set[str]) -> set[str]:
+    """Return those of perpflow's variables that nothing reads."""
+    return {name for name in names if name.startswith("PERPFLOW_")} - known_variables()

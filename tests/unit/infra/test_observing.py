@@ -1,0 +1,109 @@
+"""Prometheus rules and Grafana dashboards speak of what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from libs.runtime.metrics import ServiceMetrics
+from libs.wire.topics import TOPICS
+from services.console.plan import RUNNABLE_SERVICES
+from tests.unit.infra.files import INFRA, ROOT, find_tool, read_yaml, run_tool
+
+DASHBOARDS = sorted((INFRA / "grafana" / "dashboards").glob("*.json"))
+PROMETHEUS = INFRA / "prometheus"
+
+
+def exported_metrics() -> set[str]:
+    text = generate_latest(ServiceMetrics("any").registry).decode()
+    names: set[str] = set()
+    for family in text_string_to_metric_families(text):
+        endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
+        names |= {family.name + ending for ending in endings}
+    return names
+
+
+def recorded_rules() -> set[str]:
+    rules = read_yaml(PROMETHEUS / "rules.yml")
+    return {rule["record"] for group in rules["groups"] for rule in group["rules"] if "record" in rule}
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    run_tool(find_tool("promtool", "apt-get install prometheus"), "check", "config", PROMETHEUS / "prometheus.yml")
+
+
+def test_alert_rules_fire_and_clear_as_their_tests_say() -> None:
+    run_tool(find_tool("promtool", "apt-get install prometheus"), "test", "rules", PROMETHEUS / "rules_test.yml")
+
+
+def test_every_service_is_scraped() -> None:
+    jobs = read_yaml(PROMETHEUS / "prometheus.yml")["scrape_configs"]
+    targets = {target.partition(":")[0] for target in jobs[0]["static_configs"][0]["targets"]}
+    assert targets == set(RUNNABLE_SERVICES)
+
+
+@pytest.mark.parametrize("path", [PROMETHEUS / "rules.yml", *DASHBOARDS], ids=lambda path: path.name)
+def test_metrics_that_are_asked_for_exist(path: Path) -> None:
+    text = path.read_text()
+    assert set(re.findall(r"\bperpflow_[a-z_]+", text)) <= exported_metrics()
+    assert set(re.findall(r"\bperpflow:[a-z_0-9:]+", text)) <= recorded_rules()
+
+
+@pytest.mark.parametrize("path", [PROMETHEUS / "rules.yml", *DASHBOARDS], ids=lambda path: path.name)
+def test_topics_that_are_asked_for_exist(path: Path) -> None:
+    assert set(re.findall(r'topic=\\?"([^"\\]+)', path.read_text())) <= TOPICS.keys()
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboard_has_one_place_for_each_panel(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    assert dashboard["uid"] == f"perpflow-{path.stem}"
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        own = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not own & cells, panel["title"]
+        assert max(x for x, _ in own) < 24, panel["title"]
+        cells |= own
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboard_uses_data_sources_that_are_provisioned(path: Path) -> None:
+    sources = read_yaml(INFRA / "grafana" / "provisioning" / "datasources" / "perpflow.yaml")["datasources"]
+    known = {(source["type"], source["uid"]) for source in sources}
+    for panel in json.loads(path.read_text())["panels"]:
+        assert (panel["datasource"]["type"], panel["datasource"]["uid"]) in known
+
+
+def test_queries_name_tables_and_columns_that_exist() -> None:
+    schema = "\n".join(path.read_text() for path in sorted((ROOT / "libs" / "store" / "migrations").glob("*.sql")))
+    tables = {
+        name: set(re.findall(r"^\s+([a-z_]+) [A-Z]", body, re.MULTILINE))
+        for name, body in re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)\n\((.*?)\n\)", schema, re.DOTALL)
+    }
+    queries = [
+        target["rawSql"]
+        for path in DASHBOARDS
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+        if "rawSql" in target
+    ]
+    assert queries
+    for query in queries:
+        table = re.search(r"FROM (\w+)", query)
+        assert table is not None and table[1] in tables
+        aliases = set(re.findall(r"AS (\w+)", query))
+        functions = {"toFloat64", "arraySum"}
+        words = set(re.findall(r"\b[a-z_]{3,}\b", re.sub(r"'[^']*'|\$__\w+", "", query)))
+        assert words - aliases - functions - {table[1]} <= tables[table[1]], query
