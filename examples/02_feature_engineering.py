@@ -1,4 +1,4 @@
-"""Compute features twice, bar by bar as the live service does and over arrays as research does, and compare the bits."""
+"""Compute features bar by bar as the live service does, then over arrays as research does, and compare the bits."""
 # ruff: noqa: T201
 
 from __future__ import annotations

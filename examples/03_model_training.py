@@ -1,4 +1,4 @@
-"""Train a small direction model on four simulated days, score it walk-forward, and load the ONNX file as inference does.
+"""Train a small direction model on four simulated days, score it walk-forward, load its ONNX as inference does.
 
 Needs the training extra (torch): pip install "perpflow[training]". Without it the example says so and ends with 3.
 """

@@ -1,4 +1,4 @@
-"""Run two strategies over the same simulated hour, through the very cores that trade live, and compare what came of it."""
+"""Run two strategies over the same simulated hour, through the very cores that trade live, and compare."""
 # ruff: noqa: T201
 
 from __future__ import annotations

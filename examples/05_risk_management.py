@@ -1,4 +1,4 @@
-"""Ask before trading: where is a position liquidated, how likely is that, how large may it be, and what does risk refuse?"""
+"""Ask first: where is a position liquidated, how likely is that, how large may it be, and what is refused?"""
 # ruff: noqa: T201
 
 from __future__ import annotations

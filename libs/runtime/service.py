@@ -35,7 +35,7 @@ from libs.runtime.metrics import HealthServer, ServiceMetrics, announce
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.shell import CoreShell
 from libs.runtime.source import Source, SourceShell
-from libs.runtime.stop import StopSignal
+from libs.runtime.stop import StopRequested, StopSignal
 from libs.runtime.verify import verify_service
 
 __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_process"]
@@ -118,11 +118,12 @@ def run_loop(
     An unexpected error is logged with its traceback and leaves everything uncommitted; the supervisor starts anew.
     """
     stop = StopSignal().install()
-    state = {"state": "starting", "service": service, "since": time.time()}
-    health = HealthServer(metrics, lambda: dict(state), port=platform.metrics_port)
+    state: dict[str, Any] = {"state": "starting", "service": service, "since": time.time()}
+    health = HealthServer(metrics, lambda: dict(state), platform.metrics_host, platform.metrics_port)
     announce(platform.run_dir, service, metrics_port=health.port, state="starting", **facts)
     try:
-        loop.open()
+        with stop.interrupting():
+            loop.open()
         state["state"] = "running"
         announce(platform.run_dir, service, metrics_port=health.port, state="running", **facts)
         while not stop and not loop.is_finished:
@@ -132,6 +133,12 @@ def run_loop(
         loop.close()
         announce(platform.run_dir, service, metrics_port=health.port, state=final, **facts)
         logger.info(final)
+        return EXIT_OK
+    except StopRequested:
+        # Opening may wait for something that never comes; nothing has been handled yet.
+        loop.release()
+        announce(platform.run_dir, service, metrics_port=health.port, state="stopped", **facts)
+        logger.info("stopped while starting")
         return EXIT_OK
     except (BadInput, BusError, DependencyUnavailable):
         state["state"] = "failed"

@@ -27,6 +27,7 @@ class PlatformSettings(BaseSettings):
     run_dir: Path = Field(Path("var/run"), description="where processes announce their pid and ports")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="0.0.0.0 in a container, to be scraped")
     metrics_port: int = Field(0, ge=0, le=65535, description="health and metrics; 0 takes a free port")
     batch_max_records: int = Field(1000, ge=1, le=100_000)
     snapshot_every_records: int = Field(20_000, ge=1)

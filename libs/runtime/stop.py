@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+
+class StopRequested(BaseException):
+    """Raised inside `StopSignal.interrupting` when the process is asked to stop."""
 
 
 class StopSignal:
@@ -11,6 +17,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._asked = False
+        self._interrupts = False
 
     def install(self) -> StopSignal:
         """Listen for SIGTERM and SIGINT in the main thread."""
@@ -22,8 +29,22 @@ class StopSignal:
         """Ask from inside the process."""
         self._asked = True
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Break off what is done inside, which must have no effects yet, with `StopRequested`."""
+        if self._asked:
+            raise StopRequested
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
+
     def __bool__(self) -> bool:
         return self._asked
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._asked = True
+        if self._interrupts:
+            self._interrupts = False
+            raise StopRequested

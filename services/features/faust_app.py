@@ -144,7 +144,7 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
     metrics = ServiceMetrics(NAME)
     handler = CoreHandler(NAME, FeaturesCore(load_feature_set(settings.feature_set)), (Input(BARS_CLOSED),))
     state = {"state": "starting", "service": NAME, "engine": "faust"}
-    health = HealthServer(metrics, lambda: dict(state), port=platform.metrics_port)
+    health = HealthServer(metrics, lambda: dict(state), platform.metrics_host, platform.metrics_port)
     announce(platform.run_dir, NAME, metrics_port=health.port, state="starting")
     try:
         with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:

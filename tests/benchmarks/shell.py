@@ -1,7 +1,7 @@
 """Four hops through the shell, transactions, journal and all, each in a process of its own: market to verdict.
 
-`python -m tests.benchmarks.shell [sqlite|kafka]` prints p50 and p99 from a trade's making to its verdict in the hands of
-a reader. The floor beside it is one hop of the same shell.
+`python -m tests.benchmarks.shell [sqlite|kafka]` prints p50 and p99 from a trade's making to its verdict in the hands
+of a reader. The floor beside it is one hop of the same shell.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from services.console.main import app
 
@@ -116,34 +116,32 @@ def blocks_of(text: str) -> Iterator[str]:
 
 
 def calls_of(text: str) -> Iterator[list[str]]:
-    """Yield the words of each shown command line that calls perpflow, `perpflow` itself and settings before it left out."""
+    """Yield the words of each shown call of perpflow, without `perpflow` itself and settings before it."""
     for block in blocks_of(text):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.strip().removeprefix("$ "), comments=True)
-            while words and re.fullmatch(r"[A-Z_][A-Z0-9_]*=.*", words[0], re.DOTALL):
-                words = words[1:]
-            if words[:1] == ["perpflow"]:
-                yield words[1:]
+            call = re.fullmatch(r"\s*(?:\$ )?(?:[A-Z_][A-Z0-9_]*=\S+ )*perpflow(| .*)", line)
+            if call is not None:
+                yield shlex.split(call[1], comments=True)
 
 
 def faults_of(words: list[str]) -> list[str]:
-    """Return what a shown call names that does not exist; ``a | b | c`` lists commands, ``[...]`` what may be left out."""
+    """Return what a shown call names that does not exist; ``a | b`` lists commands, ``[...]`` may be left out."""
     faults: list[str] = []
     if "|" in words and all(word == "|" or not word.startswith("-") for word in words):
         for name in (word for word in words if word != "|"):
             faults += faults_of([name])
         return faults
-    command: click.Command = COMMAND
+    command = COMMAND
     options: set[str] = set()
     for word in (word.strip("[]") for word in words):
         if word.startswith("-"):
             options.add(word.partition("=")[0])
-        elif isinstance(command, click.Group):
+        elif isinstance(command, TyperGroup):
             found = command.commands.get(word)
             if found is None:
                 return [f"no command {word!r} in {command.name}"]
             command = found
-    known = {"--help", "-h", *(name for parameter in command.params for name in (*parameter.opts,))}
+    known = {"--help", "-h", *(name for parameter in command.params for name in parameter.opts)}
     return faults + [f"{command.name} has no option {option}" for option in sorted(options - known)]
 
 
