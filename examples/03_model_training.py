@@ -29,6 +29,7 @@ def main() -> int:
         print(f"{manifest.model_id}: {len(manifest.inputs)} inputs, window of {manifest.window} bars")
         print(f"  trained on {manifest.training['examples']:,} examples, features {manifest.schema_hash[:12]}")
         scores = manifest.metrics["walk_forward_mean"]
+        assert isinstance(scores, dict)
         for label, ours, naive in (
             ("log loss", "log_loss", "log_loss_naive"),
             ("Brier score", "brier", "brier_naive"),

@@ -1,13 +1,15 @@
 """How a service's process begins, runs and ends. `CoreService` and `SourceService` are all a service's main needs.
 
-A process knows three words: nothing (run), ``verify`` (replay the session through this very core, JSON on stdout)
-and ``check`` (read the settings and build the core, to fail early).
+A process knows four words: ``run`` (or nothing), ``verify`` (replay the session through this very core, JSON on
+stdout), ``compare`` (replay it under other settings and say which decisions change) and ``check`` (read the settings
+and build the core, to fail early).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,8 +37,8 @@ from libs.runtime.metrics import HealthServer, ServiceMetrics, announce
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.shell import CoreShell
 from libs.runtime.source import Source, SourceShell
-from libs.runtime.stop import StopRequested, StopSignal
-from libs.runtime.verify import verify_service
+from libs.runtime.stop import StopRequested, StopSignal, stop_with_supervisor
+from libs.runtime.verify import compare_decisions, verify_service
 
 __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_process"]
 
@@ -80,6 +82,7 @@ class _CoreLoop(CoreShell):
 def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib.BoundLogger], int]) -> int:
     """Run a process's body and turn its errors into one clear line and an exit code."""
     logger = configure_logging(service)
+    stop_with_supervisor(os.environ)
     try:
         platform = load_settings(PlatformSettings)
         logger = configure_logging(service, platform.log_format, platform.log_level)
@@ -165,12 +168,12 @@ class CoreService(Generic[SettingsT]):
     build_core: Callable[[SettingsT], Core]
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Run, verify or check, by the process's arguments."""
+        """Run, verify, compare or check, by the process's arguments."""
         words = list(sys.argv[1:] if arguments is None else arguments)
-        bodies = {"run": self._run, "verify": self._verify, "check": self._check}
+        bodies = {"run": self._run, "verify": self._verify, "compare": self._compare, "check": self._check}
         body = bodies.get(words[0] if words else "run")
         if body is None or len(words) > 1:
-            sys.stderr.write(f"{self.name}: {' '.join(words)!r} is not known; say run, verify or check\n")
+            sys.stderr.write(f"{self.name}: {' '.join(words)!r} is not known; say run, verify, compare or check\n")
             return EXIT_BAD_INPUT
         return run_process(self.name, body)
 
@@ -203,6 +206,12 @@ class CoreService(Generic[SettingsT]):
             result = verify_service(self.name, self._build(), self.inputs, bus)
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
         return EXIT_OK if result.difference is None else EXIT_CHECK_FAILED
+
+    def _compare(self, platform: PlatformSettings, _logger: structlog.stdlib.BoundLogger) -> int:
+        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+            result = compare_decisions(self.name, self._build(), self.inputs, bus)
+        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
+        return EXIT_OK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

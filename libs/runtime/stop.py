@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+
+SUPERVISOR_VARIABLE = "PERPFLOW_SUPERVISOR_PID"
+_PR_SET_PDEATHSIG = 1
+
+
+def stop_with_supervisor(environment: Mapping[str, str]) -> None:
+    """Have the kernel send SIGTERM when the supervisor that started this process dies, however it dies (Linux)."""
+    supervisor = environment.get(SUPERVISOR_VARIABLE)
+    if supervisor is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(supervisor):
+        # It died before the kernel was told.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class StopRequested(BaseException):

@@ -6,12 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from libs.bus.api import Bus, Record
-from libs.domain.events import Core
+from libs.domain.events import Core, Event
+from libs.domain.orders import OrderApproved, OrderRefused
 from libs.runtime.handler import CoreHandler, Input, encode_dead
 from libs.runtime.records import RunReader, producer_of, read_topic
-from libs.wire import DecodeError, Encoded, decode_any
+from libs.wire import DecodeError, Encoded, decode, decode_any
 from libs.wire.records import decode_journal_entry
-from libs.wire.topics import TOPICS, dead_topic, journal_topic
+from libs.wire.topics import ALERTS, CONTROL_STATES, TOPICS, dead_topic, journal_topic
+
+# They say which settings are in force; they decide nothing.
+_NO_DECISIONS = frozenset({CONTROL_STATES, ALERTS})
+_SHOWN_DECISIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,68 @@ def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus) 
             result.difference = _difference(result, topic, surplus, None, None)
             return result
     return result
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What a service decides differently under other settings; the first differences are told in words.
+
+    The inputs are the recorded ones throughout, so a decision that would have changed later inputs is not followed.
+    """
+
+    service: str
+    inputs: int = 0
+    agreed: int = 0
+    changed: int = 0
+    missing: int = 0
+    added: int = 0
+    examples: list[dict[str, str]] = field(default_factory=list)
+
+
+def compare_decisions(service: str, core: Core, inputs: Sequence[Input], bus: Bus) -> Decisions:
+    """Replay one service and compare what it decides with what it decided, by event id."""
+    recorded: dict[tuple[str, str], str] = {}
+    for topic in output_topics(service, inputs):
+        if topic in _NO_DECISIONS or topic.startswith("dead."):
+            continue
+        for record in _recorded(bus, topic, service):
+            event = decode(topic, record.value)
+            recorded[(topic, event.event_id)] = _decision(event)
+    result = Decisions(service)
+    handler = CoreHandler(service, core, inputs)
+    for record in journalled_inputs(service, inputs, bus):
+        result.inputs += 1
+        for output in handler.handle(record).outputs:
+            if output.topic in _NO_DECISIONS:
+                continue
+            event = decode(output.topic, output.payload)
+            before = recorded.pop((output.topic, event.event_id), None)
+            now = _decision(event)
+            if before == now:
+                result.agreed += 1
+                continue
+            result.changed += before is not None
+            result.added += before is None
+            _note(result, output.topic, event.event_id, before or "nothing", now)
+    result.missing = len(recorded)
+    for (topic, event_id), before in recorded.items():
+        _note(result, topic, event_id, before, "nothing")
+    return result
+
+
+def _note(result: Decisions, topic: str, event_id: str, recorded: str, replayed: str) -> None:
+    if len(result.examples) < _SHOWN_DECISIONS:
+        result.examples.append({"topic": topic, "event_id": event_id, "recorded": recorded, "replayed": replayed})
+
+
+def _decision(event: Event) -> str:
+    """Say what was decided, without the numbers and limits that were weighed."""
+    if isinstance(event, OrderApproved):
+        intent = event.intent
+        return f"approved {intent.side.name} {intent.quantity} reduce_only={intent.reduce_only}"
+    if isinstance(event, OrderRefused):
+        return "refused: " + "; ".join(check.name for check in event.checks if not check.has_passed)
+    return str(event)
 
 
 def _recorded(bus: Bus, topic: str, service: str) -> Iterator[Record]:

@@ -113,11 +113,13 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path} is no Parquet file that can be continued ({error}); name another --output") from error
-    if rows and ("open_time" not in rows[-1] or not isinstance(rows[-1]["open_time"], int)):
-        raise BadInput(f"{path} was not written by collect-data (its open_time is no integer); name another --output")
+    if "open_time" not in table.column_names or not pa.types.is_timestamp(table.schema.field("open_time").type):
+        raise BadInput(f"{path} was not written by collect-data (it has no open_time in UTC); name another --output")
+    times = table.column("open_time").cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64())
+    rows: list[dict[str, Any]] = table.set_column(table.column_names.index("open_time"), "open_time", times).to_pylist()
     return rows
 
 
@@ -127,7 +129,9 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(rows), draft, compression="zstd")
+    table = pa.Table.from_pylist(rows)
+    times = table.column("open_time").cast(pa.timestamp("ms", tz="UTC"))
+    pq.write_table(table.set_column(0, "open_time", times), draft, compression="zstd")
     draft.replace(path)
 
 

@@ -162,23 +162,29 @@ def replay(
       perpflow replay --what-if risk.max_leverage=2 --session 20260102-101500-simulated-7
     """
     from services.console import replay as replaying
-    from services.console.session import load_session
+    from services.console.session import demand_bus, load_session
 
     if verify == (what_if is not None):
         raise BadInput("say either --verify or --what-if SERVICE.SETTING=VALUE")
     recorded = load_session(session)
+    demand_bus(recorded)
     if what_if is not None:
         changed = replaying.what_if(recorded, what_if)
         if json:
             _print_json(changed)
-        elif changed.difference is None:
-            print(f"{what_if}: none of {changed.agreed_outputs} decisions of {changed.service} changes")
         else:
             print(
-                f"{what_if}: {changed.agreed_outputs} decisions agree, then {_describe_difference(changed.difference)}"
+                f"{what_if}: {changed['agreed']:,} decisions of {changed['service']} stay, "
+                f"{changed['changed']:,} change, {changed['missing']:,} are no longer made, "
+                f"{changed['added']:,} are new"
             )
+            for example in changed["examples"]:
+                print(f"  {example['event_id']}")
+                print(f"    recorded: {example['recorded']}\n    now:      {example['replayed']}")
         return
     outcomes = replaying.verify_session(recorded)
+    if not any(outcome.inputs for outcome in outcomes):
+        raise BadInput(f"session {recorded.name} has recorded nothing that could be replayed")
     first = next((outcome for outcome in outcomes if outcome.difference is not None), None)
     if json:
         _print_json({"session": recorded.name, "is_identical": first is None, "services": outcomes})
@@ -194,11 +200,19 @@ def replay(
 
 
 def _describe_difference(difference: dict[str, object]) -> str:
+    recorded, replayed = str(difference["recorded"]), str(difference["replayed"])
+    # Messages are long and alike: show where they part.
+    same = next((at for at, (one, other) in enumerate(zip(recorded, replayed, strict=False)) if one != other), 0)
+    start = max(0, same - 80)
     return (
         f"output {difference['index']} of {difference['topic']} (recorded at offset {difference['recorded_offset']}) "
         f"differs after {difference['cause']}\n"
-        f"  recorded: {difference['recorded']}\n  replayed: {difference['replayed']}"
+        f"  recorded: {_cut(recorded, start)}\n  replayed: {_cut(replayed, start)}"
     )
+
+
+def _cut(text: str, start: int, length: int = 240) -> str:
+    return ("..." if start else "") + text[start : start + length] + ("..." if len(text) > start + length else "")
 
 
 @app.command()
@@ -212,10 +226,11 @@ def trace(
     Example: perpflow trace pf-3x7q2m5k...
     """
     from libs.bus.open import open_bus
-    from services.console.session import load_session
+    from services.console.session import demand_bus, load_session
     from services.console.trace import describe, trace_order
 
     recorded = load_session(session)
+    demand_bus(recorded)
     with open_bus(recorded.bus, prefix=recorded.topic_prefix) as bus:
         chain = trace_order(bus, order_id)
     if json:
@@ -243,9 +258,10 @@ def trace(
 
 def _control(action: ControlAction, account: str, reason: str, session: str | None) -> None:
     from services.console.control import send_control, wait_for_state
-    from services.console.session import load_session
+    from services.console.session import demand_bus, load_session
 
     recorded = load_session(session)
+    demand_bus(recorded)
     command = send_control(recorded, action, account, reason)
     state = wait_for_state(recorded, command, 5.0)
     if state is None:

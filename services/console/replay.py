@@ -32,33 +32,28 @@ def verify_session(session: Session, services: tuple[str, ...] = CORE_SERVICES) 
     Raises `BadInput` where a service refuses its recorded settings, `DependencyUnavailable` where the bus is gone.
     """
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(lambda service: _verify(session, service, {}), services))
+        return list(pool.map(lambda service: _verify(session, service), services))
 
 
-def _verify(session: Session, service: str, overrides: dict[str, str]) -> ServiceReplay:
+def _verify(session: Session, service: str) -> ServiceReplay:
+    return ServiceReplay(**_ask(session, service, "verify", {}))
+
+
+def _ask(session: Session, service: str, word: str, overrides: dict[str, str]) -> Any:
     done = subprocess.run(
-        [*service_command(service), "verify"],
+        [*service_command(service), word],
         env={**process_environment(session), **overrides},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
     )
     if done.returncode in (EXIT_OK, EXIT_CHECK_FAILED) and done.stdout.strip():
-        return ServiceReplay(**orjson.loads(done.stdout))
+        return orjson.loads(done.stdout)
     reason = done.stderr.decode(errors="replace").strip().splitlines()
     text = f"{service} cannot be replayed (exit code {done.returncode}): {reason[-1] if reason else 'no word of why'}"
     if done.returncode == EXIT_BAD_INPUT:
         raise BadInput(text)
     raise DependencyUnavailable(text)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedDecision:
-    """A service's first output that a changed setting changes."""
-
-    service: str
-    difference: dict[str, Any] | None
-    agreed_outputs: int
 
 
 def parse_what_if(change: str) -> tuple[str, dict[str, str]]:
@@ -70,8 +65,8 @@ def parse_what_if(change: str) -> tuple[str, dict[str, str]]:
     return service, {f"PERPFLOW_{service.upper()}_{setting.upper()}": value}
 
 
-def what_if(session: Session, change: str) -> ChangedDecision:
-    """Replay one service under a changed setting and return the first decision that differs."""
+def what_if(session: Session, change: str) -> dict[str, Any]:
+    """Replay one service under a changed setting and return which of its decisions change, as counts and examples."""
     service, overrides = parse_what_if(change)
-    outcome = _verify(session, service, overrides)
-    return ChangedDecision(service, outcome.difference, outcome.outputs)
+    answer: dict[str, Any] = _ask(session, service, "compare", overrides)
+    return answer

@@ -75,8 +75,17 @@ def load_session(name: str | None = None) -> Session:
         raise BadInput(f"no session {name!r} under {root}; {_known(root)}") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"{description} is damaged ({error}); restore it or name another session") from error
-    # Where the description says it lay may have been moved or mounted elsewhere since.
-    return Session(**{**facts, "folder": root / name})
+    # The folder may have been moved or mounted elsewhere since, and its bus with it.
+    folder = root / name
+    facts["bus"] = facts["bus"].replace(f"sqlite:{facts['folder']}/", f"sqlite:{folder}/")
+    return Session(**{**facts, "folder": folder})
+
+
+def demand_bus(session: Session) -> None:
+    """Raise `BadInput` where the session's log is no longer there: opening it would make an empty one."""
+    kind, _, path = session.bus.partition(":")
+    if kind == "sqlite" and not Path(path).is_file():
+        raise BadInput(f"session {session.name} has no log any more: {path} is not there; restore it")
 
 
 def _known(root: Path) -> str:

@@ -22,6 +22,7 @@ import orjson
 
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
 from libs.runtime.service import FAULT_DISK_FULL
+from libs.runtime.stop import SUPERVISOR_VARIABLE
 from services.console.plan import ProcessSpec, answers
 
 STOP_GRACE_S = 15.0
@@ -30,7 +31,7 @@ _BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 4.0)
 _MAX_FAILURES = 5
 _FAILURE_WINDOW_S = 60.0
 
-State = Literal["starting", "running", "finished", "restarting", "stopped", "failed"]
+State = Literal["starting", "running", "finished", "restarting", "stopping", "stopped", "failed"]
 
 
 class GaveUp(Exception):
@@ -79,7 +80,7 @@ class Supervisor:
     def _launch(self, child: _Child) -> None:
         child.process = subprocess.Popen(
             child.spec.command,
-            env={**child.spec.environment, "PERPFLOW_LOG_FORMAT": "json"},
+            env={**child.spec.environment, "PERPFLOW_LOG_FORMAT": "json", SUPERVISOR_VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -215,6 +216,9 @@ class Supervisor:
         """Ask processes to finish, all at once, and wait; kill what does not within the grace."""
         chosen = [self._children[name] for name in (list(self._children) if names is None else list(names))]
         alive = [child for child in chosen if child.process is not None]
+        for child in alive:
+            child.state = "stopping"
+        self.write_status()
         for child in chosen:
             if child.process is None and child.state != "finished":
                 child.state = "stopped"

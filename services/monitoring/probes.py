@@ -20,7 +20,7 @@ from services.monitoring.rows import Row
 _WINDOW = 15
 # The order in which events flow; anything else follows by name.
 _ORDER = ("ingestion", "exchange", "bars", "features", "inference", "strategy", "risk", "execution", "recorder")
-_ENDED = frozenset({"finished", "stopped", "restarting", "failed"})
+_ENDED = frozenset({"finished", "stopping", "stopped", "restarting", "failed"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,34 +12,41 @@ import time
 
 import structlog
 
-from libs.bus.api import BusError, NewRecord
+from libs.bus.api import Bus, BusError, NewRecord, Record, TopicPartition
 from libs.bus.open import open_bus
-from libs.domain.control import ControlCommand
+from libs.domain.control import ControlAction, ControlCommand
 from libs.runtime.records import stamp_headers
 from libs.runtime.settings import PlatformSettings
-from libs.wire import encode
+from libs.wire import DecodeError, decode, encode
+from libs.wire.topics import CONTROL_COMMANDS
 from services.risk.kill_switch import HALT_VARIABLE, check_kill_switch
 from services.risk.settings import RiskSettings
 
-INTERVAL_S = 0.05
+INTERVAL_MS = 50
 
 
-def publish_command(platform: PlatformSettings, command: ControlCommand) -> None:
+PRODUCER = "risk-kill-switch"
+
+
+def publish_command(bus: Bus, command: ControlCommand) -> None:
     """Append a control command durably. Raises `BusError` where the bus cannot."""
     encoded = encode(command)
-    with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
-        producer = bus.producer(f"risk-kill-switch-{command.account}")
-        try:
-            producer.begin()
-            headers = stamp_headers(encoded.kind, "risk", command.event_time, None)
-            producer.send([NewRecord(encoded.topic, encoded.key, encoded.payload, headers)])
-            producer.commit()
-        finally:
-            producer.close()
+    producer = bus.producer(f"{PRODUCER}-{command.account}")
+    try:
+        producer.begin()
+        # Not stamped as risk's: the core did not make it, so a replay must not expect the core to.
+        headers = stamp_headers(encoded.kind, PRODUCER, command.event_time, None)
+        producer.send([NewRecord(encoded.topic, encoded.key, encoded.payload, headers)])
+        producer.commit()
+    finally:
+        producer.close()
 
 
 class KillSwitchWatch:
-    """A thread that looks every 50 ms; one HALT each time the switch is thrown, again only after it was released."""
+    """A thread that looks every 50 ms: a HALT when the switch is thrown, and again after any RESUME while it still is.
+
+    So a halt by the switch is lifted by releasing the switch first and resuming after.
+    """
 
     def __init__(self, platform: PlatformSettings, settings: RiskSettings) -> None:
         self._platform = platform
@@ -59,17 +66,38 @@ class KillSwitchWatch:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            with open_bus(self._platform.bus, prefix=self._platform.topic_prefix) as bus:
+                self._watch(bus)
+        except (BusError, OSError) as fault:
+            self._logger.error("kill switch cannot reach the control topic; stopping", reason=str(fault))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _watch(self, bus: Bus) -> None:
+        where = TopicPartition(CONTROL_COMMANDS, 0)
         environment = {HALT_VARIABLE: self._settings.halt}
-        while not self._stopped.wait(INTERVAL_S):
-            command = check_kill_switch(
-                self._settings.account, time.time_ns(), self._settings.kill_switch_file, environment
-            )
-            if command is not None and not self.is_thrown:
-                try:
-                    publish_command(self._platform, command)
-                except (BusError, OSError) as fault:
-                    self._logger.error("kill switch cannot reach the control topic; stopping", reason=str(fault))
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
-                self._logger.warning("kill switch thrown", reason=command.reason)
-            self.is_thrown = command is not None
+        consumer = bus.consumer([CONTROL_COMMANDS])
+        try:
+            consumer.assign({where: bus.end_offsets([where])[where]})
+            while not self._stopped.is_set():
+                command = check_kill_switch(
+                    self._settings.account, time.time_ns(), self._settings.kill_switch_file, environment
+                )
+                if command is not None and not self.is_thrown:
+                    publish_command(bus, command)
+                    self._logger.warning("kill switch thrown", reason=command.reason)
+                self.is_thrown = command is not None
+                # The wait for the next look is the wait for somebody's RESUME.
+                if any(_resumes(record) for record in consumer.poll(100, INTERVAL_MS)):
+                    self.is_thrown = False
+        finally:
+            consumer.close()
+
+
+def _resumes(record: Record) -> bool:
+    try:
+        command = decode(CONTROL_COMMANDS, record.value)
+    except DecodeError:
+        # The core puts it among the dead letters.
+        return False
+    return isinstance(command, ControlCommand) and command.action is ControlAction.RESUME

@@ -62,9 +62,14 @@ def test_the_session_replays_byte_for_byte(undisturbed: tuple[Platform, Outcome]
 
 def test_a_changed_limit_changes_decisions_in_replay(undisturbed: tuple[Platform, Outcome]) -> None:
     platform, _ = undisturbed
-    done = platform.call("replay", "--what-if", "execution.latency_ms=900", "--json")
+    done = platform.call("replay", "--what-if", "risk.max_order_notional_usdt=200", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["difference"] is not None
+    answer = json.loads(done.stdout)
+    assert answer["changed"] > 0
+    assert answer["examples"][0]["recorded"].startswith("approved")
+    assert answer["examples"][0]["replayed"] == "refused: order_notional_usdt"
+    same = json.loads(platform.call("replay", "--what-if", "risk.max_order_notional_usdt=5000", "--json").stdout)
+    assert (same["changed"], same["missing"], same["added"]) == (0, 0, 0)
 
 
 def test_a_fill_leads_back_to_the_ticks(undisturbed: tuple[Platform, Outcome]) -> None:

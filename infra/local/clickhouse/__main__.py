@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from libs.runtime.stop import stop_with_supervisor
+
 EXIT_OK = 0
 EXIT_UNAVAILABLE = 3
 _DRAIN_S = 10.0
@@ -19,6 +21,7 @@ _DRAIN_S = 10.0
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 3 where the path or the port is not to be had."""
     options = _read_arguments(arguments)
+    stop_with_supervisor(os.environ)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s clickhouse %(message)s", stream=sys.stderr
     )

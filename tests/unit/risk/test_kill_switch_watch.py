@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from libs.bus.api import Bus, TopicSpec
+from libs.bus.api import Bus, NewRecord, TopicSpec
 from libs.bus.open import open_bus
 from libs.domain.control import ControlAction, ControlCommand
 from libs.runtime.records import read_topic
 from libs.runtime.settings import PlatformSettings
-from libs.wire import decode
+from libs.wire import decode, encode
 from libs.wire.topics import CONTROL_COMMANDS
 from services.risk.settings import RiskSettings
 from services.risk.watching import KillSwitchWatch
+from tests.kit.builders import a_control
 from tests.kit.waiting import eventually
 
 
@@ -62,6 +63,25 @@ def test_a_file_that_appears_halts_once_and_again_after_it_was_removed(
         eventually(lambda: not watch.is_thrown)
         switch.touch()
         eventually(lambda: len(commands(bus)) == 2)
+
+
+def test_a_resume_while_the_switch_is_thrown_is_answered_by_another_halt(
+    platform: PlatformSettings, watch_of: Callable[[RiskSettings], KillSwitchWatch], tmp_path: Path
+) -> None:
+    switch = tmp_path / "halt"
+    switch.touch()
+    watch = watch_of(RiskSettings(kill_switch_file=str(switch)))
+    with open_bus(platform.bus) as bus:
+        eventually(lambda: watch.is_thrown)
+        resume = encode(a_control(ControlAction.RESUME))
+        producer = bus.producer("console")
+        producer.begin()
+        producer.send([NewRecord(resume.topic, resume.key, resume.payload)])
+        producer.commit()
+        producer.close()
+        expected = [ControlAction.HALT, ControlAction.RESUME, ControlAction.HALT]
+        eventually(lambda: [command.action for command in commands(bus)] == expected)
+        assert len({command.event_id for command in commands(bus)}) == 3
 
 
 def test_the_variable_halts_from_the_start(
