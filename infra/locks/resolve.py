@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,8 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(__file__).resolve().parent
-# Not locked: training needs the CPU build of torch that each machine's index offers under the pinned version.
-UNLOCKED = frozenset({"training"})
+# torch is pinned in pyproject.toml but not locked: its build (CPU, or CUDA with what that brings) is each machine's own,
+# so `training.txt` holds the rest and torch is installed beside it.
+TORCH_AND_ITS_OWN = re.compile(r"^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==")
 
 
 def resolve(extra: str) -> None:
@@ -24,15 +26,16 @@ def resolve(extra: str) -> None:
         *("--no-emit-package", "perpflow"),
     ]
     subprocess.run(command, cwd=ROOT, check=True)
+    blocks = re.split(r"^(?=\S)", target.read_text(), flags=re.MULTILINE)
+    target.write_text("".join(block for block in blocks if not TORCH_AND_ITS_OWN.match(block)))
 
 
 def main() -> None:
     """Resolve every extra."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra in extras:
-        if extra not in UNLOCKED:
-            print(extra)  # noqa: T201
-            resolve(extra)
+        print(extra)  # noqa: T201
+        resolve(extra)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def send_control(session: Session, action: ControlAction, account: str, reason: 
         producer = bus.producer(f"console-{uuid.uuid4()}")
         try:
             producer.begin()
-            headers = stamp_headers(encoded.kind, "console", now, None)
+            # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
+            headers = stamp_headers(encoded.kind, "console", time.time_ns(), None)
             producer.send([NewRecord(encoded.topic, encoded.key, encoded.payload, headers)])
             producer.commit()
         finally:
