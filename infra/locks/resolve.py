@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(__file__).resolve().parent
-# torch is pinned in pyproject.toml but not locked: its build (CPU, or CUDA with what that brings) is each machine's own,
+# torch is pinned in pyproject.toml but not locked: its build (CPU, or CUDA and what that brings) is each machine's own,
 # so `training.txt` holds the rest and torch is installed beside it.
 TORCH_AND_ITS_OWN = re.compile(r"^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==")
 
