@@ -22,6 +22,14 @@ from libs.domain.orders import (
     VenueReport,
 )
 from libs.wire import topics
+from libs.wire.control import (
+    decode_alert,
+    decode_control_command,
+    decode_control_state,
+    encode_alert,
+    encode_control_command,
+    encode_control_state,
+)
 from libs.wire.errors import DecodeError, EncodeError
 from libs.wire.market import MARKET_KIND, decode_bar, decode_market_event, encode_bar, encode_market_event
 from libs.wire.records import (
@@ -30,25 +38,21 @@ from libs.wire.records import (
     decode_journal_entry,
     decode_source_cursor,
 )
-from libs.wire.trading import (
-    decode_account_state,
-    decode_alert,
-    decode_command,
-    decode_control_command,
-    decode_control_state,
+from libs.wire.signals import (
     decode_feature_vector,
     decode_forecast,
+    encode_feature_vector,
+    encode_forecast,
+)
+from libs.wire.trading import (
+    decode_account_state,
+    decode_command,
     decode_order_event,
     decode_order_intent,
     decode_venue_report,
     decode_verdict,
     encode_account_state,
-    encode_alert,
     encode_command,
-    encode_control_command,
-    encode_control_state,
-    encode_feature_vector,
-    encode_forecast,
     encode_order_event,
     encode_order_intent,
     encode_venue_report,
