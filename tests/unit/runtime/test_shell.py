@@ -258,6 +258,22 @@ def test_replay_notices_an_output_that_no_input_explains(bus: Bus) -> None:
     assert result.difference.replayed == "nothing"
 
 
+def test_a_lost_control_topic_stops_the_service(bus: Bus) -> None:
+    inputs = (*INPUTS, Input(topics.CONTROL_COMMANDS))
+    shell = CoreShell(
+        "risk", CountingCore(), inputs, bus, ServiceMetrics("risk"), configure_logging("risk", level="error")
+    )
+    shell.open()
+    publish(bus, a_trade(1))
+    run_dry(shell)
+    bus.delete_topics([topics.CONTROL_COMMANDS])
+    publish(bus, a_trade(2))
+    # Fails closed: without the topic that could say halt, nothing more is decided.
+    with pytest.raises(BusError, match="topic"):
+        run_dry(shell)
+    shell.release()
+
+
 def test_offsets_that_contradict_the_journal_are_refused(bus: Bus) -> None:
     publish(bus, *(a_trade(number) for number in range(1, 11)))
     shell = a_shell(bus)
