@@ -132,6 +132,38 @@ class Feed:
             out.append(DeadInput(reason=item.fault, source=item.source, position=item.line, payload=item.payload))
 
 
+class FeedSource:
+    """What sources over a `Feed` share: a subclass opens the feed and names the origin that cursors belong to."""
+
+    def __init__(self, origin: str = "") -> None:
+        self._origin = origin
+        self._feed: Feed | None = None
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
+        """Return what is due now."""
+        return self._opened.read(max_events, timeout_ms)
+
+    def cursor(self) -> bytes:
+        """Return the position behind everything read so far."""
+        return encode_cursor(self._origin, self._opened.cursor_state())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the items or the span have ended."""
+        return self._opened.is_finished
+
+    def close(self) -> None:
+        """Close what the feed reads."""
+        if self._feed is not None:
+            self._feed.close()
+
+    @property
+    def _opened(self) -> Feed:
+        if self._feed is None:
+            raise RuntimeError("open() comes before read()")
+        return self._feed
+
+
 def encode_cursor(origin: str, state: dict[str, Any]) -> bytes:
     """Write a cursor: what it belongs to, and how far it was read."""
     return orjson.dumps({"origin": origin, **state})

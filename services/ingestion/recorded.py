@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +10,9 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
-from libs.runtime.source import DeadInput
 from services.ingestion.captures import read_capture
 from services.ingestion.core.stream import Stream, select_history
-from services.ingestion.feed import Feed, Pacer, decode_cursor, encode_cursor
+from services.ingestion.feed import Feed, FeedSource, Pacer, decode_cursor
 from services.ingestion.items import Item
 from services.ingestion.tables import kline_range, read_klines, read_table
 
@@ -21,7 +20,7 @@ _MINUTE = 60 * NANOSECONDS
 _SUFFIXES = (".ns-jsonl", ".ns-jsonl.gz", ".jsonl", ".jsonl.gz", ".gz", ".parquet")
 
 
-class RecordedSource:
+class RecordedSource(FeedSource):
     """A `Source` over recorded files; the same files give the same events at any speed.
 
     `history` is a Parquet file of 1m klines; the last `history_bars` that close before the recording begins go first,
@@ -45,8 +44,7 @@ class RecordedSource:
         self._span_ns = span_ns
         self._history_path = history
         self._history_bars = history_bars
-        self._origin = "recorded:" + ",".join(file.name for file in self._files)
-        self._feed: Feed | None = None
+        super().__init__("recorded:" + ",".join(file.name for file in self._files))
 
     def open(self, cursor: bytes | None) -> None:
         """Start, or resume exactly behind what the cursor covers. Raises `BadInput` where the files do not fit."""
@@ -64,30 +62,6 @@ class RecordedSource:
             )
         self._feed = Feed(stream, history, self._read_items(state["file"], state["line"], state["clock"]), self._pacer)
         self._feed.resume(state)
-
-    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
-        """Return what is due now."""
-        return self._opened.read(max_events, timeout_ms)
-
-    def cursor(self) -> bytes:
-        """Return the position behind everything read so far."""
-        return encode_cursor(self._origin, self._opened.cursor_state())
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the files or the span have ended."""
-        return self._opened.is_finished
-
-    def close(self) -> None:
-        """Close the open file."""
-        if self._feed is not None:
-            self._feed.close()
-
-    @property
-    def _opened(self) -> Feed:
-        if self._feed is None:
-            raise RuntimeError("open() comes before read()")
-        return self._feed
 
     def _read_items(
         self, file: int, line: int, clock: int, seen_symbols: set[str] | None = None

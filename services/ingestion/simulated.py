@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from libs.domain.instruments import split_instrument_id
-from libs.domain.market import MarketEvent
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.runtime.source import DeadInput
 from libs.venues.binance_frames import decode_frame, open_frame
 from libs.venues.errors import VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.simulated import SimulatedFrame, SimulatedMarketClient
 from services.ingestion.core.stream import Stream
-from services.ingestion.feed import Feed, Pacer, decode_cursor, encode_cursor
+from services.ingestion.feed import Feed, FeedSource, Pacer, decode_cursor
 from services.ingestion.items import Item
 
 T = TypeVar("T")
@@ -23,7 +21,7 @@ _PAGE = 2000
 _PAUSE_S = 0.1
 
 
-class SimulatedSource:
+class SimulatedSource(FeedSource):
     """A `Source` over the simulated exchange. While the exchange is down it waits; it never skips a frame."""
 
     def __init__(
@@ -47,8 +45,7 @@ class SimulatedSource:
         self._start_timeout_s = start_timeout_s
         self._monotonic = monotonic
         self._sleep = sleep
-        self._origin = ""
-        self._feed: Feed | None = None
+        super().__init__()
 
     def open(self, cursor: bytes | None) -> None:
         """Start or resume. Raises `DependencyUnavailable` where no exchange answers, `BadInput` where it is another."""
@@ -69,30 +66,10 @@ class SimulatedSource:
         self._feed = Feed(stream, history, self._read_items(state["line"], state["clock"]), self._pacer)
         self._feed.resume(state)
 
-    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
-        """Return what is due now; nothing while the exchange does not answer."""
-        return self._opened.read(max_events, timeout_ms)
-
-    def cursor(self) -> bytes:
-        """Return the position behind everything read so far."""
-        return encode_cursor(self._origin, self._opened.cursor_state())
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the span has ended; the market itself has no end."""
-        return self._opened.is_finished
-
     def close(self) -> None:
         """Stop reading and close the connections."""
-        if self._feed is not None:
-            self._feed.close()
+        super().close()
         self._client.close()
-
-    @property
-    def _opened(self) -> Feed:
-        if self._feed is None:
-            raise RuntimeError("open() comes before read()")
-        return self._feed
 
     def _wait_for(self, ask: Callable[[], T]) -> T:
         deadline = self._monotonic() + self._start_timeout_s
