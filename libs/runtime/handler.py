@@ -55,6 +55,7 @@ class Handled:
     outputs: Sequence[Encoded] = ()
     dead: DeadLetter | None = None
     is_repeat: bool = False
+    event_id: str = ""
 
 
 NOTHING = Handled()
@@ -91,7 +92,7 @@ class CoreHandler:
         try:
             outputs: Sequence[Event] = self.core.handle(event)
         except Unhandleable as error:
-            return Handled(dead=self._dead(record, f"unhandleable: {error}"))
+            return Handled(dead=self._dead(record, f"unhandleable: {error}"), event_id=event.event_id)
         if not outputs:
             return NOTHING
         return Handled([encode(output) for output in outputs])

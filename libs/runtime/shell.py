@@ -158,6 +158,8 @@ class CoreShell:
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
+                key=record.key.decode(errors="replace"),
+                event_id=handled.event_id,
                 reason=handled.dead.reason,
             )
         for each in encoded:
