@@ -170,7 +170,7 @@ class CoreService(Generic[SettingsT]):
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run, verify, compare or check, by the process's arguments."""
         words = list(sys.argv[1:] if arguments is None else arguments)
-        bodies = {"run": self._run, "verify": self._verify, "compare": self._compare, "check": self._check}
+        bodies = {"run": self.run, "verify": self._verify, "compare": self._compare, "check": self._check}
         body = bodies.get(words[0] if words else "run")
         if body is None or len(words) > 1:
             sys.stderr.write(f"{self.name}: {' '.join(words)!r} is not known; say run, verify, compare or check\n")
@@ -185,7 +185,8 @@ class CoreService(Generic[SettingsT]):
         logger.info("settings are good")
         return EXIT_OK
 
-    def _run(self, platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    def run(self, platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+        """Run the shell until told to stop; a main that needs more around it calls this inside `run_process`."""
         core = self._build()
         metrics = ServiceMetrics(self.name)
         with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:

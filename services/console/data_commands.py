@@ -19,7 +19,6 @@ from libs.runtime.errors import BadInput, DependencyUnavailable
 if TYPE_CHECKING:
     from libs.domain.market import ExchangeBar
 
-MINUTE_NS = 60_000_000_000
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "inference" / "starter"
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import structlog
+
 from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.service import CoreService, Input, run_process
-from libs.runtime.settings import PlatformSettings, load_settings
+from libs.runtime.settings import PlatformSettings
 from services.features.core import FeaturesCore
 from services.features.settings import FeaturesSettings
 
@@ -21,13 +23,18 @@ SERVICE = CoreService(
 )
 
 
+def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    """Run on the engine that the bus calls for."""
+    if not platform.bus.startswith("kafka:"):
+        return SERVICE.run(platform, logger)
+    from services.features.faust_app import run_faust
+
+    return run_faust(platform, logger)
+
+
 def main() -> int:
     """Run until told to stop; the answer is the exit code."""
-    if sys.argv[1:] in ([], ["run"]) and load_settings(PlatformSettings).bus.startswith("kafka:"):
-        from services.features.faust_app import run_faust
-
-        return run_process(SERVICE.name, run_faust)
-    return SERVICE.main()
+    return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from libs.runtime.errors import BadInput
-from libs.runtime.service import CoreService, Input
+import structlog
+
+from libs.runtime.service import CoreService, Input, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from services.risk.building import build_core
 from services.risk.settings import RiskSettings
@@ -30,15 +31,15 @@ SERVICE = CoreService(
 )
 
 
+def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    """Run the shell with the kill switch's watch beside it."""
+    KillSwitchWatch(platform, load_settings(RiskSettings)).start()
+    return SERVICE.run(platform, logger)
+
+
 def main() -> int:
-    """Run until told to stop, watching the kill switch beside it; the answer is the exit code."""
-    if sys.argv[1:] in ([], ["run"]):
-        try:
-            watch = KillSwitchWatch(load_settings(PlatformSettings), load_settings(RiskSettings))
-        except BadInput:
-            return SERVICE.main()  # which reads the same settings and says what is wrong with them
-        watch.start()
-    return SERVICE.main()
+    """Run until told to stop; the answer is the exit code."""
+    return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
 
 
 if __name__ == "__main__":
