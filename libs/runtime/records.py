@@ -1,4 +1,4 @@
-"""Headers of a record, and reading what has been committed: the last of a topic, stretches of it, all of it.
+"""Records: their headers, publishing them in a transaction, and reading what was committed, by stretch or as a whole.
 
 Latency lives in headers, never in payloads, so payloads stay reproducible.
 """
@@ -6,10 +6,11 @@ Latency lives in headers, never in payloads, so payloads stay reproducible.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from libs.bus.api import Bus, BusError, Consumer, Record, TopicPartition
+from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.wire import Encoded
 from libs.wire.records import InputRun
 
 KIND = "k"
@@ -44,6 +45,37 @@ def stamp_headers(kind: str, producer: str, made_at: int, cause: Mapping[str, by
         CAUSE_MADE_AT: cause_made_at,
         ORIGIN_MADE_AT: origin,
     }
+
+
+def stamped_record(
+    encoded: Encoded,
+    producer: str,
+    made_at: int,
+    cause: Mapping[str, bytes] | None = None,
+    partition: int | None = None,
+) -> NewRecord:
+    """Make the record of an encoded event, with its headers."""
+    headers = stamp_headers(encoded.kind, producer, made_at, cause)
+    return NewRecord(encoded.topic, encoded.key, encoded.payload, headers, partition)
+
+
+def commit_records(
+    producer: Producer,
+    records: Sequence[NewRecord],
+    consumer: Consumer | None = None,
+    offsets: Mapping[TopicPartition, int] | None = None,
+) -> None:
+    """Publish records, and a consumer's offsets with them, in one transaction; abort it where anything fails."""
+    producer.begin()
+    try:
+        producer.send(records)
+        if consumer is not None and offsets:
+            producer.send_offsets(consumer, offsets)
+        producer.commit()
+    except BaseException:
+        # Whoever made the records is ahead of the log now and must end; the next process goes on from the log.
+        producer.abort()
+        raise
 
 
 def read_stamps(headers: Mapping[str, bytes]) -> Stamps | None:

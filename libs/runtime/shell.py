@@ -16,7 +16,8 @@ from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, T
 from libs.domain.events import Core
 from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.records import RunReader, read_last, read_range, read_stamps, stamp_headers
+from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
+from libs.wire import Encoded
 from libs.wire.records import (
     CoreSnapshot,
     InputRun,
@@ -129,8 +130,7 @@ class CoreShell:
         for record in records:
             handled = self._handler.handle(record)
             self._note_run(runs, record)
-            if handled is not None:
-                self._collect(outputs, record, handled)
+            self._collect(outputs, record, handled)
         self._observe_inputs(records)
         made = time.perf_counter()
         self._handle_seconds.observe(made - started)
@@ -163,31 +163,17 @@ class CoreShell:
                 reason=handled.dead.reason,
             )
         for each in encoded:
-            headers = stamp_headers(each.kind, self.service, time.time_ns(), record.headers)
-            outputs.append(NewRecord(each.topic, each.key, each.payload, headers))
+            outputs.append(stamped_record(each, self.service, time.time_ns(), record.headers))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
         assert self._producer is not None and self._consumer is not None
         entry = JournalEntry(
             self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
         )
-        journal = NewRecord(
-            self._journal.topic,
-            STATE_KEY,
-            encode_journal_entry(entry),
-            stamp_headers("journal_entry", self.service, time.time_ns(), None),
-            partition=0,
-        )
+        encoded = Encoded(self._journal.topic, STATE_KEY, encode_journal_entry(entry), "journal_entry")
+        journal = stamped_record(encoded, self.service, time.time_ns(), partition=0)
         offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
-        self._producer.begin()
-        try:
-            self._producer.send([*outputs, journal, *extra])
-            self._producer.send_offsets(self._consumer, offsets)
-            self._producer.commit()
-        except BaseException:
-            # The core is ahead of the log now, so this process must end; the next one recovers from what is committed.
-            self._producer.abort()
-            raise
+        commit_records(self._producer, [*outputs, journal, *extra], self._consumer, offsets)
         for run in entry.runs:
             self._handled_positions[(run.topic, run.partition)] = run.next_offset
         for output in outputs:
@@ -201,13 +187,8 @@ class CoreShell:
             self._bus.end_offsets([self._journal])[self._journal],
             self._handler.seen(),
         )
-        return NewRecord(
-            state_topic(self.service),
-            STATE_KEY,
-            encode_core_snapshot(snapshot),
-            stamp_headers("core_snapshot", self.service, time.time_ns(), None),
-            partition=0,
-        )
+        encoded = Encoded(state_topic(self.service), STATE_KEY, encode_core_snapshot(snapshot), "core_snapshot")
+        return stamped_record(encoded, self.service, time.time_ns(), partition=0)
 
     def _observe_inputs(self, records: Sequence[Record]) -> None:
         counts: dict[str, int] = {}
@@ -237,9 +218,7 @@ class CoreShell:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""
         if self._producer is not None:
             if self._consumer is not None and self._since_snapshot:
-                self._producer.begin()
-                self._producer.send([self._snapshot_record()])
-                self._producer.commit()
+                commit_records(self._producer, [self._snapshot_record()])
             self._producer.close()
         if self._consumer is not None:
             self._consumer.close()

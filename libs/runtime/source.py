@@ -13,9 +13,9 @@ from libs.bus.api import Bus, NewRecord, Producer
 from libs.domain.market import MarketEvent
 from libs.runtime.handler import encode_dead
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.records import read_last, stamp_headers
+from libs.runtime.records import commit_records, read_last, stamped_record
 from libs.runtime.shell import STATE_KEY
-from libs.wire import encode
+from libs.wire import Encoded, encode
 from libs.wire.records import DeadLetter, SourceCursor, decode_source_cursor, encode_source_cursor
 from libs.wire.topics import MARKET_EVENTS, state_topic
 
@@ -92,22 +92,9 @@ class SourceShell:
             return 0
         records = [self._record_of(event) for event in events]
         cursor = encode_source_cursor(SourceCursor(self.service, self._source.cursor()))
-        records.append(
-            NewRecord(
-                state_topic(self.service),
-                STATE_KEY,
-                cursor,
-                stamp_headers("source_cursor", self.service, time.time_ns(), None),
-                partition=0,
-            )
-        )
-        self._producer.begin()
-        try:
-            self._producer.send(records)
-            self._producer.commit()
-        except BaseException:
-            self._producer.abort()
-            raise
+        encoded = Encoded(state_topic(self.service), STATE_KEY, cursor, "source_cursor")
+        records.append(stamped_record(encoded, self.service, time.time_ns(), partition=0))
+        commit_records(self._producer, records)
         self._metrics.transactions.labels(self.service).inc()
         self._metrics.records_out.labels(self.service, MARKET_EVENTS).inc(len(events))
         return len(events)
@@ -122,8 +109,7 @@ class SourceShell:
             encoded = encode_dead(letter)
         else:
             encoded = encode(event)
-        headers = stamp_headers(encoded.kind, self.service, time.time_ns(), None)
-        return NewRecord(encoded.topic, encoded.key, encoded.payload, headers)
+        return stamped_record(encoded, self.service, time.time_ns())
 
     @property
     def is_finished(self) -> bool:

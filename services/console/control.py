@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 
-from libs.bus.api import NewRecord
 from libs.bus.open import open_bus
 from libs.domain.control import ControlAction, ControlCommand, ControlState
-from libs.runtime.records import read_topic, stamp_headers
+from libs.runtime.records import commit_records, read_topic, stamped_record
 from libs.wire import decode, encode
 from libs.wire.topics import CONTROL_STATES
 from services.console.session import Session
@@ -18,15 +17,11 @@ def send_control(session: Session, action: ControlAction, account: str, reason: 
     """Append a control command and return it; it is durable when this returns."""
     now = time.time_ns()
     command = ControlCommand(f"control/console/{uuid.uuid4()}", now, account, action, "console", reason)
-    encoded = encode(command)
     with open_bus(session.bus, prefix=session.topic_prefix) as bus:
         producer = bus.producer(f"console-{uuid.uuid4()}")
         try:
-            producer.begin()
             # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
-            headers = stamp_headers(encoded.kind, "console", time.time_ns(), None)
-            producer.send([NewRecord(encoded.topic, encoded.key, encoded.payload, headers)])
-            producer.commit()
+            commit_records(producer, [stamped_record(encode(command), "console", time.time_ns())])
         finally:
             producer.close()
     return command

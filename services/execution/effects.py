@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from libs.bus.api import Bus, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.bus.api import Bus, Consumer, Producer, Record, TopicPartition
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity
 from libs.domain.events import Event
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
-from libs.runtime.records import read_topic, stamp_headers
+from libs.runtime.records import commit_records, read_topic, stamped_record
 from libs.wire import decode, encode
 from libs.wire.topics import COMMANDS, CONTROL_COMMANDS, CONTROL_STATES, REPORTS
 from services.execution.core.gate import TradingGate
@@ -302,19 +302,7 @@ class Outbox:
         if not outputs and not offsets:
             return
         assert self._producer is not None
-        records = []
-        for output in outputs:
-            encoded = encode(output)
-            headers = stamp_headers(encoded.kind, NAME, self._clock(), cause.headers if cause else None)
-            records.append(NewRecord(encoded.topic, encoded.key, encoded.payload, headers))
-        self._producer.begin()
-        try:
-            self._producer.send(records)
-            if offsets and self._consumer is not None:
-                self._producer.send_offsets(self._consumer, offsets)
-            self._producer.commit()
-        except BaseException:
-            # What the venue did is not on record, so this process must end; the next one asks the venue.
-            self._producer.abort()
-            raise
+        headers = cause.headers if cause else None
+        records = [stamped_record(encode(output), NAME, self._clock(), headers) for output in outputs]
+        commit_records(self._producer, records, self._consumer, offsets)
         self._orders.book(output for output in outputs if isinstance(output, VenueReport))

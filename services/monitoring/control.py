@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from libs.bus.api import Bus, BusError, NewRecord, Producer
+from libs.bus.api import Bus, BusError, Producer
 from libs.domain.control import ControlAction, ControlCommand
-from libs.runtime.records import stamp_headers
+from libs.runtime.records import commit_records, stamped_record
 from libs.wire import encode
 from services.monitoring.core import SERVICE
 from services.monitoring.settings import MonitoringSettings
@@ -101,18 +101,13 @@ class ControlDesk:
             issued_by=SERVICE,
             reason=request.reason,
         )
-        encoded = encode(command)
-        headers = stamp_headers(encoded.kind, SERVICE, now_ns, None)
-        record = NewRecord(encoded.topic, encoded.key, encoded.payload, headers)
         try:
             if self._bus is None:
                 self._bus = self._open_bus()
             if self._producer is None:
                 # Ids per process: a second page on the same bus must not fence this one's commands.
                 self._producer = self._bus.producer(f"monitoring-control-{secrets.token_hex(4)}")
-            self._producer.begin()
-            self._producer.send([record])
-            self._producer.commit()
+            commit_records(self._producer, [stamped_record(encode(command), SERVICE, now_ns)])
         except BusError as error:
             self.close()
             raise Refusal(503, f"the bus did not take the command: {error}; use perpflow {request.action}") from error

@@ -12,10 +12,10 @@ from threading import Lock
 
 import structlog
 
-from libs.bus.api import Bus, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.bus.api import Bus, Consumer, Producer, Record, TopicPartition
 from libs.domain.control import Alert, ControlState
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.records import KIND, stamp_headers
+from libs.runtime.records import KIND, commit_records, stamped_record
 from libs.wire import DecodeError, decode, encode
 from libs.wire.records import decode_dead_letter
 from libs.wire.topics import ALERTS, CONTROL_STATES, MARKET_EVENTS, TOPICS
@@ -249,16 +249,7 @@ class BusFeed:
             return
         if self._producer is None:
             self._producer = self._bus.producer("monitoring-alerts")
-        self._producer.begin()
-        self._producer.send(to_record(change, now_ns) for change in changes)
-        self._producer.commit()
+        commit_records(self._producer, [stamped_record(encode(change), SERVICE, now_ns) for change in changes])
         for change in changes:
             self._metrics.records_out.labels(SERVICE, ALERTS).inc()
             self._logger.warning("alert", name=change.name, is_raised=change.is_raised, message=change.message)
-
-
-def to_record(event: Alert, now_ns: int) -> NewRecord:
-    """Make the record of an alert."""
-    encoded = encode(event)
-    headers = stamp_headers(encoded.kind, SERVICE, now_ns, None)
-    return NewRecord(encoded.topic, encoded.key, encoded.payload, headers)

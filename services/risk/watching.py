@@ -12,10 +12,10 @@ import time
 
 import structlog
 
-from libs.bus.api import Bus, BusError, NewRecord, Record, TopicPartition
+from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.bus.open import open_bus
 from libs.domain.control import ControlAction, ControlCommand
-from libs.runtime.records import stamp_headers
+from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.settings import PlatformSettings
 from libs.wire import DecodeError, decode, encode
 from libs.wire.topics import CONTROL_COMMANDS
@@ -30,14 +30,10 @@ PRODUCER = "risk-kill-switch"
 
 def publish_command(bus: Bus, command: ControlCommand) -> None:
     """Append a control command durably. Raises `BusError` where the bus cannot."""
-    encoded = encode(command)
     producer = bus.producer(f"{PRODUCER}-{command.account}")
     try:
-        producer.begin()
         # Not stamped as risk's: the core did not make it, so a replay must not expect the core to.
-        headers = stamp_headers(encoded.kind, PRODUCER, command.event_time, None)
-        producer.send([NewRecord(encoded.topic, encoded.key, encoded.payload, headers)])
-        producer.commit()
+        commit_records(producer, [stamped_record(encode(command), PRODUCER, command.event_time)])
     finally:
         producer.close()
 
