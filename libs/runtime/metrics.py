@@ -119,3 +119,25 @@ def announce(run_dir: Path, service: str, **facts: Any) -> None:
     draft = run_dir / f".{service}.{os.getpid()}"
     draft.write_text(json.dumps({"service": service, "pid": os.getpid(), **facts}))
     draft.replace(target)
+
+
+def read_announcement(path: Path) -> dict[str, Any]:
+    """Return what a process announced; empty where it has not, or is just writing: the next look sees it."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def is_alive(pid: object) -> bool:
+    """Whether a process of that id exists."""
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -12,6 +12,7 @@ import typer
 
 from libs.runtime.errors import BadInput
 from services.console.durations import parse_duration_s
+from services.console.output import print_json
 
 _MINUTE_S = 60
 
@@ -96,9 +97,7 @@ def backtest(
         result = run_backtest(market, options, show)
     report = report_of(result) if output is None else write_report(result, output)
     if json:
-        import orjson
-
-        sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        print_json(report)
         return
     print(f"{report['started_at']} to {report['ended_at']}")
     for label, name in (

@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import json as json_module
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
 from libs.domain.numbers import SCALE
 from libs.runtime.errors import BadInput, DependencyUnavailable
+from services.console.output import print_json
 
 if TYPE_CHECKING:
     from libs.domain.market import ExchangeBar
@@ -68,7 +67,7 @@ def collect_data(
         "seconds": round(time.monotonic() - started, 3),
     }
     if json:
-        sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        print_json(answer)
     else:
         print(f"{output}: {len(rows):,} bars, {len(fresh):,} of them new, {gaps} gaps")
 
@@ -146,7 +145,7 @@ def models(
     """
     found = [_describe(path) for path in [SHIPPED_MODELS / "manifest.json", *sorted(folder.glob("*/*/manifest.json"))]]
     if json:
-        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        print_json(found)
         return
     for model in found:
         print(

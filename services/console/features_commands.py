@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from services.console.output import print_json
 
 if TYPE_CHECKING:
     from libs.indicators.feature_set import FeatureSet
@@ -56,7 +57,7 @@ def list_features(
         feature.describe() for feature in _load(feature_set).features if group is None or feature.kind.group == group
     ]
     if json:
-        _print_json(rows)
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -130,7 +131,7 @@ def engineer_features(
     summary = _write_features(source, program, output, funding, open_interest, mark, is_quiet=json)
     summary["seconds"] = round(time.perf_counter() - began, 3)
     if json:
-        _print_json(summary)
+        print_json(summary)
     else:
         _print_summary(summary)
 
@@ -276,12 +277,6 @@ def _load(name: str) -> FeatureSet:
         return load_feature_set(name)
     except FeatureSetError as error:
         raise BadInput(f"--feature-set: {error}") from error
-
-
-def _print_json(value: object) -> None:
-    import orjson
-
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +25,7 @@ from libs.runtime.errors import (
     DependencyUnavailable,
 )
 from services.console.durations import parse_duration_s
+from services.console.output import print_json
 from services.console.session import sessions_root
 
 app = typer.Typer(
@@ -40,10 +40,6 @@ app = typer.Typer(
 
 SessionOption = Annotated[str | None, typer.Option("--session", help="A session's name; the latest one by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 @app.command()
@@ -171,7 +167,7 @@ def replay(
     if what_if is not None:
         changed = replaying.what_if(recorded, what_if)
         if json:
-            _print_json(changed)
+            print_json(changed)
         else:
             print(
                 f"{what_if}: {changed['agreed']:,} decisions of {changed['service']} stay, "
@@ -187,7 +183,7 @@ def replay(
         raise BadInput(f"session {recorded.name} has recorded nothing that could be replayed")
     first = next((outcome for outcome in outcomes if outcome.difference is not None), None)
     if json:
-        _print_json({"session": recorded.name, "is_identical": first is None, "services": outcomes})
+        print_json({"session": recorded.name, "is_identical": first is None, "services": outcomes})
     else:
         for outcome in outcomes:
             word = "identical" if outcome.difference is None else "DIFFERENT"
@@ -234,7 +230,7 @@ def trace(
     with open_bus(recorded.bus, prefix=recorded.topic_prefix) as bus:
         chain = trace_order(bus, order_id)
     if json:
-        _print_json(
+        print_json(
             [
                 {
                     "step": link.step,
@@ -316,7 +312,7 @@ def status(session: SessionOption = None, json: JsonOption = False) -> None:
     recorded = load_session(session)
     rows = read_status(recorded)
     if json:
-        _print_json({"session": recorded.name, "market": recorded.market, "services": as_rows(rows)})
+        print_json({"session": recorded.name, "market": recorded.market, "services": as_rows(rows)})
         return
     table = Table("service", "pid", "state", "restarts", "lag", "metrics", title=recorded.name, title_justify="left")
     for row in rows:
@@ -334,7 +330,7 @@ def doctor(json: JsonOption = False) -> None:
 
     findings = examine()
     if json:
-        _print_json(as_rows(findings))
+        print_json(as_rows(findings))
     else:
         for finding in findings:
             word = "ok" if finding.is_good else ("MISSING" if finding.is_needed else "absent")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from libs.bus.api import BusError
 from libs.bus.open import open_bus
+from libs.runtime.metrics import is_alive, read_announcement
 from services.console.drain import GROUPS, read_lags
 from services.console.session import Session, sessions_root
 
@@ -33,15 +33,15 @@ class ServiceStatus:
 
 def read_status(session: Session) -> list[ServiceStatus]:
     """Return the processes of a session as they are now."""
-    supervised = _read(session.run_dir / "supervisor.json")
-    is_supervised = _is_alive(supervised.get("pid"))
+    supervised = read_announcement(session.run_dir / "supervisor.json")
+    is_supervised = is_alive(supervised.get("pid"))
     lags = _lags(session)
     rows = []
     for name, facts in supervised.get("services", {}).items():
-        announced = _read(session.run_dir / f"{name}.json")
+        announced = read_announcement(session.run_dir / f"{name}.json")
         pid = facts.get("pid")
         state = str(facts.get("state", "unknown"))
-        if pid is not None and not _is_alive(pid):
+        if pid is not None and not is_alive(pid):
             pid, state = None, "restarting" if is_supervised else "dead"
         port = announced.get("metrics_port", announced.get("port")) if announced.get("pid") == pid else None
         rows.append(ServiceStatus(name, pid, state, int(facts.get("restarts", 0)), lags.get(name), port))
@@ -58,26 +58,6 @@ def _lags(session: Session) -> dict[str, int]:
     except BusError:
         # The bus is down; the table still says which processes live, and their lag is unknown.
         return {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @dataclass(frozen=True, slots=True)

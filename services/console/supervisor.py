@@ -21,6 +21,7 @@ from typing import IO, Literal
 import orjson
 
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
+from libs.runtime.metrics import read_announcement
 from libs.runtime.service import FAULT_DISK_FULL
 from libs.runtime.stop import SUPERVISOR_VARIABLE
 from services.console.plan import ProcessSpec, answers
@@ -142,10 +143,7 @@ class Supervisor:
         assert child.process is not None
         if child.spec.ready_url is not None:
             return answers(child.spec.ready_url)
-        try:
-            facts = json.loads((self._run_dir / f"{child.spec.name}.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return False
+        facts = read_announcement(self._run_dir / f"{child.spec.name}.json")
         return facts.get("pid") == child.process.pid and facts.get("state") in ("running", "finished", "stopped")
 
     def _on_exit(self, child: _Child, code: int, now: float) -> None:

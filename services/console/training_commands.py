@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from libs.runtime.errors import BadInput, DependencyUnavailable
+from services.console.output import print_json
 
 if TYPE_CHECKING:
     from services.training.training import TrainedModel
@@ -61,9 +61,7 @@ def train_models(
         "metrics": manifest.metrics,
     }
     if json:
-        import orjson
-
-        sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        print_json(answer)
         return
     mean = manifest.metrics["walk_forward_mean"]
     if isinstance(mean, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from libs.runtime.metrics import is_alive, read_announcement
 from services.monitoring.core import ServiceCondition
 from services.monitoring.rows import Row
 
@@ -116,10 +115,10 @@ class ServiceProbe:
             return
         announced = {}
         for path in sorted(self._run_dir.glob("*.json")):
-            facts = _read(path)
+            facts = read_announcement(path)
             if isinstance(facts.get("service"), str):
                 announced[facts["service"]] = facts
-        supervised = _read(self._run_dir / "supervisor.json").get("services")
+        supervised = read_announcement(self._run_dir / "supervisor.json").get("services")
         for name, known in supervised.items() if isinstance(supervised, dict) else ():
             # What a process said of itself counts only while it is the one that the supervisor keeps.
             said = announced.get(name, {})
@@ -141,7 +140,7 @@ class ServiceProbe:
         if base is None and facts.get("metrics_port"):
             base = f"http://127.0.0.1:{facts['metrics_port']}"
         if state not in _ENDED:
-            if pid is not None and not _is_alive(pid):
+            if pid is not None and not is_alive(pid):
                 state, detail = "down", f"process {pid} is gone"
             elif base is not None:
                 fault = self._scrape(base, known)
@@ -169,27 +168,8 @@ class ServiceProbe:
         return ""
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        facts = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        # Gone or being written between listing and reading: the next look sees it.
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
 def _rank(name: str) -> int:
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _measures(readings: Sequence[Reading]) -> Row:
