@@ -59,6 +59,11 @@ class Leg:
     isolated_margin: Decimal | None = None
 
     @property
+    def signed_quantity(self) -> Decimal:
+        """The quantity, below zero where it is short."""
+        return self.quantity if self.side is PositionSide.LONG else EXACT.minus(self.quantity)
+
+    @property
     def mark_notional(self) -> Decimal:
         """Notional at the mark price."""
         return EXACT.multiply(self.quantity, self.mark_price)
@@ -83,7 +88,7 @@ class Leg:
     def unrealised_pnl(self, price: Decimal) -> Decimal:
         """Profit if the position were worth `price`."""
         gain = EXACT.multiply(self.quantity, EXACT.subtract(price, self.entry_price))
-        return gain if self.side is PositionSide.LONG else -gain
+        return gain if self.side is PositionSide.LONG else EXACT.minus(gain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class LiquidationResult:
 
 
 def flat_brackets(symbol: str, rate: Decimal, amount: Decimal) -> BracketTable:
-    """Return a table of one endless tier: this rate and deduction at every notional.
+    """Return a table of one endless tier: this rate and deduction at every notional, leverage up to a million.
 
     Raises `MarginError` where the rate lies outside [0, 1) or the amount below 0.
     """
@@ -144,7 +149,7 @@ def _line(legs: Sequence[Leg], probe: Decimal) -> tuple[Decimal, Decimal]:
     intercept = slope = ZERO
     for leg in legs:
         bracket = leg.brackets.bracket_of(EXACT.multiply(leg.quantity, probe))
-        signed = leg.quantity if leg.side is PositionSide.LONG else -leg.quantity
+        signed = leg.signed_quantity
         intercept = EXACT.subtract(intercept, EXACT.multiply(signed, leg.entry_price))
         intercept = EXACT.add(intercept, bracket.maintenance_amount)
         slope = EXACT.add(slope, signed)
@@ -173,9 +178,9 @@ def solve_liquidation_prices(legs: Sequence[Leg], balance: Decimal) -> list[Deci
         if high is not None:
             probe = EXACT.divide(EXACT.add(prices[index], prices[index + 1]), Decimal(2))
         intercept, slope = _line(legs, probe)
-        numerator = -EXACT.add(balance, intercept)
+        numerator = EXACT.minus(EXACT.add(balance, intercept))
         if slope < 0:
-            numerator, slope = -numerator, -slope
+            numerator, slope = EXACT.minus(numerator), EXACT.minus(slope)
         if slope == 0 or not _is_less(low, (numerator, slope)):
             continue
         if high is None or not _is_less(high, (numerator, slope)):
@@ -194,12 +199,12 @@ def _bankruptcy_price(legs: Sequence[Leg], balance: Decimal) -> Decimal | None:
     intercept = balance
     slope = ZERO
     for leg in legs:
-        signed = leg.quantity if leg.side is PositionSide.LONG else -leg.quantity
+        signed = leg.signed_quantity
         intercept = EXACT.subtract(intercept, EXACT.multiply(signed, leg.entry_price))
         slope = EXACT.add(slope, signed)
     if slope == 0:
         return None
-    price = EXACT.divide(-intercept, slope)
+    price = EXACT.divide(EXACT.minus(intercept), slope)
     return price if price > 0 else None
 
 
@@ -212,26 +217,25 @@ def _result(legs: Sequence[Leg], leg: Leg, solving_balance: Decimal, bankruptcy_
     roots = sorted(solve_liquidation_prices(legs, solving_balance), key=lambda price: _farness(price, mark))
     bankruptcy = _bankruptcy_price(legs, bankruptcy_balance)
     bankruptcy_reason = "" if bankruptcy is not None else "no price above zero uses up the margin"
+    surplus = solving_balance
+    for each in legs:
+        surplus = EXACT.add(surplus, EXACT.subtract(each.unrealised_pnl(mark), each.maintenance_margin))
+    is_above_maintenance = surplus > 0
     if not roots:
-        surplus = solving_balance
-        for each in legs:
-            surplus = EXACT.add(surplus, EXACT.subtract(each.unrealised_pnl(mark), each.maintenance_margin))
         reason = (
             "margin covers the position at every price above zero"
-            if surplus > 0
+            if is_above_maintenance
             else "margin is below maintenance at every price above zero: the position is due for liquidation now"
         )
         return LiquidationResult(None, reason, bankruptcy, bankruptcy_reason, None)
     price = roots[0]
-    # A price below the mark is reached by a fall, one above by a rise; once passed, the distance is negative.
-    _, slope = _line(legs, price)
-    gap = EXACT.subtract(mark, price) if slope > 0 else EXACT.subtract(price, mark)
+    gap = EXACT.subtract(max(price, mark), min(price, mark))
     return LiquidationResult(
         liquidation_price=price,
         liquidation_reason="",
         bankruptcy_price=bankruptcy,
         bankruptcy_reason=bankruptcy_reason,
-        liquidation_distance=EXACT.divide(gap, mark),
+        liquidation_distance=EXACT.divide(gap if is_above_maintenance else EXACT.minus(gap), mark),
         other_liquidation_price=roots[1] if len(roots) > 1 else None,
     )
 

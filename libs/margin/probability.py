@@ -52,6 +52,8 @@ class BarrierQuestion:
         for name in ("volatility", "horizon", "fee_rate"):
             if getattr(self, name) < 0.0:
                 raise MarginError(f"{name}: {getattr(self, name)} must be zero or above")
+        if 0.0 < self.volatility < 1e-9:
+            raise MarginError(f"volatility: {self.volatility} is too small for its square; give 0 for none")
         if self.fee_rate >= 1.0:
             raise MarginError(f"fee_rate: {self.fee_rate} must be below 1; 0.0005 means 5 bps")
 
@@ -63,10 +65,8 @@ class BarrierQuestion:
     @property
     def log_distance(self) -> float:
         """Logarithmic way to the barrier after fees, zero or above; 0 is touched already."""
-        if self.barrier == self.spot:
-            return 0.0
         barrier = self.barrier - self.sign * self.fee_rate * self.spot
-        return max(0.0, math.log(barrier / self.spot) * self.sign) if barrier > 0.0 else 0.0
+        return max(0.0, math.log(barrier / self.spot) * self.sign)
 
     @property
     def drift_toward(self) -> float:
@@ -109,7 +109,7 @@ def estimate_normal(question: BarrierQuestion) -> float:
 def estimate_student_t(question: BarrierQuestion, degrees_of_freedom: float = 4.0) -> float:
     """Return the chance of ending beyond the barrier with fat tails: Student's t scaled to the same variance.
 
-    `degrees_of_freedom` must exceed 2, where the variance is finite.
+    `degrees_of_freedom` must exceed 2, where the variance is finite; infinitely many are the normal.
     """
     if not degrees_of_freedom > 2.0:
         raise MarginError(f"degrees_of_freedom: {degrees_of_freedom} must be above 2, where the variance is finite")
@@ -117,7 +117,7 @@ def estimate_student_t(question: BarrierQuestion, degrees_of_freedom: float = 4.
     if certain is not None:
         return certain
     spread = question.volatility * math.sqrt(question.horizon)
-    scale = spread * math.sqrt((degrees_of_freedom - 2.0) / degrees_of_freedom)
+    scale = spread * math.sqrt(1.0 - 2.0 / degrees_of_freedom)
     return student_t_cdf((question.drift_toward * question.horizon - question.log_distance) / scale, degrees_of_freedom)
 
 
@@ -191,7 +191,7 @@ def simulate_first_passage(
     """Return the chance of touching the barrier by Monte Carlo, without the bias of discrete steps.
 
     Between steps the chance of a touch given both ends is that of the Brownian bridge, exp(-2 (b - x0)(b - x1) / (s^2
-    dt)).
+    dt)), 1 where an end lies beyond.
     """
     if paths < 2 or steps < 1:
         raise MarginError(f"paths and steps: {paths} and {steps} must be 2 and 1 or above")
@@ -206,10 +206,9 @@ def simulate_first_passage(
         count = min(_PATHS_PER_BLOCK, paths - start)
         moves = generator.standard_normal((count, steps)) * math.sqrt(variance) + question.drift_toward * step_time
         ends = np.cumsum(moves, axis=1)
-        gaps_after = question.log_distance - ends
-        gaps_before = question.log_distance - (ends - moves)
-        crossing = np.exp(np.minimum(0.0, -2.0 * gaps_before * gaps_after / variance))
-        crossing[(gaps_after <= 0.0) | (gaps_before <= 0.0)] = 1.0
+        gaps_after = np.maximum(0.0, question.log_distance - ends)
+        gaps_before = np.maximum(0.0, question.log_distance - (ends - moves))
+        crossing = np.exp(-2.0 * gaps_before * gaps_after / variance)
         chances = 1.0 - np.prod(1.0 - crossing, axis=1)
         total += float(chances.sum())
         squares += float((chances**2).sum())

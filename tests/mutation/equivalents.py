@@ -12,8 +12,21 @@ _TEXT = "only how a number is rounded for its text, where trailing zeros are dro
 EQUIVALENTS: dict[str, dict[str, str]] = {
     "libs.margin.brackets": {"in  EXACT = Context(prec=60": _PRECISION},
     "libs.margin.liquidation": {
-        "balance >= EXACT": "at equality the solution is a price of 0, which is none",
-        "surplus > 0  ->  surplus >= 0": "a surplus of 0 at the mark is a solution, so there is no reason to give",
+        "compare: balance >= EXACT": "at equality the solution is a price of 0, which is none",
+        "slope < 0  ->  slope <= 0": "a stretch whose slope is 0 is left out on the next line",
+    },
+    "libs.margin.probability": {
+        "self.barrier > self.spot  ->": "a barrier at the spot is touched already, whichever side it is called",
+        "* self.sign  ->": _SIGN,
+        "step_spread / question.sign": _SIGN,
+        "in  _PATHS_PER_BLOCK = 4096": "blocks bound the memory; draws are the same however cut, sums but for rounding",
+        "in  again = math.exp(min(0.0": "above 0 only by rounding, and then the sum is cut to 1 either way",
+    },
+    "libs.margin.student_t": {
+        "in  _MAX_TERMS = 300": "Student's t needs fewer than 100 terms, so the limit is never met",
+        "1e-15  ->  abs(d * c - 1.0) <= 1e-15": "floats near 1 are multiples of 2^-53 apart, and 1e-15 is none",
+        "probability >= sys.float_info.min": "no float has exactly this probability: it is stepped over",
+        "x < 0.0  ->  x <= 0.0": "at 0 the tail is one half, as is what it leaves",
     },
     "libs.margin.requirements": {"compare: profit < 0": "a profit of exactly 0 gives 0 either way"},
     "services.risk.core.check_results": {

@@ -69,6 +69,15 @@ def test_what_the_venue_would_not_allow_is_noted() -> None:
     assert read_account(an_account({"quantity": "90000", "leverage": "1"}), DEFAULT_BRACKETS).notes == ((),)
 
 
+def test_flat_rates_allow_a_leverage_of_a_million() -> None:
+    def notes(leverage: str) -> tuple[str, ...]:
+        position = {"maintenance_margin_rate": "0", "leverage": leverage}
+        return read_account(an_account(position), {}).notes[0]
+
+    assert notes("1000000") == ()
+    assert notes("1000001")[0].startswith("leverage 1000001 exceeds 1000000")
+
+
 @pytest.mark.parametrize(
     ("position", "fault"),
     [
@@ -117,6 +126,9 @@ def test_faults_of_the_account_are_named(account: object, fault: str) -> None:
 def test_many_known_symbols_are_abbreviated() -> None:
     tables = {f"A{number}": DEFAULT_BRACKETS["BTCUSDT"] for number in range(9)}
     with pytest.raises(MarginError, match=r"A7, \.\.\.\)"):
+        read_account(an_account(), tables)
+    del tables["A8"]
+    with pytest.raises(MarginError, match=r"A6, A7\)"):
         read_account(an_account(), tables)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.margin.brackets import BracketTable, MarginError
+from libs.margin.brackets import Bracket, BracketTable, MarginError, build_bracket_table
 from libs.margin.liquidation import (
     Leg,
     MarginMode,
@@ -140,6 +140,50 @@ def test_evenly_hedged_pair_is_liquidated_upwards_only_by_maintenance() -> None:
     assert result.bankruptcy_price is None
 
 
+def test_hedged_pair_that_no_price_saves_is_due() -> None:
+    # 100 are locked in as a loss, one more than the wallet holds, whatever the price.
+    legs = [a_leg("long", entry="20100"), a_leg("short")]
+    result = liquidate_account(legs, Decimal(99), MarginMode.CROSS, PositionMode.HEDGE)[0]
+    assert result.liquidation_price is None
+    assert "due for liquidation now" in result.liquidation_reason
+
+
+def test_margin_that_is_just_used_up_covers_nothing() -> None:
+    free = flat_brackets("BTCUSDT", Decimal(0), Decimal(0))
+    legs = [a_leg("long", entry="20100", brackets=free), a_leg("short", brackets=free)]
+    reasons = [
+        liquidate_account(legs, Decimal(wallet), MarginMode.CROSS, PositionMode.HEDGE)[0].liquidation_reason
+        for wallet in ("100", "100.01")
+    ]
+    assert "due for liquidation now" in reasons[0]
+    assert reasons[1] == "margin covers the position at every price above zero"
+
+
+@pytest.mark.parametrize(("mark", "distance"), [("4000", "-0.25"), ("5000", "0"), ("6250", "-0.2")])
+def test_pair_below_maintenance_on_both_sides_of_its_only_price_has_passed_it(mark: str, distance: str) -> None:
+    # Up to 5000, where the long changes its tier, surplus rises by 1.82 a unit of price, from there it falls by 3.08;
+    # 900 is the maintenance at 5000, so that surplus only just reaches zero there.
+    table = build_bracket_table(
+        "BTCUSDT",
+        [
+            Bracket(Decimal(0), Decimal(50000), Decimal("0.01"), Decimal(0), 50),
+            Bracket(Decimal(50000), Decimal(10**9), Decimal("0.5"), Decimal(24500), 1),
+        ],
+    )
+    legs = [a_leg("long", "10", "5000", mark, brackets=table), a_leg("short", "8", "5000", mark, brackets=table)]
+    result = liquidate_account(legs, Decimal(900), MarginMode.CROSS, PositionMode.HEDGE)[0]
+    assert (result.liquidation_price, result.other_liquidation_price) == (5000, None)
+    assert result.liquidation_distance == Decimal(distance)
+
+
+def test_precision_of_the_caller_changes_nothing() -> None:
+    legs = [*worked_example(), a_leg("short", "1.23456789", "20000.12345678", "31967.27")]
+    expected = liquidate_account(legs, WALLET, MarginMode.CROSS, PositionMode.HEDGE)
+    with localcontext(prec=6):
+        assert liquidate_account(legs, WALLET, MarginMode.CROSS, PositionMode.HEDGE) == expected
+        assert legs[-1].unrealised_pnl(legs[-1].mark_price) == Decimal("-14774.2548571839092058")
+
+
 def test_two_solutions_are_found_and_the_farther_is_kept() -> None:
     tiers = a_leg().brackets
     legs = [
@@ -212,6 +256,12 @@ def test_solution_on_the_edge_of_a_tier_is_found_once() -> None:
 def test_impossible_positions_are_refused_by_field(changes: dict[str, str], fault: str) -> None:
     with pytest.raises(MarginError, match=fault):
         liquidate_isolated(a_leg(**changes))  # type: ignore[arg-type]
+
+
+def test_every_position_of_a_cross_account_is_checked() -> None:
+    legs = [a_leg(), a_leg(quantity="-1", symbol="ETHUSDT")]
+    with pytest.raises(MarginError, match="quantity: -1 must be above zero"):
+        liquidate_account(legs, Decimal(1000), MarginMode.CROSS, PositionMode.ONE_WAY)
 
 
 def test_isolated_margin_of_zero_is_taken_as_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from libs.margin.brackets import MarginError
 from libs.margin.probability import (
     BarrierQuestion,
+    SimulatedProbability,
     estimate_bootstrap,
     estimate_first_passage,
     estimate_normal,
@@ -25,6 +27,12 @@ from libs.margin.probability import (
 from libs.margin.return_shape import HOURLY_RETURN_SHAPE
 
 WEEK = 7 / 365
+
+
+class Simulation(Protocol):
+    """A simulated estimate: a question, a seed and a number of paths."""
+
+    def __call__(self, question: BarrierQuestion, seed: int, *, paths: int) -> SimulatedProbability: ...
 
 
 def a_question(barrier: float = 17000.0, drift: float = 0.0, **changes: float) -> BarrierQuestion:
@@ -90,6 +98,18 @@ def test_student_t_estimate_has_the_same_variance_and_fatter_tails() -> None:
     assert estimate_student_t(far, 1e7) == pytest.approx(estimate_normal(far), rel=1e-3)
 
 
+@pytest.mark.parametrize("degrees", [2.5, 3.0, 30.0])
+def test_student_t_estimate_serves_any_finite_variance(degrees: float) -> None:
+    question = a_question(drift=0.32)
+    scale = 0.8 * math.sqrt(WEEK) / scipy.stats.t.std(degrees)
+    expected = scipy.stats.t.cdf(math.log(17 / 20) / scale, degrees)
+    assert estimate_student_t(question, degrees) == pytest.approx(expected, rel=1e-10)
+
+
+def test_student_t_estimate_of_endless_degrees_is_the_normal() -> None:
+    assert estimate_student_t(a_question(), math.inf) == estimate_normal(a_question())
+
+
 def test_reflection_doubles_the_tail_without_log_drift() -> None:
     question = a_question(drift=0.32)
     assert estimate_first_passage(question) == pytest.approx(2 * estimate_normal(question), rel=1e-12)
@@ -100,6 +120,71 @@ def test_bootstrap_on_normal_returns_agrees_with_the_closed_form() -> None:
     question = a_question(18000.0)
     estimate = estimate_bootstrap(question, seed=3, returns=shape, paths=40_000)
     assert abs(estimate.probability - estimate_first_passage(question)) < 5 * estimate.standard_error + 0.005
+
+
+def test_bootstrap_of_two_coin_flips_is_the_chance_of_two_heads() -> None:
+    # The barrier lies 1.5 steps away after the shift of 0.5826 steps for the time between them: only + + touches it.
+    step = 0.8 * math.sqrt(WEEK / 2)
+    barrier = 20000.0 * math.exp(-(1.5 + 0.5826) * step)
+    flips = estimate_bootstrap(a_question(barrier, drift=0.32), 3, returns=[-1.0, 1.0] * 10, steps=2)
+    assert abs(flips.probability - 0.25) < 4.5 * flips.standard_error
+    assert flips.standard_error == pytest.approx(math.sqrt(0.25 * 0.75 / 20_000), rel=0.02)
+
+
+@pytest.mark.parametrize(("returns", "side"), [([-19.0] + [1.0] * 19, -1), ([-1.0] * 19 + [19.0], 1)])
+def test_bootstrap_draws_every_return_as_often(returns: list[float], side: int) -> None:
+    # The one return of 19 has 4.4 deviations and alone reaches the barrier, three of them away: one draw in twenty.
+    barrier = 20000.0 * math.exp(side * 3.0 * 0.8 * math.sqrt(WEEK))
+    drawn = estimate_bootstrap(a_question(barrier, drift=0.32), 3, returns=returns, steps=1)
+    assert abs(drawn.probability - 0.05) < 4.5 * drawn.standard_error
+
+
+def test_path_that_just_reaches_the_barrier_touches_it() -> None:
+    # The shift for the time between steps puts so near a barrier at the spot, where 19 of 20 returns are enough.
+    near = a_question(19999.0, drift=0.5, volatility=1.0)
+    reached = estimate_bootstrap(near, 3, returns=[-1.0] + [0.0] * 18 + [1.0], steps=1)
+    assert abs(reached.probability - 0.95) < 4.5 * reached.standard_error
+
+
+@pytest.mark.parametrize("simulate", [estimate_bootstrap, simulate_first_passage])
+@pytest.mark.parametrize("paths", [2, 5000])
+def test_simulations_count_every_path_once(simulate: Simulation, paths: int) -> None:
+    assert simulate(a_question(19000.0, drift=-500.0), 1, paths=paths) == SimulatedProbability(1.0, 0.0)
+    never = simulate(a_question(1000.0), 1, paths=paths)
+    assert 0.0 <= never.probability < 1e-12
+    assert 0.0 <= never.standard_error < 1e-12
+
+
+def test_simulations_may_be_as_small_as_they_can_be() -> None:
+    assert estimate_bootstrap(a_question(), 1, paths=1, steps=1).standard_error == 0.0
+    assert 0.0 <= simulate_first_passage(a_question(), 1, paths=2, steps=1).probability <= 1.0
+
+
+def test_stated_error_of_the_simulation_is_its_spread_over_seeds() -> None:
+    # Of two paths only, so that dividing by one path too many or too few shows.
+    question = a_question(18000.0)
+    answers = [simulate_first_passage(question, seed, paths=2, steps=1) for seed in range(2000)]
+    spread = np.var([answer.probability for answer in answers])
+    assert np.mean([answer.standard_error**2 for answer in answers]) == pytest.approx(spread, rel=0.1)
+    assert np.mean([answer.probability for answer in answers]) == pytest.approx(
+        estimate_first_passage(question), abs=4.5 * math.sqrt(spread / 2000)
+    )
+
+
+def test_sizes_left_out_belong_to_the_answer_of_a_seed() -> None:
+    question = a_question()
+    bootstrap = estimate_bootstrap(question, 7, HOURLY_RETURN_SHAPE, paths=20_000, steps=96)
+    assert estimate_bootstrap(question, 7) == bootstrap
+    assert simulate_first_passage(question, 7) == simulate_first_passage(question, 7, paths=50_000, steps=32)
+
+
+def test_standardised_returns_have_mean_zero_and_variance_one() -> None:
+    returns = np.random.default_rng(2).normal(0.02, 0.003, 50)
+    shape = standardise(returns.tolist())
+    assert shape.mean() == pytest.approx(0.0, abs=1e-12)
+    assert shape.std() == pytest.approx(1.0, rel=1e-12)
+    assert np.corrcoef(shape, returns)[0, 1] == pytest.approx(1.0, rel=1e-12)
+    assert standardise((5.0 - 3.0 * returns).tolist()) == pytest.approx(-shape, abs=1e-9)
 
 
 def test_bootstrap_repeats_with_its_seed_and_differs_without() -> None:
@@ -132,6 +217,13 @@ def test_certain_answers_need_no_distribution(estimate: object) -> None:
     assert estimate(a_question(23000.0, volatility=0.0, drift=20.0)) == 1.0
 
 
+def test_arriving_at_the_barrier_as_time_runs_out_is_touching_it() -> None:
+    still = a_question(23000.0, volatility=0.0, horizon=1.0)
+    pace = still.log_distance
+    assert estimate_first_passage(replace(still, drift=pace)) == 1.0
+    assert estimate_first_passage(replace(still, drift=math.nextafter(pace, 0.0))) == 0.0
+
+
 def test_certain_answers_of_the_simulations_have_no_error() -> None:
     for simulate in (estimate_bootstrap, simulate_first_passage):
         answer = simulate(a_question(20000.0), 1)
@@ -139,10 +231,19 @@ def test_certain_answers_of_the_simulations_have_no_error() -> None:
 
 
 def test_extreme_questions_stay_within_zero_and_one() -> None:
+    assert estimate_first_passage(a_question(volatility=1e-9)) == 0.0
+    assert estimate_first_passage(a_question(volatility=1e-9, drift=-20.0)) == 1.0
     assert estimate_first_passage(a_question(1.0)) < 1e-300
     assert estimate_first_passage(a_question(1.0, drift=-500.0, horizon=1.0)) == 1.0
     assert estimate_first_passage(a_question(19999.0, drift=500.0, volatility=0.01)) < 1e-3
     assert estimate_first_passage(a_question(21000.0, drift=-400.0, volatility=0.05)) == 0.0
+
+
+def test_barrier_next_to_the_spot_is_all_but_certain_and_no_more() -> None:
+    # Both parts of the closed form round here, now and then past one.
+    for drift in np.linspace(0.0, 10.0, 5000).tolist():
+        question = BarrierQuestion(1.0, math.nextafter(1.0, 2.0), 2.0, drift, 1.0)
+        assert 1.0 - 1e-12 < estimate_first_passage(question) <= 1.0
 
 
 @given(
@@ -168,6 +269,8 @@ def test_touching_is_at_least_as_likely_as_ending_beyond(
         ({"spot": 0.0}, "spot: 0.0 must be above zero"),
         ({"barrier": -1.0}, "barrier: -1.0 must be above zero"),
         ({"volatility": -0.1}, "volatility: -0.1 must be zero or above"),
+        ({"volatility": 1e-200}, "volatility: 1e-200 is too small for its square; give 0 for none"),
+        ({"volatility": math.nextafter(1e-9, 0.0)}, "is too small for its square"),
         ({"horizon": -1.0}, "horizon: -1.0 must be zero or above"),
         ({"drift": math.nan}, "drift: nan is not a finite number"),
         ({"funding_rate": math.inf}, "funding_rate: inf is not a finite number"),
