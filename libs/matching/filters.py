@@ -15,6 +15,7 @@ REDUCE_ONLY = "-2022 reduce-only order is rejected: no position to reduce"
 WOULD_TRIGGER = "-2021 order would immediately trigger"
 FILL_OR_KILL = "-5021 the order could not be filled in full at once, fill-or-kill is rejected"
 POST_ONLY = "-5022 the order would take, post-only is rejected"
+SELF_TRADE = "self-trade prevention: maker expires"
 MIN_CALLBACK_RATE = Decimal("0.001")
 MAX_CALLBACK_RATE = Decimal("0.1")
 

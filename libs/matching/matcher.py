@@ -323,7 +323,7 @@ class Matcher:
         for order in list(self.resting):
             if order.side is not taker.side and is_within(taker.side, order.limit or 0, worst):
                 self.resting.remove(order)
-                self._say(order, ReportKind.EXPIRED, event_time, taker.cause_id, "self-trade prevention: maker expires")
+                self._say(order, ReportKind.EXPIRED, event_time, taker.cause_id, filters.SELF_TRADE)
 
     def _say(self, order: VenueOrder, kind: ReportKind, event_time: int, cause_id: str, reason: str = "") -> None:
         self.outcomes.append(Outcome(order, kind, event_time, cause_id, reason))

@@ -10,6 +10,10 @@ import orjson
 from libs.domain.instruments import find_instrument
 from libs.domain.numbers import format_decimal
 from services.exchange.core import HISTORY_MINUTES, START_MS, Minute
+from services.exchange.core.account import Refused
+from services.exchange.core.account.conditional import MAX_ALGO_ORDERS
+from services.exchange.core.account.liquidation import LIQUIDATION_FEE_RATE
+from services.exchange.core.account.requests import CONDITIONAL_TYPES
 from services.exchange.core.dynamics import (
     DELTA,
     FUNDING_MS,
@@ -31,26 +35,17 @@ from services.exchange.core.frames import (
     format_price,
     format_rate,
 )
+from services.exchange.limits import RATE_LIMITS
 from services.exchange.tape import Tape, minute_index, rows_until
 
 INTERVAL_MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440}
 _LOOK_BACK_MINUTES = 120
 
 
-class ExchangeError(Exception):
-    """An answer that refuses: the HTTP status, Binance's code and message."""
-
-    def __init__(self, status: int, code: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-
-
 def check_symbol(symbol: str) -> None:
     """Refuse any symbol but the simulated one, as Binance does."""
     if symbol.upper() != SYMBOL:
-        raise ExchangeError(400, -1121, f"Invalid symbol; this exchange lists {SYMBOL}.")
+        raise Refused(-1121, f"Invalid symbol; this exchange lists {SYMBOL}.")
 
 
 def exchange_info(now_ms: int) -> dict[str, Any]:
@@ -66,6 +61,7 @@ def exchange_info(now_ms: int) -> dict[str, Any]:
             **{k: _text(v) for k, v in lot.items()},
         },
         {"filterType": "MAX_NUM_ORDERS", "limit": rules.max_open_orders},
+        {"filterType": "MAX_NUM_ALGO_ORDERS", "limit": MAX_ALGO_ORDERS},
         {"filterType": "MIN_NOTIONAL", "notional": _text(rules.min_notional)},
         {
             "filterType": "PERCENT_PRICE",
@@ -78,11 +74,7 @@ def exchange_info(now_ms: int) -> dict[str, Any]:
         "timezone": "UTC",
         "serverTime": now_ms,
         "futuresType": "U_MARGINED",
-        "rateLimits": [
-            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
-            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-        ],
+        "rateLimits": RATE_LIMITS,
         "exchangeFilters": [],
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": None}],
         "symbols": [
@@ -97,7 +89,10 @@ def exchange_info(now_ms: int) -> dict[str, Any]:
                 "pricePrecision": 2,
                 "quantityPrecision": 3,
                 "onboardDate": START_MS - HISTORY_MINUTES * MINUTE_MS,
-                "orderTypes": ["LIMIT", "MARKET"],
+                "triggerProtect": "0.0500",
+                "liquidationFee": _text(LIQUIDATION_FEE_RATE),
+                "marketTakeBound": _text(rules.price_multiplier_up - 1),
+                "orderTypes": ["LIMIT", "MARKET", *CONDITIONAL_TYPES],
                 "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
                 "filters": filters,
             }
@@ -139,7 +134,8 @@ def _apply(side: dict[int, int], levels: Ints, first: int, count: int) -> None:
             side.pop(ticks, None)
 
 
-def _last_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int]:
+def find_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int] | None:
+    """Return the last row of some kinds up to now, None where there is none within two hours."""
     newest = minute_index(now_ms)
     for index in range(newest, max(-1, newest - _LOOK_BACK_MINUTES), -1):
         rows = rows_until(tape.minute(index), now_ms)
@@ -147,13 +143,20 @@ def _last_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int]:
         if len(found):
             row: list[int] = rows[found[-1]].tolist()
             return row
-    raise ExchangeError(400, -1122, "Nothing of this kind has happened yet.")
+    return None
+
+
+def _last_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int]:
+    row = find_row(tape, now_ms, kinds)
+    if row is None:
+        raise Refused(-1122, "Nothing of this kind has happened yet.")
+    return row
 
 
 def klines(tape: Tape, now_ms: int, interval: str, start_ms: int | None, end_ms: int | None, limit: int) -> list[Any]:
     """Return klines by open time in [start, end], oldest first, the unfinished one last; without a start the newest."""
     if interval not in INTERVAL_MINUTES:
-        raise ExchangeError(400, -1120, f"Invalid interval; known are {', '.join(INTERVAL_MINUTES)}.")
+        raise Refused(-1120, f"Invalid interval; known are {', '.join(INTERVAL_MINUTES)}.")
     length = INTERVAL_MINUTES[interval] * MINUTE_MS
     oldest = START_MS - HISTORY_MINUTES * MINUTE_MS
     newest = min(now_ms if end_ms is None else end_ms, now_ms)
@@ -304,6 +307,6 @@ def ticker_price(tape: Tape, now_ms: int) -> dict[str, Any]:
     """Return the last trade's price; before the first trade the history's last."""
     try:
         row = _last_row(tape, now_ms, (TRADE,))
-    except ExchangeError:
+    except Refused:
         return {"symbol": SYMBOL, "price": format_price(int(tape.kline(-1)[4])), "time": START_MS}
     return {"symbol": SYMBOL, "price": format_price(row[4]), "time": row[1]}

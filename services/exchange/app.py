@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Lifespan
 
 from libs.runtime.metrics import ServiceMetrics
 from services.exchange import answers
-from services.exchange.answers import ExchangeError
+from services.exchange.account_paths import add_account, add_test_doors
 from services.exchange.clock import MarketClock
 from services.exchange.core import START_MS
+from services.exchange.core.account import Refused
 from services.exchange.core.frames import SYMBOL
+from services.exchange.faults import Faults, FaultyApp
+from services.exchange.limits import LimitedApp
+from services.exchange.session import TradingSession
+from services.exchange.signed import Door
 from services.exchange.streams import Subscription, serve_stream
 from services.exchange.tape import BeyondTape, Tape
 
+LIVE_EVERY_S = 0.05
 
-def build_app(tape: Tape, clock: MarketClock) -> FastAPI:
-    """Make the application over a tape and its clock."""
-    app = FastAPI(title="perpflow simulated exchange", docs_url=None, redoc_url=None, openapi_url=None)
+
+def build_app(tape: Tape, clock: MarketClock, session: TradingSession, door: Door) -> ASGIApp:
+    """Make the application over a tape, its clock and the account; while it serves, the account lives on."""
+    app = FastAPI(
+        title="perpflow simulated exchange", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_living(session)
+    )
     _add_errors(app)
     metrics = ServiceMetrics("exchange")
+    faults = Faults()
     _add_metrics(app, metrics)
     _add_general(app, tape, clock, metrics)
     _add_market(app, tape, clock)
+    add_account(app, session, door)
+    add_test_doors(app, session, faults)
     _add_streams(app, tape, clock)
-    return app
+    return FaultyApp(LimitedApp(app, clock), faults)
+
+
+def _living(session: TradingSession) -> Lifespan[FastAPI]:
+    async def live() -> None:
+        while True:
+            try:
+                await asyncio.to_thread(session.advance)
+            except BeyondTape:
+                # The market is over; every request says so.
+                return
+            await asyncio.sleep(LIVE_EVERY_S)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        life = asyncio.create_task(live())
+        yield
+        if not life.done():
+            life.cancel()
+        await asyncio.wait((life,))
+        await asyncio.to_thread(session.close)
+        if not life.cancelled():
+            life.result()
+
+    return lifespan
 
 
 def _refuse(status: int, code: int, message: str) -> JSONResponse:
@@ -36,8 +76,8 @@ def _refuse(status: int, code: int, message: str) -> JSONResponse:
 
 
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(ExchangeError)
-    async def refuse(_request: Request, error: ExchangeError) -> JSONResponse:
+    @app.exception_handler(Refused)
+    async def refuse(_request: Request, error: Refused) -> JSONResponse:
         return _refuse(error.status, error.code, error.message)
 
     @app.exception_handler(BeyondTape)
@@ -53,6 +93,7 @@ def _add_errors(app: FastAPI) -> None:
             return _refuse(400, -1102, message)
         return _refuse(400, -1130, f"Data sent for parameter '{name}' is not valid.")
 
+    @app.exception_handler(405)
     @app.exception_handler(404)
     async def refuse_path(request: Request, _error: Exception) -> JSONResponse:
         return _refuse(404, -5000, f"Path {request.url.path}, Method {request.method} is invalid")

@@ -16,12 +16,12 @@ class MarketClock:
 
     def __init__(self, speed: float, started_at_s: float, wall: Callable[[], float] = time.time) -> None:
         self.speed = speed or 1.0
-        self._started_at_s = started_at_s
+        self.began_s = started_at_s
         self._wall = wall
 
     def now_ms(self) -> int:
         """Return the market time, ms since the epoch; never before the stream's beginning."""
-        return START_MS + max(0, int((self._wall() - self._started_at_s) * self.speed * 1000))
+        return START_MS + max(0, int((self._wall() - self.began_s) * self.speed * 1000))
 
 
 def open_clock(run_dir: Path, seed: int, speed: float, wall: Callable[[], float] = time.time) -> MarketClock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -20,3 +22,7 @@ class ExchangeSettings(BaseSettings):
     speed: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=0, ge=0, le=65535, description="0 takes a free one")
+    api_key: str = Field(default="perpflow", pattern=r"^[!-~]{1,128}$", description="X-MBX-APIKEY; local only")
+    api_secret: str = Field(default="perpflow-secret", pattern=r"^[!-~]+$", description="signs requests; local only")
+    starting_balance_usdt: Decimal = Field(default=Decimal(10_000), gt=0, le=Decimal(10**9), decimal_places=8)
+    leverage: int = Field(default=20, ge=1, le=125, description="until POST /fapi/v1/leverage changes it")

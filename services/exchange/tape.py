@@ -47,6 +47,8 @@ class Tape:
 
     def minute(self, index: int) -> Minute:
         """Return a minute of the stream, counted from 0. Raises `BeyondTape`."""
+        if index >= MAX_MINUTES:
+            raise BeyondTape("this lies beyond a year of simulated market time")
         with self._lock:
             self._extend(lambda: len(self._klines) > index)
             if index in self._minutes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +19,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_late
 from starlette.staticfiles import StaticFiles
 
 from libs.bus.api import Bus, BusError
-from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK, DependencyUnavailable
+from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
+from libs.runtime.listening import listen_on
 from libs.runtime.metrics import ServiceMetrics, announce
 from services.monitoring import control
 from services.monitoring.core import SERVICE, AlertLimits, AlertRules
@@ -112,7 +111,7 @@ class MonitoringApp:
 
         Raises `DependencyUnavailable` on a busy port.
         """
-        bound = self._bind()
+        bound = listen_on(self._settings.host, self._settings.port, "PERPFLOW_MONITORING_PORT")
         port = int(bound.getsockname()[1])
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         self.url = f"http://{host}:{port}"
@@ -153,22 +152,6 @@ class MonitoringApp:
         self._stopping.set()
         if self._server is not None:
             self._server.should_exit = True
-
-    def _bind(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind((host, port))
-            bound.listen(128)
-        except OSError as error:
-            bound.close()
-            fault = "is taken by another program" if error.errno == errno.EADDRINUSE else f"fails: {error.strerror}"
-            raise DependencyUnavailable(
-                f"port {port} on {host} {fault}; set PERPFLOW_MONITORING_PORT to a free one (0 takes any)"
-            ) from error
-        return bound
 
     def _is_stopping(self) -> bool:
         if self._should_stop():

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import uvicorn
+from binance.client import Client
 
+from libs.runtime.listening import listen_on
 from services.exchange.app import build_app
 from services.exchange.clock import MarketClock
-from services.exchange.server import bind
+from services.exchange.core.account import AccountTerms
+from services.exchange.session import TradingSession
+from services.exchange.signed import Door
 from services.exchange.tape import Tape
 from tests.kit.waiting import eventually
+
+API_KEY = "perpflow"
+API_SECRET = "perpflow-secret"
 
 
 class Wall:
@@ -47,15 +58,23 @@ class Served:
         return f"ws://{self.address}"
 
 
+@cache
+def a_tape(seed: int) -> Tape:
+    """Return the tape of a seed, the same for all: it is a pure function of the seed, and takes long to begin."""
+    return Tape(seed)
+
+
 @contextmanager
 def an_exchange(seed: int = 7, speed: float = 1.0, *, is_running: bool = False, port: int = 0) -> Iterator[Served]:
     """Serve an exchange whose market time moves with the wall clock given, or by itself if it is running."""
     wall = Wall()
     clock = MarketClock(speed, time.time() - 30 / speed) if is_running else MarketClock(speed, wall.seconds, wall)
-    app = build_app(Tape(seed), clock)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    with bind("127.0.0.1", port) as bound:
+    tape = a_tape(seed)
+    with TemporaryDirectory() as run_dir, listen_on("127.0.0.1", port, "PORT") as bound:
+        session = TradingSession(tape, clock, AccountTerms(seed=seed), Path(run_dir))
+        app = build_app(tape, clock, session, Door(API_KEY, API_SECRET, clock))
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
@@ -64,6 +83,21 @@ def an_exchange(seed: int = 7, speed: float = 1.0, *, is_running: bool = False, 
             yield Served(address, client, wall)
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def a_client(url: str) -> Iterator[Client]:
+    """Yield a python-binance client of an exchange, its time set by the exchange's."""
+    kind = type("LocalClient", (Client,), {"FUTURES_URL": f"{url}/fapi", "API_URL": f"{url}/api"})
+    client: Client = kind(API_KEY, API_SECRET, ping=False)
+    try:
+        client.timestamp_offset = client.futures_time()["serverTime"] - int(time.time() * 1000)
+        yield client
+    finally:
+        client.close_connection()
+        # The client opens an event loop for websockets that it is never asked for, and leaves it open.
+        client.loop.close()
+        asyncio.set_event_loop(None)
 
 
 class Through(httpx.BaseTransport):

@@ -11,10 +11,10 @@ import pytest
 from websockets.sync.client import connect
 
 from libs.runtime.errors import DependencyUnavailable
+from libs.runtime.listening import listen_on
 from services.exchange.clock import open_clock
 from services.exchange.core import START_MS, SimulatedMarket
 from services.exchange.core.frames import format_lines
-from services.exchange.server import bind
 from services.exchange.tape import Tape
 from tests.unit.exchange.served import Served, Wall, an_exchange
 
@@ -139,4 +139,4 @@ def test_busy_port_is_named_with_its_mend() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(DependencyUnavailable, match=f"port {port}.*PERPFLOW_EXCHANGE_PORT"):
-            bind("127.0.0.1", port)
+            listen_on("127.0.0.1", port, "PERPFLOW_EXCHANGE_PORT")
