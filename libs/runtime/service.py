@@ -20,7 +20,7 @@ import orjson
 import structlog
 from pydantic_settings import BaseSettings
 
-from libs.bus.api import BusError, BusFull, BusUnavailable
+from libs.bus.api import BusError, BusFull, BusUnavailable, NewRecord
 from libs.bus.open import open_bus
 from libs.domain.events import Core
 from libs.runtime.errors import (
@@ -170,6 +170,7 @@ class CoreService(Generic[SettingsT]):
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run, verify, compare or check, by the process's arguments."""
         words = list(sys.argv[1:] if arguments is None else arguments)
+        bodies: dict[str, Callable[[PlatformSettings, structlog.stdlib.BoundLogger], int]]
         bodies = {"run": self.run, "verify": self._verify, "compare": self._compare, "check": self._check}
         body = bodies.get(words[0] if words else "run")
         if body is None or len(words) > 1:
@@ -185,7 +186,12 @@ class CoreService(Generic[SettingsT]):
         logger.info("settings are good")
         return EXIT_OK
 
-    def run(self, platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    def run(
+        self,
+        platform: PlatformSettings,
+        logger: structlog.stdlib.BoundLogger,
+        check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
+    ) -> int:
         """Run the shell until told to stop; a main that needs more around it calls this inside `run_process`."""
         core = self._build()
         metrics = ServiceMetrics(self.name)
@@ -199,6 +205,7 @@ class CoreService(Generic[SettingsT]):
                 logger,
                 batch_max_records=platform.batch_max_records,
                 snapshot_every_records=platform.snapshot_every_records,
+                check_outputs=check_outputs,
             )
             return run_loop(self.name, platform, logger, metrics, loop)
 

@@ -8,12 +8,13 @@ skip anything: an unexpected error leaves the transaction uncommitted and stops 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
 from libs.domain.events import Core
+from libs.runtime.control_lane import ControlLane
 from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
@@ -33,7 +34,10 @@ STATE_KEY = b"0"
 
 
 class CoreShell:
-    """Runs one core over its inputs. `step` once per loop; `close` ends with a snapshot."""
+    """Runs one core over its inputs. `step` once per loop; `close` ends with a snapshot.
+
+    `check_outputs` is shown a batch's outputs before they are committed; what it raises leaves them uncommitted.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class CoreShell:
         *,
         batch_max_records: int = 1000,
         snapshot_every_records: int = 20_000,
+        check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
     ) -> None:
         self.service = service
         self._handler = CoreHandler(service, core, inputs)
@@ -55,6 +60,7 @@ class CoreShell:
         self._logger = logger
         self._batch_max_records = batch_max_records
         self._snapshot_every = snapshot_every_records
+        self._check_outputs = check_outputs
         self._journal = TopicPartition(journal_topic(service), 0)
         self._since_snapshot = 0
         self._handled_positions: dict[tuple[str, int], int] = {}
@@ -64,6 +70,7 @@ class CoreShell:
         self._commit_seconds = metrics.commit_seconds.labels(service)
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
+        self._lane: ControlLane | None = None
 
     def open(self) -> None:
         """Fence any older process of this service, recover the state, and subscribe."""
@@ -73,6 +80,7 @@ class CoreShell:
         self._consumer = self._bus.consumer(
             [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
         )
+        self._lane = ControlLane(self._bus, (each.topic for each in self._inputs), self._handled_positions)
         self._logger.info("ready", recovered_records=recovered)
 
     def _recover(self) -> int:
@@ -114,12 +122,13 @@ class CoreShell:
 
     def step(self, timeout_ms: int) -> int:
         """Handle one batch, if there is one within the time; return how many records it had."""
-        assert self._consumer is not None, "open() comes first"
-        records = self._consumer.poll(self._batch_max_records, timeout_ms)
+        assert self._consumer is not None and self._lane is not None, "open() comes first"
+        polled = self._consumer.poll(self._batch_max_records, timeout_ms)
+        records = self._lane.put_first(polled) if polled else polled
         if records:
             self._process(records)
         self._watch_lag()
-        return len(records)
+        return len(polled)
 
     def _process(self, records: Sequence[Record]) -> None:
         assert self._producer is not None and self._consumer is not None
@@ -166,7 +175,10 @@ class CoreShell:
             outputs.append(stamped_record(each, self.service, time.time_ns(), record.headers))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
-        assert self._producer is not None and self._consumer is not None
+        assert self._producer is not None and self._consumer is not None and self._lane is not None
+        self._lane.check({output.topic for output in outputs})
+        if self._check_outputs is not None:
+            self._check_outputs(outputs)
         entry = JournalEntry(
             self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
         )

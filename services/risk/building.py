@@ -9,7 +9,7 @@ from services.risk.core import RiskCore
 from services.risk.settings import RiskSettings
 
 
-def build_core(settings: RiskSettings) -> RiskCore:
+def build_core(settings: RiskSettings, *, follows_settings: bool = True) -> RiskCore:
     """Return the gate of the settings' account. Raises `BadInput` for an instrument that cannot be judged."""
     variable = "PERPFLOW_RISK_INSTRUMENTS"
     try:
@@ -19,4 +19,14 @@ def build_core(settings: RiskSettings) -> RiskCore:
     for entry in rules:
         if entry.symbol not in DEFAULT_BRACKETS:
             raise BadInput(f"{variable}: no leverage brackets for {entry.symbol}; add them to libs/margin")
-    return RiskCore(settings.limits(), {entry.instrument: entry for entry in rules}, settings.account)
+    return RiskCore(
+        settings.limits(),
+        {entry.instrument: entry for entry in rules},
+        settings.account,
+        follows_settings=follows_settings,
+    )
+
+
+def build_compared_core(settings: RiskSettings) -> RiskCore:
+    """Return the gate as it would have been under these settings, whatever settings the session put on record."""
+    return build_core(settings, follows_settings=False)

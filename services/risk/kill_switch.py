@@ -1,12 +1,13 @@
 """The kill switch's file and environment variable, turned into a HALT command.
 
 Shell-side: it looks at the file system and the environment, and the caller hands in the time. On any doubt (the
-file's folder cannot be read) it halts.
+file's folder cannot be read, or is not there) it halts.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def find_halt_reason(kill_switch_file: str, environment: Mapping[str, str] | Non
     """Return why trading must halt, "" where nothing asks for it.
 
     Anything in the variable `PERPFLOW_RISK_HALT` but 0, false, no and off halts; so does anything at the file's path,
-    and a path that cannot be looked at.
+    and a path that cannot be looked at: in a folder that is not there nobody could ever put the file.
     """
     variables = os.environ if environment is None else environment
     asked = variables.get(HALT_VARIABLE, "").strip()
@@ -28,21 +29,32 @@ def find_halt_reason(kill_switch_file: str, environment: Mapping[str, str] | Non
         return f"environment variable {HALT_VARIABLE} is {asked!r}"
     if not kill_switch_file:
         return ""
+    path = Path(kill_switch_file)
     try:
-        Path(kill_switch_file).lstat()
+        path.lstat()
     except FileNotFoundError:
-        return ""
+        return _find_folder_fault(path)
     except OSError as fault:
-        return f"kill switch file {kill_switch_file} cannot be looked at: {fault.strerror}"
-    return f"kill switch file {kill_switch_file} is there"
+        return f"kill switch file {path} cannot be looked at: {fault.strerror}"
+    return f"kill switch file {path} is there"
+
+
+def _find_folder_fault(path: Path) -> str:
+    try:
+        path.parent.stat()
+    except OSError as fault:
+        return (
+            f"the folder of kill switch file {path} cannot be looked at: {fault.strerror}; create {path.parent} or "
+            "correct PERPFLOW_RISK_KILL_SWITCH_FILE"
+        )
+    return ""
 
 
 def kill_command(account: str, event_time: int, reason: str) -> ControlCommand:
-    """Return the HALT command of a kill switch; `event_time` in ns since epoch UTC, one command per account and
-    time.
-    """
+    """Return the HALT command of a kill switch; `event_time` in ns since epoch UTC. Each is a command of its own."""
     return ControlCommand(
-        event_id=f"kill/{account}/{event_time}",
+        # A second HALT at the same time, of a clock that stands still, must not pass for a repeat of the first.
+        event_id=f"kill/{account}/{event_time}/{secrets.token_hex(4)}",
         event_time=event_time,
         account=account,
         action=ControlAction.HALT,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import structlog
 
 from libs.runtime.service import CoreService, Input, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
-from services.risk.building import build_core
+from services.risk.building import build_compared_core, build_core
 from services.risk.settings import RiskSettings
+from services.risk.settings_record import record_limits
 from services.risk.watching import KillSwitchWatch
 
 SERVICE = CoreService(
@@ -21,10 +23,7 @@ SERVICE = CoreService(
         Input("execution.accounts.v1"),
         Input("inference.forecasts.v1"),
         Input("bars.closed.v1"),
-        Input(
-            "market.events.v1",
-            kinds=frozenset({"best_quote", "mark_price", "clock_tick", "trade", "exchange_bar"}),
-        ),
+        Input("market.events.v1", frozenset({"best_quote", "mark_price", "clock_tick", "trade", "exchange_bar"})),
     ),
     settings_type=RiskSettings,
     build_core=build_core,
@@ -32,14 +31,19 @@ SERVICE = CoreService(
 
 
 def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    """Run the shell with the kill switch's watch beside it."""
-    KillSwitchWatch(platform, load_settings(RiskSettings)).start()
-    return SERVICE.run(platform, logger)
+    """Run the shell, with the limits of the settings on record and the kill switch's watch beside it."""
+    settings = load_settings(RiskSettings)
+    record_limits(platform, settings, logger)
+    watch = KillSwitchWatch(platform, settings)
+    watch.start()
+    return SERVICE.run(platform, logger, watch.check_outputs)
 
 
 def main() -> int:
     """Run until told to stop; the answer is the exit code."""
-    return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
+    if sys.argv[1:] in ([], ["run"]):
+        return run_process(SERVICE.name, run)
+    return (replace(SERVICE, build_core=build_compared_core) if sys.argv[1:] == ["compare"] else SERVICE).main()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class RiskSettings(BaseSettings):
     """The account guarded, the limits at start (`RiskLimits` says what each means), where the kill switch looks.
 
     `halt` (anything but 0, false, no, off) and `kill_switch_file` (a path where something is) halt trading. Limits
-    restored from a snapshot go before those given here: once running they change by SET_LIMITS alone.
+    change by SET_LIMITS alone: those given here are put on the control topic at the first start, later what changed.
     """
 
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_RISK_", frozen=True, extra="forbid")

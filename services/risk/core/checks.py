@@ -55,6 +55,7 @@ CHECKS: tuple[Callable[[Situation], CheckResult], ...] = (
     checks_market.funding_cost_per_day,
     checks_exposure.daily_loss,
     checks_exposure.drawdown,
+    checks_exposure.hard_drawdown,
     checks_exposure.consecutive_losses,
     checks_exposure.volatility_ratio,
 )
@@ -65,7 +66,15 @@ def run_checks(s: Situation) -> tuple[CheckResult, ...]:
     """Run every check. For cancels and reductions those that guard against new risk are shown but do not bind."""
     if not s.exemption:
         return tuple(check(s) for check in CHECKS)
-    binding = ALWAYS_FOR_CANCELS if s.exemption == "cancel" else ALWAYS
+    return _run_binding(s, ALWAYS_FOR_CANCELS if s.exemption == "cancel" else ALWAYS)
+
+
+def show_checks(s: Situation) -> tuple[CheckResult, ...]:
+    """Run every check for an order of risk's own, a cancel or a reduction: all are shown, none binds."""
+    return _run_binding(s, frozenset())
+
+
+def _run_binding(s: Situation, binding: frozenset[str]) -> tuple[CheckResult, ...]:
     results: list[CheckResult] = []
     for check in CHECKS:
         result = check(s)

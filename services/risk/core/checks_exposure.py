@@ -115,11 +115,20 @@ def daily_loss(s: Situation) -> CheckResult:
 
 
 def drawdown(s: Situation) -> CheckResult:
-    """Fall from the equity's peak, as a share of it; the soft limit bars new risk."""
+    """Fall from the equity's peak, as a share of it; past the soft limit only reductions pass."""
+    return _drawdown("drawdown", s, s.limits.soft_drawdown_fraction)
+
+
+def hard_drawdown(s: Situation) -> CheckResult:
+    """The same fall against the limit past which the gate flattens and halts."""
+    return _drawdown("hard_drawdown", s, s.limits.hard_drawdown_fraction)
+
+
+def _drawdown(name: str, s: Situation, limit: Decimal) -> CheckResult:
     if s.equity is None:
-        return share_at_most("drawdown", None, None, s.limits.soft_drawdown_fraction)
+        return share_at_most(name, None, None, limit)
     fallen = max(ZERO, s.state.peak_equity - s.equity)
-    return share_at_most("drawdown", fallen, s.state.peak_equity, s.limits.soft_drawdown_fraction)
+    return share_at_most(name, fallen, s.state.peak_equity, limit)
 
 
 def consecutive_losses(s: Situation) -> CheckResult:

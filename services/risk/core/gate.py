@@ -8,7 +8,8 @@ States::
 
 Cancels and reductions pass in every state. HALT cancels the working orders that could add risk; FLATTEN and the hard
 drawdown cancel all of them and close every position, again and again until the account is flat. Limits change by
-SET_LIMITS alone; each change is a new version on a `ControlState`.
+SET_LIMITS alone; each change is a new version on a `ControlState`. Version 1 are the limits of the settings: by the
+first SET_LIMITS that they issued, so that a replay needs no settings, or, where none did, those handed in.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from libs.domain.orders import (
 )
 from libs.margin.brackets import BracketTable
 from libs.margin.default_brackets import DEFAULT_BRACKETS
-from services.risk.core.checks import run_checks
+from services.risk.core.checks import run_checks, show_checks
 from services.risk.core.checks_orders import intent_shape
-from services.risk.core.limits import LimitError, RiskLimits
+from services.risk.core.limits import SETTINGS, LimitError, RiskLimits
 from services.risk.core.own_orders import make_cancel, make_closing_orders, make_stop
 from services.risk.core.situation import Situation, assess
 from services.risk.core.state import ZERO, GateState, WorkingOrder, decode_state, encode_state
@@ -57,7 +58,8 @@ class RiskCore:
 
     `instruments` is keyed by instrument id, `brackets` by symbol (the shipped tables if None). Returns one
     `OrderApproved` or `OrderRefused` per intent id, `ControlState` on every change, and orders of its own (origin
-    RISK).
+    RISK). Without `follows_settings` it ignores the limits that settings put on record, so that those handed in count:
+    for asking what other settings would have changed.
     """
 
     def __init__(
@@ -66,10 +68,13 @@ class RiskCore:
         instruments: Mapping[str, Instrument],
         account: str,
         brackets: Mapping[str, BracketTable] | None = None,
+        *,
+        follows_settings: bool = True,
     ) -> None:
         tables = DEFAULT_BRACKETS if brackets is None else brackets
         self._limits = limits
         self._account = account
+        self._follows_settings = follows_settings
         self._instruments = dict(instruments)
         self._brackets = {
             name: tables[rules.symbol] for name, rules in self._instruments.items() if rules.symbol in tables
@@ -268,15 +273,20 @@ class RiskCore:
 
     def _set_limits(self, command: ControlCommand, told: str) -> list[Event]:
         state = self._state
+        is_of_settings = command.issued_by == SETTINGS
+        if is_of_settings and not self._follows_settings:
+            return []
+        is_first = is_of_settings and not state.has_settings_on_record
         try:
-            limits = self._limits.with_changes(command.arguments)
+            limits = (RiskLimits() if is_first else self._limits).with_changes(command.arguments)
         except LimitError as fault:
             refused = f"limits unchanged, refused {told}: {fault}"
             return [replace(self._announce(command.event_id, command.event_time), reason=refused)]
         self._limits = limits
-        state.limits_version += 1
-        state.reason = told
-        announced = self._announce(command.event_id, command.event_time)
+        state.has_settings_on_record |= is_of_settings
+        state.limits_version += not is_first
+        # Why trading is halted stays known: this is the reason of the new limits, not of the state.
+        announced = replace(self._announce(command.event_id, command.event_time), reason=told)
         return [announced, *self._watch(f"{command.event_id}/watch", command.event_time)]
 
     def _resume(self, command: ControlCommand, told: str) -> list[Event]:
@@ -389,7 +399,7 @@ class RiskCore:
 
     def _cancel(self, client_order_id: str, order: WorkingOrder, cause: str, event_time: int) -> OrderApproved:
         intent = make_cancel(self._account, client_order_id, order, cause, event_time)
-        return self._approve(intent, (CheckResult("origin", True, "cancel", "cancels always pass"),), Origin.RISK)
+        return self._approve_own(intent, CheckResult("origin", True, "cancel", "cancels always pass"))
 
     def _close_positions(self, cause: str, event_time: int) -> list[Event]:
         state = self._state
@@ -432,5 +442,10 @@ class RiskCore:
         return outputs
 
     def _send_own(self, intent: OrderIntent, kind: str) -> OrderApproved:
+        verdict = self._approve_own(intent, CheckResult("origin", True, kind, "reductions always pass"))
         self._track(intent, ZERO, is_from_risk=True)
-        return self._approve(intent, (CheckResult("origin", True, kind, "reductions always pass"),), Origin.RISK)
+        return verdict
+
+    def _approve_own(self, intent: OrderIntent, origin: CheckResult) -> OrderApproved:
+        situation = assess(intent, self._state, self._limits, self._account, self._instruments, self._brackets)
+        return self._approve(intent, (origin, *show_checks(situation)), Origin.RISK)

@@ -9,6 +9,9 @@ from typing import Any
 
 from libs.domain.numbers import format_decimal
 
+SETTINGS = "settings"
+"""Who issues a SET_LIMITS that carries what the service was configured with."""
+
 
 class LimitError(ValueError):
     """A limit is unknown or impossible; the text names it and what it may be."""

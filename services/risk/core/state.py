@@ -107,6 +107,7 @@ class GateState:
     trading_state: TradingState = TradingState.ACTIVE
     reason: str = "start"
     limits_version: int = 1
+    has_settings_on_record: bool = False
     now: int = 0
     is_flattening: bool = False
     flatten_tried_at: int = 0

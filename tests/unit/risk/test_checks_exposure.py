@@ -198,6 +198,17 @@ def test_daily_loss_starts_anew_at_midnight_utc() -> None:
     assert check(ask(core, an_intent(86_400, "0.02")), "daily_loss").value == "0"
 
 
+@pytest.mark.parametrize(("balance", "value", "expected"), [("8000", "0.2", []), ("7999", "0.2001", ["hard_drawdown"])])
+def test_hard_drawdown_is_shown_beside_the_soft_one(balance: str, value: str, expected: list[str]) -> None:
+    core = a_core(max_daily_loss_fraction="0.9")
+    core.handle(an_account_after(2, wallet_balance=D(balance)))
+    verdict = ask(core, an_intent())
+    shown = check(verdict, "hard_drawdown")
+    assert (shown.value, shown.limit) == (value, "<= 0.2")
+    assert check(verdict, "drawdown").value == value
+    assert [name for name in failed(verdict) if name == "hard_drawdown"] == expected
+
+
 @pytest.mark.parametrize(("balance", "expected"), [("9000", []), ("8999.99", ["drawdown"])])
 def test_soft_drawdown_limit(balance: str, expected: list[str]) -> None:
     core = a_core(max_daily_loss_fraction="0.9")

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from libs.domain.control import ControlAction
 from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
-from libs.domain.orders import OrderApproved, OrderRefused, OrderStatus, OrderType
+from libs.domain.orders import IntentAction, OrderApproved, OrderRefused, OrderStatus, OrderType
 from libs.margin.default_brackets import DEFAULT_BRACKETS
 from services.risk.core import RiskCore
 from services.risk.core.checks import CHECKS
-from tests.kit.builders import BTC, a_mark, a_quote, an_account, an_intent
+from tests.kit.builders import BTC, a_control, a_mark, a_quote, an_account, an_intent
 from tests.unit.risk.builders import (
     ETH,
     D,
@@ -62,6 +63,31 @@ def test_a_refusal_carries_every_check_too_and_says_why_in_sentences() -> None:
     assert isinstance(verdict, OrderRefused)
     assert [entry.name for entry in verdict.checks] == [function.__name__ for function in CHECKS]
     assert verdict.reasons == ("order_notional_usdt is 600, must be <= 599",)
+
+
+def test_cancels_and_reductions_carry_every_check_with_its_number_and_limit() -> None:
+    core = a_core(an_account("0.05"), max_open_orders=0, max_order_notional_usdt=1)
+    reduction = an_intent(1, "0.05", Side.SELL, reduce_only=True)
+    cancel = an_intent(2, "0", action=IntentAction.CANCEL, target_client_order_id="pf-x")
+    for intent, why in ((reduction, "reduction"), (cancel, "cancel")):
+        verdict = ask(core, intent)
+        assert isinstance(verdict, OrderApproved)
+        assert [entry.name for entry in verdict.checks] == [function.__name__ for function in CHECKS]
+        assert all(entry.value and entry.limit for entry in verdict.checks)
+        assert check(verdict, "open_orders").limit == f"<= 0 (not binding: {why})"
+    assert check(ask(core, replace(reduction, event_id="other")), "order_notional_usdt").value == "3000"
+
+
+def test_orders_of_risk_itself_carry_every_check_and_none_binds() -> None:
+    core = a_core(an_account("0.05"), max_open_orders=0, max_spread_bps="0.00000001")
+    events = core.handle(a_control(ControlAction.FLATTEN))
+    (closing,) = [event for event in events if isinstance(event, OrderApproved)]
+    assert [entry.name for entry in closing.checks] == ["origin", *(function.__name__ for function in CHECKS)]
+    assert all(entry.has_passed and entry.value and entry.limit for entry in closing.checks)
+    assert check(closing, "origin").value == "flatten"
+    assert (check(closing, "order_notional_usdt").value, check(closing, "open_orders").value) == ("3000", "1")
+    assert check(closing, "trading_state").value == "HALTED"
+    assert all("not binding" in entry.limit for entry in closing.checks[1:])
 
 
 @pytest.mark.parametrize(("name", "at_limit", "beyond"), BOUNDARIES, ids=[entry[0] for entry in BOUNDARIES])

@@ -260,7 +260,7 @@ def test_every_check_that_needs_the_account_fails_without_it() -> None:
     core.handle(a_mark())
     assert failed(ask(core, an_intent())) == [
         "leverage", "venue_leverage", "order_cost_usdt", "margin_ratio", "liquidation_distance", "daily_loss",
-        "drawdown",
+        "drawdown", "hard_drawdown",
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from libs.domain.accounts import Position
-from libs.domain.control import Alert, ControlAction, ControlState, Severity, TradingState
+from libs.domain.control import Alert, ControlAction, ControlCommand, ControlState, Severity, TradingState
 from libs.domain.events import Event
 from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
@@ -179,6 +179,52 @@ def test_impossible_limits_change_nothing_and_the_answer_says_why(arguments: dic
     assert fault in state.reason
     assert state.limits_version == 1
     assert core.limits == limits()
+
+
+def by_settings(number: int, **arguments: str) -> ControlCommand:
+    return a_control(ControlAction.SET_LIMITS, number, issued_by="settings", arguments=arguments)
+
+
+def test_the_first_limits_of_the_settings_are_version_one_whatever_was_handed_in() -> None:
+    recorded = by_settings(1, **limits(max_leverage=2).as_strings())
+    states = [a_core(max_leverage=handed_in).handle(recorded) for handed_in in (2, 9)]
+    assert states[0] == states[1]
+    (state,) = states[0]
+    assert isinstance(state, ControlState)
+    assert (state.limits_version, state.limits["max_leverage"]) == (1, "2")
+
+
+def test_limits_changed_in_the_settings_are_a_new_version_and_leave_the_others() -> None:
+    core = a_core()
+    core.handle(by_settings(1, **limits().as_strings()))
+    core.handle(a_control(ControlAction.SET_LIMITS, 2, arguments={"max_open_orders": "7"}))
+    other = RiskCore(limits(max_leverage=9), INSTRUMENTS, "paper")
+    other.restore(core.snapshot())
+    (state,) = other.handle(by_settings(3, max_leverage="2"))
+    assert isinstance(state, ControlState)
+    assert (state.limits_version, state.limits["max_leverage"], state.limits["max_open_orders"]) == (3, "2", "7")
+
+
+def test_a_gate_that_asks_what_if_keeps_the_limits_handed_in() -> None:
+    core = RiskCore(limits(max_leverage=2), INSTRUMENTS, "paper", follows_settings=False)
+    assert core.handle(by_settings(1, **limits().as_strings())) == []
+    assert core.limits.max_leverage == 2
+    core.handle(a_control(ControlAction.SET_LIMITS, 2, arguments={"max_leverage": "4"}))
+    assert core.limits.max_leverage == 4
+
+
+def test_new_limits_do_not_hide_why_trading_is_halted() -> None:
+    core = a_core()
+    core.handle(a_control())
+    (state,) = core.handle(by_settings(2, max_leverage="2"))
+    assert isinstance(state, ControlState)
+    assert (state.state, state.reason) == (TradingState.HALTED, "SET_LIMITS by settings: because")
+    (later,) = core.handle(a_control(ControlAction.REDUCE, 3))
+    assert isinstance(later, ControlState)
+    assert later.state is TradingState.HALTED
+    again = a_core()
+    again.restore(core.snapshot())
+    assert b'"reason":"HALT by test: because"' in again.snapshot()
 
 
 def test_tighter_limits_of_loss_act_at_once() -> None:

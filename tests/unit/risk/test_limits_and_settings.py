@@ -145,8 +145,9 @@ def test_nothing_asks_for_a_halt_by_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["1", "true", "yes", "on", "HALT", "anything"])
 def test_the_variable_halts(value: str) -> None:
     command = check_kill_switch("paper", 7, "", {HALT_VARIABLE: value})
+    assert command is not None
     assert command == ControlCommand(
-        "kill/paper/7",
+        command.event_id,
         7,
         "paper",
         ControlAction.HALT,
@@ -180,9 +181,23 @@ def test_a_path_that_cannot_be_looked_at_halts(tmp_path: Path) -> None:
     assert "cannot be looked at" in find_halt_reason(str(blocking / "halt"), {})
 
 
+def test_a_folder_that_is_not_there_halts_because_nobody_could_put_the_file_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    reason = find_halt_reason(str(folder / "halt"), {})
+    assert reason.startswith(f"the folder of kill switch file {folder / 'halt'} cannot be looked at: No such file")
+    assert f"create {folder} or correct PERPFLOW_RISK_KILL_SWITCH_FILE" in reason
+    folder.mkdir()
+    assert find_halt_reason(str(folder / "halt"), {}) == ""
+
+
 def test_kill_command_is_a_halt_of_one_account() -> None:
     command = kill_command("paper", 3, "because")
     assert (command.account, command.action, command.reason) == ("paper", ControlAction.HALT, "because")
+    assert command.event_id.startswith("kill/paper/3/")
+
+
+def test_two_halts_at_one_time_are_two_commands() -> None:
+    assert len({kill_command("paper", 3, "a clock that stands still").event_id for _ in range(3)}) == 3
 
 
 def test_platform_settings_leave_the_risk_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
