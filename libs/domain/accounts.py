@@ -62,6 +62,31 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class VenuePosition:
+    """An open position as its venue counts it: `quantity` signed and never 0, `entry_price` above 0."""
+
+    instrument: str
+    quantity: Decimal
+    entry_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class VenueAccount:
+    """An account's books as a real venue keeps them, written before they are handled; they go before our own reckoning.
+
+    `event_id` is ``venue-account/ACCOUNT/event_time``. `cause_id` is the command that asked for the venue's books to be
+    taken over, empty where none did.
+    """
+
+    event_id: str
+    event_time: int
+    account: str
+    wallet_balance: Decimal
+    positions: tuple[VenuePosition, ...]
+    cause_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AccountState:
     """An account after a change. `wallet_balance` holds realised profit, fees and funding; `equity` adds unrealised.
 

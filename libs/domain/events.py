@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from libs.domain.accounts import AccountState
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlCommand, ControlState
 from libs.domain.features import FeatureVector
@@ -34,6 +34,7 @@ Event: TypeAlias = (
     | VenueReport
     | OrderEvent
     | AccountState
+    | VenueAccount
     | ControlCommand
     | ControlState
     | Alert

@@ -105,6 +105,15 @@ class PaperVenue:
         self._reports = []
         return reports
 
+    def withdraw_opening(self, event_time: int, reason: str) -> list[VenueReport]:
+        """Refuse the orders that are still on their way and may open a position, and return what is said of them."""
+        for _, _, command in self._pending:
+            if isinstance(command, PlaceOrder) and not command.reduce_only:
+                self._refuse(command, max(event_time, self._market_time), reason)
+        self._pending = [entry for entry in self._pending if isinstance(entry[2], CancelOrder) or entry[2].reduce_only]
+        reports, self._reports = self._reports, []
+        return reports
+
     # Market data.
 
     def _begin(self, event: Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | ClockTick) -> Matcher | None:

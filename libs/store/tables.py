@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from libs.domain.accounts import AccountState
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlCommand, ControlState
 from libs.domain.features import FeatureVector
@@ -225,6 +225,17 @@ EVENT_TABLES: dict[type, Table] = {
             *(*_DECISION, c.text("instrument"), c.text("client_order_id"), c.text("venue_order_id"), c.label("kind")),
             *(c.amount("last_quantity"), c.amount("last_price"), c.amount("fee"), c.label("liquidity")),
             *(c.text("venue_trade_id"), c.text("reason"), c.text("raw"), c.text("cause_id")),
+        ),
+    ),
+    VenueAccount: Table(
+        "venue_accounts",
+        (
+            *(
+                *_DECISION,
+                c.amount("wallet_balance"),
+                c.from_each("position_instrument", "positions", "instrument", c.STRING),
+            ),
+            *(_positions("quantity"), _positions("entry_price"), c.text("cause_id")),
         ),
     ),
     OrderEvent: Table(

@@ -3,8 +3,9 @@
 ::
 
     VenueError
-      VenueUnavailable   no answer, or one that says to come back: try again
-      VenueRefused       the request is wrong: trying again will not help
+      VenueUnavailable   no answer, or one that says to come back. A question may be asked again; whether a command
+                         took effect nobody knows: ask before anything else
+      VenueRefused       the venue said no; nothing happened, and the same request will not help
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ class SimulatedMarketClient:
         self._start_ms = int(facts["start_ms"])
         return int(facts["seed"]), str(facts["symbol"])
 
+    def now_ms(self) -> int:
+        """Return the exchange's clock. Raises `VenueUnavailable`, `VenueRefused`."""
+        return int(self._rest.get_json("/fapi/v1/time")["serverTime"])
+
     def close(self) -> None:
         """Close the connections."""
         self._rest.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.accounts import AccountState
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlCommand, ControlState
 from libs.domain.events import Event
@@ -49,12 +49,13 @@ from libs.wire.trading import (
     decode_command,
     decode_order_event,
     decode_order_intent,
-    decode_venue_report,
+    decode_report,
     decode_verdict,
     encode_account_state,
     encode_command,
     encode_order_event,
     encode_order_intent,
+    encode_venue_account,
     encode_venue_report,
     encode_verdict,
 )
@@ -82,6 +83,7 @@ _WRITERS: dict[type, tuple[str, str, str, Callable[[Any], bytes]]] = {
     PlaceOrder: (topics.COMMANDS, "place_order", "account", encode_command),
     CancelOrder: (topics.COMMANDS, "cancel_order", "account", encode_command),
     VenueReport: (topics.REPORTS, "venue_report", "account", encode_venue_report),
+    VenueAccount: (topics.REPORTS, "venue_account", "account", encode_venue_account),
     OrderEvent: (topics.ORDERS, "order_event", "account", encode_order_event),
     AccountState: (topics.ACCOUNTS, "account_state", "account", encode_account_state),
     ControlCommand: (topics.CONTROL_COMMANDS, "control_command", "account", encode_control_command),
@@ -97,7 +99,7 @@ _READERS: dict[str, Callable[[bytes], Event]] = {
     topics.INTENTS: decode_order_intent,
     topics.VERDICTS: decode_verdict,
     topics.COMMANDS: decode_command,
-    topics.REPORTS: decode_venue_report,
+    topics.REPORTS: decode_report,
     topics.ORDERS: decode_order_event,
     topics.ACCOUNTS: decode_account_state,
     topics.CONTROL_COMMANDS: decode_control_command,

@@ -128,7 +128,7 @@ _DATA_TOPICS = (
     Topic(
         REPORTS,
         "perpflow.execution.v1.VenueReport",
-        ("venue_report",),
+        ("venue_report", "venue_account"),
         "account",
         ("execution",),
         ("execution", "recorder"),

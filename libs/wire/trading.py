@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.domain.accounts import AccountState, Position
+from libs.domain.accounts import AccountState, Position, VenueAccount, VenuePosition
 from libs.domain.market import Side
 from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import (
@@ -27,6 +27,9 @@ from libs.schemas.perpflow.risk.v1 import risk_pb2
 from libs.schemas.perpflow.strategy.v1 import strategy_pb2
 from libs.wire.errors import DecodeError
 from libs.wire.fields import optional_decimal, optional_e8, read_enum, read_message, write_message
+
+# Stands for the instrument in answers on the whole account.
+WHOLE_ACCOUNT = "*"
 
 
 def _intent_message(event: OrderIntent) -> strategy_pb2.OrderIntent:
@@ -240,9 +243,59 @@ def encode_venue_report(event: VenueReport) -> bytes:
     )
 
 
-def decode_venue_report(payload: bytes) -> VenueReport:
-    """Read what a venue answered. A fill without quantity, price or fee is refused."""
+def encode_venue_account(event: VenueAccount) -> bytes:
+    """Write an account's books as its venue keeps them."""
+    return write_message(
+        event,
+        lambda: execution_pb2.VenueReport(
+            event_id=event.event_id,
+            event_time=event.event_time,
+            account=event.account,
+            instrument=WHOLE_ACCOUNT,
+            kind=execution_pb2.REPORT_KIND_ACCOUNT,
+            cause_id=event.cause_id,
+            account_books=execution_pb2.VenueAccount(
+                wallet_balance_e8=to_e8(event.wallet_balance),
+                positions=[
+                    execution_pb2.Position(
+                        instrument=held.instrument,
+                        quantity_e8=to_e8(held.quantity),
+                        entry_price_e8=to_e8(held.entry_price),
+                    )
+                    for held in event.positions
+                ],
+            ),
+        ),
+    )
+
+
+def decode_report(payload: bytes) -> VenueReport | VenueAccount:
+    """Read what a venue answered, on an order or on the account."""
     message = read_message(execution_pb2.VenueReport, payload)
+    if message.kind == execution_pb2.REPORT_KIND_ACCOUNT:
+        return _venue_account(message)
+    return _venue_report(message)
+
+
+def _venue_account(message: execution_pb2.VenueReport) -> VenueAccount:
+    if not message.HasField("account_books"):
+        raise DecodeError(f"{message.event_id}: an answer on the account without its books")
+    positions = []
+    for held in message.account_books.positions:
+        if not held.instrument or not held.quantity_e8 or held.entry_price_e8 <= 0:
+            raise DecodeError(f"{message.event_id}: a position must have an instrument, a quantity and an entry price")
+        positions.append(VenuePosition(held.instrument, from_e8(held.quantity_e8), from_e8(held.entry_price_e8)))
+    return VenueAccount(
+        event_id=message.event_id,
+        event_time=message.event_time,
+        account=message.account,
+        wallet_balance=from_e8(message.account_books.wallet_balance_e8),
+        positions=tuple(positions),
+        cause_id=message.cause_id,
+    )
+
+
+def _venue_report(message: execution_pb2.VenueReport) -> VenueReport:
     kind = read_enum(ReportKind, message.kind, message.event_id)
     if kind is ReportKind.FILL and not (
         message.last_quantity_e8 > 0 and message.last_price_e8 > 0 and message.HasField("fee_e8")

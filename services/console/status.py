@@ -14,8 +14,9 @@ from typing import Any
 
 from libs.bus.api import BusError
 from libs.bus.open import open_bus
+from libs.runtime.lag import read_lags
 from libs.runtime.metrics import is_alive, read_announcement
-from services.console.drain import GROUPS, read_lags
+from services.console.drain import GROUPS
 from services.console.session import Session, sessions_root
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -21,8 +22,9 @@ from rich.table import Table
 from libs.bus.api import Bus, TopicSpec
 from libs.bus.open import open_bus
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.runtime.lag import read_lags
 from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
-from services.console.drain import GROUPS, read_lags, wait_until_drained
+from services.console.drain import GROUPS, wait_until_drained
 from services.console.plan import (
     ProcessSpec,
     answers,
@@ -39,6 +41,15 @@ DEFAULT_PAGE_PORT = 8420
 DRAIN_TIMEOUT_S = 900.0
 RETENTION_EVERY_S = 600.0
 CLICKHOUSE_PROCESS = "clickhouse"
+_ORDER_WORDS = {
+    ("paper", False): "on paper, no key anywhere",
+    ("paper", True): "on paper, no key anywhere",
+    ("testnet", False): "to Binance's testnet: play money",
+    ("testnet", True): "to the simulated exchange",
+    ("live", False): "[bold red]to Binance: REAL MONEY[/]",
+}
+_KEY_VARIABLES = ("PERPFLOW_EXECUTION_API_KEY", "PERPFLOW_EXECUTION_API_SECRET")
+_SECRET_WORDS = ("TOKEN", "SECRET", "API_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ class UpOptions:
 
 def run_up(options: UpOptions, console: Console) -> int:
     """Run a session and return the exit code. Raises `BadInput` and `DependencyUnavailable` before it starts."""
-    session = _prepare(options)
+    session = prepare_session(options)
     page_port = _page_port(options)
     session.environment["PERPFLOW_MONITORING_PORT"] = str(page_port)
     stop = threading.Event()
@@ -79,8 +90,25 @@ def _page_port(options: UpOptions) -> int:
     return preferred_port(DEFAULT_PAGE_PORT) if options.port is None else free_port(options.port)
 
 
-def _prepare(options: UpOptions) -> Session:
+def check_mode(market: str, mode: str, speed: float) -> None:
+    """Raise `BadInput` for a mode that a market or its speed leaves no venue for."""
+    kind = market.partition(":")[0]
+    if kind == "recorded" and mode != "paper":
+        raise BadInput(f"--mode {mode} cannot trade on a recording, whose prices are past; use --mode paper")
+    if kind == "simulated" and mode == "live":
+        raise BadInput("--mode live cannot trade on a simulated market; use --mode testnet or --mode paper")
+    if kind == "live" and mode != "paper":
+        missing = [name for name in _KEY_VARIABLES if not os.environ.get(name)]
+        if missing:
+            raise BadInput(f"--mode {mode} sends orders to Binance and needs {' and '.join(missing)}")
+    if kind == "simulated" and mode == "testnet" and not speed:
+        raise BadInput("--mode testnet needs a venue with a clock: give --speed above 0")
+
+
+def prepare_session(options: UpOptions) -> Session:
+    """Return the session that the options ask for, nothing written yet. Raises `BadInput`."""
     kind = options.market.partition(":")[0]
+    check_mode(options.market, options.mode, options.speed)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name = options.session or (
         f"{options.mode}-live"
@@ -128,15 +156,32 @@ def _prepare(options: UpOptions) -> Session:
         settings["PERPFLOW_EXCHANGE_SEED"] = str(options.seed)
         settings["PERPFLOW_EXCHANGE_SPEED"] = f"{options.speed:g}"
         settings["PERPFLOW_MONITORING_SESSION_SEED"] = str(options.seed)
+        if options.mode == "testnet":
+            settings |= _simulated_venue(options.speed)
     # What the person who started this has set for a service belongs to the session: replay needs the same.
     platform = {"PERPFLOW_BUS", "PERPFLOW_CLICKHOUSE", "PERPFLOW_VAR"}
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith("PERPFLOW_") and name not in platform and "TOKEN" not in name and "SECRET" not in name
+        if name.startswith("PERPFLOW_") and name not in platform and not any(word in name for word in _SECRET_WORDS)
     }
     session.environment.update({**inherited, **settings})
     return session
+
+
+def _simulated_venue(speed: float) -> dict[str, str]:
+    # A key that only this session's exchange knows, and that guards nothing of worth.
+    key, secret = secrets.token_hex(16), secrets.token_hex(16)
+    return {
+        "PERPFLOW_EXCHANGE_API_KEY": key,
+        "PERPFLOW_EXCHANGE_API_SECRET": secret,
+        "PERPFLOW_EXECUTION_API_KEY": key,
+        "PERPFLOW_EXECUTION_API_SECRET": secret,
+        "PERPFLOW_EXECUTION_VENUE_SPEED": f"{speed:g}",
+        "PERPFLOW_INGESTION_FOLLOW_EXCHANGE_CLOCK": "true",
+        # Its exchange lists one instrument.
+        "PERPFLOW_EXECUTION_INSTRUMENTS": '["BTCUSDT.BINANCE"]',
+    }
 
 
 class _Run:
@@ -177,12 +222,13 @@ class _Run:
 
     def _banner(self, kind: str) -> None:
         words = {
-            "live": "the live market at Binance (public streams, no key)",
+            "live": "the live market at Binance (public streams)",
             "simulated": f"a simulated market, seed {self._options.seed}, at {self._options.speed:g} times real speed",
             "recorded": f"the recording {self._options.market.partition(':')[2]}, "
             f"at {self._options.speed:g} times real speed",
         }
         self._console.print(f"[bold]perpflow[/] {self._options.mode} trading on {words[kind]}", highlight=False)
+        self._console.print(f"  orders   {_ORDER_WORDS[self._options.mode, kind == 'simulated']}", highlight=False)
         self._console.print(
             f"  session  {self._session.name} ({self._session.folder})", highlight=False, soft_wrap=True
         )
@@ -233,6 +279,9 @@ class _Run:
             port = free_port()
             self._session.environment["PERPFLOW_EXCHANGE_PORT"] = str(port)
             self._session.environment["PERPFLOW_INGESTION_EXCHANGE_URL"] = f"http://127.0.0.1:{port}"
+            if self._options.mode == "testnet":
+                self._session.environment["PERPFLOW_EXECUTION_REST_URL"] = f"http://127.0.0.1:{port}"
+                self._session.environment["PERPFLOW_EXECUTION_STREAM_URL"] = f"ws://127.0.0.1:{port}"
             self._session.save()
         self._supervisor.start(plan_processes(self._session, has_exchange=has_exchange, is_bounded=kind != "live"))
         shown = -1
@@ -268,7 +317,7 @@ class _Run:
 
     def _show_progress(self, bus: Bus) -> None:
         if time.monotonic() - self._last_line >= 10.0:
-            self._show_lags(read_lags(bus))
+            self._show_lags(read_lags(bus, GROUPS))
 
     def _show_lags(self, lags: Mapping[str, int]) -> None:
         now = time.monotonic()

@@ -14,18 +14,16 @@ SECOND = 1_000_000_000
 
 
 def build_core(settings: ExecutionSettings) -> ExecutionCore:
-    """Return the core with its paper venue. Raises `BadInput` for an unlisted instrument or a mode without a venue."""
-    if settings.mode != "paper":
-        raise BadInput(
-            f"PERPFLOW_EXECUTION_MODE={settings.mode}: this version has no door to a real venue, so no order could be "
-            "sent; use paper"
-        )
-    compile_ahead()
+    """Return the core, in paper mode with its venue. Raises `BadInput` for an instrument that is not listed."""
+    venue = None
+    if settings.mode == "paper":
+        compile_ahead()
+        venue = build_paper_venue(settings)
     return ExecutionCore(
         settings.account,
         settings.starting_balance_usdt,
         leverage=settings.leverage,
-        venue=build_paper_venue(settings),
+        venue=venue,
         account_interval_ns=settings.account_interval_s * SECOND,
     )
 

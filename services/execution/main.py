@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from libs.runtime.service import CoreService, Input
+import sys
+
+import structlog
+
+from libs.runtime.service import CoreService, Input, run_process
+from libs.runtime.settings import PlatformSettings, load_settings
 from services.execution.building import build_core
 from services.execution.settings import ExecutionSettings
 
+_BOOKS = {"trade", "depth_snapshot", "depth_delta", "best_quote"}
+MARKET_KINDS = frozenset({*_BOOKS, "mark_price", "funding_settled", "exchange_bar", "clock_tick"})
 SERVICE = CoreService(
     name="execution",
     inputs=(
@@ -16,18 +23,7 @@ SERVICE = CoreService(
         Input("control.states.v1"),
         Input(
             "market.events.v1",
-            kinds=frozenset(
-                {
-                    "trade",
-                    "depth_snapshot",
-                    "depth_delta",
-                    "best_quote",
-                    "mark_price",
-                    "funding_settled",
-                    "exchange_bar",
-                    "clock_tick",
-                }
-            ),
+            kinds=MARKET_KINDS,
         ),
     ),
     settings_type=ExecutionSettings,
@@ -35,9 +31,20 @@ SERVICE = CoreService(
 )
 
 
+def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+    """Run the shell; in testnet and live mode with the outbox beside it."""
+    settings = load_settings(ExecutionSettings)
+    if settings.mode == "paper":
+        return SERVICE.run(platform, logger)
+    # The door's libraries are loaded where there is a door.
+    from services.execution.external import run_with_outbox
+
+    return run_with_outbox(settings, platform, logger, SERVICE.run)
+
+
 def main() -> int:
     """Run until told to stop; the answer is the exit code."""
-    return SERVICE.main()
+    return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
 
 
 if __name__ == "__main__":

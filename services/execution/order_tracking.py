@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
+from libs.domain.accounts import VenueAccount
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
+from libs.venues.api import VenueOrderState
 from services.execution.core.order_states import ManagedOrder
-from services.execution.venue_port import VenueOrderState
 
 ZERO = Decimal(0)
 _ENDS = {
@@ -22,11 +23,16 @@ _UNANSWERED = (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN)
 
 
 class TrackedOrders:
-    """Open orders by client order id, and the positions that all recorded fills add up to."""
+    """Open orders by client order id, and the positions that all recorded fills add up to.
+
+    `wallet` is the venue's as last recorded, None before; `takeovers` the commands that had its books taken over.
+    """
 
     def __init__(self) -> None:
         self.open: dict[str, ManagedOrder] = {}
         self.positions: dict[str, Decimal] = {}
+        self.wallet: Decimal | None = None
+        self.takeovers: set[str] = set()
         self._sides: dict[str, int] = {}
 
     def add(self, command: PlaceOrder) -> ManagedOrder:
@@ -40,9 +46,14 @@ class TrackedOrders:
         """Whether an order of that id was ever tracked."""
         return client_order_id in self._sides
 
-    def book(self, reports: Iterable[VenueReport]) -> None:
+    def book(self, reports: Iterable[VenueReport | VenueAccount]) -> None:
         """Take over what has been recorded."""
         for report in reports:
+            if isinstance(report, VenueAccount):
+                self.wallet = report.wallet_balance
+                self.takeovers.add(report.cause_id)
+                self.positions = {held.instrument: held.quantity for held in report.positions}
+                continue
             name = report.client_order_id
             order = self.open.get(name)
             if report.kind is ReportKind.FILL and report.last_quantity is not None and report.last_price is not None:
@@ -116,8 +127,12 @@ def reports_of(order: ManagedOrder, state: VenueOrderState) -> list[VenueReport]
 
     if order.status in _UNANSWERED and state.status is not OrderStatus.REJECTED:
         say(ReportKind.ACCEPTED, "accepted", state.event_time)
+    if state.is_triggered and not order.is_triggered:
+        say(ReportKind.TRIGGERED, "triggered", state.event_time)
+    listed = order.filled_quantity
     for fill in state.fills:
         if fill.venue_trade_id not in order.trade_ids:
+            listed += fill.quantity
             say(
                 ReportKind.FILL,
                 f"fill/{fill.venue_trade_id}",
@@ -129,7 +144,6 @@ def reports_of(order: ManagedOrder, state: VenueOrderState) -> list[VenueReport]
                 venue_trade_id=fill.venue_trade_id,
             )
     end = _ENDS.get(state.status)
-    listed = sum((fill.quantity for fill in state.fills), ZERO)
     if end is not None and listed == state.filled_quantity:
         say(end, end.name.lower(), state.event_time)
     return reports

@@ -5,14 +5,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ExecutionSettings(BaseSettings):
     """The account and its venue. Fee rates are of notional (0.0005 = 5 bps); left open they are the instrument's own.
 
-    `latency_ms` is market time from command to venue, `latency_jitter_ms` a spread on top that each order id fixes.
+    Paper: `latency_ms` is market time from command to venue, `latency_jitter_ms` a spread on top that each order id
+    fixes. Testnet and live: the key, whose account must be one-way, single-asset and this process's alone; the
+    addresses, left open those of Binance's testnet or of Binance; `venue_speed`, how many times faster than ours the
+    venue's clock runs (1 but for a simulated exchange).
     """
 
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_EXECUTION_", frozen=True, extra="forbid")
@@ -29,3 +32,11 @@ class ExecutionSettings(BaseSettings):
     slippage_bps: Decimal = Field(default=Decimal(2), ge=0, le=500)
     no_liquidity_timeout_s: int = Field(default=10, ge=0, le=3_600)
     account_interval_s: int = Field(default=5, ge=1, le=3_600)
+    api_key: SecretStr = SecretStr("")
+    api_secret: SecretStr = SecretStr("")
+    rest_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    stream_url: str = Field(default="", pattern=r"^(wss?://\S+)?$")
+    venue_speed: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
+    max_command_age_s: int = Field(default=30, ge=1, le=3_600, description="an older order is not sent any more")
+    reconcile_interval_s: int = Field(default=10, ge=1, le=300)
+    dead_man_countdown_s: int = Field(default=60, ge=6, le=3_600)

@@ -48,4 +48,5 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> Source:
         pacer=pacer,
         span_ns=span_ns,
         history_bars=settings.history_bars,
+        follows_clock=settings.follow_exchange_clock,
     )

@@ -18,7 +18,10 @@ from services.ingestion.items import Item
 
 
 class Pacer:
-    """Maps received times onto the wall clock from the first on; `speed` 60 is a market minute a second, 0 unpaced."""
+    """Maps received times onto the wall clock from an anchor on, which by itself is the first.
+
+    `speed` 60 is a market minute a second, 0 unpaced.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,10 @@ class Pacer:
         self._monotonic = monotonic
         self._sleep = sleep
         self._anchor: tuple[int, float] | None = None
+
+    def anchor(self, received_time: int) -> None:
+        """Let what was received then be due now; what came before it is overdue."""
+        self._anchor = (received_time, self._monotonic())
 
     def remaining_s(self, received_time: int) -> float:
         """Return for how long what was received then must wait; 0 or less when it is due."""

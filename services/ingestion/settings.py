@@ -26,6 +26,7 @@ class IngestionSettings(BaseSettings):
     history: Path | None = Field(default=None, description="Parquet of 1m klines for a recorded market")
     history_bars: int = Field(default=1500, ge=0, le=20_000)
     exchange_url: str = Field(default="http://127.0.0.1:8090", pattern=r"^https?://", description="simulated exchange")
+    follow_exchange_clock: bool = Field(default=False, description="pace by the simulated exchange's clock")
     rest_url: str = Field(default="https://fapi.binance.com", pattern=r"^https?://")
     stream_url: str = Field(default="wss://fstream.binance.com", pattern=r"^wss?://")
     stale_after_s: float = Field(default=10.0, gt=0, le=300, description="reconnect when nothing came for so long")

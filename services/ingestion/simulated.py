@@ -22,7 +22,10 @@ _PAUSE_S = 0.1
 
 
 class SimulatedSource(FeedSource):
-    """A `Source` over the simulated exchange. While the exchange is down it waits; it never skips a frame."""
+    """A `Source` over the simulated exchange. While the exchange is down it waits; it never skips a frame.
+
+    With `follows_clock` frames come when the exchange's own clock reaches them, as they must where it takes orders.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class SimulatedSource(FeedSource):
         pacer: Pacer,
         span_ns: int = 0,
         history_bars: int = 1500,
+        follows_clock: bool = False,
         start_timeout_s: float = 60.0,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -42,6 +46,7 @@ class SimulatedSource(FeedSource):
         self._pacer = pacer
         self._span_ns = span_ns
         self._history_bars = history_bars
+        self._follows_clock = follows_clock
         self._start_timeout_s = start_timeout_s
         self._monotonic = monotonic
         self._sleep = sleep
@@ -53,6 +58,8 @@ class SimulatedSource(FeedSource):
         if symbol != self._symbol:
             raise BadInput(f"unknown symbol {self._symbol}: the simulated exchange lists {symbol}")
         self._origin = f"simulated:{seed}"
+        if self._follows_clock:
+            self._pacer.anchor(self._wait_for(self._client.now_ms) * 1_000_000)
         stream = Stream(self._instrument, span_ns=self._span_ns)
         history = self._wait_for(lambda: self._client.history(symbol, self._instrument, self._history_bars))
         if cursor is None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from libs.runtime.lag import group_topics
 from libs.wire import topics
-from services.console.drain import GROUPS, group_topics
+from services.console.drain import GROUPS
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES
 
 ROOT = Path(__file__).resolve().parent.parent.parent

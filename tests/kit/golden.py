@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+from libs.domain.accounts import VenueAccount, VenuePosition
 from libs.domain.control import Alert, ControlState, Severity, TradingState
 from libs.domain.events import Event
 from libs.domain.features import FeatureVector
@@ -111,6 +112,13 @@ def examples() -> dict[str, Event]:
             "",
             '{"e":"ORDER_TRADE_UPDATE"}',
             "trade/1",
+        ),
+        "venue_account": VenueAccount(
+            "venue-account/paper/1",
+            START,
+            "paper",
+            Decimal("9876.5"),
+            (VenuePosition(BTC, Decimal("-0.5"), Decimal("60000.1")),),
         ),
         "order_event": OrderEvent(
             "order/1",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from libs.domain.accounts import VenueAccount
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity, TradingState
 from libs.domain.events import Event, Unhandleable
 from libs.domain.market import (
@@ -51,6 +52,7 @@ DUPLICATE_ID_CODE = "-4116"
 REMEMBERED_INTENTS = 2048
 REMEMBERED_CLOSED_ORDERS = 128
 NOTHING: tuple[Event, ...] = ()
+WITHDRAWN = "not sent: trading was stopped before it arrived"
 MISMATCH_ALERT = "orders_do_not_match_intents"
 
 _MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | FundingSettled | ExchangeBar | ClockTick
@@ -84,6 +86,8 @@ class ExecutionCore:
         self._closed_ids: dict[str, None] = {}
         self._intents: dict[str, None] = {}
         self._alert_count = 0
+        # A real venue keeps the books; until they came nobody is told of an account.
+        self._has_books = venue is not None
         self._told: tuple[object, ...] | None = None
         self._next_account_time = 0
         self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
@@ -99,6 +103,7 @@ class ExecutionCore:
             PlaceOrder: self._on_place,
             CancelOrder: self._on_cancel,
             VenueReport: self._on_report,
+            VenueAccount: self._on_venue_account,
             ControlCommand: self._on_control_command,
             ControlState: self._on_control_state,
         }
@@ -122,7 +127,7 @@ class ExecutionCore:
 
     def _on_market(self, event: _MarketEvent) -> Sequence[Event]:
         reports: Sequence[Event] = self._venue.handle(event) if self._venue is not None else NOTHING
-        is_due = self._told is None
+        is_due = self._told is None and self._has_books
         ledger = self._ledger
         if isinstance(event, BestQuote):
             ledger.observe_quote(event)
@@ -156,7 +161,7 @@ class ExecutionCore:
         return opening
 
     def _account_state_if_changed(self, event_time: int, cause_id: str) -> Sequence[Event]:
-        if self._told == (*self._ledger.summary(), len(self._open_ids)):
+        if not self._has_books or self._told == (*self._ledger.summary(), len(self._open_ids)):
             return NOTHING
         return [self._account_state(event_time, cause_id)]
 
@@ -303,6 +308,21 @@ class ExecutionCore:
         outputs.append(self._account_state(report.event_time, report.event_id))
         return outputs
 
+    def _on_venue_account(self, books: VenueAccount) -> Sequence[Event]:
+        if books.account != self.account:
+            return NOTHING
+        if self._venue is not None:
+            raise Unhandleable(f"{books.event_id} is a real venue's, and this account trades on paper")
+        if self._has_books and not books.cause_id:
+            difference = self._ledger.find_difference(books)
+            if difference:
+                return self._halt_itself(books.event_time, books.event_id, difference)
+            self._ledger.wallet_balance = books.wallet_balance
+        else:
+            self._has_books = True
+            self._ledger.take_over(books)
+        return [self._account_state(books.event_time, books.event_id)]
+
     def _retire(self, client_order_id: str) -> None:
         self._open_ids.pop(client_order_id, None)
         self._closed_ids[client_order_id] = None
@@ -338,12 +358,17 @@ class ExecutionCore:
     def _cancel_opening_orders(self, event_time: int, cause_id: str) -> list[Event]:
         if self._gate.state is TradingState.ACTIVE:
             return []
+        # A paper order on its way is not beyond recall, and none may arrive any more.
+        withdrawn = self._venue.withdraw_opening(event_time, WITHDRAWN) if self._venue is not None else []
+        for report in withdrawn:
+            self._orders[report.client_order_id].is_cancel_sent = True
         orders = [self._orders[name] for name in self._open_ids]
-        return [
+        cancels = [
             self._cancel_command(order, event_time, cause_id)
             for order in orders
             if not order.command.reduce_only and not order.is_cancel_sent
         ]
+        return [*withdrawn, *cancels]
 
     def _alert(self, event_time: int, message: str, *, is_raised: bool) -> Alert:
         self._alert_count += 1
@@ -369,6 +394,7 @@ class ExecutionCore:
             "closed_ids": list(self._closed_ids),
             "intents": list(self._intents),
             "alert_count": self._alert_count,
+            "has_books": self._has_books,
             "told": _save_told(self._told),
             "next_account_time": self._next_account_time,
             "venue": json.loads(self._venue.snapshot()) if self._venue is not None else None,
@@ -391,6 +417,7 @@ class ExecutionCore:
         self._closed_ids = dict.fromkeys(saved["closed_ids"])
         self._intents = dict.fromkeys(saved["intents"])
         self._alert_count = saved["alert_count"]
+        self._has_books = saved.get("has_books", self._has_books)
         self._told = _load_told(saved["told"])
         self._next_account_time = saved["next_account_time"]
         if self._venue is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from libs.domain.accounts import AccountState, Position
+from libs.domain.accounts import AccountState, Position, VenueAccount
 from libs.domain.market import BestQuote, ExchangeBar, FundingSettled, MarkPrice, Side, Trade
 from libs.domain.numbers import NANOSECONDS, from_e8, quantize_e8
 
@@ -116,6 +116,27 @@ class Ledger:
         self._positions[instrument] = held
         self.wallet_balance += realised - fee
         return realised
+
+    def find_difference(self, books: VenueAccount) -> str:
+        """Return how the venue's positions differ from those reckoned here, empty where they do not."""
+        theirs = {held.instrument: held.quantity for held in books.positions}
+        for name in sorted({*theirs, *self._positions}):
+            ours = self.position(name).quantity
+            if ours != theirs.get(name, ZERO):
+                return f"position in {name} is {theirs.get(name, ZERO)} at the venue and {ours} by reports"
+        return ""
+
+    def take_over(self, books: VenueAccount) -> None:
+        """Go on from the venue's wallet and positions; what each position has realised and paid stays."""
+        self.wallet_balance = books.wallet_balance
+        theirs = {held.instrument: held for held in books.positions}
+        for name in sorted({*theirs, *self._positions}):
+            quantity, entry_price = ZERO, ZERO
+            if held := theirs.get(name):
+                quantity, entry_price = held.quantity, held.entry_price
+            self._positions[name] = replace(
+                self.position(name), quantity=quantity, entry_price=entry_price, mark_price=ZERO
+            )
 
     def summary(self) -> tuple[Decimal, tuple[Decimal, ...]]:
         """Return wallet and position quantities, what consumers must hear of when it changes."""

@@ -48,6 +48,7 @@ class ManagedOrder:
     event_count: int = 0
     has_been_sent: bool = False
     is_cancel_sent: bool = False
+    is_triggered: bool = False
     trade_ids: list[str] = field(default_factory=list)
 
     @property
@@ -90,7 +91,9 @@ class ManagedOrder:
             self.status = _ENDS[kind]
         elif kind is ReportKind.CANCEL_REJECTED:
             self.is_cancel_sent = False
-        elif kind is not ReportKind.TRIGGERED or not status.is_open:
+        elif kind is ReportKind.TRIGGERED and status.is_open and not self.is_triggered:
+            self.is_triggered = True
+        else:
             self.venue_order_id = self.venue_order_id or report.venue_order_id
             return None
         self.venue_order_id = report.venue_order_id or self.venue_order_id

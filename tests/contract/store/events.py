@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.domain.accounts import AccountState, Position
+from libs.domain.accounts import AccountState, Position, VenueAccount, VenuePosition
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlAction, ControlCommand, ControlState, Severity, TradingState
 from libs.domain.features import FeatureVector
@@ -113,6 +113,7 @@ FULL_EVENTS: tuple[Any, ...] = (
         *(D("0.2"), D("0.1"), D("61800.1"), D("61900"), True, D("0.1"), D("61800.1"), D("0.02"), Liquidity.TAKER),
         *(D("-3.5"), "reason", "r/1"),
     ),
+    VenueAccount("va/1", AT, "main", D("10000.00000001"), (VenuePosition(BTC, D("-0.5"), D("60000")),), "control/1"),
     ACCOUNT,
     ControlCommand("cc/1", AT, "*", ControlAction.SET_LIMITS, "page", "test", {"max_leverage": "2", "x": "y"}),
     ControlState("cs/1", AT, "main", TradingState.REDUCING, "test", 4, {"max_leverage": "2"}, "cc/1"),

@@ -37,6 +37,12 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("up", "--market", "simulated", "--for", "soon"), "--for 'soon' is not a time above zero"),
         (("up", "--market", "simulated", "--instrument", "DOGE"), "unknown instrument 'DOGE'; known: BTCUSDT.BINANCE"),
         (("up", "--market", "simulated", "--mode", "yolo"), "--mode 'yolo' is not paper, testnet or live"),
+        (
+            ("up", "--market", "live", "--mode", "live"),
+            "orders to Binance and needs PERPFLOW_EXECUTION_API_KEY",
+        ),
+        (("up", "--market", "simulated", "--mode", "live"), "--mode live cannot trade on a simulated market"),
+        (("up", "--market", "simulated", "--mode", "testnet", "--speed", "0"), "give --speed above 0"),
         (("up", "--market", "live", "--speed", "5"), "--speed is for simulated and recorded markets"),
         (("up", "--market", "simulated", "--history", "absent.parquet"), "--history absent.parquet: no such file"),
         (("run", "barista"), "unknown service 'barista'; known: ingestion"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from libs.domain.accounts import AccountState
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.control import ALL_ACCOUNTS, ControlState, TradingState
 from libs.domain.events import Event
 from libs.domain.instruments import find_instrument
@@ -43,7 +43,9 @@ def a_core(latency_ms: int = 50, balance: str = "10000") -> ExecutionCore:
 
 def an_external_core(balance: str = "10000") -> ExecutionCore:
     """Execution whose venue is elsewhere: reports are the test's to make."""
-    return ExecutionCore("paper", Decimal(balance))
+    core = ExecutionCore("paper", Decimal(balance))
+    core.handle(VenueAccount("venue-account/paper/0", START, "paper", Decimal(balance), ()))
+    return core
 
 
 def an_approval(

@@ -47,6 +47,18 @@ def test_reductions_pass_a_halt_and_protective_orders_stay() -> None:
     assert accounts(outputs)[-1].position(BTC).quantity == 0
 
 
+def test_order_on_its_way_does_not_arrive_after_a_halt_and_a_reduction_does() -> None:
+    core = a_core(latency_ms=2000)
+    run(core, a_quote(1), an_approval(1), a_tick(4))
+    on_its_way = run(core, an_approval(2), an_approval(3, side=Side.SELL, reduce_only=True))
+    assert len(commands(on_its_way)) == 2
+    outputs = run(core, a_control(), a_control_state(TradingState.HALTED), a_tick(9))
+    ends = {event.client_order_id: event for event in order_events(outputs) if not event.status.is_open}
+    assert ends[order_id(2)].status.name == "REJECTED" and "before it arrived" in ends[order_id(2)].reason
+    assert ends[order_id(3)].status.name == "FILLED"
+    assert commands(outputs) == []
+
+
 def test_order_larger_than_the_position_is_no_reduction() -> None:
     core = a_core()
     run(core, a_quote(1), an_approval(1), a_tick(2), a_control())

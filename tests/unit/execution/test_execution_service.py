@@ -8,7 +8,7 @@ import pytest
 
 from libs.bus.api import NewRecord, TopicSpec
 from libs.bus.memory import MemoryBus
-from libs.domain.accounts import AccountState
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.orders import OrderEvent, OrderStatus, PlaceOrder, VenueReport
@@ -22,9 +22,10 @@ from libs.runtime.verify import verify_service
 from libs.wire import decode, encode
 from libs.wire.topics import ACCOUNTS, COMMANDS, ORDERS, REPORTS, TOPICS
 from services.execution.building import build_core
+from services.execution.external import check_settings
 from services.execution.main import SERVICE
 from services.execution.settings import ExecutionSettings
-from tests.kit.builders import BTC, a_mark, a_quote, a_tick, a_trade
+from tests.kit.builders import BTC, START, a_mark, a_quote, a_tick, a_trade
 from tests.unit.execution.builders import a_cancel_approval, an_approval
 
 STORY: tuple[Event, ...] = (
@@ -142,10 +143,29 @@ def test_default_settings_build_a_paper_core() -> None:
 
 
 @pytest.mark.parametrize("mode", ["testnet", "live"])
-def test_modes_without_a_venue_are_refused(mode: str) -> None:
-    settings = ExecutionSettings.model_validate({"mode": mode})
-    with pytest.raises(BadInput, match="no door to a real venue"):
-        build_core(settings)
+def test_core_of_a_real_venue_needs_no_key_and_tells_of_no_account_before_the_venues_books(mode: str) -> None:
+    core = build_core(ExecutionSettings.model_validate({"mode": mode}))
+    assert list(core.handle(a_mark(1))) == []
+    books = VenueAccount("venue-account/paper/1", START, "paper", Decimal("5000"), ())
+    (account,) = core.handle(books)
+    assert isinstance(account, AccountState) and account.wallet_balance == Decimal("5000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "needs PERPFLOW_EXECUTION_API_KEY"),
+        ({"api_key": "k", "api_secret": "s", "leverage": "2.5"}, "whole numbers"),
+        ({"api_key": "k", "api_secret": "s", "instruments": ("DOGEUSDT.BINANCE",)}, "DOGEUSDT"),
+    ],
+)
+def test_real_venue_without_what_it_takes_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_settings(ExecutionSettings.model_validate({"mode": "testnet", **changes}))
+
+
+def test_secrets_do_not_show_in_the_settings_text() -> None:
+    assert "hidden" not in repr(ExecutionSettings.model_validate({"api_key": "hidden", "api_secret": "hidden"}))
 
 
 def test_unlisted_instrument_is_refused_by_name() -> None:

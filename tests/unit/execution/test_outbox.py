@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
+from libs.bus.api import NewRecord, ProducerFenced
 from libs.bus.memory import MemoryBus
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.control import Alert, ControlAction
 from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
-from libs.domain.orders import CancelOrder, PlaceOrder, ReportKind, VenueReport
+from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
 from libs.runtime.log import configure_logging
-from libs.wire.topics import ALERTS, REPORTS
+from libs.venues.api import VenueBooks, VenueOrderState
+from libs.venues.errors import VenueRefused, VenueUnavailable
+from libs.wire.topics import ALERTS, CONTROL_COMMANDS, REPORTS
 from services.execution.core import ExecutionCore
-from services.execution.effects import Outbox, OutboxTerms
+from services.execution.outbox import Outbox, OutboxTerms
 from tests.kit.builders import BTC, START, a_control
 from tests.unit.execution.builders import a_cancel_approval, an_approval, an_external_core, order_id
 from tests.unit.execution.scripted_venue import Died, Mishap, ScriptedVenue
@@ -29,14 +34,16 @@ class World:
 
     def __init__(self) -> None:
         self.bus: MemoryBus = a_bus()
-        self.venue = ScriptedVenue()
-        self.core: ExecutionCore = an_external_core("1000000")
         self.now = START
+        self.venue = ScriptedVenue(lambda: self.now)
+        self.core: ExecutionCore = an_external_core("1000000")
+        self.faults: list[str] = []
         self.outbox = self.start()
 
     def start(self) -> Outbox:
         """Start an outbox, as after a crash."""
-        outbox = Outbox("paper", self.venue, self.bus, lambda: self.now, configure_logging("execution"), TERMS)
+        logger = configure_logging("execution")
+        outbox = Outbox("paper", [BTC], 3, self.venue, self.bus, logger, TERMS, lambda: self.faults)
         outbox.open()
         self.outbox = outbox
         return outbox
@@ -52,12 +59,17 @@ class World:
     def work(self, seconds: int = 0) -> None:
         """Let time pass and the outbox do everything that is due."""
         self.now += seconds * NANOSECONDS
+        self.venue.let_countdowns_run_out()
         while self.outbox.step(0):
             pass
 
     def reports(self) -> list[VenueReport]:
         """What was recorded."""
         return [event for event in read(self.bus, REPORTS) if isinstance(event, VenueReport)]
+
+    def books(self) -> list[VenueAccount]:
+        """The venue's books as recorded."""
+        return [event for event in read(self.bus, REPORTS) if isinstance(event, VenueAccount)]
 
     def kinds(self) -> list[str]:
         """The kinds of what was recorded."""
@@ -115,7 +127,7 @@ def test_process_that_dies_between_call_and_record_leaves_one_order_at_most(mish
     world.command(an_approval(1))
     with pytest.raises(Died):
         world.work()
-    world.outbox.release()
+    world.outbox.close()
     world.start()
     world.work()
     assert world.kinds() == kinds
@@ -130,7 +142,7 @@ def test_only_the_first_command_after_a_death_is_in_doubt() -> None:
     world.command(an_approval(1), an_approval(2))
     with pytest.raises(Died):
         world.work()
-    world.outbox.release()
+    world.outbox.close()
     world.start()
     world.work()
     assert world.venue.placed == [order_id(2)]
@@ -183,7 +195,7 @@ def test_cancel_in_doubt_is_tried_again(mishap: Mishap) -> None:
     if mishap is Mishap.DIE_AFTER:
         with pytest.raises(Died):
             world.work()
-        world.outbox.release()
+        world.outbox.close()
         world.start()
     world.work()
     world.work(10)
@@ -214,7 +226,6 @@ def test_nothing_new_is_sent_before_the_first_comparison() -> None:
     world.outbox.close()
     world.venue.is_reachable = False
     world.start()
-    world.venue.mishaps.clear()
     world.command(an_approval(1))
     world.work()
     assert [report.reason.startswith("not sent") for report in world.reports()] == [True]
@@ -244,6 +255,179 @@ def test_difference_at_start_halts_at_once() -> None:
     world.outbox.close()
     world.venue.held[BTC] = Decimal(1)
     assert world.start().is_halted
+
+
+def test_the_venues_books_are_recorded_first_and_whenever_the_wallet_has_changed() -> None:
+    world = World()
+    assert [books.wallet_balance for books in world.books()] == [Decimal(10_000)]
+    world.work(10)
+    assert len(world.books()) == 1
+    world.venue.wallet = Decimal("9999.5")
+    world.work(10)
+    assert [books.wallet_balance for books in world.books()] == [Decimal(10_000), Decimal("9999.5")]
+
+
+def test_position_held_before_the_first_start_is_taken_over() -> None:
+    world = World.__new__(World)
+    world.bus, world.now, world.faults = a_bus(), START, []
+    world.venue = ScriptedVenue(lambda: world.now)
+    world.venue.held[BTC] = Decimal("-0.2")
+    world.core = ExecutionCore("paper", Decimal(1))
+    world.start()
+    world.work(10)
+    assert not world.outbox.is_halted and world.alerts() == []
+    (account,) = (event for books in world.books() for event in world.core.handle(books))
+    assert isinstance(account, AccountState)
+    assert account.position(BTC).quantity == Decimal("-0.2") and account.wallet_balance == Decimal(10_000)
+
+
+def test_resume_after_a_difference_takes_the_venues_books_over() -> None:
+    world = World()
+    world.venue.held[BTC] = Decimal(1)
+    world.work(10)
+    world.work(10)
+    assert world.outbox.is_halted
+    publish(world.bus, a_control(ControlAction.RESUME))
+    world.work(10)
+    world.work(10)
+    assert not world.outbox.is_halted and len(world.alerts()) == 1
+    assert [(books.cause_id, len(books.positions)) for books in world.books()] == [("", 0), (a_control().event_id, 1)]
+    world.outbox.close()
+    assert not world.start().is_halted
+    assert len(world.books()) == 2
+
+
+def test_account_that_cannot_be_reckoned_with_ends_the_outbox() -> None:
+    world = World()
+    world.outbox.close()
+    world.venue.refusal = "the account is in hedge mode"
+    with pytest.raises(VenueRefused, match="hedge mode"):
+        world.start()
+
+
+def test_news_make_it_look_at_once_but_not_all_the_time() -> None:
+    world = World()
+    world.command(an_approval(1, limit="59000"))
+    world.work()
+    asked = world.venue.queries
+    world.venue.fill(order_id(1), Decimal("0.01"))
+    world.work(1)
+    assert world.kinds() == ["ACCEPTED"]
+    for _ in range(5):
+        world.venue.news = True
+        world.work()
+    assert world.kinds() == ["ACCEPTED", "FILL"] and world.venue.queries == asked + 1
+
+
+def test_halt_that_comes_between_two_commands_of_a_batch_stops_the_second() -> None:
+    world = World()
+    world.command(an_approval(1), an_approval(2))
+    place = world.venue.place
+
+    def place_and_halt(command: PlaceOrder) -> VenueOrderState:
+        publish(world.bus, a_control(ControlAction.HALT))
+        return place(command)
+
+    world.venue.place = place_and_halt  # type: ignore[method-assign]
+    world.work()
+    assert world.venue.placed == [order_id(1)]
+    assert world.kinds()[-1] == "REJECTED"
+
+
+def test_process_that_was_hung_in_a_call_sends_nothing_more_once_another_took_over() -> None:
+    world = World()
+    zombie = world.outbox
+    world.command(an_approval(1), an_approval(2))
+    place = world.venue.place
+
+    def be_replaced_meanwhile(command: PlaceOrder) -> VenueOrderState:
+        world.venue.place = place  # type: ignore[method-assign]
+        world.start()
+        return place(command)
+
+    world.venue.place = be_replaced_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(ProducerFenced):
+        zombie.step(0)
+    assert world.venue.placed == [order_id(1)]
+    world.work(10)
+    assert world.venue.placed == [order_id(1), order_id(2)]
+    assert world.kinds() == ["UNKNOWN", "ACCEPTED", "FILL", "ACCEPTED", "FILL"]
+
+
+def test_control_record_that_cannot_be_read_halts_until_resumed() -> None:
+    world = World()
+    producer = world.bus.producer("stranger")
+    producer.begin()
+    producer.send([NewRecord(CONTROL_COMMANDS, b"paper", b"\xff\xff")])
+    producer.commit()
+    world.work()
+    assert world.outbox.is_halted and "cannot be read" in world.alerts()[0]
+    world.outbox.close()
+    assert world.start().is_halted
+    publish(world.bus, a_control(ControlAction.RESUME))
+    world.work()
+    assert not world.outbox.is_halted
+
+
+def test_dead_man_switch_is_wound_while_all_is_well() -> None:
+    world = World()
+    world.command(an_approval(1, limit="59000"))
+    for _ in range(20):
+        world.work(5)
+    assert world.venue.countdowns[BTC] - world.now > 45 * NANOSECONDS
+    assert world.kinds() == ["ACCEPTED"] and world.alerts() == []
+
+
+def _stop_a_service(world: World) -> None:
+    world.faults = ["risk stands still or lags by more than 5 s"]
+
+
+def _halt(world: World) -> None:
+    publish(world.bus, a_control(ControlAction.HALT))
+
+
+def _differ(world: World) -> None:
+    world.venue.held[BTC] = Decimal(1)
+
+
+def _cut_off_the_books(world: World) -> None:
+    def books() -> VenueBooks:
+        raise VenueUnavailable("503")
+
+    world.venue.books = books  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (_stop_a_service, "risk stands still"),
+        (_halt, "trading is halted"),
+        (_differ, "position in BTCUSDT.BINANCE is 1 at the venue and 0"),
+        (_cut_off_the_books, "could not be compared"),
+    ],
+)
+def test_dead_man_switch_is_left_to_run_out_on_any_doubt(harm: Callable[[World], None], reason: str) -> None:
+    world = World()
+    world.command(an_approval(1, limit="59000"))
+    world.work(5)
+    harm(world)
+    for _ in range(25):
+        world.work(5)
+    assert world.venue.orders[order_id(1)].status is OrderStatus.CANCELLED
+    (alert,) = (message for message in world.alerts() if "left to cancel" in message)
+    assert reason in alert
+
+
+def test_dead_man_switch_runs_out_when_the_process_is_hung_and_is_wound_again_after() -> None:
+    world = World()
+    world.command(an_approval(1, limit="59000"))
+    world.work(5)
+    world.now += 61 * NANOSECONDS
+    world.venue.let_countdowns_run_out()
+    assert world.venue.orders[order_id(1)].status is OrderStatus.CANCELLED
+    world.work(10)
+    assert world.kinds() == ["ACCEPTED", "CANCELLED"]
+    assert BTC in world.venue.countdowns
 
 
 def test_order_that_vanished_at_the_venue_halts() -> None:

@@ -37,12 +37,15 @@ MakeSource = Callable[..., SimulatedSource]
 def make_source() -> Iterator[MakeSource]:
     with ExitStack() as made:
 
-        def make(url: str, instrument: str = BTC, transport: Through | None = None) -> SimulatedSource:
+        def make(
+            url: str, instrument: str = BTC, transport: Through | None = None, pacer: Pacer | None = None
+        ) -> SimulatedSource:
             time = _Time()
             source = SimulatedSource(
                 SimulatedMarketClient(RestClient(url, transport=transport)),
                 instrument=instrument,
-                pacer=Pacer(0),
+                pacer=pacer or Pacer(0),
+                follows_clock=pacer is not None,
                 span_ns=180 * NANOSECONDS,
                 history_bars=1600,
                 monotonic=lambda: time.seconds,
@@ -118,3 +121,15 @@ def test_history_is_marked_as_such(url: str, make_source: MakeSource) -> None:
     source = make_source(url)
     source.open(None)
     assert all(isinstance(bar, ExchangeBar) and bar.is_history for bar in source.read(50, 10))
+
+
+def test_frames_come_when_the_exchanges_own_clock_reaches_them(url: str, make_source: MakeSource) -> None:
+    time = _Time()
+    source = make_source(url, pacer=Pacer(1.0, monotonic=lambda: time.seconds, sleep=time.sleep))
+    with RestClient(url) as rest:
+        exchange_ns = SimulatedMarketClient(rest).now_ms() * 1_000_000
+    source.open(None)
+    stream = [event for event in read_all(source) if not isinstance(event, ExchangeBar)]
+    waited_ns = time.seconds * NANOSECONDS
+    assert waited_ns > 0
+    assert stream[-1].event_time - exchange_ns == pytest.approx(waited_ns, abs=2 * NANOSECONDS)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.domain.accounts import VenuePosition
 from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.control import ControlCommand
 from libs.domain.events import Event
@@ -110,6 +111,11 @@ def shape(kind: type, values: dict[str, Any]) -> Any:
         down = values["probability_down"]
         down = down if 0.0 <= down <= 1.0 else 0.25
         values |= {"probability_down": down, "probability_flat": 0.0, "probability_up": 1.0 - down}
+    if kind is VenuePosition:
+        values |= {
+            "quantity": values["quantity"] or Decimal(1),
+            "entry_price": abs(values["entry_price"]) or Decimal(1),
+        }
     return kind(**values)
 
 

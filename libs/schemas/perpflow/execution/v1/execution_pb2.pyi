@@ -26,6 +26,7 @@ class ReportKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPORT_KIND_UNKNOWN: _ClassVar[ReportKind]
     REPORT_KIND_CANCEL_REJECTED: _ClassVar[ReportKind]
     REPORT_KIND_TRIGGERED: _ClassVar[ReportKind]
+    REPORT_KIND_ACCOUNT: _ClassVar[ReportKind]
 
 class OrderStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -50,6 +51,7 @@ REPORT_KIND_EXPIRED: ReportKind
 REPORT_KIND_UNKNOWN: ReportKind
 REPORT_KIND_CANCEL_REJECTED: ReportKind
 REPORT_KIND_TRIGGERED: ReportKind
+REPORT_KIND_ACCOUNT: ReportKind
 ORDER_STATUS_UNSPECIFIED: OrderStatus
 ORDER_STATUS_SUBMITTING: OrderStatus
 ORDER_STATUS_ACCEPTED: OrderStatus
@@ -106,8 +108,16 @@ class Command(_message.Message):
     cancel: CancelOrder
     def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., instrument: _Optional[str] = ..., client_order_id: _Optional[str] = ..., intent_id: _Optional[str] = ..., place: _Optional[_Union[PlaceOrder, _Mapping]] = ..., cancel: _Optional[_Union[CancelOrder, _Mapping]] = ...) -> None: ...
 
+class VenueAccount(_message.Message):
+    __slots__ = ("wallet_balance_e8", "positions")
+    WALLET_BALANCE_E8_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    wallet_balance_e8: int
+    positions: _containers.RepeatedCompositeFieldContainer[Position]
+    def __init__(self, wallet_balance_e8: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[Position, _Mapping]]] = ...) -> None: ...
+
 class VenueReport(_message.Message):
-    __slots__ = ("event_id", "event_time", "account", "instrument", "client_order_id", "venue_order_id", "kind", "last_quantity_e8", "last_price_e8", "fee_e8", "liquidity", "venue_trade_id", "reason", "raw", "cause_id")
+    __slots__ = ("event_id", "event_time", "account", "instrument", "client_order_id", "venue_order_id", "kind", "last_quantity_e8", "last_price_e8", "fee_e8", "liquidity", "venue_trade_id", "reason", "raw", "cause_id", "account_books")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +133,7 @@ class VenueReport(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
     CAUSE_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_BOOKS_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     event_time: int
     account: str
@@ -138,7 +149,8 @@ class VenueReport(_message.Message):
     reason: str
     raw: str
     cause_id: str
-    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., instrument: _Optional[str] = ..., client_order_id: _Optional[str] = ..., venue_order_id: _Optional[str] = ..., kind: _Optional[_Union[ReportKind, str]] = ..., last_quantity_e8: _Optional[int] = ..., last_price_e8: _Optional[int] = ..., fee_e8: _Optional[int] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., venue_trade_id: _Optional[str] = ..., reason: _Optional[str] = ..., raw: _Optional[str] = ..., cause_id: _Optional[str] = ...) -> None: ...
+    account_books: VenueAccount
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., instrument: _Optional[str] = ..., client_order_id: _Optional[str] = ..., venue_order_id: _Optional[str] = ..., kind: _Optional[_Union[ReportKind, str]] = ..., last_quantity_e8: _Optional[int] = ..., last_price_e8: _Optional[int] = ..., fee_e8: _Optional[int] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ..., venue_trade_id: _Optional[str] = ..., reason: _Optional[str] = ..., raw: _Optional[str] = ..., cause_id: _Optional[str] = ..., account_books: _Optional[_Union[VenueAccount, _Mapping]] = ...) -> None: ...
 
 class OrderEvent(_message.Message):
     __slots__ = ("event_id", "event_time", "account", "instrument", "client_order_id", "venue_order_id", "intent_id", "status", "side", "order_type", "quantity_e8", "filled_quantity_e8", "average_price_e8", "limit_price_e8", "reduce_only", "last_quantity_e8", "last_price_e8", "fee_e8", "liquidity", "realised_pnl_e8", "reason", "report_id")

@@ -1,0 +1,107 @@
+"""How far the services are behind, and which of them stand still."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from libs.bus.api import Bus, TopicPartition
+from libs.runtime.records import read_range
+from libs.wire.topics import RECORDED_TOPICS, TOPICS
+
+_MARKER_TAIL = 64
+
+
+def group_topics(group: str) -> Sequence[str]:
+    """Return what a group reads, by the registry (a service's own journal is not read as input)."""
+    if group == "recorder":
+        return RECORDED_TOPICS
+    return [
+        name
+        for name, topic in TOPICS.items()
+        if group in topic.consumers and not name.startswith(("journal.", "state.", "dead."))
+    ]
+
+
+def group_partitions(bus: Bus, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:
+    """Return the partitions that each group reads."""
+    partitions = bus.topics()
+    return {
+        group: [
+            TopicPartition(topic, number) for topic in group_topics(group) for number in range(partitions.get(topic, 0))
+        ]
+        for group in groups
+    }
+
+
+def records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin: int, end: int) -> int:
+    """Return how many offsets lie between a group's committed one and `end`, 0 where no record does.
+
+    `begin` stands in for a group that has committed none.
+    """
+    at = begin if committed is None else committed
+    if at >= end:
+        return 0
+    if end - at <= _MARKER_TAIL:
+        # The tail may be nothing but a log's own markers, which no reader ever sees.
+        return sum(1 for _ in read_range(bus, where.topic, where.partition, at, end))
+    return end - at
+
+
+def read_lags(bus: Bus, groups: Sequence[str]) -> dict[str, int]:
+    """Return for each group how many offsets it is behind."""
+    wanted = group_partitions(bus, groups)
+    ends = bus.end_offsets({where for each in wanted.values() for where in each})
+    return {group: _behind(bus, group, each, ends) for group, each in wanted.items()}
+
+
+def _behind(bus: Bus, group: str, each: Sequence[TopicPartition], ends: Mapping[TopicPartition, int]) -> int:
+    committed = bus.committed(group, each)
+    begins = bus.beginning_offsets([where for where in each if committed[where] is None])
+    return sum(records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in each)
+
+
+class StandstillWatch:
+    """Tells which groups have not yet handled what lay in their topics `patience_s` ago, and which topics rest.
+
+    A process that is dead, hung or too slow shows here, whatever it says of itself. Topics in `moving` must have grown
+    within that time as well. Look at least every `patience_s`.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        groups: Sequence[str],
+        moving: Sequence[str],
+        *,
+        patience_s: float = 5.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._wanted = group_partitions(bus, groups)
+        self._moving = moving
+        self._patience_s = patience_s
+        self._monotonic = monotonic
+        self._samples: deque[tuple[float, Mapping[TopicPartition, int]]] = deque()
+
+    def look(self) -> list[str]:
+        """Return what stands still, a phrase each; before `patience_s` have passed everything does, for nothing is
+        known."""
+        now = self._monotonic()
+        ends = self._bus.end_offsets({where for each in self._wanted.values() for where in each})
+        self._samples.append((now, ends))
+        while len(self._samples) > 1 and now - self._samples[1][0] >= self._patience_s:
+            self._samples.popleft()
+        at, old = self._samples[0]
+        if now - at < self._patience_s:
+            return [f"nothing is known of the services for the first {self._patience_s:g} s"]
+        faults = [
+            f"{group} stands still or lags by more than {self._patience_s:g} s"
+            for group, each in self._wanted.items()
+            if _behind(self._bus, group, each, old)
+        ]
+        for topic in self._moving:
+            if all(ends[where] == old[where] for where in ends if where.topic == topic):
+                faults.append(f"nothing came to {topic} for {self._patience_s:g} s")
+        return faults

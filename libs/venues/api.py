@@ -1,0 +1,105 @@
+"""What trading needs of a venue. Whoever implements `TradingVenue` turns the venue's protocol into these few words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from libs.domain.accounts import VenuePosition
+from libs.domain.orders import Liquidity, OrderStatus, PlaceOrder
+
+
+@dataclass(frozen=True, slots=True)
+class VenueFill:
+    """One execution. `fee` is in the quote asset, positive when paid; `event_time` in ns."""
+
+    venue_trade_id: str
+    event_time: int
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    liquidity: Liquidity
+
+
+@dataclass(frozen=True, slots=True)
+class VenueOrderState:
+    """An order as the venue knows it. `raw` is its answer's text.
+
+    `fills` are all its executions so far; the venue may list them later than it counts `filled_quantity`. They may be
+    left out where the asker had booked as many. `is_triggered` belongs to conditional orders.
+    """
+
+    client_order_id: str
+    venue_order_id: str
+    instrument: str
+    status: OrderStatus
+    filled_quantity: Decimal
+    event_time: int
+    fills: tuple[VenueFill, ...] = ()
+    is_triggered: bool = False
+    reason: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VenueBooks:
+    """The account at one moment: wallet in the quote asset, and the open positions with quantity and entry price."""
+
+    wallet_balance: Decimal
+    positions: tuple[VenuePosition, ...]
+
+
+class TradingVenue(Protocol):
+    """The calls; used from one thread. Every one that asks the venue may raise `VenueUnavailable`."""
+
+    def prepare(self, instruments: Sequence[str], leverage: int) -> None:
+        """Check that the account is what execution reckons with (one-way, single-asset, cross) and set its leverage.
+
+        Raises `VenueRefused` naming what is otherwise and how to change it.
+        """
+        ...
+
+    def now(self) -> int:
+        """Return the venue's clock in ns since epoch UTC, from the last time it was asked; asks nothing."""
+        ...
+
+    def synchronise(self) -> None:
+        """Ask for the venue's time."""
+        ...
+
+    def place(self, order: PlaceOrder) -> VenueOrderState:
+        """Send an order under its client order id; conditional ones rest at the venue. Raises `VenueRefused`."""
+        ...
+
+    def cancel(self, order: PlaceOrder) -> None:
+        """Cancel an order. Raises `VenueRefused`, also where it is closed or unknown."""
+        ...
+
+    def query(self, order: PlaceOrder, booked: Decimal) -> VenueOrderState | None:
+        """Return an order with its fills, None where the venue says that it has none of that id.
+
+        Where it has filled just the quantity `booked`, the fills may be left out.
+        """
+        ...
+
+    def open_order_ids(self) -> Sequence[str]:
+        """Return the client order ids of all open orders of the account, conditional ones too."""
+        ...
+
+    def books(self) -> VenueBooks:
+        """Return the account's wallet and positions, both of one moment."""
+        ...
+
+    def wind_countdown(self, instrument: str, countdown_ms: int) -> None:
+        """Have the venue cancel the instrument's open orders by itself after this time, unless wound up again."""
+        ...
+
+    def has_news(self) -> bool:
+        """Whether the venue has pushed anything about the account since the last call. A hint, never a fact."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections; what is wound up runs on."""
+        ...

@@ -1,0 +1,245 @@
+"""The signed door, python-binance and all, against the simulated exchange, whose answers can be lost on order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from libs.domain.market import Side
+from libs.domain.orders import OrderStatus, OrderType, PlaceOrder
+from libs.venues.api import VenueOrderState
+from libs.venues.binance_client import BinanceClient
+from libs.venues.binance_news import BinanceNews
+from libs.venues.binance_trading import BinanceTrading
+from libs.venues.errors import VenueRefused, VenueUnavailable
+from tests.kit.builders import BTC
+from tests.kit.waiting import eventually
+from tests.unit.exchange.served import API_KEY, API_SECRET, Served, an_exchange
+from tests.unit.venues.test_binance_orders import an_order
+
+NONE = Decimal(0)
+
+
+@pytest.fixture
+def exchange() -> Iterator[Served]:
+    with an_exchange(is_running=True) as served:
+        yield served
+
+
+@pytest.fixture
+def door(exchange: Served) -> Iterator[BinanceTrading]:
+    client = BinanceClient(exchange.url, API_KEY, API_SECRET)
+    trading = BinanceTrading(client, BinanceNews(exchange.stream_url))
+    trading.prepare([BTC], 3)
+    yield trading
+    trading.close()
+
+
+def a_buy(name: str, order_type: OrderType = OrderType.MARKET, **changes: object) -> PlaceOrder:
+    return replace(an_order(order_type), client_order_id=name, side=Side.BUY, **changes)
+
+
+def price_below(exchange: Served, share: str) -> Decimal:
+    last = Decimal(exchange.client.get("/fapi/v1/ticker/price?symbol=BTCUSDT").json()["price"])
+    return (last * (1 - Decimal(share))).quantize(Decimal("0.1"))
+
+
+def break_next(exchange: Served, kind: str, path: str = "/fapi/v1/order", method: str = "POST") -> None:
+    fault = {"method": method, "path": path, "kind": kind, "count": 1}
+    exchange.client.post("/sim/v1/faults", json=fault).raise_for_status()
+
+
+def test_market_order_fills_and_the_books_follow(door: BinanceTrading) -> None:
+    state = door.place(a_buy("pf-a"))
+    (fill,) = state.fills
+    assert (state.status, state.filled_quantity, fill.quantity) == (
+        OrderStatus.FILLED,
+        Decimal("0.01"),
+        Decimal("0.01"),
+    )
+    books = door.books()
+    assert books.wallet_balance == 10_000 - fill.fee
+    (held,) = books.positions
+    assert (held.instrument, held.quantity, held.entry_price) == (BTC, Decimal("0.01"), fill.price)
+    found = door.query(a_buy("pf-a"), NONE)
+    assert found is not None and found.fills == state.fills
+    assert door.query(a_buy("pf-a"), Decimal("0.01")).fills == ()  # type: ignore[union-attr]
+
+
+def test_prepared_account_has_the_leverage_asked_for(exchange: Served, door: BinanceTrading) -> None:
+    door.prepare([BTC], 7)
+    client = BinanceClient(exchange.url, API_KEY, API_SECRET)
+    client.synchronise()
+    assert [held["leverage"] for held in client.ask("futures_account")["positions"]] == ["7"]
+    client.close()
+
+
+def test_limit_order_rests_and_is_cancelled(exchange: Served, door: BinanceTrading) -> None:
+    order = a_buy("pf-b", OrderType.LIMIT, limit_price=price_below(exchange, "0.02"))
+    assert door.place(order).status is OrderStatus.ACCEPTED
+    assert list(door.open_order_ids()) == ["pf-b"]
+    door.cancel(order)
+    assert list(door.open_order_ids()) == []
+    assert door.query(order, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+    with pytest.raises(VenueRefused, match="-2011"):
+        door.cancel(order)
+
+
+def test_protective_stop_rests_at_the_venue_and_is_cancelled(exchange: Served, door: BinanceTrading) -> None:
+    stop = replace(
+        an_order(OrderType.STOP_MARKET),
+        client_order_id="pf-c",
+        trigger_price=price_below(exchange, "0.03"),
+        reduce_only=True,
+    )
+    door.place(a_buy("pf-a"))
+    state = door.place(stop)
+    assert (state.status, state.is_triggered) == (OrderStatus.ACCEPTED, False)
+    assert list(door.open_order_ids()) == ["pf-c"]
+    door.cancel(stop)
+    assert door.query(stop, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+
+
+def test_triggered_stop_closes_the_position_and_shows_its_fills() -> None:
+    with an_exchange(speed=200.0, is_running=True) as fast:
+        door = BinanceTrading(BinanceClient(fast.url, API_KEY, API_SECRET, speed=200.0))
+        door.prepare([BTC], 3)
+        door.place(a_buy("pf-a"))
+        stop = replace(an_order(OrderType.STOP_MARKET), client_order_id="pf-s", reduce_only=True)
+        profit = replace(an_order(OrderType.TAKE_PROFIT_MARKET), client_order_id="pf-p", reduce_only=True)
+        stop = replace(stop, trigger_price=price_below(fast, "0.0006"))
+        profit = replace(profit, trigger_price=price_below(fast, "-0.0006"))
+        for order in (stop, profit):
+            assert door.place(order).status is OrderStatus.ACCEPTED
+
+        def find_triggered() -> list[VenueOrderState]:
+            states = [door.query(order, NONE) for order in (stop, profit)]
+            return [state for state in states if state is not None and state.is_triggered]
+
+        eventually(find_triggered)
+        (state, *_) = find_triggered()
+        assert state.status is OrderStatus.FILLED
+        assert sum(fill.quantity for fill in state.fills) == Decimal("0.01")
+        assert door.books().positions == ()
+        door.close()
+
+
+def test_refusal_carries_binances_code(door: BinanceTrading) -> None:
+    with pytest.raises(VenueRefused, match=r"^-4164"):
+        door.place(a_buy("pf-d", OrderType.LIMIT, quantity=Decimal("0.001"), limit_price=Decimal("50.0")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_taken"),
+    [("lost_answer", True), ("status_503_after", True), ("lost_request", False), ("status_503", False)],
+)
+def test_lost_answer_is_no_answer_and_the_order_is_found_by_its_id_or_not(
+    exchange: Served, door: BinanceTrading, kind: str, is_taken: bool
+) -> None:
+    order = a_buy("pf-e")
+    break_next(exchange, kind)
+    with pytest.raises(VenueUnavailable):
+        door.place(order)
+    found = door.query(order, NONE)
+    assert (found is not None and found.status is OrderStatus.FILLED) is is_taken
+
+
+def test_id_that_is_taken_is_a_matter_of_asking_not_a_refusal(exchange: Served, door: BinanceTrading) -> None:
+    order = a_buy("pf-f", OrderType.LIMIT, limit_price=price_below(exchange, "0.02"))
+    door.place(order)
+    with pytest.raises(VenueUnavailable, match="-4116"):
+        door.place(order)
+
+
+def test_question_that_is_refused_is_unanswered(exchange: Served) -> None:
+    stranger = BinanceTrading(BinanceClient(exchange.url, API_KEY, "wrong"))
+    with pytest.raises(VenueUnavailable, match="-1022"):
+        stranger.books()
+    with pytest.raises(VenueRefused, match="-1022"):
+        stranger.place(a_buy("pf-g"))
+    stranger.close()
+
+
+def test_clock_that_differs_is_named(exchange: Served) -> None:
+    early = BinanceClient(exchange.url, API_KEY, API_SECRET)
+    with pytest.raises(VenueRefused, match=r"-1021.*clocks differ"):
+        early.ask("futures_account")
+    early.synchronise()
+    assert early.ask("futures_account")["assets"]
+    early.close()
+
+
+def test_countdown_cancels_what_rests_in_the_book_and_leaves_protective_stops(exchange: Served) -> None:
+    with an_exchange(speed=20.0, is_running=True) as fast:
+        client = BinanceClient(fast.url, API_KEY, API_SECRET, speed=20.0)
+        door = BinanceTrading(client)
+        door.prepare([BTC], 3)
+        door.place(a_buy("pf-a"))
+        resting = a_buy("pf-b", OrderType.LIMIT, limit_price=price_below(fast, "0.05"))
+        stop = replace(an_order(OrderType.STOP_MARKET), client_order_id="pf-c", reduce_only=True)
+        door.place(resting)
+        door.place(replace(stop, trigger_price=price_below(fast, "0.05")))
+        door.wind_countdown(BTC, 60_000)
+        door.wind_countdown(BTC, 4_000)
+        assert sorted(door.open_order_ids()) == ["pf-b", "pf-c"]
+        eventually(lambda: list(door.open_order_ids()) == ["pf-c"])
+        assert door.query(resting, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+        door.close()
+
+
+def test_fill_is_news(exchange: Served, door: BinanceTrading) -> None:
+    eventually(door.has_news)
+    eventually(lambda: not door.has_news())
+    door.place(a_buy("pf-a"))
+    eventually(door.has_news)
+
+
+def test_lost_connection_is_news_and_the_stream_comes_back(exchange: Served, door: BinanceTrading) -> None:
+    eventually(door.has_news)
+    exchange.client.delete("/fapi/v1/listenKey", headers={"X-MBX-APIKEY": API_KEY})
+    eventually(door.has_news)
+
+
+class _Limiting(BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_GET(self) -> None:
+        """Refuse for the rate, with a wish."""
+        type(self).asked += 1
+        body = b'{"code": -1003, "msg": "Too many requests."}'
+        self.send_response(429)
+        self.send_header("Retry-After", "7")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_rate_limit_keeps_it_quiet_for_as_long_as_the_venue_wishes() -> None:
+    now = [0.0]
+    with HTTPServer(("127.0.0.1", 0), _Limiting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        client = BinanceClient(f"http://127.0.0.1:{server.server_port}", "k", "s", monotonic=lambda: now[0])
+        for at, fault, asked in ((0.0, "Too many", 1), (6.9, "not sent", 1), (7.1, "Too many", 2)):
+            now[0] = at
+            with pytest.raises(VenueRefused, match=f"-1003 {fault}"):
+                client.ask("futures_time")
+            assert _Limiting.asked == asked
+        client.close()
+        server.shutdown()
+        thread.join()
+
+
+def test_unreachable_venue_is_unavailable() -> None:
+    client = BinanceClient("http://127.0.0.1:9", "k", "s")
+    with pytest.raises(VenueUnavailable, match="does not answer"):
+        client.synchronise()
+    client.close()
