@@ -59,8 +59,13 @@ def trace_order(bus: Bus, order_id: str) -> list[Link]:
     client_id = _client_order_id(order_id, commands, orders)
     command = next(link for link in commands if link.event.client_order_id == client_id)
     chain = [link for link in reversed(orders) if link.event.client_order_id == client_id]
-    reports = _find(bus, topics.REPORTS, "report", lambda event: event.client_order_id == client_id)
-    chain += [link for link in reversed(reports) if isinstance(link.event, VenueReport)]
+    reports = _find(
+        bus,
+        topics.REPORTS,
+        "report",
+        lambda event: isinstance(event, VenueReport) and event.client_order_id == client_id,
+    )
+    chain += reversed(reports)
     chain.append(command)
     verdicts = _find(
         bus,

@@ -126,6 +126,19 @@ def test_own_reckoning_agrees_with_the_exchanges_books_to_the_last_digit(traded:
     assert compared > 2
 
 
+def test_fill_leads_back_to_the_ticks_by_what_the_exchange_said(traded: tuple[Platform, Outcome]) -> None:
+    platform, _ = traded
+    (fill, *_) = (
+        event for event in read(platform, REPORTS) if isinstance(event, VenueReport) and event.kind is ReportKind.FILL
+    )
+    done = platform.call("trace", fill.venue_order_id, "--json")
+    assert done.returncode == 0, done.stderr
+    links = json.loads(done.stdout)
+    assert {"order", "report", "command", "verdict", "intent", "bar", "trade"} <= {link["step"] for link in links}
+    assert fill.event_id in [link["event_id"] for link in links if link["step"] == "report"]
+    assert json.loads(fill.raw)["status"] in ("FILLED", "PARTIALLY_FILLED")
+
+
 def test_session_replays_byte_for_byte_without_a_key(traded: tuple[Platform, Outcome]) -> None:
     platform, _ = traded
     done = platform.call("replay", "--verify")
