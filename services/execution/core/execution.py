@@ -77,7 +77,7 @@ class ExecutionCore:
         account_interval_ns: int = 5 * NANOSECONDS,
     ) -> None:
         self.account = account
-        self._ledger = Ledger(account, starting_balance, leverage)
+        self._ledger = Ledger(account, starting_balance, leverage, charges_funding=venue is not None)
         self._venue = venue
         self._gate = TradingGate()
         self._account_interval_ns = account_interval_ns

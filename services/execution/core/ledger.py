@@ -30,15 +30,21 @@ class OpeningOrder(NamedTuple):
 
 
 class Ledger:
-    """Positions and wallet of one account. `leverage` is what the account has configured for every instrument."""
+    """Positions and wallet of one account. `leverage` is what the account has configured for every instrument.
 
-    def __init__(self, account: str, starting_balance: Decimal, leverage: Decimal) -> None:
+    Without `charges_funding` it is left to a real venue, whose wallet has it.
+    """
+
+    def __init__(
+        self, account: str, starting_balance: Decimal, leverage: Decimal, *, charges_funding: bool = True
+    ) -> None:
         if not starting_balance.is_finite() or starting_balance <= 0:
             raise ValueError(f"the starting balance must be above zero, got {starting_balance}")
         if not leverage.is_finite() or not 1 <= leverage <= 125:
             raise ValueError(f"leverage must lie within 1 to 125, got {leverage}")
         self.account = account
         self.leverage = leverage
+        self._charges_funding = charges_funding
         self.wallet_balance = starting_balance
         self.sequence = 0
         self._positions: dict[str, Position] = {}
@@ -102,7 +108,7 @@ class Ledger:
             return False
         self._settled_times[instrument] = funding_time
         held = self._positions.get(instrument)
-        if held is None or not held.quantity or not rate_e8:
+        if not self._charges_funding or held is None or not held.quantity or not rate_e8:
             return False
         mark = from_e8(mark_e8) if mark_e8 else self.mark_of(instrument)
         payment = quantize_e8(held.quantity * mark * from_e8(rate_e8))

@@ -7,8 +7,13 @@ from decimal import Decimal
 
 import pytest
 
+from libs.domain.accounts import VenueAccount, VenuePosition
+from libs.domain.control import Alert, TradingState
+from libs.domain.events import Unhandleable
+from libs.domain.instruments import find_instrument
 from libs.domain.market import FundingSettled, Side
 from libs.domain.numbers import NANOSECONDS
+from libs.matching import FeeModel, LatencyModel, PaperVenue
 from services.execution.core import ExecutionCore
 from tests.kit.builders import BTC, START, a_mark, a_quote, a_tick, a_trade
 from tests.unit.execution.builders import (
@@ -24,14 +29,15 @@ from tests.unit.execution.builders import (
 )
 
 HOUR = 3600
+ZERO = Decimal(0)
 
 
 def a_holder(side: Side = Side.BUY) -> ExecutionCore:
-    """A core that holds one unit, entered at 60000 without a fee."""
-    core = an_external_core("100000")
-    run(core, a_mark(1, "60000"))
-    place(core, an_approval(1, quantity="1", side=side))
-    run(core, a_fill("1", fee="0"))
+    """A core on paper that holds one unit, entered at 60000 without a fee."""
+    venue = PaperVenue("paper", [find_instrument(BTC)], latency=LatencyModel(0, 0), fees=FeeModel(ZERO, ZERO))
+    core = ExecutionCore("paper", Decimal(100_000), venue=venue)
+    prices = ("59999.9", "60000") if side is Side.BUY else ("60000", "60000.1")
+    run(core, a_mark(1, "60000"), a_quote(1, *prices, seconds=2), an_approval(1, quantity="1", side=side), a_tick(2))
     return core
 
 
@@ -87,6 +93,41 @@ def test_flat_account_pays_no_funding() -> None:
     core = a_core()
     run(core, a_mark(1))
     assert run(core, a_settlement()) == []
+
+
+def the_books(wallet: str, quantity: str = "0.1", cause_id: str = "", number: int = 1) -> VenueAccount:
+    """A real venue's books, with a position in BTC unless the quantity is 0."""
+    positions = (VenuePosition(BTC, Decimal(quantity), Decimal(60_000)),) if Decimal(quantity) else ()
+    return VenueAccount(f"venue-account/paper/{number}", START + number, "paper", Decimal(wallet), positions, cause_id)
+
+
+def test_real_venues_wallet_goes_before_our_reckoning_and_has_its_funding() -> None:
+    core = an_external_core()
+    place(core, an_approval(1, quantity="0.1"))
+    run(core, a_mark(1), a_fill("0.1", fee="0.3"))
+    late = a_mark(2, "60000", seconds=8 * HOUR + 1, next_funding_time=START + 16 * HOUR * NANOSECONDS)
+    outputs = run(core, late, a_settlement())
+    assert {state.wallet_balance for state in accounts(outputs)} <= {Decimal("9999.7")}
+    (told,) = accounts(run(core, the_books("9993.7")))
+    assert (told.wallet_balance, told.position(BTC).quantity) == (Decimal("9993.7"), Decimal("0.1"))
+
+
+def test_real_venues_books_that_differ_halt_until_they_are_taken_over() -> None:
+    core = an_external_core()
+    outputs = run(core, the_books("10000"))
+    (alert,) = (event for event in outputs if isinstance(event, Alert))
+    assert "is 0.1 at the venue and 0 by reports" in alert.message
+    assert core.trading_state is TradingState.HALTED
+    (taken,) = accounts(run(core, the_books("10000", cause_id="control/1", number=2)))
+    assert (taken.position(BTC).quantity, taken.position(BTC).entry_price) == (Decimal("0.1"), Decimal(60_000))
+    (flat,) = accounts(run(core, the_books("10001", "0", cause_id="control/2", number=3)))
+    assert (flat.position(BTC).quantity, flat.position(BTC).entry_price) == (0, 0)
+
+
+def test_books_of_another_account_or_for_paper_are_not_taken() -> None:
+    assert run(an_external_core(), replace(the_books("1"), account="other")) == []
+    with pytest.raises(Unhandleable, match="trades on paper"):
+        a_core().handle(the_books("1"))
 
 
 def test_quotes_then_trades_serve_as_mark_where_none_was_seen() -> None:
