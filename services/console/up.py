@@ -148,6 +148,11 @@ def prepare_session(options: UpOptions) -> Session:
         "PERPFLOW_MONITORING_DEFAULT_INSTRUMENT": options.instrument,
         "PERPFLOW_EXECUTION_MODE": options.mode,
     }
+    for service in ("STRATEGY", "RISK", "EXECUTION"):
+        # Called after its mode, so that nobody takes it for paper.
+        name_of_account = f"PERPFLOW_{service}_ACCOUNT"
+        settings[name_of_account] = os.environ.get(name_of_account, options.mode)
+    settings["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] = settings["PERPFLOW_EXECUTION_ACCOUNT"]
     if options.span_s is not None:
         settings["PERPFLOW_INGESTION_SPAN_S"] = f"{options.span_s:g}"
     if options.history is not None:

@@ -20,11 +20,14 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_limits_of_the_person_are_remembered_and_keys_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PERPFLOW_RISK_MAX_LEVERAGE", "2")
+    monkeypatch.setenv("PERPFLOW_EXECUTION_ACCOUNT", "mine")
     for name in ("EXECUTION_API_KEY", "EXECUTION_API_SECRET", "MONITORING_TOKEN"):
         monkeypatch.setenv(f"PERPFLOW_{name}", "of-the-person")
     session = prepare_session(replace(OPTIONS, market="live", mode="testnet", speed=1.0))
     assert session.environment["PERPFLOW_RISK_MAX_LEVERAGE"] == "2"
     assert session.environment["PERPFLOW_EXECUTION_MODE"] == "testnet"
+    assert {session.environment[f"PERPFLOW_{name}_ACCOUNT"] for name in ("STRATEGY", "RISK")} == {"testnet"}
+    assert session.environment["PERPFLOW_EXECUTION_ACCOUNT"] == "mine"
     session.save()
     assert b"of-the-person" not in (session.folder / "session.json").read_bytes()
 
