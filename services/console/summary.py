@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from libs.bus.api import Bus, Record
-from libs.domain.accounts import AccountState
+from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.orders import (
     CancelOrder,
     OrderApproved,
@@ -60,6 +60,7 @@ class _Trading:
     fills: Counter[str] = field(default_factory=Counter)
     filled: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     accounts: dict[str, AccountState] = field(default_factory=dict)
+    taken_over: set[str] = field(default_factory=set)
     locally_rejected: set[str] = field(default_factory=set)
 
 
@@ -154,6 +155,8 @@ def _note(trading: _Trading, record: Record) -> None:
             trading.commands[event.intent_id] += 1
         case VenueReport():
             _note_report(trading, event)
+        case VenueAccount():
+            _note_books(trading, event)
         case OrderEvent():
             if event.status is OrderStatus.REJECTED and not event.report_id:
                 trading.locally_rejected.add(event.intent_id)
@@ -172,6 +175,17 @@ def _note_report(trading: _Trading, report: VenueReport) -> None:
         where = (report.account, report.instrument)
         signed = report.last_quantity * trading.sides.get(report.client_order_id, 0)
         trading.filled[where] = trading.filled.get(where, Decimal(0)) + signed
+
+
+def _note_books(trading: _Trading, books: VenueAccount) -> None:
+    # Fills add to what was taken over, at first and after a resume; all other books only confirm them.
+    if books.account in trading.taken_over and not books.cause_id:
+        return
+    trading.taken_over.add(books.account)
+    for where in [where for where in trading.filled if where[0] == books.account]:
+        del trading.filled[where]
+    for held in books.positions:
+        trading.filled[books.account, held.instrument] = held.quantity
 
 
 def _invariants(trading: _Trading) -> dict[str, int]:

@@ -1,0 +1,61 @@
+"""Positions must be what fills add up to, beginning with what a real venue's account held."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from libs.bus.memory import MemoryBus
+from libs.domain.accounts import VenueAccount, VenuePosition
+from libs.domain.events import Event
+from libs.domain.orders import PlaceOrder, ReportKind
+from services.console.summary import summarise_topics
+from services.execution.core import ExecutionCore
+from tests.kit.builders import BTC, START
+from tests.unit.execution.builders import a_fill, a_report, an_approval, an_external_core
+from tests.unit.execution.test_execution_service import a_bus, publish
+
+
+def the_books(quantity: str, cause_id: str = "", number: int = 1) -> VenueAccount:
+    positions = (VenuePosition(BTC, Decimal(quantity), Decimal(60_000)),)
+    return VenueAccount(f"venue-account/paper/{number}", START + number, "paper", Decimal(9_000), positions, cause_id)
+
+
+def tell(bus: MemoryBus, core: ExecutionCore, *events: Event) -> None:
+    """Publish events, and what a core makes of them."""
+    for event in events:
+        publish(bus, event)
+        for output in core.handle(event):
+            publish(bus, output)
+            if isinstance(output, PlaceOrder):
+                core.handle(output)
+
+
+@pytest.mark.parametrize(
+    ("later", "unequal"),
+    [
+        ([], 0),
+        ([the_books("0.21", number=2)], 0),
+        ([the_books("-1", cause_id="control/1", number=2)], 0),
+        # A fill that the account was never told of.
+        (["lost"], 1),
+    ],
+)
+def test_fills_add_to_the_books_taken_over(later: list[VenueAccount | str], unequal: int) -> None:
+    bus = a_bus()
+    core = ExecutionCore("paper", Decimal(1))
+    tell(bus, core, the_books("0.2"), an_approval(1), a_report(ReportKind.ACCEPTED), a_fill())
+    for event in later:
+        if isinstance(event, VenueAccount):
+            tell(bus, core, event)
+        else:
+            publish(bus, a_fill(sequence=9))
+    invariants = summarise_topics(bus)["invariants"]
+    assert invariants["positions_unequal_to_sum_of_fills"] == unequal
+
+
+def test_paper_session_begins_flat() -> None:
+    bus = a_bus()
+    tell(bus, an_external_core(), an_approval(1), a_report(ReportKind.ACCEPTED), a_fill())
+    assert summarise_topics(bus)["invariants"]["positions_unequal_to_sum_of_fills"] == 0
