@@ -35,14 +35,17 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
     },
     "services.risk.core.checks_exposure": {
         "in  ONE = Decimal(1)": "leverage means nothing where the margin is given",
+        "balance >= leg.maintenance_margin": "no distance means a balance of the whole notional, which is above this",
     },
     "services.risk.core.checks_market": {
         "in  if not s.is_sane or touch_e8 <= 0": _BELOW_TICK,
-        "in  if not (bid > 0 and ask > 0)": _BELOW_TICK,
+        "in  if not 0 < bid <= ask": _BELOW_TICK,
+        "(fill - s.intent.limit_price) * sign >= 0": "at equality the touch and the limit are one price",
         "/ s.intent.side.sign": _SIGN,
         "/ sign": _SIGN,
     },
     "services.risk.core.gate": {"in  _EXACT = Context(prec=50": _PRECISION},
+    "services.risk.core.own_orders": {"held > 0  ->  held >= 0": "of nothing no order is made"},
     "services.risk.core.situation": {
         "held * sign  ->  held / sign": _SIGN,
         "settled * sign  ->  settled / sign": _SIGN,
@@ -63,6 +66,7 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
         "in  if close_time <= self.bar_close_time or close_e8": _BELOW_TICK,
         "in  if view is not None and allow_quote": _BELOW_TICK,
         "in  if view is not None and view.mark_e8 > 0": _BELOW_TICK,
+        "in  is_last_price: bool = False": "read beside a quote time of 0, which says the same, until both are set",
         "in  last_loss_time: int = 0": _UNREAD,
         "in  mark_skew_ns: int = 0": _UNREAD,
         "in  mark_time: int = 0": _UNREAD,
@@ -74,6 +78,9 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
     "services.risk.core.stops": {
         "(reference - best) * sign > 0  ->": "an equal price is the same best price",
         "(reference - best) / sign": _SIGN,
+        "(position.best_price - entry) / sign": _SIGN,
+        "/ gaining": _SIGN,
+        "price < entry  ->  price <= entry": "only a fraction below the precision leaves the price at the entry",
         "in  breached_at: int = 0": _UNREAD,
         "position.quantity >= 0": "a held position is never 0",
         "sign > 0  ->  sign >= 0": "the sign of a held position is never 0",

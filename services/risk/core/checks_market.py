@@ -82,7 +82,7 @@ def price_deviation(s: Situation) -> CheckResult:
 def spread_bps(s: Situation) -> CheckResult:
     """Spread of the best quote over its mid."""
     bid, ask = s.view.bid_e8, s.view.ask_e8
-    if not (bid > 0 and ask > 0) or bid > ask:
+    if not 0 < bid <= ask:
         return at_most("spread_bps", None, s.limits.max_spread_bps)
     spread = Decimal(2 * (ask - bid)) * BPS / Decimal(ask + bid)
     return at_most("spread_bps", spread, s.limits.max_spread_bps)

@@ -39,7 +39,7 @@ def make_closing_orders(
     """Return market orders that close a signed position, each no larger than the venue takes; none for dust."""
     left = round_down_to_step(abs(held), rules.step_size)
     intents: list[OrderIntent] = []
-    while left >= rules.min_quantity and left > 0:
+    while left and left >= rules.min_quantity:
         quantity = min(left, rules.market_max_quantity)
         left -= quantity
         suffix = f"/{len(intents)}" if intents else ""

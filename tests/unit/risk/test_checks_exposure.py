@@ -109,6 +109,8 @@ def test_venue_leverage_is_that_of_the_bracket() -> None:
     assert check(ask(core, an_intent(1, "12.5")), "venue_leverage").limit == "<= 75"
     assert "venue_leverage" not in failed(ask(a_core(**wide, min_liquidation_distance=0), an_intent(2, "12.5")))
     assert "venue_leverage" in failed(ask(a_core(**wide, min_liquidation_distance=0), an_intent(2, "12.501")))
+    # The last tier ends at 1.8e9 and still allows 1; beyond it nothing does.
+    assert check(ask(a_core(**wide), an_intent(1, "30000")), "venue_leverage").limit == "<= 1"
     verdict = ask(a_core(**wide), an_intent(2, "30001"))
     assert check(verdict, "venue_leverage").limit == "<= 1800000000"
     assert "venue_leverage" in failed(verdict)
@@ -130,6 +132,15 @@ def test_order_cost_counts_orders_the_account_has_not_heard_of() -> None:
     assert check(verdict, "order_cost_usdt").limit == "<= 400"
     assert failed(verdict) == ["order_cost_usdt"]
     assert failed(ask(core, an_intent(4, "0.006"))) == []
+
+
+@pytest.mark.parametrize("held", ["1", "-1"])
+def test_order_cost_counts_what_other_instruments_tie_up(held: str) -> None:
+    core = a_core(an_account(positions=(Position(ETH, D(held), D(2000), D(2000)),)), max_leverage=1)
+    core.handle(a_mark(2, "2000", instrument=ETH))
+    ask(core, an_intent(1, "0.08"))
+    assert check(ask(core, an_intent(2, "0.01")), "order_cost_usdt").limit == "<= 3200"
+    assert failed(ask(core, an_intent(3, "0.054", Side.SELL))) == ["order_cost_usdt"]
 
 
 @pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
@@ -180,6 +191,13 @@ def test_equity_without_profit_or_at_zero_bars_everything_measured_against_it() 
     core = a_core(an_account(wallet_balance=D(0), equity=D(0)))
     verdict = ask(core, an_intent())
     assert {"leverage", "margin_ratio", "daily_loss", "drawdown", "venue_leverage"} <= set(failed(verdict))
+
+
+@pytest.mark.parametrize(("wallet", "value"), [("1", "600"), ("0.5", "1200")])
+def test_the_smallest_equity_is_still_a_measure(wallet: str, value: str) -> None:
+    verdict = ask(a_core(an_account(wallet_balance=D(wallet))), an_intent())
+    assert check(verdict, "leverage").value == value
+    assert "leverage" in failed(verdict)
 
 
 @pytest.mark.parametrize(("balance", "expected"), [("9500", []), ("9499.99", ["daily_loss"])])
@@ -283,6 +301,25 @@ def test_other_timeframes_and_repeated_bars_do_not_move_the_average() -> None:
     core.handle(a_bar(0, timeframe="5m"))
     core.handle(replace(a_bar(5), close_e8=0))
     assert core.snapshot() == before
+
+
+def test_the_range_is_a_share_of_the_close() -> None:
+    core = a_core(volatility_warmup_bars=1, max_volatility_ratio=1000)
+    feed_bars(core, [60, 60_000])
+    verdict = ask(core, an_intent())
+    assert failed(verdict) == []
+    assert check(verdict, "volatility_ratio").value == "1000"
+
+
+def test_the_first_move_after_the_smallest_average_is_a_spike() -> None:
+    core = a_core()
+    # A millionth and 54 flat bars: the mean is floored to a billionth, one more flat bar and there is none.
+    for number, width_e8 in enumerate([6_000_000, *([0] * 54), 6_000_000]):
+        bar = a_bar(number)
+        core.handle(replace(bar, high_e8=bar.close_e8 + width_e8, low_e8=bar.close_e8))
+    verdict = ask(core, an_intent())
+    assert failed(verdict) == ["volatility_ratio"]
+    assert check(verdict, "volatility_ratio").value == "1000"
 
 
 def test_average_range_is_a_mean_and_then_forgets_slowly() -> None:

@@ -10,7 +10,7 @@ from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from services.risk.core import RiskCore
-from tests.kit.builders import START, a_forecast, a_mark, a_quote, a_tick, an_account, an_intent
+from tests.kit.builders import BTC, START, a_forecast, a_mark, a_quote, a_tick, a_trade, an_account, an_intent
 from tests.unit.risk.builders import (
     D,
     a_core,
@@ -45,6 +45,17 @@ def test_price_collar_around_the_mark(price: str, side: Side, expected: list[str
 @pytest.mark.parametrize(("side", "price"), [(Side.BUY, "63000"), (Side.SELL, "57000")])
 def test_price_collar_is_never_wider_than_the_venue_multipliers(side: Side, price: str) -> None:
     core = a_core(max_price_deviation="0.5", max_slippage_bps=10_000)
+    assert failed(ask(core, a_limit(1, price=price, side=side))) == []
+    beyond = D(price) + D("0.1") * side.sign
+    assert failed(ask(core, a_limit(2, price=str(beyond), side=side))) == ["price_deviation"]
+
+
+@pytest.mark.parametrize(("side", "price"), [(Side.BUY, "61200"), (Side.SELL, "57600")])
+def test_each_side_has_the_multiplier_of_its_own_direction(side: Side, price: str) -> None:
+    rules = replace(INSTRUMENTS[BTC], price_multiplier_up=D("1.02"), price_multiplier_down=D("0.96"))
+    core = RiskCore(limits(max_price_deviation="0.5", max_slippage_bps=10_000), {BTC: rules}, "paper")
+    for event in (a_quote(), a_mark(), an_account()):
+        core.handle(event)
     assert failed(ask(core, a_limit(1, price=price, side=side))) == []
     beyond = D(price) + D("0.1") * side.sign
     assert failed(ask(core, a_limit(2, price=str(beyond), side=side))) == ["price_deviation"]
@@ -130,6 +141,27 @@ def test_clock_skew_between_venue_and_us(skew_ms: int, expected: list[str]) -> N
     core = a_core()
     core.handle(a_mark(2, received_time=START + skew_ms * MS))
     assert failed(ask(core, an_intent())) == expected
+
+
+@pytest.mark.parametrize(("skew_ms", "expected"), [(-5000, []), (5001, ["clock_skew_ms"]), (-5001, ["clock_skew_ms"])])
+def test_clock_skew_of_the_last_price_where_nothing_else_is_known(skew_ms: int, expected: list[str]) -> None:
+    core = RiskCore(limits(), INSTRUMENTS, "paper")
+    core.handle(an_account())
+    core.handle(a_trade(1))
+    core.handle(a_trade(2, received_time=START + skew_ms * MS))
+    verdict = ask(core, an_intent())
+    assert failed(verdict) == expected
+    assert check(verdict, "clock_skew_ms").value == str(abs(skew_ms))
+
+
+def test_of_trades_at_one_time_the_later_is_the_last_price_and_an_older_one_is_not() -> None:
+    core = RiskCore(limits(), INSTRUMENTS, "paper")
+    core.handle(an_account())
+    core.handle(a_trade(1, price="60000", seconds=1))
+    core.handle(a_trade(2, price="60100", seconds=1))
+    assert check(ask(core, an_intent(1)), "reference_price").value == "60100 last_price"
+    core.handle(a_trade(3, price="50000", seconds=0.999))
+    assert check(ask(core, an_intent(2)), "reference_price").value == "60100 last_price"
 
 
 @pytest.mark.parametrize(
@@ -225,4 +257,6 @@ def test_without_a_quote_nothing_new_is_opened() -> None:
 
 def test_without_a_clock_the_age_of_an_intent_is_unknown() -> None:
     core = RiskCore(limits(), INSTRUMENTS, "paper")
-    assert "intent_age_ms" in failed(ask(core, an_intent()))
+    verdict = ask(core, an_intent())
+    assert "intent_age_ms" in failed(verdict)
+    assert check(verdict, "intent_age_ms").value == "unknown"

@@ -230,6 +230,12 @@ def test_what_the_venue_takes_passes(changes: dict[str, Any]) -> None:
     assert failed(ask(a_core(), an_intent(**changes))) == []
 
 
+def test_a_price_of_one_is_far_from_the_mark_but_complete() -> None:
+    verdict = ask(a_core(), a_limit(price="1"))
+    assert failed(verdict) == ["price_deviation"]
+    assert check(verdict, "order_fields").value == "complete"
+
+
 @pytest.mark.parametrize("rate", ["0.00099", "0.101"])
 def test_callback_rates_outside_the_venue_range_are_refused(rate: str) -> None:
     intent = an_intent(order_type=OrderType.TRAILING_STOP_MARKET, callback_rate=D(rate))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from libs.domain.accounts import Position
-from libs.domain.control import ControlAction, ControlState
+from libs.domain.control import Alert, ControlAction, ControlState
 from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import ExchangeBar, Side
 from libs.domain.orders import OrderApproved, OrderStatus, OrderType
@@ -115,6 +115,16 @@ def test_the_smallest_position_is_flattened_and_dust_is_not() -> None:
     assert orders[0].checks[0].has_passed
     dust = a_core(an_account_after(1, "0.0009"))
     assert not [event for event in dust.handle(a_control(ControlAction.FLATTEN)) if isinstance(event, OrderApproved)]
+
+
+@pytest.mark.parametrize(
+    ("least", "expected"), [("0.003", []), ("0.002", [D("0.002")]), ("0", [D("0.002")])], ids=["dust", "least", "any"]
+)
+def test_flatten_keeps_to_the_least_that_the_venue_takes(least: str, expected: list[object]) -> None:
+    core = RiskCore(limits(), {BTC: replace(INSTRUMENTS[BTC], min_quantity=D(least))}, "paper")
+    for event in (a_quote(), a_mark(), an_account_after(1, "0.002")):
+        core.handle(event)
+    assert [order.intent.quantity for order in flatten_orders(core)] == expected
 
 
 def test_an_order_of_nothing_is_no_reduction() -> None:
@@ -232,6 +242,14 @@ def test_an_older_account_state_moves_nothing_at_all() -> None:
     core.handle(a_quote(5, seconds=0))
     assert core.handle(replace(an_account_after(4, "0.05"), wallet_balance=D(1))) == []
     assert core.snapshot() == before
+
+
+def test_an_older_account_state_is_no_occasion_to_act() -> None:
+    core = a_core(an_account_after(5, "0.1"), mark=None, stop_loss_fraction="0.02")
+    core.handle(a_quote(5, bid="50000", ask="50000.1"))
+    assert core.handle(an_account_after(5, "0.1")) == []
+    assert core.handle(an_account_after(4, "0.1")) == []
+    assert {type(event) for event in core.handle(an_account_after(6, "0.1"))} == {ControlState, Alert}
 
 
 def test_every_check_that_needs_the_rules_fails_without_them() -> None:

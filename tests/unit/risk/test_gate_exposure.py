@@ -137,6 +137,27 @@ def test_a_fill_is_never_missed_when_the_accounts_topic_is_ahead() -> None:
     assert position_value(core, 901) == "21"
 
 
+@pytest.mark.parametrize(("others", "expected"), [(255, "21"), (256, "41")])
+def test_the_last_256_causes_of_account_states_are_remembered(others: int, expected: str) -> None:
+    core = a_core()
+    order = an_intent(1, "0.02")
+    core.handle(an_account_after(2, "0.02", cause=f"report/{client_order_id_of(order.event_id)}/1"))
+    for number in range(others):
+        core.handle(an_account_after(number + 3, "0.02", cause=f"report/other/{number}"))
+    core.handle(an_order_event(order, OrderStatus.FILLED, "0.02", "0.02"))
+    assert position_value(core) == expected
+
+
+@pytest.mark.parametrize(("status", "last"), [(OrderStatus.REJECTED, "0.02"), (OrderStatus.CANCELLED, "0")])
+def test_a_rejection_and_a_step_of_nothing_are_no_fills(status: OrderStatus, last: str) -> None:
+    core = a_core(stop_loss_fraction="0.02")
+    core.handle(an_order_event(an_intent(1, "0.02"), status, "0", last))
+    assert position_value(core) == "1"
+    # A fill that is not settled would hold the stop up.
+    (stop,) = core.handle(an_account_after(2, "0.05"))
+    assert isinstance(stop, OrderApproved) and stop.intent.order_type is OrderType.STOP_MARKET
+
+
 def test_an_account_state_made_by_a_moving_mark_settles_nothing() -> None:
     core = a_core()
     order = a_limit(1, "0.02", "60000")
@@ -185,6 +206,43 @@ def test_reduce_only_orders_add_no_exposure_of_their_own() -> None:
     verdict = ask(core, an_intent(2, "0.01"))
     assert check(verdict, "position_notional_usdt").value == "3600"
     assert check(verdict, "instrument_exposure_usdt").value == "3600"
+
+
+@pytest.mark.parametrize(("held", "side"), [("-0.05", Side.BUY), ("0.05", Side.SELL)])
+def test_only_reductions_of_the_same_side_and_instrument_may_fill_first(held: str, side: Side) -> None:
+    core = a_core(an_account_after(1, held))
+    core.handle(a_mark(2, "2000", instrument=ETH))
+    others = (
+        an_intent(91, "0.02", side, instrument=ETH, reduce_only=True),
+        an_intent(92, "0.02", side.opposite, reduce_only=True),
+        an_intent(93, "0.02", side.opposite),
+        a_limit(94, "0.02", "60000", side),
+    )
+    for order in others:
+        core.handle(an_order_event(order, OrderStatus.ACCEPTED))
+    # 0.05 the other way, 0.02 working and 0.06 asked for leave 0.03.
+    assert check(ask(core, an_intent(1, "0.06", side)), "position_notional_usdt").value == "1800"
+
+
+def test_a_working_order_elsewhere_counts_in_the_total_though_nothing_is_held_there() -> None:
+    core = a_core()
+    core.handle(a_mark(2, "2000", instrument=ETH))
+    core.handle(an_order_event(a_limit(91, "1", "2000", instrument=ETH), OrderStatus.ACCEPTED))
+    verdict = ask(core, an_intent(1))
+    assert check(verdict, "total_exposure_usdt").value == "2600"
+    assert check(verdict, "leverage").value == "0.26"
+    unpriced = a_core()
+    unpriced.handle(an_order_event(a_limit(91, "1", "2000", instrument=ETH), OrderStatus.ACCEPTED))
+    assert "total_exposure_usdt" in failed(ask(unpriced, an_intent(1)))
+
+
+def test_a_reduction_elsewhere_adds_nothing_to_the_total_and_needs_no_price() -> None:
+    core = a_core()
+    reduction = a_limit(91, "1", "2000", Side.SELL, instrument=ETH, reduce_only=True)
+    core.handle(an_order_event(reduction, OrderStatus.ACCEPTED))
+    verdict = ask(core, an_intent(1))
+    assert failed(verdict) == []
+    assert check(verdict, "total_exposure_usdt").value == "600"
 
 
 @pytest.mark.parametrize(("held", "side"), [("-0.05", Side.BUY), ("0.05", Side.SELL)])

@@ -145,6 +145,7 @@ def test_take_profit_of_a_short_beyond_zero_is_none() -> None:
     settings = limits(take_profit_fraction="1.5")
     assert profit_trigger(a_position("-0.05"), settings, RULES) is None
     assert profit_trigger(a_position(), settings, RULES) == 150000
+    assert profit_trigger(a_position("-0.05", "2"), limits(take_profit_fraction="0.5"), RULES) == 1
 
 
 # --- in the gate ---------------------------------------------------------------------------------------------------
@@ -272,6 +273,26 @@ def test_break_even_follows_the_best_price_seen() -> None:
     assert len(placed(short.handle(a_mark(3, "59400", seconds=3)))) == 1
 
 
+def test_break_even_counts_every_tick_of_a_better_price() -> None:
+    core = a_core(break_even_trigger_fraction="0.01")
+    core.handle(an_account_after(2, "0.05"))
+    assert core.handle(a_mark(3, "60599.9", seconds=3)) == []
+    assert len(placed(core.handle(a_mark(4, "60600", seconds=4)))) == 1
+
+
+@pytest.mark.parametrize("quantity", ["0.05", "-0.05"])
+def test_a_position_opened_anew_has_its_own_time_and_best_price(quantity: str) -> None:
+    core = a_core(max_holding_s=60, break_even_trigger_fraction="0.01")
+    core.handle(an_account_after(2, quantity))
+    assert len(placed(core.handle(a_mark(3, "60600" if D(quantity) > 0 else "59400", seconds=3)))) == 1
+    core.handle(an_account_after(3, "0"))
+    core.handle(a_mark(30, seconds=30))
+    assert core.handle(an_account_after(4, quantity)) == []
+    assert core.handle(a_tick(89)) == []
+    (market,) = placed(core.handle(a_tick(90)))
+    assert market.intent_id.startswith("risk/time/")
+
+
 def test_time_stop_counts_from_when_the_position_was_seen() -> None:
     core = a_core(max_holding_s=60)
     core.handle(a_tick(10))
@@ -296,6 +317,12 @@ def test_stops_wait_for_a_price_and_an_instrument_with_rules() -> None:
     assert core.handle(a_mark(3, instrument="DOGEUSDT.BINANCE")) == []
 
 
+def test_stops_do_not_wait_for_the_clock() -> None:
+    settings = limits(stop_loss_fraction="0.02")
+    (stop,) = ProtectiveStops().sync(BTC, D("0.05"), D(60000), settings, RULES, D(60000), 0, "cause")
+    assert isinstance(stop, StopOrder) and stop.kind == "loss"
+
+
 def test_stops_memory_survives_a_restart() -> None:
     stops = ProtectiveStops()
     settings = limits(stop_loss_fraction="0.02", trailing_stop_fraction="0.01")
@@ -305,6 +332,8 @@ def test_stops_memory_survives_a_restart() -> None:
     other.restore(stops.state())  # type: ignore[arg-type]
     assert other.state() == stops.state()
     assert other.sync(BTC, D("0.05"), D(60000), settings, RULES, D(60001), 8, "later") == []
+    other.restore({})
+    assert other.state() == {}
     with pytest.raises(ValueError, match="stops of X are not an object"):
         other.restore({"X": {"resting": 3}})
 
