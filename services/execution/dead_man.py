@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from libs.venues.api import TradingVenue
-from libs.venues.errors import VenueUnavailable
+from libs.venues.errors import VenueError
 
 WINDINGS_PER_COUNTDOWN = 6
 
@@ -51,9 +51,11 @@ class DeadManSwitch:
 
     def step(self, now: int) -> None:
         """Look after it if that is due."""
-        if now < self._next_look:
+        interval = self._countdown_ns // WINDINGS_PER_COUNTDOWN
+        if 0 < self._next_look - now <= interval:
+            # Further ahead than that only a clock put back can leave it.
             return
-        self._next_look = now + self._countdown_ns // WINDINGS_PER_COUNTDOWN
+        self._next_look = now + interval
         self._runs_out_at = self._runs_out_at or now + self._countdown_ns
         before = self._faults
         self._faults = tuple(self._find_faults()) or self._wind(now)
@@ -66,7 +68,7 @@ class DeadManSwitch:
         try:
             for instrument in self._instruments:
                 self._venue.wind_countdown(instrument, self._countdown_ns // 10**6)
-        except VenueUnavailable as error:
+        except VenueError as error:
             return (f"the venue did not take it: {error}",)
         self._runs_out_at = now + self._countdown_ns
         return ()

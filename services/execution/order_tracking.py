@@ -5,12 +5,12 @@ Report ids follow from the order and what is reported, so that a report written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from libs.domain.accounts import VenueAccount
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
-from libs.venues.api import VenueOrderState
+from libs.venues.api import VenueBooks, VenueOrderState
 from services.execution.core.order_states import ManagedOrder
 
 ZERO = Decimal(0)
@@ -25,11 +25,16 @@ _UNANSWERED = (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN)
 class TrackedOrders:
     """Open orders by client order id, and the positions that all recorded fills add up to.
 
-    `wallet` is the venue's as last recorded, None before; `takeovers` the commands that had its books taken over.
+    `cancels` are those of open orders that were not refused, `cancelled` the open orders of which the venue took one;
+    `counted` is how much of each had filled when the venue was last asked, listed or not. `wallet` is the venue's as
+    last recorded, None before; `takeovers` the commands that had its books taken over.
     """
 
     def __init__(self) -> None:
         self.open: dict[str, ManagedOrder] = {}
+        self.cancels: dict[str, CancelOrder] = {}
+        self.cancelled: set[str] = set()
+        self.counted: dict[str, Decimal] = {}
         self.positions: dict[str, Decimal] = {}
         self.wallet: Decimal | None = None
         self.takeovers: set[str] = set()
@@ -41,6 +46,11 @@ class TrackedOrders:
         self.open[command.client_order_id] = order
         self._sides[command.client_order_id] = command.side.sign
         return order
+
+    def add_cancel(self, command: CancelOrder) -> None:
+        """Keep a cancel in mind until its order is closed or the cancel refused."""
+        if command.client_order_id in self.open:
+            self.cancels[command.client_order_id] = command
 
     def is_known(self, client_order_id: str) -> bool:
         """Whether an order of that id was ever tracked."""
@@ -65,8 +75,31 @@ class TrackedOrders:
                     order.apply_fill(report, report.last_quantity, report.last_price, ZERO)
             elif order is not None:
                 order.apply_report(report)
+            cancel = self.cancels.get(name)
+            if report.kind is ReportKind.CANCEL_REJECTED and cancel is not None and cancel.event_id == report.cause_id:
+                del self.cancels[name]
             if order is not None and not order.status.is_open:
                 del self.open[name]
+                self.cancels.pop(name, None)
+                self.cancelled.discard(name)
+                self.counted.pop(name, None)
+
+    def unlisted(self) -> Mapping[str, Decimal]:
+        """Return how much of each open order the venue counts as filled and has not listed yet, where that is any."""
+        ahead = {name: self.counted.get(name, ZERO) - order.filled_quantity for name, order in self.open.items()}
+        return {name: quantity for name, quantity in ahead.items() if quantity > 0}
+
+    def differing_positions(self, books: VenueBooks) -> Iterable[tuple[str, str]]:
+        """Yield instrument and sentence for each position that recorded and unlisted fills do not add up to."""
+        theirs = {position.instrument: position.quantity for position in books.positions}
+        ours = dict(self.positions)
+        for name, quantity in self.unlisted().items():
+            instrument = self.open[name].command.instrument
+            ours[instrument] = ours.get(instrument, ZERO) + quantity * self._sides[name]
+        for instrument in sorted({*theirs, *ours}):
+            held, reckoned = theirs.get(instrument, ZERO), ours.get(instrument, ZERO)
+            if held != reckoned:
+                yield instrument, f"position in {instrument} is {held} at the venue and {reckoned} by recorded fills"
 
 
 def make_report(command: PlaceOrder, kind: ReportKind, event_time: int, reason: str = "") -> VenueReport:
@@ -81,6 +114,18 @@ def make_report(command: PlaceOrder, kind: ReportKind, event_time: int, reason: 
         kind=kind,
         reason=reason,
         cause_id=command.event_id,
+    )
+
+
+def make_venue_account(account: str, books: VenueBooks, event_time: int, cause_id: str) -> VenueAccount:
+    """Return the record of a venue's books."""
+    return VenueAccount(
+        event_id=f"venue-account/{account}/{event_time}",
+        event_time=event_time,
+        account=account,
+        wallet_balance=books.wallet_balance,
+        positions=books.positions,
+        cause_id=cause_id,
     )
 
 
@@ -125,7 +170,8 @@ def reports_of(order: ManagedOrder, state: VenueOrderState) -> list[VenueReport]
             )
         )
 
-    if order.status in _UNANSWERED and state.status is not OrderStatus.REJECTED:
+    is_unanswered = order.status in _UNANSWERED
+    if is_unanswered and state.status is not OrderStatus.REJECTED:
         say(ReportKind.ACCEPTED, "accepted", state.event_time)
     if state.is_triggered and not order.is_triggered:
         say(ReportKind.TRIGGERED, "triggered", state.event_time)
@@ -144,6 +190,9 @@ def reports_of(order: ManagedOrder, state: VenueOrderState) -> list[VenueReport]
                 venue_trade_id=fill.venue_trade_id,
             )
     end = _ENDS.get(state.status)
+    if end is ReportKind.REJECTED and not is_unanswered:
+        # A conditional order that the venue accepted, and did not take when it was triggered.
+        end = ReportKind.EXPIRED
     if end is not None and listed == state.filled_quantity:
         say(end, end.name.lower(), state.event_time)
     return reports

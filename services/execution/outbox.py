@@ -9,8 +9,8 @@
 
 Control is read anew before every order that is sent. The venue's news make it look at open orders at once; every
 `reconcile_interval_ns` it compares orders, fills and positions with the venue's; a difference that lasts for two rounds
-raises an alert and halts. A RESUME after that takes the venue's books over. Until a first comparison succeeded only
-reductions are sent.
+raises an alert and halts. A RESUME after that takes the venue's books over and closes the orders it does not know.
+Until a first comparison succeeded only reductions are sent. A cancel in doubt is tried again, by the next process too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from logging import ERROR, INFO
 
 import structlog
 
@@ -37,25 +39,32 @@ from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
 from libs.runtime.control_lane import CONTROL_TOPICS, ControlLane
 from libs.runtime.records import commit_records, read_topic, stamped_record
-from libs.venues.api import TradingVenue, VenueBooks
-from libs.venues.errors import VenueRefused, VenueUnavailable
+from libs.venues.api import TradingVenue, VenueOrderState
+from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.wire import DecodeError, decode, encode
 from libs.wire.topics import COMMANDS, REPORTS
 from services.execution.core.gate import TradingGate
 from services.execution.core.order_states import ManagedOrder
 from services.execution.dead_man import DeadManSwitch
-from services.execution.order_tracking import TrackedOrders, make_cancel_rejection, make_report, reports_of
+from services.execution.order_tracking import (
+    TrackedOrders,
+    make_cancel_rejection,
+    make_report,
+    make_venue_account,
+    reports_of,
+)
 
 NAME = "execution-outbox"
 DIFFERENCE_ALERT = "venue_differs_from_records"
 DEAD_MAN_ALERT = "dead_man_switch_ran_out"
 STALE_ROUNDS = 3
+BOOK_READINGS = 3
 POLL_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxTerms:
-    """Times in ns of the venue's clock. `absent_after_ns` must exceed its receive window (Binance: 5 s by default).
+    """Times in ns of the venue's clock. `absent_after_ns` must exceed its receive window (10 s) at least twice.
 
     `look_gap_ns` bounds how often news make it look at open orders.
     """
@@ -97,8 +106,10 @@ class Outbox:
         self._gate = TradingGate()
         self._orders = TrackedOrders()
         self._unknown_since: dict[str, int] = {}
-        self._cancels: dict[str, CancelOrder] = {}
-        self._differences: frozenset[str] = frozenset()
+        self._missing: set[str] = set()
+        self._awaited: dict[tuple[str, Decimal], int] = {}
+        self._differences: dict[str, str] = {}
+        self._halt_reason = ""
         self._takeover_cause = ""
         self._is_prepared = False
         self._reconciled_at = 0
@@ -141,7 +152,8 @@ class Outbox:
         if self._venue.has_news():
             self._next_look = min(self._next_look, self._looked_at + self._terms.look_gap_ns)
         now = self._venue.now()
-        if now >= self._next_reconcile:
+        if not 0 < self._next_reconcile - now <= self._terms.reconcile_interval_ns:
+            # It is due, or the clock was put back.
             self._reconcile(now)
         elif now >= self._next_look:
             self._look_at_orders(now)
@@ -164,9 +176,12 @@ class Outbox:
         claimed = self._bus.committed(NAME, at)
         for record in read_topic(self._bus, COMMANDS):
             event = decode(record.topic, record.value)
-            is_claimed = record.offset < (claimed[TopicPartition(record.topic, record.partition)] or 0)
-            if is_claimed and isinstance(event, PlaceOrder) and self._is_ours(event.account):
+            if record.offset >= (claimed[TopicPartition(record.topic, record.partition)] or 0):
+                continue
+            if isinstance(event, PlaceOrder) and self._is_ours(event.account):
                 self._orders.add(event)
+            elif isinstance(event, CancelOrder) and self._is_ours(event.account):
+                self._orders.add_cancel(event)
         for record in read_topic(self._bus, REPORTS):
             event = decode(record.topic, record.value)
             if isinstance(event, VenueReport | VenueAccount) and self._is_ours(event.account):
@@ -176,27 +191,36 @@ class Outbox:
             name: now for name, order in self._orders.open.items() if order.status is OrderStatus.UNKNOWN
         }
         self._lane = ControlLane(self._bus, CONTROL_TOPICS, {})
-        self._read_control()
+        # Nobody is told again of what was halted and resumed before.
+        was_halted = self._gate.is_self_halted
+        for record in self._lane.look():
+            self._take_control(record)
+        self._tell_halt(was_halted, now)
 
     def _read_control(self) -> None:
         assert self._lane is not None, "open() comes first"
         for record in self._lane.look():
+            was_halted = self._gate.is_self_halted
             self._take_control(record)
+            self._tell_halt(was_halted, self._venue.now())
 
     def _take_control(self, record: Record) -> None:
         try:
             event = decode(record.topic, record.value)
         except DecodeError as error:
             # Whoever wrote it wanted something done about trading; what, nobody knows.
-            self._halt(self._venue.now(), f"a control record cannot be read ({error})")
+            self._gate.is_self_halted = True
+            self._halt_reason = f"sending halted: a control record cannot be read ({error})"
             return
         if isinstance(event, ControlCommand) and event.account in (self._account, ALL_ACCOUNTS):
             was_halted = self._gate.is_self_halted
             self._gate.command(event.action)
-            is_resumed = was_halted and event.action is ControlAction.RESUME
-            if is_resumed and event.event_id not in self._orders.takeovers:
+            if not was_halted or event.action is not ControlAction.RESUME:
+                return
+            self._halt_reason = f"resumed by {event.issued_by}: {event.reason}"
+            if event.event_id not in self._orders.takeovers:
                 self._takeover_cause = event.event_id
-                self._differences = frozenset()
+                self._differences = {}
                 self._next_reconcile = 0
         elif isinstance(event, ControlState) and event.account in (self._account, ALL_ACCOUNTS):
             self._gate.published = event.state
@@ -217,22 +241,28 @@ class Outbox:
             self._record((), record, claims=True)
             return
         order = self._orders.add(command)
+        taken_at = self._venue.now()
         self._record((), record, claims=True)
         # After the claim, so that nothing that takes time lies between the last look at control and the sending.
         self._read_control()
-        refusal = self._refuse(command)
+        refusal = self._refuse(command, taken_at)
         if refusal:
             self._record([make_report(command, ReportKind.REJECTED, self._venue.now(), refusal)], record)
             return
         self._record(self._send(order), record)
 
-    def _refuse(self, command: PlaceOrder) -> str:
+    def _refuse(self, command: PlaceOrder, taken_at: int) -> str:
         refusal = self._gate.refuse(is_reducing=command.reduce_only)
         if not refusal and not self._reconciled_at and not command.reduce_only:
             refusal = "not sent: positions and orders could not be compared with the venue's yet"
-        age = self._venue.now() - command.event_time
+        now = self._venue.now()
+        age = now - command.event_time
         if not refusal and age > self._terms.max_command_age_ns:
             refusal = f"not sent: the command is {age // NANOSECONDS} s old"
+        held_up = now - taken_at
+        if not refusal and held_up > self._terms.absent_after_ns // 2:
+            # Another process may have found by now that it never arrived.
+            refusal = f"not sent: it was taken in hand {held_up // NANOSECONDS} s ago"
         return refusal
 
     def _send(self, order: ManagedOrder) -> Sequence[VenueReport]:
@@ -243,15 +273,22 @@ class Outbox:
             return [make_report(command, ReportKind.REJECTED, self._venue.now(), str(error))]
         except VenueUnavailable as error:
             return [self._doubt(command, self._venue.now(), str(error))]
+        self._orders.counted[command.client_order_id] = state.filled_quantity
         if sum(fill.quantity for fill in state.fills) != state.filled_quantity:
             self._next_look = 0
         return reports_of(order, state)
 
+    def _query(self, order: ManagedOrder) -> VenueOrderState | None:
+        state = self._venue.query(order.command, order.filled_quantity)
+        if state is not None:
+            self._orders.counted[order.command.client_order_id] = state.filled_quantity
+        return state
+
     def _ask_first(self, order: ManagedOrder, now: int) -> Sequence[VenueReport]:
         command = order.command
         try:
-            state = self._venue.query(command, order.filled_quantity)
-        except VenueUnavailable as error:
+            state = self._query(order)
+        except VenueError as error:
             return [self._doubt(command, now, str(error))]
         if state is None:
             return [self._doubt(command, now, "a process ended while it may have sent this order")]
@@ -268,27 +305,34 @@ class Outbox:
         if order is None:
             return [make_cancel_rejection(command, now, "the order is closed")]
         # Cancelling twice does no harm, so a cancel in doubt is simply tried again at the next look.
-        self._cancels[command.client_order_id] = command
+        self._orders.add_cancel(command)
         self._next_look = 0
         return self._try_cancel(order, command, now)
 
     def _try_cancel(self, order: ManagedOrder, command: CancelOrder, now: int) -> list[VenueReport]:
+        name = command.client_order_id
         try:
             self._venue.cancel(order.command)
         except VenueUnavailable as error:
-            self._logger.warning("cancel in doubt", client_order_id=command.client_order_id, reason=str(error))
+            self._logger.warning("cancel in doubt", client_order_id=name, reason=str(error))
             return []
         except VenueRefused as error:
-            del self._cancels[command.client_order_id]
-            try:
-                state = self._venue.query(order.command, order.filled_quantity)
-            except VenueUnavailable:
-                state = None
-            known = reports_of(order, state) if state is not None else []
-            is_over = state is not None and not state.status.is_open
-            return known if is_over else [*known, make_cancel_rejection(command, now, str(error))]
-        del self._cancels[command.client_order_id]
+            return self._explain_refused_cancel(order, command, now, str(error))
+        self._orders.cancelled.add(name)
         return []
+
+    def _explain_refused_cancel(
+        self, order: ManagedOrder, command: CancelOrder, now: int, refusal: str
+    ) -> list[VenueReport]:
+        try:
+            state = self._query(order)
+        except VenueError:
+            state = None
+        known = reports_of(order, state) if state is not None else []
+        is_over = state is not None and not state.status.is_open
+        # The order of an unknown fate may be under way still: it is cancelled when it has come.
+        is_kept = is_over or command.client_order_id in self._unknown_since
+        return known if is_kept else [*known, make_cancel_rejection(command, now, refusal)]
 
     # Reconciliation.
 
@@ -299,97 +343,137 @@ class Outbox:
             for order in list(self._orders.open.values()):
                 # What the venue does not know is a difference, which the next reconciliation finds as well.
                 tuple(self._reconcile_order(order, now))
-        except VenueUnavailable as error:
+        except VenueError as error:
             self._logger.warning("looking at open orders put off", reason=str(error))
 
     def _reconcile(self, now: int) -> None:
         self._next_reconcile = now + self._terms.reconcile_interval_ns
         self._next_look = self._next_reconcile
         self._looked_at = now
-        differences: set[str] = set()
         try:
-            if not self._is_prepared:
-                self._venue.prepare(self._instruments, self._leverage)
-                self._is_prepared = True
-            self._venue.synchronise()
+            self._correct_clock(self._prepare)
+        except VenueUnavailable as error:
+            self._logger.warning("reconciliation put off", reason=str(error))
+            return
+        differences: dict[str, str] = {}
+        try:
+            self._correct_clock(self._venue.synchronise)
             now = self._venue.now()
             for order in list(self._orders.open.values()):
                 differences.update(self._reconcile_order(order, now))
             differences.update(self._compare(now))
-        except VenueUnavailable as error:
+        except VenueError as error:
             self._logger.warning("reconciliation put off", reason=str(error))
             return
         self._next_reconcile = now + self._terms.reconcile_interval_ns
         self._reconciled_at = now
-        lasting = self._differences & differences
-        self._differences = frozenset(differences)
-        if lasting:
-            self._halt(now, "; ".join(sorted(lasting)))
+        lasting = sorted(text for what, text in differences.items() if what in self._differences)
+        self._differences = differences
+        if lasting and not self._gate.is_self_halted:
+            self._gate.is_self_halted = True
+            self._halt_reason = f"sending halted: {'; '.join(lasting)}"
+            self._tell_halt(False, now)
 
-    def _reconcile_order(self, order: ManagedOrder, now: int) -> Iterable[str]:
-        command = order.command
-        name = command.client_order_id
-        if name in self._cancels:
-            self._record(self._try_cancel(order, self._cancels[name], now), None)
+    def _prepare(self) -> None:
+        if not self._is_prepared:
+            self._venue.prepare(self._instruments, self._leverage)
+            self._is_prepared = True
+
+    def _correct_clock(self, ask: Callable[[], None]) -> None:
+        before = self._venue.now()
+        try:
+            ask()
+        finally:
+            # No doubt grows older because the clock was wrong.
+            correction = self._venue.now() - before
+            self._unknown_since = {name: since + correction for name, since in self._unknown_since.items()}
+
+    def _reconcile_order(self, order: ManagedOrder, now: int) -> Iterable[tuple[str, str]]:
+        """Record what the venue says of an order; yield what it says otherwise than the records, by a name for it."""
+        name = order.command.client_order_id
+        cancel = self._orders.cancels.get(name)
+        if cancel is not None and name not in self._orders.cancelled:
+            self._record(self._try_cancel(order, cancel, now), None)
         if name not in self._orders.open:
             return
-        state = self._venue.query(command, order.filled_quantity)
+        state = self._query(order)
         if state is not None:
             self._unknown_since.pop(name, None)
+            self._missing.discard(name)
             self._record(reports_of(order, state), None)
             return
+        if name in self._orders.cancelled:
+            # Venues forget orders that closed without a fill.
+            self._unknown_since.setdefault(name, now)
         since = self._unknown_since.get(name)
         if since is None:
-            yield f"the venue does not know order {name}, which it had accepted"
+            yield from self._miss(order, now)
         elif now - since >= self._terms.absent_after_ns:
             del self._unknown_since[name]
-            reason = "the venue never got this order; it was not sent again"
-            self._record([make_report(command, ReportKind.REJECTED, now, reason)], None)
+            kind, reason = ReportKind.REJECTED, "the venue never got this order; it was not sent again"
+            if name in self._orders.cancelled:
+                kind, reason = ReportKind.CANCELLED, "the venue cancelled it and does not know it any more"
+            self._record([make_report(order.command, kind, now, reason)], None)
 
-    def _compare(self, now: int) -> Iterable[str]:
+    def _miss(self, order: ManagedOrder, now: int) -> Iterable[tuple[str, str]]:
+        name = order.command.client_order_id
+        if self._takeover_cause and name in self._missing:
+            reason = "the venue does not know this order; closed when its books were taken over"
+            self._record([make_report(order.command, ReportKind.CANCELLED, now, reason)], None)
+            return
+        self._missing.add(name)
+        yield name, f"the venue does not know order {name}, which it had accepted"
+
+    def _compare(self, now: int) -> Iterable[tuple[str, str]]:
         for name in self._venue.open_order_ids():
             if not self._orders.is_known(name):
-                yield f"the venue has an open order {name} that was never commanded"
+                yield name, f"the venue has an open order {name} that was never commanded"
             elif name not in self._orders.open:
-                yield f"the venue has an open order {name} that is closed by the records"
-        books = self._venue.books()
-        if self._orders.wallet is None or self._takeover_cause:
-            self._record([self._venue_account(books, now, self._takeover_cause)], None)
+                yield name, f"the venue has an open order {name} that is closed by the records"
+        listed = {name: self._orders.open[name].filled_quantity for name in self._orders.unlisted()}
+        self._awaited = {each: self._awaited.get(each, now) for each in listed.items()}
+        for (name, quantity), since in self._awaited.items():
+            if now - since >= self._terms.reconcile_interval_ns:
+                yield f"{name} fills", f"the venue counts more of order {name} as filled than the {quantity} it lists"
+        for _ in range(BOOK_READINGS):
+            books = self._venue.books()
+            differing = list(self._orders.differing_positions(books))
+            is_new = books.wallet_balance != self._orders.wallet or self._takeover_cause
+            if not differing and not is_new:
+                return
+            # Only books that hold just the fills that are recorded can be compared, and be gone on from.
+            if not self._have_orders_moved():
+                break
+        else:
+            raise VenueUnavailable("orders fill faster than the books can be read")
+        is_takeover = self._orders.wallet is None or self._takeover_cause
+        if not self._orders.unlisted() and (is_takeover or not differing):
+            self._record([make_venue_account(self._account, books, now, self._takeover_cause)], None)
             self._takeover_cause = ""
-            return
-        differing = list(self._differing_positions(books))
-        if not differing and books.wallet_balance != self._orders.wallet:
-            self._record([self._venue_account(books, now, "")], None)
-        yield from differing
+        elif not is_takeover:
+            yield from differing
 
-    def _differing_positions(self, books: VenueBooks) -> Iterable[str]:
-        held = {position.instrument: position.quantity for position in books.positions}
-        for instrument in sorted({*held, *self._orders.positions}):
-            ours, theirs = self._orders.positions.get(instrument, 0), held.get(instrument, 0)
-            if ours != theirs:
-                yield f"position in {instrument} is {theirs} at the venue and {ours} by recorded fills"
-
-    def _venue_account(self, books: VenueBooks, now: int, cause_id: str) -> VenueAccount:
-        return VenueAccount(
-            event_id=f"venue-account/{self._account}/{now}",
-            event_time=now,
-            account=self._account,
-            wallet_balance=books.wallet_balance,
-            positions=books.positions,
-            cause_id=cause_id,
-        )
+    def _have_orders_moved(self) -> bool:
+        before = dict(self._orders.counted)
+        has_moved = False
+        for order in list(self._orders.open.values()):
+            state = self._query(order)
+            if state is not None:
+                has_moved |= state.filled_quantity != before.get(order.command.client_order_id, 0)
+                self._record(reports_of(order, state), None)
+        return has_moved
 
     # Halting, the dead-man switch and alerts.
 
-    def _halt(self, now: int, message: str) -> None:
-        if self._gate.is_self_halted:
+    def _tell_halt(self, was_halted: bool, now: int) -> None:
+        is_halted = self._gate.is_self_halted
+        if is_halted == was_halted:
             return
-        self._gate.is_self_halted = True
-        self._logger.error("sending halted", reason=message)
-        self._tell(DIFFERENCE_ALERT, now, f"sending halted: {message}", is_raised=True)
+        self._logger.log(ERROR if is_halted else INFO, self._halt_reason)
+        self._tell(DIFFERENCE_ALERT, now, self._halt_reason, is_raised=is_halted)
 
     def _find_faults(self) -> Sequence[str]:
-        faults = [*self._find_service_faults(), *sorted(self._differences)]
+        faults = [*self._find_service_faults(), *sorted(self._differences.values())]
         if self._gate.state is TradingState.HALTED:
             faults.append("trading is halted")
         age = self._venue.now() - self._reconciled_at

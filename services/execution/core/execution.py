@@ -231,14 +231,18 @@ class ExecutionCore:
             return self._halt_itself(command.event_time, command.event_id, f"{command.event_id} was never approved")
         if order.has_been_sent or order.status is not OrderStatus.SUBMITTING:
             return NOTHING
+        if self._venue is None:
+            # The outbox has a gate of its own and may have sent it by now: what became of it is for it to say.
+            order.has_been_sent = True
+            return NOTHING
         is_reducing = self._is_reducing(command)
         refusal = self._gate.refuse(is_reducing=is_reducing)
-        if not refusal and not is_reducing and self._venue is not None:
+        if not refusal and not is_reducing:
             refusal = self._refuse_margin()
         if refusal:
             return [make_local_rejection(command, refusal)]
         order.has_been_sent = True
-        return self._venue.handle(command) if self._venue is not None else NOTHING
+        return self._venue.handle(command)
 
     def _refuse_margin(self) -> str:
         # The paper venue knows no balance, so its margin check is made at its door; the order counts as open already.

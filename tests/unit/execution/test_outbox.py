@@ -77,7 +77,7 @@ class World:
 
     def alerts(self) -> list[str]:
         """What was raised."""
-        return [event.message for event in read(self.bus, ALERTS) if isinstance(event, Alert)]
+        return [event.message for event in read(self.bus, ALERTS) if isinstance(event, Alert) and event.is_raised]
 
 
 def test_answer_is_recorded_and_the_core_books_it() -> None:

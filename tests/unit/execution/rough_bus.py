@@ -1,0 +1,42 @@
+"""A bus in memory that tells when the outbox commits, so that a test can kill, hang or replace it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from libs.bus.api import TopicSpec
+from libs.bus.memory import MemoryBus, MemoryProducer
+from libs.wire.topics import TOPICS
+from services.execution.outbox import NAME
+
+
+class DyingProducer(MemoryProducer):
+    """Tells before and after each commit; whoever is told may kill the process there."""
+
+    at_commit: Callable[[str], None]
+
+    def commit(self) -> None:
+        self.at_commit("before a commit")
+        super().commit()
+        self.at_commit("after a commit")
+
+    def abort(self) -> None:
+        # After the commit a dead process aborts nothing.
+        self._clear()
+
+
+class RoughBus(MemoryBus):
+    """A bus whose outbox may die around a commit."""
+
+    def __init__(self, at_commit: Callable[[str], None]) -> None:
+        super().__init__()
+        self._at_commit = at_commit
+        self.create_topics(TopicSpec(topic.name, 1, 0, topic.is_compacted) for topic in TOPICS.values())
+
+    def producer(self, transactional_id: str) -> MemoryProducer:
+        if transactional_id != NAME:
+            return super().producer(transactional_id)
+        opened = DyingProducer(self._log, "", transactional_id)
+        opened.at_commit = self._at_commit
+        self._open.append(opened)
+        return opened
