@@ -105,8 +105,11 @@ def read_conditional(answer: Any, actual: VenueOrderState | None, instrument: st
     reason = ""
     if actual is not None:
         status = actual.status
+    elif word == "FINISHED" and actual_order_id(answer):
+        # The order that it became is not to be found yet, and its fills with it.
+        status = OrderStatus.ACCEPTED
     elif word == "FINISHED":
-        reason = "triggered, and its market order is not to be found"
+        reason = "triggered without becoming an order"
     return VenueOrderState(
         client_order_id=str(_field(answer, "clientAlgoId")),
         venue_order_id=str(_field(answer, "algoId")),

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ from tests.unit.execution.rough_bus import RoughBus
 from tests.unit.execution.scripted_venue import ChargingVenue, Died, Mishap
 from tests.unit.execution.test_execution_service import publish
 
-EXAMPLES = 250
+EXAMPLES = 200
 STEPS_PER_EXAMPLE = 40
 # A command may be older than it takes to find that an order never arrived: then a process that was held up is checked.
 TERMS = OutboxTerms(max_command_age_ns=60 * NANOSECONDS)
@@ -75,6 +76,12 @@ class Hang:
     action: ControlAction | None
 
 
+KINDS = (OrderType.MARKET, OrderType.LIMIT, OrderType.LIMIT, OrderType.STOP_MARKET, "cancel")
+ACTS = ("part", "part", "rest", "trigger", "trigger", "expire", "before books", "arrive", "arrive", "forget")
+ORDERS = st.sampled_from(
+    [(kind, side, reduces) for kind in KINDS for side in (Side.BUY, Side.SELL) for reduces in (False, False, True)]
+)
+HEARD = st.sampled_from([(topics, count) for topics in permutations(INPUTS) for count in (0, 1, 2, 1000)])
 Upset = tuple[Any, ...]
 """A method of the machine and its arguments."""
 UPSETS = st.sampled_from(
@@ -256,26 +263,14 @@ class OutboxMachine(RuleBasedStateMachine):
     def begin_in_calm(self) -> None:
         for kind in (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP_MARKET):
             side = Side.SELL if kind.is_conditional else Side.BUY
-            self.trade(kind, side, kind.is_conditional, 0, None, True)
+            self.trade((kind, side, kind.is_conditional), 0, None, True)
         self.hear(INPUTS)
 
-    @rule(
-        kind=st.sampled_from([OrderType.MARKET, OrderType.LIMIT, OrderType.LIMIT, OrderType.STOP_MARKET, "cancel"]),
-        side=st.sampled_from([Side.BUY, Side.SELL]),
-        is_reduction=st.sampled_from([False, False, True]),
-        which=st.integers(0, 9),
-        harm=HARMS,
-        is_carried_out=st.sampled_from([True, True, True, False]),
-    )
+    @rule(order=ORDERS, which=st.integers(0, 9), harm=HARMS, is_carried_out=st.sampled_from([True, True, False]))
     def trade(
-        self,
-        kind: OrderType | str,
-        side: Side,
-        is_reduction: bool,
-        which: int,
-        harm: Harm | None,
-        is_carried_out: bool,
+        self, order: tuple[OrderType | str, Side, bool], which: int, harm: Harm | None, is_carried_out: bool
     ) -> None:
+        kind, side, is_reduction = order
         self.number += 1
         if isinstance(kind, OrderType):
             limit = "59000" if kind is OrderType.LIMIT else None
@@ -322,17 +317,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     # --- processes -------------------------------------------------------------------------------------------------
 
-    @rule(
-        seconds=st.sampled_from([0, 1, 5, 9, 10, 10, 20, 35, 70]),
-        harm=HARMS,
-        topics=st.permutations(INPUTS),
-        count=st.sampled_from([0, 1, 2, 1000]),
-    )
-    def go_on(self, seconds: int, harm: Harm | None, topics: Sequence[str], count: int) -> None:
+    @rule(seconds=st.sampled_from([0, 1, 5, 9, 10, 10, 20, 35, 70]), harm=HARMS, heard=HEARD)
+    def go_on(self, seconds: int, harm: Harm | None, heard: tuple[Sequence[str], int]) -> None:
         self.pass_time(seconds)
         self.plan(harm)
         self.work()
-        self.hear(topics, count)
+        self.hear(*heard)
 
     def restart_core(self) -> None:
         other = ExecutionCore("paper", Decimal(1))
@@ -367,15 +357,12 @@ class OutboxMachine(RuleBasedStateMachine):
             self.venue.fill(name, min(left, quantity))
 
     @rule(
-        what=st.sampled_from(
-            ["part", "part", "rest", "trigger", "trigger", "expire", "before books", "arrive", "arrive", "forget"]
-        ),
+        what=st.sampled_from(ACTS),
         which=st.integers(0, 9),
-        is_listed=st.booleans(),
-        is_told=st.booleans(),
+        how=st.sampled_from(["", "unlisted", "told", "unlisted told"]),
     )
-    def venue_acts(self, what: str, which: int, is_listed: bool, is_told: bool) -> None:
-        self.venue.news |= is_told
+    def venue_acts(self, what: str, which: int, how: str) -> None:
+        self.venue.news |= "told" in how
         if what == "arrive":
             self.venue.let_requests_arrive()
             self.venue.unlisted.clear()
@@ -402,7 +389,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.fills_before_books.append(name)
         else:
             self.fill(name, Decimal("0.001" if what == "part" else "1"))
-        if not is_listed and len(self.venue.orders[name].fills) > len(before):
+        if "unlisted" in how and len(self.venue.orders[name].fills) > len(before):
             self.unlisted_at = self.now if not self.venue.unlisted else self.unlisted_at
             self.venue.unlisted.add(name)
 

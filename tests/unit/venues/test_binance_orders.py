@@ -158,6 +158,11 @@ def test_conditional_order_before_and_without_its_market_order(
     assert (state.status, state.is_triggered, state.filled_quantity) == (status, is_triggered, Decimal(0))
 
 
+def test_conditional_order_whose_market_order_is_not_found_yet_stays_open() -> None:
+    state = read_conditional({**ALGO, "algoStatus": "FINISHED", "actualOrderId": "22542179"}, None, BTC)
+    assert (state.status, state.is_triggered) == (OrderStatus.ACCEPTED, True)
+
+
 def test_triggered_conditional_order_takes_fills_and_end_from_its_market_order() -> None:
     actual = read_order({**ORDER, "status": "FILLED", "clientOrderId": "venue-made"}, BTC, read_fills([TRADE]))
     answer = {**ALGO, "algoStatus": "FINISHED", "actualOrderId": "22542179"}
