@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(280)
 
 @pytest.fixture(scope="module")
 def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Outcome]:
-    """Eight minutes that trade at every bar, with a protective stop each; three processes die meanwhile."""
+    """Eight minutes that trade at every bar, with a protective stop each; two processes die meanwhile."""
     folder = tmp_path_factory.mktemp("testnet")
     (folder / "flipping.py").write_text(STRATEGY)
     platform = Platform(
@@ -40,7 +40,7 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Outcome]
         PERPFLOW_EXECUTION_MAX_COMMAND_AGE_S="3600",
     )
     arguments = ("--market", "simulated", "--mode", "testnet", "--seed", "7", "--speed", "20", "--span", "8m")
-    return platform, platform.up(*arguments, kill=("execution", "exchange", "risk"))
+    return platform, platform.up(*arguments, kill=("execution", "exchange"))
 
 
 def read(platform: Platform, topic: str) -> list[Event]:
@@ -59,7 +59,7 @@ def test_session_is_whole_though_processes_died(traded: tuple[Platform, Outcome]
     _, outcome = traded
     assert outcome.exit_code == 0, outcome.stderr[-3000:]
     summary = outcome.summary
-    assert summary["fills"] > 5 and summary["dead_letters"] == 0 and summary["restarts"] >= 3
+    assert summary["fills"] > 5 and summary["dead_letters"] == 0 and summary["restarts"] >= 2
     assert summary["topics"] == summary["tables"]
     assert set(summary["invariants"].values()) == {0}
 

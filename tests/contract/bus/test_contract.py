@@ -275,6 +275,8 @@ def test_offsets_by_time(world: Any, read: Read) -> None:
     wait_for_the_next_millisecond()
     middle_ms = time.time_ns() // 1_000_000
     world.write(a_record(b"3"))
+    # A Kafka transaction can be read, and found by its time, only once its marker is written.
+    assert len(read(a_reader(world, A0), 3)) == 3
     assert world.bus.offsets_for_times({A0: 0}) == {A0: 0}
     reader = a_reader(world, A0)
     reader.assign(world.bus.offsets_for_times({A0: middle_ms}))

@@ -40,7 +40,7 @@ from tests.unit.execution.rough_bus import RoughBus
 from tests.unit.execution.scripted_venue import ChargingVenue, Died, Mishap
 from tests.unit.execution.test_execution_service import publish
 
-EXAMPLES = 200
+EXAMPLES = 120
 STEPS_PER_EXAMPLE = 40
 # A command may be older than it takes to find that an order never arrived: then a process that was held up is checked.
 TERMS = OutboxTerms(max_command_age_ns=60 * NANOSECONDS)
