@@ -24,7 +24,7 @@ def group_topics(group: str) -> Sequence[str]:
     ]
 
 
-def group_partitions(bus: Bus, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:
+def _group_partitions(bus: Bus, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:
     """Return the partitions that each group reads."""
     partitions = bus.topics()
     return {
@@ -35,7 +35,7 @@ def group_partitions(bus: Bus, groups: Iterable[str]) -> dict[str, list[TopicPar
     }
 
 
-def records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin: int, end: int) -> int:
+def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin: int, end: int) -> int:
     """Return how many offsets lie between a group's committed one and `end`, 0 where no record does.
 
     `begin` stands in for a group that has committed none.
@@ -51,7 +51,7 @@ def records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin
 
 def read_lags(bus: Bus, groups: Sequence[str]) -> dict[str, int]:
     """Return for each group how many offsets it is behind."""
-    wanted = group_partitions(bus, groups)
+    wanted = _group_partitions(bus, groups)
     ends = bus.end_offsets({where for each in wanted.values() for where in each})
     return {group: _behind(bus, group, each, ends) for group, each in wanted.items()}
 
@@ -59,7 +59,7 @@ def read_lags(bus: Bus, groups: Sequence[str]) -> dict[str, int]:
 def _behind(bus: Bus, group: str, each: Sequence[TopicPartition], ends: Mapping[TopicPartition, int]) -> int:
     committed = bus.committed(group, each)
     begins = bus.beginning_offsets([where for where in each if committed[where] is None])
-    return sum(records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in each)
+    return sum(_records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in each)
 
 
 class StandstillWatch:
@@ -79,7 +79,7 @@ class StandstillWatch:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
-        self._wanted = group_partitions(bus, groups)
+        self._wanted = _group_partitions(bus, groups)
         self._moving = moving
         self._patience_s = patience_s
         self._monotonic = monotonic
