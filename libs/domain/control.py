@@ -1,4 +1,4 @@
-"""Control: what people and monitors command, the state that results, and alerts."""
+"""Control: what people and monitors command, the state that results, alerts, and who did what."""
 
 from __future__ import annotations
 
@@ -74,3 +74,27 @@ class Alert:
     severity: Severity
     is_raised: bool
     message: str
+
+
+class AuditOutcome(IntEnum):
+    """Whether an action was carried out."""
+
+    DONE = 1
+    REFUSED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what, when and from where. `command_id` is the control command that it led to, empty for none."""
+
+    event_id: str
+    event_time: int
+    service: str
+    actor: str
+    role: str
+    action: str
+    account: str
+    outcome: AuditOutcome
+    source_address: str
+    detail: str
+    command_id: str

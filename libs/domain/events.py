@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, ControlCommand, ControlState
+from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
 from libs.domain.market import MarketEvent
@@ -38,6 +38,7 @@ Event: TypeAlias = (
     | ControlCommand
     | ControlState
     | Alert
+    | AuditEntry
 )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, ControlCommand, ControlState
+from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
 from libs.domain.market import (
@@ -274,6 +274,14 @@ EVENT_TABLES: dict[type, Table] = {
         (
             *(c.text("event_id"), c.time("event_time"), c.text("service"), c.text("name"), c.label("severity")),
             *(c.flag("is_raised"), c.text("message")),
+        ),
+    ),
+    AuditEntry: Table(
+        "audit_entries",
+        (
+            *(c.text("event_id"), c.time("event_time"), c.text("service"), c.text("actor"), c.text("role")),
+            *(c.text("action"), c.text("account"), c.label("outcome"), c.text("source_address")),
+            *(c.text("detail"), c.text("command_id")),
         ),
     ),
 }

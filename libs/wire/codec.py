@@ -8,7 +8,7 @@ from typing import Any
 
 from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, ControlCommand, ControlState
+from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
 from libs.domain.events import Event
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
@@ -24,9 +24,11 @@ from libs.domain.orders import (
 from libs.wire import topics
 from libs.wire.control import (
     decode_alert,
+    decode_audit_entry,
     decode_control_command,
     decode_control_state,
     encode_alert,
+    encode_audit_entry,
     encode_control_command,
     encode_control_state,
 )
@@ -89,6 +91,7 @@ _WRITERS: dict[type, tuple[str, str, str, Callable[[Any], bytes]]] = {
     ControlCommand: (topics.CONTROL_COMMANDS, "control_command", "account", encode_control_command),
     ControlState: (topics.CONTROL_STATES, "control_state", "account", encode_control_state),
     Alert: (topics.ALERTS, "alert", "service", encode_alert),
+    AuditEntry: (topics.AUDIT, "audit_entry", "service", encode_audit_entry),
 }
 
 _READERS: dict[str, Callable[[bytes], Event]] = {
@@ -105,6 +108,7 @@ _READERS: dict[str, Callable[[bytes], Event]] = {
     topics.CONTROL_COMMANDS: decode_control_command,
     topics.CONTROL_STATES: decode_control_state,
     topics.ALERTS: decode_alert,
+    topics.AUDIT: decode_audit_entry,
 }
 
 

@@ -1,8 +1,17 @@
-"""Control commands, control states and alerts to bytes and back."""
+"""Control commands, control states, alerts and audit entries to bytes and back."""
 
 from __future__ import annotations
 
-from libs.domain.control import Alert, ControlAction, ControlCommand, ControlState, Severity, TradingState
+from libs.domain.control import (
+    Alert,
+    AuditEntry,
+    AuditOutcome,
+    ControlAction,
+    ControlCommand,
+    ControlState,
+    Severity,
+    TradingState,
+)
 from libs.schemas.perpflow.control.v1 import control_pb2
 from libs.wire.fields import read_enum, read_message, write_message
 
@@ -96,4 +105,42 @@ def decode_alert(payload: bytes) -> Alert:
         read_enum(Severity, message.severity, message.event_id),
         message.is_raised,
         message.message,
+    )
+
+
+def encode_audit_entry(event: AuditEntry) -> bytes:
+    """Write an audit entry."""
+    return write_message(
+        event,
+        lambda: control_pb2.AuditEntry(
+            event_id=event.event_id,
+            event_time=event.event_time,
+            service=event.service,
+            actor=event.actor,
+            role=event.role,
+            action=event.action,
+            account=event.account,
+            outcome=int(event.outcome),  # type: ignore[arg-type]
+            source_address=event.source_address,
+            detail=event.detail,
+            command_id=event.command_id,
+        ),
+    )
+
+
+def decode_audit_entry(payload: bytes) -> AuditEntry:
+    """Read an audit entry."""
+    message = read_message(control_pb2.AuditEntry, payload)
+    return AuditEntry(
+        message.event_id,
+        message.event_time,
+        message.service,
+        message.actor,
+        message.role,
+        message.action,
+        message.account,
+        read_enum(AuditOutcome, message.outcome, message.event_id),
+        message.source_address,
+        message.detail,
+        message.command_id,
     )

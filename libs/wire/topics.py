@@ -21,6 +21,7 @@ ACCOUNTS = "execution.accounts.v1"
 CONTROL_COMMANDS = "control.commands.v1"
 CONTROL_STATES = "control.states.v1"
 ALERTS = "ops.alerts.v1"
+AUDIT = "ops.audit.v1"
 
 KeyKind = Literal["instrument", "account", "service", "partition", "as source"]
 
@@ -180,6 +181,15 @@ _DATA_TOPICS = (
         ("risk", "execution", "monitoring"),
         ("recorder", "monitoring"),
         30 * DAY_MS,
+    ),
+    Topic(
+        AUDIT,
+        "perpflow.control.v1.AuditEntry",
+        ("audit_entry",),
+        "service",
+        ("monitoring",),
+        ("recorder", "monitoring"),
+        0,
     ),
 )
 

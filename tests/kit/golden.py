@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from libs.domain.accounts import VenueAccount, VenuePosition
-from libs.domain.control import Alert, ControlState, Severity, TradingState
+from libs.domain.control import Alert, AuditEntry, AuditOutcome, ControlState, Severity, TradingState
 from libs.domain.events import Event
 from libs.domain.features import FeatureVector
 from libs.domain.market import (
@@ -150,6 +150,19 @@ def examples() -> dict[str, Event]:
             "state/1", START, "paper", TradingState.REDUCING, "drawdown", 4, {"max_leverage": "2"}, "control/1"
         ),
         "alert": Alert("alert/1", START, "bars", "stale", Severity.CRITICAL, True, "nothing for 10 s"),
+        "audit_entry": AuditEntry(
+            "audit/1",
+            START,
+            "monitoring",
+            "ada",
+            "operator",
+            "halt",
+            "paper",
+            AuditOutcome.DONE,
+            "10.0.0.7",
+            "news",
+            "control/1",
+        ),
     }
 
 

@@ -10,7 +10,16 @@ import numpy as np
 
 from libs.domain.accounts import AccountState, Position, VenueAccount, VenuePosition
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, ControlAction, ControlCommand, ControlState, Severity, TradingState
+from libs.domain.control import (
+    Alert,
+    AuditEntry,
+    AuditOutcome,
+    ControlAction,
+    ControlCommand,
+    ControlState,
+    Severity,
+    TradingState,
+)
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.market import (
@@ -118,6 +127,10 @@ FULL_EVENTS: tuple[Any, ...] = (
     ControlCommand("cc/1", AT, "*", ControlAction.SET_LIMITS, "page", "test", {"max_leverage": "2", "x": "y"}),
     ControlState("cs/1", AT, "main", TradingState.REDUCING, "test", 4, {"max_leverage": "2"}, "cc/1"),
     Alert("a/1", AT, "risk", "drawdown", Severity.CRITICAL, True, "5 % down"),
+    AuditEntry(
+        *("audit/1", AT, "monitoring", "ada", "operator", "halt", "paper", AuditOutcome.DONE, "10.0.0.7"),
+        *("news", "control/1"),
+    ),
 )
 
 

@@ -246,7 +246,8 @@ def test_interrupted_migration_is_taken_up_again(server: LocalServer, fresh_stor
     with server.client(database=fresh_store.database) as client:
         client.command("DELETE FROM schema_migrations WHERE version > 3")
         client.command("DROP TABLE core_snapshots")
-    assert fresh_store.migrate() == (4, 5, 6)
+    later = tuple(migration.version for migration in load_migrations() if migration.version > 3)
+    assert fresh_store.migrate() == later
     assert read_back(fresh_store, "core_snapshots") == []
 
 

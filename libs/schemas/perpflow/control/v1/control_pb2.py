@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!perpflow/control/v1/control.proto\x12\x13perpflow.control.v1\"\x97\x02\n\x0e\x43ontrolCommand\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x32\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32\".perpflow.control.v1.ControlAction\x12\x11\n\tissued_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x45\n\targuments\x18\x07 \x03(\x0b\x32\x32.perpflow.control.v1.ControlCommand.ArgumentsEntry\x1a\x30\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x02\n\x0c\x43ontrolState\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.perpflow.control.v1.TradingState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x16\n\x0elimits_version\x18\x06 \x01(\x05\x12=\n\x06limits\x18\x07 \x03(\x0b\x32-.perpflow.control.v1.ControlState.LimitsEntry\x12\x10\n\x08\x63\x61use_id\x18\x08 \x01(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa1\x01\n\x05\x41lert\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12/\n\x08severity\x18\x05 \x01(\x0e\x32\x1d.perpflow.control.v1.Severity\x12\x11\n\tis_raised\x18\x06 \x01(\x08\x12\x0f\n\x07message\x18\x07 \x01(\t*\xdb\x01\n\rControlAction\x12\x1e\n\x1a\x43ONTROL_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONTROL_ACTION_HALT\x10\x01\x12\x19\n\x15\x43ONTROL_ACTION_RESUME\x10\x02\x12\x19\n\x15\x43ONTROL_ACTION_REDUCE\x10\x03\x12\x1a\n\x16\x43ONTROL_ACTION_FLATTEN\x10\x04\x12\x1d\n\x19\x43ONTROL_ACTION_SET_LIMITS\x10\x05\x12 \n\x1c\x43ONTROL_ACTION_PROMOTE_MODEL\x10\x06*}\n\x0cTradingState\x12\x1d\n\x19TRADING_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TRADING_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TRADING_STATE_REDUCING\x10\x02\x12\x18\n\x14TRADING_STATE_HALTED\x10\x03*d\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x15\n\x11SEVERITY_CRITICAL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!perpflow/control/v1/control.proto\x12\x13perpflow.control.v1\"\x97\x02\n\x0e\x43ontrolCommand\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x32\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32\".perpflow.control.v1.ControlAction\x12\x11\n\tissued_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x45\n\targuments\x18\x07 \x03(\x0b\x32\x32.perpflow.control.v1.ControlCommand.ArgumentsEntry\x1a\x30\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x02\n\x0c\x43ontrolState\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.perpflow.control.v1.TradingState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x16\n\x0elimits_version\x18\x06 \x01(\x05\x12=\n\x06limits\x18\x07 \x03(\x0b\x32-.perpflow.control.v1.ControlState.LimitsEntry\x12\x10\n\x08\x63\x61use_id\x18\x08 \x01(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa1\x01\n\x05\x41lert\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12/\n\x08severity\x18\x05 \x01(\x0e\x32\x1d.perpflow.control.v1.Severity\x12\x11\n\tis_raised\x18\x06 \x01(\x08\x12\x0f\n\x07message\x18\x07 \x01(\t\"\xf1\x01\n\nAuditEntry\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_time\x18\x02 \x01(\x03\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x07 \x01(\t\x12\x32\n\x07outcome\x18\x08 \x01(\x0e\x32!.perpflow.control.v1.AuditOutcome\x12\x16\n\x0esource_address\x18\t \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\n \x01(\t\x12\x12\n\ncommand_id\x18\x0b \x01(\t*\xdb\x01\n\rControlAction\x12\x1e\n\x1a\x43ONTROL_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONTROL_ACTION_HALT\x10\x01\x12\x19\n\x15\x43ONTROL_ACTION_RESUME\x10\x02\x12\x19\n\x15\x43ONTROL_ACTION_REDUCE\x10\x03\x12\x1a\n\x16\x43ONTROL_ACTION_FLATTEN\x10\x04\x12\x1d\n\x19\x43ONTROL_ACTION_SET_LIMITS\x10\x05\x12 \n\x1c\x43ONTROL_ACTION_PROMOTE_MODEL\x10\x06*}\n\x0cTradingState\x12\x1d\n\x19TRADING_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TRADING_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TRADING_STATE_REDUCING\x10\x02\x12\x18\n\x14TRADING_STATE_HALTED\x10\x03*d\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x15\n\x11SEVERITY_CRITICAL\x10\x03*`\n\x0c\x41uditOutcome\x12\x1d\n\x19\x41UDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIT_OUTCOME_DONE\x10\x01\x12\x19\n\x15\x41UDIT_OUTCOME_REFUSED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLCOMMAND_ARGUMENTSENTRY']._serialized_options = b'8\001'
   _globals['_CONTROLSTATE_LIMITSENTRY']._loaded_options = None
   _globals['_CONTROLSTATE_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTROLACTION']._serialized_start=795
-  _globals['_CONTROLACTION']._serialized_end=1014
-  _globals['_TRADINGSTATE']._serialized_start=1016
-  _globals['_TRADINGSTATE']._serialized_end=1141
-  _globals['_SEVERITY']._serialized_start=1143
-  _globals['_SEVERITY']._serialized_end=1243
+  _globals['_CONTROLACTION']._serialized_start=1039
+  _globals['_CONTROLACTION']._serialized_end=1258
+  _globals['_TRADINGSTATE']._serialized_start=1260
+  _globals['_TRADINGSTATE']._serialized_end=1385
+  _globals['_SEVERITY']._serialized_start=1387
+  _globals['_SEVERITY']._serialized_end=1487
+  _globals['_AUDITOUTCOME']._serialized_start=1489
+  _globals['_AUDITOUTCOME']._serialized_end=1585
   _globals['_CONTROLCOMMAND']._serialized_start=59
   _globals['_CONTROLCOMMAND']._serialized_end=338
   _globals['_CONTROLCOMMAND_ARGUMENTSENTRY']._serialized_start=290
@@ -51,4 +53,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLSTATE_LIMITSENTRY']._serialized_end=628
   _globals['_ALERT']._serialized_start=631
   _globals['_ALERT']._serialized_end=792
+  _globals['_AUDITENTRY']._serialized_start=795
+  _globals['_AUDITENTRY']._serialized_end=1036
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,12 @@ class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SEVERITY_INFO: _ClassVar[Severity]
     SEVERITY_WARNING: _ClassVar[Severity]
     SEVERITY_CRITICAL: _ClassVar[Severity]
+
+class AuditOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AUDIT_OUTCOME_UNSPECIFIED: _ClassVar[AuditOutcome]
+    AUDIT_OUTCOME_DONE: _ClassVar[AuditOutcome]
+    AUDIT_OUTCOME_REFUSED: _ClassVar[AuditOutcome]
 CONTROL_ACTION_UNSPECIFIED: ControlAction
 CONTROL_ACTION_HALT: ControlAction
 CONTROL_ACTION_RESUME: ControlAction
@@ -45,6 +51,9 @@ SEVERITY_UNSPECIFIED: Severity
 SEVERITY_INFO: Severity
 SEVERITY_WARNING: Severity
 SEVERITY_CRITICAL: Severity
+AUDIT_OUTCOME_UNSPECIFIED: AuditOutcome
+AUDIT_OUTCOME_DONE: AuditOutcome
+AUDIT_OUTCOME_REFUSED: AuditOutcome
 
 class ControlCommand(_message.Message):
     __slots__ = ("event_id", "event_time", "account", "action", "issued_by", "reason", "arguments")
@@ -115,3 +124,29 @@ class Alert(_message.Message):
     is_raised: bool
     message: str
     def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., service: _Optional[str] = ..., name: _Optional[str] = ..., severity: _Optional[_Union[Severity, str]] = ..., is_raised: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
+
+class AuditEntry(_message.Message):
+    __slots__ = ("event_id", "event_time", "service", "actor", "role", "action", "account", "outcome", "source_address", "detail", "command_id")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    service: str
+    actor: str
+    role: str
+    action: str
+    account: str
+    outcome: AuditOutcome
+    source_address: str
+    detail: str
+    command_id: str
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., service: _Optional[str] = ..., actor: _Optional[str] = ..., role: _Optional[str] = ..., action: _Optional[str] = ..., account: _Optional[str] = ..., outcome: _Optional[_Union[AuditOutcome, str]] = ..., source_address: _Optional[str] = ..., detail: _Optional[str] = ..., command_id: _Optional[str] = ...) -> None: ...
