@@ -128,6 +128,7 @@ class KafkaBus:
     def close(self) -> None:
         for opened in self._open:
             opened.close()
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self

@@ -185,7 +185,7 @@ class KafkaConsumer:
         wanted = [session.unplace(place) for place in places]
         if self._group is None or not wanted:
             return
-        committed = session.committed(session.prefix + self._group, wanted)
+        committed = session.committed(session.prefix + self._group, wanted, client)
         spec = OffsetSpec.earliest() if self._start == "earliest" else OffsetSpec.latest()
         first = session.offsets({at: spec for at, offset in committed.items() if offset is None}, "finding the start")
         self._positions = {at: first[at] if offset is None else offset for at, offset in committed.items()}

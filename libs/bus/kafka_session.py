@@ -7,17 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import Consumer as KafkaClientConsumer
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPlace
 from confluent_kafka.admin import AdminClient
 
 from libs.bus.api import BusError, BusUnavailable, ProducerFenced, TopicPartition, UnknownTopic
+from libs.bus.deadline import Deadline
 
 Answer = TypeVar("Answer")
 
 _logger = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 30.0
+_RETRY_S = 0.02
 
 FENCED_CODES = {
     KafkaError._FENCED,
@@ -51,6 +54,12 @@ SETTLING_CODES = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
+}
+# The client asks again with the leader's epoch that it knows, until it has asked for the topics anew.
+_STALE_LEADER_CODES = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
 }
 _REBALANCED = {
     KafkaError.ILLEGAL_GENERATION,
@@ -95,6 +104,7 @@ class KafkaSession:
         }
         self.admin = AdminClient(self.settings)
         self._counts: dict[str, int] = {}
+        self._group_clients: dict[str, KafkaClientConsumer] = {}
 
     def error(self, error: KafkaException | KafkaError, doing: str) -> BusError:
         return explain(error, doing, self.bootstrap)
@@ -151,16 +161,17 @@ class KafkaSession:
 
         return self.settle(ask, doing)
 
-    def committed(self, stored_group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
-        request = ConsumerGroupTopicPartitions(stored_group, [self.place(at) for at in places])
-        if not request.topic_partitions:
+    def committed(
+        self, stored_group: str, places: Iterable[TopicPartition], member: KafkaClientConsumer | None = None
+    ) -> dict[TopicPartition, int | None]:
+        """Ask for a group's offsets, through a client of the group where there is one."""
+        request = [self.place(at) for at in places]
+        if not request:
             return {}
+        client = self._group_client(stored_group) if member is None else member
 
         def ask() -> dict[TopicPartition, int | None]:
-            futures = self.admin.list_consumer_group_offsets(
-                [request], require_stable=True, request_timeout=ANSWER_TIMEOUT_S
-            )
-            found = futures[stored_group].result().topic_partitions
+            found = client.committed(request, timeout=ANSWER_TIMEOUT_S)
             failed = next((at.error for at in found if at.error is not None), None)
             if failed is not None:
                 raise KafkaException(failed)
@@ -168,20 +179,44 @@ class KafkaSession:
 
         return self.settle(ask, f"reading the offsets of group {stored_group}")
 
+    def _group_client(self, stored_group: str) -> KafkaClientConsumer:
+        # A consumer that never subscribes, so never a member. The admin client's call for the same crashes the process
+        # when the group's coordinator moves or still loads (https://github.com/confluentinc/librdkafka/issues/5040).
+        client = self._group_clients.get(stored_group)
+        if client is None:
+            client = self._group_clients[stored_group] = KafkaClientConsumer(
+                {
+                    **self.settings,
+                    "group.id": stored_group,
+                    # Offsets in an undecided transaction are waited for, not passed over.
+                    "isolation.level": "read_committed",
+                    "enable.auto.commit": False,
+                }
+            )
+        return client
+
+    def close(self) -> None:
+        """Close what was opened here. The admin client has no close; it goes with this object, idle by then."""
+        for client in self._group_clients.values():
+            client.close()
+        self._group_clients.clear()
+
     def settle(self, ask: Callable[[], Answer], doing: str) -> Answer:
         """Ask again while what stands in the way is of the kind that passes, for at most `ANSWER_TIMEOUT_S`."""
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        deadline = Deadline(ANSWER_TIMEOUT_S)
         while True:
             try:
                 return ask()
             except KafkaException as error:
-                if error.args[0].code() not in SETTLING_CODES or time.monotonic() > deadline:
+                code = error.args[0].code()
+                if code not in SETTLING_CODES or deadline.is_over:
                     raise self.error(error, doing) from error
-            time.sleep(0.02)
+            if code in _STALE_LEADER_CODES:
+                self.counts()
+            time.sleep(_RETRY_S)
 
     def await_topics(self, is_settled: Callable[[Mapping[str, int]], bool], doing: str) -> None:
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while not is_settled(self.counts()):
-            if time.monotonic() > deadline:
-                raise BusUnavailable(f"{doing}: Kafka at {self.bootstrap} took longer than {ANSWER_TIMEOUT_S:.0f} s")
-            time.sleep(0.02)
+        for _ in Deadline(ANSWER_TIMEOUT_S).attempts(_RETRY_S):
+            if is_settled(self.counts()):
+                return
+        raise BusUnavailable(f"{doing}: Kafka at {self.bootstrap} took longer than {ANSWER_TIMEOUT_S:.0f} s")
