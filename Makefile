@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .PHONY: help setup setup-dev run test check lint types imports proto proto-check bench soak locks clean mutation
 
@@ -15,20 +15,24 @@ help: ## list the targets
 	@"$(PYTHON)" -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "perpflow needs Python 3.11 to 3.13; this is " + sys.version)'
 	@echo "1/4 making the virtual environment"
 	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off \
+		--require-hashes -r infra/locks/installer.txt
 	@touch $@
 
 .venv/.run: infra/locks/embedded.txt pyproject.toml | .venv/.python
-	@echo "2/4 installing what perpflow needs (about a minute)"
-	@$(PIP) --require-hashes -r infra/locks/embedded.txt
-	@$(PIP) --no-deps -e .
-	@echo "3/4 compiling the hot cores (once)"
-	@$(BIN)/python -m infra.local.compile
+	@echo "2/4 installing what perpflow needs"
+	@$(UV) --require-hashes -r infra/locks/embedded.txt
+	@$(UV) --no-deps -e .
+	@echo "3/4 compiling what the market needs (once); features compiles its own part while it starts"
+	@$(BIN)/python -m infra.local.compile market
 	@echo "4/4 ready"
 	@touch $@
 
 .venv/.dev: infra/locks/dev.txt .venv/.run
 	@echo "installing what the checks need"
-	@$(PIP) --require-hashes -r infra/locks/dev.txt
+	@$(UV) --require-hashes -r infra/locks/dev.txt
+	@echo "compiling the rest"
+	@$(BIN)/python -m infra.local.compile
 	@touch $@
 
 setup: .venv/.run ## a virtual environment with all that running needs

@@ -1,32 +1,89 @@
-"""Compile the hot cores ahead, so that no service compiles while a market waits: a minute of simulated market through
-the very cores that the services run. numba keeps the result beside the modules (or under ``NUMBA_CACHE_DIR``)."""
+"""Compile the hot cores ahead, so that no service compiles while a market waits: made-up bars and a minute of simulated
+market through the very cores that the services run. numba keeps the result beside the modules (or under
+``NUMBA_CACHE_DIR``), for the processor it ran on: another one compiles its own beside it.
+
+`python -m infra.local.compile [PART ...]` compiles parts side by side, a process each; without a name all of them.
+``market`` stands for those without which no price moves.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 
-from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
-from libs.indicators.warm import compile_engine
+from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, MarketEvent, Trade
+from libs.indicators.warm import compile_batch, compile_stream
 from libs.matching.ladder import compile_ahead
 from services.bars.core import BarsCore
 from services.bars.settings import BarsSettings
 from services.exchange.core import generate_events, generate_history
-from services.features.core import FeaturesCore
+
+NS = 1_000_000_000
+
+
+def compile_exchange() -> None:
+    """Compile the simulated market."""
+    for _ in (*generate_history(seed=1, minutes=90), *generate_events(seed=1, minutes=2)):
+        pass
+
+
+def compile_bars() -> None:
+    """Compile order book and bars."""
+    compile_ahead()
+    settings = BarsSettings()
+    bars = BarsCore(settings.timeframes, settings.instruments, grace_ms=settings.grace_ms)
+    for event in _one_bar("BTCUSDT.BINANCE"):
+        bars.handle(event)
+
+
+def _one_bar(instrument: str) -> Iterator[MarketEvent]:
+    one = 100_000_000
+    start = 1_700_000_040 * NS
+    yield DepthSnapshot(instrument, "s", start, start, 1, (99 * one,), (one,), (101 * one,), (one,))
+    yield DepthDelta(instrument, "d", start, start, 2, 2, 1, (98 * one,), (one,), (102 * one,), (one,))
+    yield BestQuote(instrument, "q", start, start, 3, 99 * one, one, 101 * one, one)
+    yield Trade(instrument, "t", start, start, 100 * one, one, False, 1)
+    for second in range(130):
+        at = start + second * NS
+        yield ClockTick(instrument, f"c{second}", at, at)
+
+
+def compile_features_and_research() -> None:
+    """Compile the indicators for streams and arrays; in one process, so that what they share is analysed once."""
+    compile_stream()
+    compile_batch()
+
+
+# The longest first, so that the last to start is a short one.
+PARTS: dict[str, Callable[[], None]] = {
+    "indicators": compile_features_and_research,
+    "features": compile_stream,
+    "exchange": compile_exchange,
+    "bars": compile_bars,
+}
+MARKET = ("exchange", "bars")
+EVERYTHING = ("indicators", "exchange", "bars")
+
+
+def _chosen(names: Sequence[str]) -> list[str]:
+    wanted = {part for name in names or EVERYTHING for part in (MARKET if name == "market" else (name,))}
+    unknown = sorted(wanted - PARTS.keys())
+    if unknown:
+        raise SystemExit(f"unknown part {', '.join(unknown)}: use market, {', '.join(PARTS)}")
+    return [name for name in PARTS if name in wanted]
 
 
 def main() -> None:
-    """Run the cores once and say how long it took."""
+    """Compile the parts named on the command line and say how long it took."""
     started = time.perf_counter()
-    compile_ahead()
-    compile_engine()
-    settings = BarsSettings()
-    bars = BarsCore(settings.timeframes, settings.instruments, grace_ms=settings.grace_ms)
-    features = FeaturesCore(load_feature_set(DEFAULT_FEATURE_SET))
-    for event in (*generate_history(seed=1, minutes=90), *generate_events(seed=1, minutes=2)):
-        for bar in bars.handle(event):
-            features.handle(bar)
-    sys.stderr.write(f"compiled in {time.perf_counter() - started:.1f} s\n")
+    parts = _chosen(sys.argv[1:])
+    with multiprocessing.get_context("spawn").Pool(min(len(parts), os.cpu_count() or 1)) as pool:
+        for done in [pool.apply_async(PARTS[name]) for name in parts]:
+            done.get()
+    sys.stderr.write(f"compiled {', '.join(parts)} in {time.perf_counter() - started:.1f} s\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -15,11 +16,11 @@ FOLDER = Path(__file__).resolve().parent
 TORCH_AND_ITS_OWN = re.compile(r"^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==")
 
 
-def resolve(extra: str) -> None:
-    """Write ``infra/locks/EXTRA.txt``."""
-    target = FOLDER / f"{extra}.txt"
+def resolve(name: str, source: Sequence[str]) -> None:
+    """Write ``infra/locks/NAME.txt`` from what uv's arguments `source` name."""
+    target = FOLDER / f"{name}.txt"
     command = [
-        *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", extra),
+        *(sys.executable, "-m", "uv", "pip", "compile", *source),
         *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
         *("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28", "--quiet", "-o", str(target)),
         # The package itself is installed from the checkout or the image, not from an index.
@@ -31,11 +32,14 @@ def resolve(extra: str) -> None:
 
 
 def main() -> None:
-    """Resolve every extra."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for extra in extras:
+    """Resolve every extra and every dependency group."""
+    facts = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for extra in facts["project"]["optional-dependencies"]:
         print(extra)  # noqa: T201
-        resolve(extra)
+        resolve(extra, ("pyproject.toml", "--extra", extra))
+    for group in facts["dependency-groups"]:
+        print(group)  # noqa: T201
+        resolve(group, ("--group", group))
 
 
 if __name__ == "__main__":

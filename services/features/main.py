@@ -7,6 +7,7 @@ import sys
 import structlog
 
 from libs.indicators.feature_sets import load_feature_set
+from libs.indicators.warm import compile_stream
 from libs.runtime.service import CoreService, Input, run_process
 from libs.runtime.settings import PlatformSettings
 from services.features.core import FeaturesCore
@@ -14,7 +15,8 @@ from services.features.settings import FeaturesSettings
 
 
 def build_core(settings: FeaturesSettings) -> FeaturesCore:
-    """Make the core that the settings describe."""
+    """Make the core that the settings describe, its indicators compiled: the first bar must not wait for that."""
+    compile_stream()
     return FeaturesCore(load_feature_set(settings.feature_set))
 
 
