@@ -20,6 +20,7 @@ from libs.domain.orders import (
     PlaceOrder,
     VenueReport,
 )
+from libs.domain.venues import VenueAnswer, VenueCall, VenueTick
 
 Event: TypeAlias = (
     MarketEvent
@@ -35,6 +36,9 @@ Event: TypeAlias = (
     | OrderEvent
     | AccountState
     | VenueAccount
+    | VenueCall
+    | VenueAnswer
+    | VenueTick
     | ControlCommand
     | ControlState
     | Alert

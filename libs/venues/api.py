@@ -3,52 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from libs.domain.accounts import VenuePosition
-from libs.domain.orders import Liquidity, OrderStatus, PlaceOrder
-
-
-@dataclass(frozen=True, slots=True)
-class VenueFill:
-    """One execution. `fee` is in the quote asset, positive when paid; `event_time` in ns."""
-
-    venue_trade_id: str
-    event_time: int
-    quantity: Decimal
-    price: Decimal
-    fee: Decimal
-    liquidity: Liquidity
-
-
-@dataclass(frozen=True, slots=True)
-class VenueOrderState:
-    """An order as the venue knows it. `raw` is its answer's text.
-
-    `fills` are all its executions so far; the venue may list them later than it counts `filled_quantity`. They may be
-    left out where the asker had booked as many. `is_triggered` belongs to conditional orders.
-    """
-
-    client_order_id: str
-    venue_order_id: str
-    instrument: str
-    status: OrderStatus
-    filled_quantity: Decimal
-    event_time: int
-    fills: tuple[VenueFill, ...] = ()
-    is_triggered: bool = False
-    reason: str = ""
-    raw: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class VenueBooks:
-    """The account at one moment: wallet in the quote asset, and the open positions with quantity and entry price."""
-
-    wallet_balance: Decimal
-    positions: tuple[VenuePosition, ...]
+from libs.domain.orders import PlaceOrder
+from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
 
 
 class TradingVenue(Protocol):
@@ -88,15 +47,15 @@ class TradingVenue(Protocol):
         """Return the client order ids of all open orders of the account, conditional ones too."""
         ...
 
-    def books(self) -> VenueBooks:
+    def account(self) -> VenueAccountSnapshot:
         """Return the account's wallet and positions, both of one moment."""
         ...
 
-    def wind_countdown(self, instrument: str, countdown_ms: int) -> None:
+    def set_cancel_countdown(self, instrument: str, countdown_ms: int) -> None:
         """Have the venue cancel the instrument's open orders by itself after this time, unless wound up again."""
         ...
 
-    def has_news(self) -> bool:
+    def has_account_update(self) -> bool:
         """Whether the venue has pushed anything about the account since the last call. A hint, never a fact."""
         ...
 

@@ -16,7 +16,7 @@ from libs.domain.accounts import VenuePosition
 from libs.domain.instruments import instrument_id, split_instrument_id
 from libs.domain.numbers import format_decimal, quantize_e8
 from libs.domain.orders import Liquidity, OrderStatus, OrderType, PlaceOrder
-from libs.venues.api import VenueBooks, VenueFill, VenueOrderState
+from libs.domain.venues import VenueAccountSnapshot, VenueFill, VenueOrderState
 from libs.venues.errors import VenueUnavailable
 
 MS = 1_000_000
@@ -138,7 +138,7 @@ def read_fills(answer: Any) -> tuple[VenueFill, ...]:
             event_time=_time(row, "time"),
             quantity=_amount(row, "qty"),
             price=_amount(row, "price"),
-            # A fee in another asset (BNB) is not taken from the quote wallet, so the books do not charge it.
+            # A fee in another asset (BNB) is not taken from the quote wallet, so it is not charged.
             fee=_amount(row, "commission") if _field(row, "commissionAsset") == ASSET else Decimal(0),
             liquidity=Liquidity.MAKER if _field(row, "maker") else Liquidity.TAKER,
         )
@@ -146,7 +146,7 @@ def read_fills(answer: Any) -> tuple[VenueFill, ...]:
     )
 
 
-def read_books(answer: Any) -> VenueBooks:
+def read_account(answer: Any) -> VenueAccountSnapshot:
     """Return wallet and open positions of GET /fapi/v2/account. Raises `UnreadableAnswer`."""
     wallets = [row for row in _rows(_field(answer, "assets")) if _field(row, "asset") == ASSET]
     if len(wallets) != 1:
@@ -160,7 +160,9 @@ def read_books(answer: Any) -> VenueBooks:
             raise UnreadableAnswer("the account has a hedged position; change it to one-way mode")
         name = instrument_id(str(_field(row, "symbol")), VENUE)
         positions.append(VenuePosition(name, quantity, quantize_e8(_amount(row, "entryPrice"))))
-    return VenueBooks(_amount(wallets[0], "walletBalance"), tuple(sorted(positions, key=lambda held: held.instrument)))
+    return VenueAccountSnapshot(
+        _amount(wallets[0], "walletBalance"), tuple(sorted(positions, key=lambda held: held.instrument))
+    )
 
 
 def read_open_ids(answer: Any, field: str) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""The signed door to Binance USD-M: orders, books, the countdown that cancels. One-way, single-asset, cross margin."""
+"""Trading at Binance USD-M: orders, the account, the cancel countdown. One-way, single-asset, cross margin."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from libs.domain.instruments import split_instrument_id
 from libs.domain.orders import PlaceOrder
-from libs.venues.api import VenueBooks, VenueFill, VenueOrderState
+from libs.domain.venues import VenueAccountSnapshot, VenueFill, VenueOrderState
 from libs.venues.binance_client import BinanceClient
-from libs.venues.binance_news import BinanceNews
 from libs.venues.binance_orders import (
     actual_order_id,
     order_parameters,
-    read_books,
+    read_account,
     read_conditional,
     read_fills,
     read_open_ids,
     read_order,
 )
+from libs.venues.binance_user_data import BinanceUserDataStream
 from libs.venues.errors import VenueRefused, VenueUnavailable
 
 MS = 1_000_000
@@ -31,11 +31,11 @@ _NO_NEED_TO_CHANGE = frozenset({-4046, -4059})
 
 
 class BinanceTrading:
-    """A `TradingVenue`. `news` may be None where nothing is pushed; then only asking finds out."""
+    """A `TradingVenue`. Without a `user_data` stream only asking finds out what happened."""
 
-    def __init__(self, client: BinanceClient, news: BinanceNews | None = None) -> None:
+    def __init__(self, client: BinanceClient, user_data: BinanceUserDataStream | None = None) -> None:
         self._client = client
-        self._news = news
+        self._user_data = user_data
 
     def now(self) -> int:
         """Return Binance's clock in ns."""
@@ -75,7 +75,7 @@ class BinanceTrading:
         try:
             return read_order(answer, order.instrument, self._fills(order.instrument, state.venue_order_id))
         except VenueUnavailable:
-            # The order is in; whoever keeps the books asks for its fills at the next look.
+            # The order is in; the caller asks for its fills next.
             return state
 
     def cancel(self, order: PlaceOrder) -> None:
@@ -113,11 +113,11 @@ class BinanceTrading:
         conditional = self._question("futures_get_open_algo_orders")
         return [*read_open_ids(ordinary, "clientOrderId"), *read_open_ids(conditional, "clientAlgoId")]
 
-    def books(self) -> VenueBooks:
+    def account(self) -> VenueAccountSnapshot:
         """Return wallet and positions of one answer."""
-        return read_books(self._question("futures_account"))
+        return read_account(self._question("futures_account"))
 
-    def wind_countdown(self, instrument: str, countdown_ms: int) -> None:
+    def set_cancel_countdown(self, instrument: str, countdown_ms: int) -> None:
         """Have Binance cancel the instrument's open orders after this time (POST countdownCancelAll).
 
         Conditional orders live in another service since December 2025; that the countdown leaves them alone, as the
@@ -126,14 +126,14 @@ class BinanceTrading:
         symbol, _ = split_instrument_id(instrument)
         self._question("futures_countdown_cancel_all", symbol=symbol, countdownTime=countdown_ms)
 
-    def has_news(self) -> bool:
-        """Whether the user stream has brought anything."""
-        return self._news is not None and self._news.has_come(self._listen_key)
+    def has_account_update(self) -> bool:
+        """Whether the user data stream has brought anything."""
+        return self._user_data is not None and self._user_data.has_update(self._listen_key)
 
     def close(self) -> None:
         """Close stream and connections."""
-        if self._news is not None:
-            self._news.close()
+        if self._user_data is not None:
+            self._user_data.close()
         self._client.close()
 
     def _listen_key(self) -> str:

@@ -21,6 +21,7 @@ from libs.domain.orders import (
     PlaceOrder,
     VenueReport,
 )
+from libs.domain.venues import VenueAnswer, VenueCall, VenueTick
 from libs.wire import topics
 from libs.wire.control import (
     decode_alert,
@@ -61,6 +62,7 @@ from libs.wire.trading import (
     encode_venue_report,
     encode_verdict,
 )
+from libs.wire.venues import decode_outbox_input, decode_venue_call, encode_outbox_input, encode_venue_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ _WRITERS: dict[type, tuple[str, str, str, Callable[[Any], bytes]]] = {
     CancelOrder: (topics.COMMANDS, "cancel_order", "account", encode_command),
     VenueReport: (topics.REPORTS, "venue_report", "account", encode_venue_report),
     VenueAccount: (topics.REPORTS, "venue_account", "account", encode_venue_account),
+    VenueCall: (topics.VENUE_CALLS, "venue_call", "account", encode_venue_call),
+    VenueAnswer: (topics.OUTBOX_INPUTS, "venue_answer", "account", encode_outbox_input),
+    VenueTick: (topics.OUTBOX_INPUTS, "venue_tick", "account", encode_outbox_input),
     OrderEvent: (topics.ORDERS, "order_event", "account", encode_order_event),
     AccountState: (topics.ACCOUNTS, "account_state", "account", encode_account_state),
     ControlCommand: (topics.CONTROL_COMMANDS, "control_command", "account", encode_control_command),
@@ -103,6 +108,8 @@ _READERS: dict[str, Callable[[bytes], Event]] = {
     topics.VERDICTS: decode_verdict,
     topics.COMMANDS: decode_command,
     topics.REPORTS: decode_report,
+    topics.VENUE_CALLS: decode_venue_call,
+    topics.OUTBOX_INPUTS: decode_outbox_input,
     topics.ORDERS: decode_order_event,
     topics.ACCOUNTS: decode_account_state,
     topics.CONTROL_COMMANDS: decode_control_command,

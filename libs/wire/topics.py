@@ -16,6 +16,8 @@ INTENTS = "strategy.intents.v1"
 VERDICTS = "risk.verdicts.v1"
 COMMANDS = "execution.commands.v1"
 REPORTS = "execution.reports.v1"
+VENUE_CALLS = "execution.calls.v1"
+OUTBOX_INPUTS = "execution.answers.v1"
 ORDERS = "execution.orders.v1"
 ACCOUNTS = "execution.accounts.v1"
 CONTROL_COMMANDS = "control.commands.v1"
@@ -60,6 +62,9 @@ MARKET_KINDS = (
 
 # Services with a core behind the shell, in the order in which events flow; each has a journal and a state topic.
 CORE_SERVICES = ("bars", "features", "inference", "strategy", "risk", "execution")
+# Execution's second core, in a process of its own where the venue is a real one; it alone holds the venue's key.
+OUTBOX = "outbox"
+CORES = (*CORE_SERVICES, OUTBOX)
 
 _DATA_TOPICS = (
     Topic(
@@ -123,15 +128,33 @@ _DATA_TOPICS = (
         ("place_order", "cancel_order"),
         "account",
         ("execution",),
-        ("execution", "recorder"),
+        ("execution", OUTBOX, "recorder"),
         0,
+    ),
+    Topic(
+        VENUE_CALLS,
+        "perpflow.execution.v1.VenueCall",
+        ("venue_call",),
+        "account",
+        (OUTBOX,),
+        (),
+        90 * DAY_MS,
+    ),
+    Topic(
+        OUTBOX_INPUTS,
+        "perpflow.execution.v1.OutboxInput",
+        ("venue_answer", "venue_tick"),
+        "account",
+        (OUTBOX,),
+        (OUTBOX,),
+        90 * DAY_MS,
     ),
     Topic(
         REPORTS,
         "perpflow.execution.v1.VenueReport",
         ("venue_report", "venue_account"),
         "account",
-        ("execution",),
+        ("execution", OUTBOX),
         ("execution", "recorder"),
         0,
     ),
@@ -160,7 +183,7 @@ _DATA_TOPICS = (
         ("control_command",),
         "account",
         ("monitoring", "console", "risk"),
-        ("risk", "execution", "recorder", "monitoring"),
+        ("risk", "execution", OUTBOX, "recorder", "monitoring"),
         0,
     ),
     Topic(
@@ -169,7 +192,7 @@ _DATA_TOPICS = (
         ("control_state",),
         "account",
         ("risk",),
-        ("execution", "recorder", "monitoring"),
+        ("execution", OUTBOX, "recorder", "monitoring"),
         0,
         is_compacted=True,
     ),
@@ -178,7 +201,7 @@ _DATA_TOPICS = (
         "perpflow.control.v1.Alert",
         ("alert",),
         "service",
-        ("risk", "execution", "monitoring"),
+        ("risk", "execution", OUTBOX, "monitoring"),
         ("recorder", "monitoring"),
         30 * DAY_MS,
     ),
@@ -241,8 +264,8 @@ TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
         *_DATA_TOPICS,
-        *(_journal(service) for service in CORE_SERVICES),
-        *(_state(service, "perpflow.runtime.v1.CoreSnapshot", "core_snapshot") for service in CORE_SERVICES),
+        *(_journal(service) for service in CORES),
+        *(_state(service, "perpflow.runtime.v1.CoreSnapshot", "core_snapshot") for service in CORES),
         _state("ingestion", "perpflow.runtime.v1.SourceCursor", "source_cursor"),
         *(_dead(topic) for topic in _DATA_TOPICS),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from decimal import Decimal
+
 from libs.domain.accounts import AccountState, Position, VenueAccount, VenuePosition
 from libs.domain.market import Side
 from libs.domain.numbers import from_e8, to_e8
@@ -153,42 +156,47 @@ def decode_verdict(payload: bytes) -> OrderApproved | OrderRefused:
     raise DecodeError(f"{message.event_id}: a verdict that neither approves nor refuses")
 
 
+def command_message(event: PlaceOrder | CancelOrder) -> execution_pb2.Command:
+    """Return a command's message."""
+    message = execution_pb2.Command(
+        event_id=event.event_id,
+        event_time=event.event_time,
+        account=event.account,
+        instrument=event.instrument,
+        client_order_id=event.client_order_id,
+        intent_id=event.intent_id,
+    )
+    if isinstance(event, CancelOrder):
+        message.cancel.SetInParent()
+        return message
+    message.place.CopyFrom(
+        execution_pb2.PlaceOrder(
+            verdict_id=event.verdict_id,
+            side=int(event.side),  # type: ignore[arg-type]
+            order_type=int(event.order_type),  # type: ignore[arg-type]
+            quantity_e8=to_e8(event.quantity),
+            time_in_force=int(event.time_in_force),  # type: ignore[arg-type]
+            reduce_only=event.reduce_only,
+            limit_price_e8=optional_e8(event.limit_price),
+            trigger_price_e8=optional_e8(event.trigger_price),
+            callback_rate_e8=optional_e8(event.callback_rate),
+        )
+    )
+    return message
+
+
 def encode_command(event: PlaceOrder | CancelOrder) -> bytes:
     """Write a command to the venue."""
-
-    def make() -> execution_pb2.Command:
-        message = execution_pb2.Command(
-            event_id=event.event_id,
-            event_time=event.event_time,
-            account=event.account,
-            instrument=event.instrument,
-            client_order_id=event.client_order_id,
-            intent_id=event.intent_id,
-        )
-        if isinstance(event, CancelOrder):
-            message.cancel.SetInParent()
-            return message
-        message.place.CopyFrom(
-            execution_pb2.PlaceOrder(
-                verdict_id=event.verdict_id,
-                side=int(event.side),  # type: ignore[arg-type]
-                order_type=int(event.order_type),  # type: ignore[arg-type]
-                quantity_e8=to_e8(event.quantity),
-                time_in_force=int(event.time_in_force),  # type: ignore[arg-type]
-                reduce_only=event.reduce_only,
-                limit_price_e8=optional_e8(event.limit_price),
-                trigger_price_e8=optional_e8(event.trigger_price),
-                callback_rate_e8=optional_e8(event.callback_rate),
-            )
-        )
-        return message
-
-    return write_message(event, make)
+    return write_message(event, lambda: command_message(event))
 
 
 def decode_command(payload: bytes) -> PlaceOrder | CancelOrder:
     """Read a command."""
-    message = read_message(execution_pb2.Command, payload)
+    return read_command(read_message(execution_pb2.Command, payload))
+
+
+def read_command(message: execution_pb2.Command) -> PlaceOrder | CancelOrder:
+    """Read a command's message, whole or part of another one. Raises `DecodeError`."""
     where = message.event_id
     if not message.client_order_id:
         raise DecodeError(f"{where}: a command without client_order_id")
@@ -254,19 +262,34 @@ def encode_venue_account(event: VenueAccount) -> bytes:
             instrument=WHOLE_ACCOUNT,
             kind=execution_pb2.REPORT_KIND_ACCOUNT,
             cause_id=event.cause_id,
-            account_books=execution_pb2.VenueAccount(
-                wallet_balance_e8=to_e8(event.wallet_balance),
-                positions=[
-                    execution_pb2.Position(
-                        instrument=held.instrument,
-                        quantity_e8=to_e8(held.quantity),
-                        entry_price_e8=to_e8(held.entry_price),
-                    )
-                    for held in event.positions
-                ],
-            ),
+            account_books=venue_account_message(event.wallet_balance, event.positions),
         ),
     )
+
+
+def venue_account_message(wallet_balance: Decimal, positions: Iterable[VenuePosition]) -> execution_pb2.VenueAccount:
+    """Return the message of a venue's wallet and positions."""
+    return execution_pb2.VenueAccount(
+        wallet_balance_e8=to_e8(wallet_balance),
+        positions=[
+            execution_pb2.Position(
+                instrument=held.instrument,
+                quantity_e8=to_e8(held.quantity),
+                entry_price_e8=to_e8(held.entry_price),
+            )
+            for held in positions
+        ],
+    )
+
+
+def read_venue_positions(message: execution_pb2.VenueAccount, where: str) -> tuple[VenuePosition, ...]:
+    """Read the positions of a venue's account. Raises `DecodeError`."""
+    positions = []
+    for held in message.positions:
+        if not held.instrument or not held.quantity_e8 or held.entry_price_e8 <= 0:
+            raise DecodeError(f"{where}: a position must have an instrument, a quantity and an entry price")
+        positions.append(VenuePosition(held.instrument, from_e8(held.quantity_e8), from_e8(held.entry_price_e8)))
+    return tuple(positions)
 
 
 def decode_report(payload: bytes) -> VenueReport | VenueAccount:
@@ -280,17 +303,12 @@ def decode_report(payload: bytes) -> VenueReport | VenueAccount:
 def _venue_account(message: execution_pb2.VenueReport) -> VenueAccount:
     if not message.HasField("account_books"):
         raise DecodeError(f"{message.event_id}: an answer on the account without its books")
-    positions = []
-    for held in message.account_books.positions:
-        if not held.instrument or not held.quantity_e8 or held.entry_price_e8 <= 0:
-            raise DecodeError(f"{message.event_id}: a position must have an instrument, a quantity and an entry price")
-        positions.append(VenuePosition(held.instrument, from_e8(held.quantity_e8), from_e8(held.entry_price_e8)))
     return VenueAccount(
         event_id=message.event_id,
         event_time=message.event_time,
         account=message.account,
         wallet_balance=from_e8(message.account_books.wallet_balance_e8),
-        positions=tuple(positions),
+        positions=read_venue_positions(message.account_books, message.event_id),
         cause_id=message.cause_id,
     )
 

@@ -67,7 +67,7 @@ class DeadManSwitch:
     def _wind(self, now: int) -> tuple[str, ...]:
         try:
             for instrument in self._instruments:
-                self._venue.wind_countdown(instrument, self._countdown_ns // 10**6)
+                self._venue.set_cancel_countdown(instrument, self._countdown_ns // 10**6)
         except VenueError as error:
             return (f"the venue did not take it: {error}",)
         self._runs_out_at = now + self._countdown_ns

@@ -18,8 +18,8 @@ from libs.runtime.lag import StandstillWatch
 from libs.runtime.settings import PlatformSettings
 from libs.venues.api import TradingVenue
 from libs.venues.binance_client import BinanceClient
-from libs.venues.binance_news import BinanceNews
 from libs.venues.binance_trading import BinanceTrading
+from libs.venues.binance_user_data import BinanceUserDataStream
 from libs.venues.errors import VenueRefused
 from libs.wire.topics import CORE_SERVICES, MARKET_EVENTS
 from services.execution.outbox import POLL_MS, Outbox, OutboxTerms
@@ -60,7 +60,7 @@ def build_venue(settings: ExecutionSettings) -> TradingVenue:
         settings.api_secret.get_secret_value(),
         speed=settings.venue_speed,
     )
-    return BinanceTrading(client, BinanceNews(settings.stream_url or stream_url, speed=settings.venue_speed))
+    return BinanceTrading(client, BinanceUserDataStream(settings.stream_url or stream_url, speed=settings.venue_speed))
 
 
 def run_with_outbox(

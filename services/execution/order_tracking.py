@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from libs.domain.accounts import VenueAccount
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
-from libs.venues.api import VenueBooks, VenueOrderState
+from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
 from services.execution.core.order_states import ManagedOrder
 
 ZERO = Decimal(0)
@@ -89,7 +89,7 @@ class TrackedOrders:
         ahead = {name: self.counted.get(name, ZERO) - order.filled_quantity for name, order in self.open.items()}
         return {name: quantity for name, quantity in ahead.items() if quantity > 0}
 
-    def differing_positions(self, books: VenueBooks) -> Iterable[tuple[str, str]]:
+    def differing_positions(self, books: VenueAccountSnapshot) -> Iterable[tuple[str, str]]:
         """Yield instrument and sentence for each position that recorded and unlisted fills do not add up to."""
         theirs = {position.instrument: position.quantity for position in books.positions}
         ours = dict(self.positions)
@@ -117,7 +117,7 @@ def make_report(command: PlaceOrder, kind: ReportKind, event_time: int, reason: 
     )
 
 
-def make_venue_account(account: str, books: VenueBooks, event_time: int, cause_id: str) -> VenueAccount:
+def make_venue_account(account: str, books: VenueAccountSnapshot, event_time: int, cause_id: str) -> VenueAccount:
     """Return the record of a venue's books."""
     return VenueAccount(
         event_id=f"venue-account/{account}/{event_time}",

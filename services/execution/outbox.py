@@ -37,9 +37,10 @@ from libs.domain.control import (
 from libs.domain.events import Event
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
+from libs.domain.venues import VenueOrderState
 from libs.runtime.control_lane import CONTROL_TOPICS, ControlLane
 from libs.runtime.records import commit_records, read_topic, stamped_record
-from libs.venues.api import TradingVenue, VenueOrderState
+from libs.venues.api import TradingVenue
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.wire import DecodeError, decode, encode
 from libs.wire.topics import COMMANDS, REPORTS
@@ -149,7 +150,7 @@ class Outbox:
         for record in records:
             self._carry_out(record)
         self._read_control()
-        if self._venue.has_news():
+        if self._venue.has_account_update():
             self._next_look = min(self._next_look, self._looked_at + self._terms.look_gap_ns)
         now = self._venue.now()
         if not 0 < self._next_reconcile - now <= self._terms.reconcile_interval_ns:
@@ -436,7 +437,7 @@ class Outbox:
             if now - since >= self._terms.reconcile_interval_ns:
                 yield f"{name} fills", f"the venue counts more of order {name} as filled than the {quantity} it lists"
         for _ in range(BOOK_READINGS):
-            books = self._venue.books()
+            books = self._venue.account()
             differing = list(self._orders.differing_positions(books))
             is_new = books.wallet_balance != self._orders.wallet or self._takeover_cause
             if not differing and not is_new:

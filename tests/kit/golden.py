@@ -41,6 +41,16 @@ from libs.domain.orders import (
     client_order_id_of,
     verdict_id_of,
 )
+from libs.domain.venues import (
+    CallOutcome,
+    VenueAccountSnapshot,
+    VenueAnswer,
+    VenueCall,
+    VenueCallKind,
+    VenueFill,
+    VenueOrderState,
+    VenueTick,
+)
 from libs.wire import decode, encode
 from tests.kit import builders
 from tests.kit.builders import BTC, START
@@ -163,6 +173,57 @@ def examples() -> dict[str, Event]:
             "news",
             "control/1",
         ),
+        **_of_a_venue(),
+    }
+
+
+def _of_a_venue() -> dict[str, Event]:
+    order = PlaceOrder(
+        "place/pf-1",
+        START,
+        "paper",
+        BTC,
+        "pf-1",
+        "intent/1",
+        "verdict/intent/1",
+        Side.BUY,
+        OrderType.LIMIT,
+        Decimal("0.5"),
+        TimeInForce.GTC,
+        False,
+        limit_price=Decimal("60000.1"),
+    )
+    fill = VenueFill("55", START + 1, Decimal("0.2"), Decimal("60000.1"), Decimal("-0.006"), Liquidity.MAKER)
+    state = VenueOrderState(
+        "pf-1",
+        "9001",
+        BTC,
+        OrderStatus.PARTIALLY_FILLED,
+        Decimal("0.2"),
+        START + 1,
+        (fill,),
+        is_triggered=True,
+        reason="why",
+        raw='{"orderId":9001}',
+    )
+    held = VenueAccountSnapshot(Decimal("9876.5"), (VenuePosition(BTC, Decimal("-0.5"), Decimal("60000.1")),))
+    return {
+        "venue_call": VenueCall(
+            "call/paper/7", START, "paper", VenueCallKind.PLACE, order, Decimal("0.2"), 60_000, START + NANOSECONDS
+        ),
+        "venue_answer": VenueAnswer(
+            "answer/call/paper/7",
+            START + 2,
+            "paper",
+            "call/paper/7",
+            CallOutcome.UNAVAILABLE,
+            "503 service unavailable",
+            state,
+            ("pf-1", "pf-2"),
+            held,
+            -5_000_000,
+        ),
+        "venue_tick": VenueTick("tick/paper/1", START, "paper", True, "call/paper/7", True, ("risk stands still",)),
     }
 
 

@@ -1,4 +1,4 @@
-"""A venue whose mishaps are scripted: it keeps real books, and loses answers, refuses or dies when told to."""
+"""A venue whose mishaps are scripted: it keeps an account, and loses answers, refuses or dies when told to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enum import Enum
 from libs.domain.accounts import VenuePosition
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import Liquidity, OrderStatus, PlaceOrder
-from libs.venues.api import VenueBooks, VenueFill, VenueOrderState
+from libs.domain.venues import VenueAccountSnapshot, VenueFill, VenueOrderState
 from libs.venues.errors import VenueRefused, VenueUnavailable
 
 RECEIVE_WINDOW_NS = 10 * NANOSECONDS
@@ -69,12 +69,12 @@ class ScriptedVenue:
     def synchronise(self) -> None:
         self._begin("synchronise")
 
-    def has_news(self) -> bool:
-        has_news, self.news = self.news, False
-        return has_news
+    def has_account_update(self) -> bool:
+        has_account_update, self.news = self.news, False
+        return has_account_update
 
-    def wind_countdown(self, instrument: str, countdown_ms: int) -> None:
-        self._begin("wind_countdown")
+    def set_cancel_countdown(self, instrument: str, countdown_ms: int) -> None:
+        self._begin("set_cancel_countdown")
         self.countdowns[instrument] = self.now() + countdown_ms * 1_000_000
 
     def let_countdowns_run_out(self) -> None:
@@ -187,10 +187,10 @@ class ScriptedVenue:
         self._begin("open_order_ids")
         return [name for name, order in self.orders.items() if order.status.is_open]
 
-    def books(self) -> VenueBooks:
-        self._begin("books")
+    def account(self) -> VenueAccountSnapshot:
+        self._begin("account")
         held = [VenuePosition(name, quantity, PRICE) for name, quantity in sorted(self.held.items()) if quantity]
-        return VenueBooks(self.wallet, tuple(held))
+        return VenueAccountSnapshot(self.wallet, tuple(held))
 
     def _begin(self, call: str, order: PlaceOrder | None = None) -> None:
         self.before(call, order)

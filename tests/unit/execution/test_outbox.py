@@ -15,8 +15,8 @@ from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
+from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
 from libs.runtime.log import configure_logging
-from libs.venues.api import VenueBooks, VenueOrderState
 from libs.venues.errors import VenueRefused, VenueUnavailable
 from libs.wire.topics import ALERTS, CONTROL_COMMANDS, REPORTS
 from services.execution.core import ExecutionCore
@@ -391,10 +391,10 @@ def _differ(world: World) -> None:
 
 
 def _cut_off_the_books(world: World) -> None:
-    def books() -> VenueBooks:
+    def account() -> VenueAccountSnapshot:
         raise VenueUnavailable("503")
 
-    world.venue.books = books  # type: ignore[method-assign]
+    world.venue.account = account  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

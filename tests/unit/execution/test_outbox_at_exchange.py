@@ -16,8 +16,8 @@ from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import OrderType, PlaceOrder, VenueReport
 from libs.runtime.log import configure_logging
 from libs.venues.binance_client import BinanceClient
-from libs.venues.binance_news import BinanceNews
 from libs.venues.binance_trading import BinanceTrading
+from libs.venues.binance_user_data import BinanceUserDataStream
 from libs.wire.topics import ALERTS, COMMANDS, REPORTS
 from services.execution.core import ExecutionCore
 from services.execution.outbox import Outbox, OutboxTerms
@@ -40,7 +40,7 @@ class Trading:
         self.faults: list[str] = []
         self.venue = BinanceTrading(
             BinanceClient(exchange.url, API_KEY, API_SECRET, speed=SPEED),
-            BinanceNews(exchange.stream_url, speed=SPEED),
+            BinanceUserDataStream(exchange.stream_url, speed=SPEED),
         )
         terms = OutboxTerms(countdown_ns=30 * NANOSECONDS, max_command_age_ns=3600 * NANOSECONDS)
         logger = configure_logging("execution")
@@ -120,7 +120,7 @@ def test_lost_answer_ends_in_the_truth_and_one_order_at_most(trading: Trading, k
     trading.exchange.client.post("/sim/v1/faults", json=fault).raise_for_status()
     trading.command(1, OrderType.MARKET, None)
     eventually(lambda: trading.kinds(1) == end, within_s=20)
-    held = trading.venue.books().positions
+    held = trading.venue.account().positions
     assert [position.quantity for position in held] == ([Decimal("0.01")] if kind == "lost_answer" else [])
     assert len(read(trading.bus, COMMANDS)) == 1
 

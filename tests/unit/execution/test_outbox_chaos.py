@@ -53,7 +53,7 @@ COMMANDED = {
     ControlAction.RESUME: TradingState.ACTIVE,
 }
 CONTROLS = [*COMMANDED, *TradingState, "nonsense"] + [ControlAction.RESUME] * 6 + [TradingState.ACTIVE] * 4
-CALLS = ("prepare", "synchronise", "place", "cancel", "query", "open_order_ids", "books", "wind_countdown")
+CALLS = ("prepare", "synchronise", "place", "cancel", "query", "open_order_ids", "account", "set_cancel_countdown")
 TROUBLES = (*CALLS, "no way there", "a service stands still")
 COMMITS = ("before a commit", "after a commit")
 
@@ -190,7 +190,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.check_sending(order)
         if call in ("synchronise", "prepare") and self.venue.is_reachable:
             self.clock_error = 0
-        if call == "books":
+        if call == "account":
             fills, self.fills_before_books = self.fills_before_books, []
             for name in set(fills).intersection(self.open_at_venue()):
                 self.fill(name, Decimal("0.001"))

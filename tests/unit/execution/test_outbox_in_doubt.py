@@ -218,7 +218,7 @@ def test_fill_between_the_questions_after_orders_and_books_is_not_taken_over_twi
         world.work(10)
     assert world.outbox.is_halted
     publish(world.bus, a_control(ControlAction.RESUME))
-    do_once_before(world, "books", lambda: world.venue.fill(order_id(1), Decimal("0.01")))
+    do_once_before(world, "account", lambda: world.venue.fill(order_id(1), Decimal("0.01")))
     for _ in range(4):
         world.work(10)
     assert not world.outbox.is_halted
@@ -238,7 +238,7 @@ def test_wallet_is_recorded_with_all_the_fills_it_holds() -> None:
             world.venue.wallet -= Decimal("0.3")
             world.venue.fill(order_id(number), Decimal("0.01"))
 
-    do_once_before(world, "books", fill_both)
+    do_once_before(world, "account", fill_both)
     for _ in range(3):
         world.work(10)
     outputs = [output for event in read(world.bus, REPORTS) for output in world.core.handle(event)]
@@ -340,7 +340,7 @@ def test_next_process_tells_nobody_again_of_what_was_resumed() -> None:
 
 
 @pytest.mark.parametrize("error", [UnreadableAnswer("lacks status"), VenueRefused("-9999 no", -9999)])
-@pytest.mark.parametrize("call", ["query", "open_order_ids", "books", "wind_countdown", "synchronise"])
+@pytest.mark.parametrize("call", ["query", "open_order_ids", "account", "set_cancel_countdown", "synchronise"])
 def test_strange_answer_to_a_question_ends_nothing_and_the_orders_are_found_after(call: str, error: VenueError) -> None:
     world = World()
 

@@ -14,7 +14,7 @@ from libs.venues.binance_orders import (
     UnreadableAnswer,
     actual_order_id,
     order_parameters,
-    read_books,
+    read_account,
     read_conditional,
     read_fills,
     read_open_ids,
@@ -172,10 +172,10 @@ def test_triggered_conditional_order_takes_fills_and_end_from_its_market_order()
     assert (state.status, state.is_triggered, state.fills) == (OrderStatus.FILLED, True, actual.fills)
 
 
-def test_books_are_the_usdt_wallet_and_the_open_positions() -> None:
-    books = read_books(ACCOUNT)
-    assert books.wallet_balance == Decimal("23.72469206")
-    assert books.positions == (VenuePosition(BTC, Decimal("-0.2"), Decimal("60000.12345679")),)
+def test_account_is_the_usdt_wallet_and_the_open_positions() -> None:
+    account = read_account(ACCOUNT)
+    assert account.wallet_balance == Decimal("23.72469206")
+    assert account.positions == (VenuePosition(BTC, Decimal("-0.2"), Decimal("60000.12345679")),)
 
 
 def test_open_ids() -> None:
@@ -191,8 +191,8 @@ def test_open_ids() -> None:
         (lambda: read_order({"orderId": 1}, BTC), "lacks clientOrderId"),
         (lambda: read_order("teapot", BTC), "lacks clientOrderId"),
         (lambda: read_fills({"code": 0}), "where a list was asked for"),
-        (lambda: read_books({**ACCOUNT, "assets": []}), "0 assets of the name USDT"),
-        (lambda: read_books({**ACCOUNT, "positions": [{**HELD, "positionSide": "SHORT"}]}), "one-way mode"),
+        (lambda: read_account({**ACCOUNT, "assets": []}), "0 assets of the name USDT"),
+        (lambda: read_account({**ACCOUNT, "positions": [{**HELD, "positionSide": "SHORT"}]}), "one-way mode"),
     ],
 )
 def test_answer_that_is_not_what_is_documented_leaves_the_matter_open(read: Any, fault: str) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from libs.domain.market import Side
 from libs.domain.orders import OrderStatus, OrderType, PlaceOrder
-from libs.venues.api import VenueOrderState
+from libs.domain.venues import VenueOrderState
 from libs.venues.binance_client import BinanceClient
-from libs.venues.binance_news import BinanceNews
 from libs.venues.binance_trading import BinanceTrading
+from libs.venues.binance_user_data import BinanceUserDataStream
 from libs.venues.errors import VenueRefused, VenueUnavailable
 from tests.kit.builders import BTC
 from tests.kit.waiting import eventually
@@ -34,7 +34,7 @@ def exchange() -> Iterator[Served]:
 @pytest.fixture
 def door(exchange: Served) -> Iterator[BinanceTrading]:
     client = BinanceClient(exchange.url, API_KEY, API_SECRET)
-    trading = BinanceTrading(client, BinanceNews(exchange.stream_url))
+    trading = BinanceTrading(client, BinanceUserDataStream(exchange.stream_url))
     trading.prepare([BTC], 3)
     yield trading
     trading.close()
@@ -54,7 +54,7 @@ def break_next(exchange: Served, kind: str, path: str = "/fapi/v1/order", method
     exchange.client.post("/sim/v1/faults", json=fault).raise_for_status()
 
 
-def test_market_order_fills_and_the_books_follow(door: BinanceTrading) -> None:
+def test_market_order_fills_and_the_account_follows(door: BinanceTrading) -> None:
     state = door.place(a_buy("pf-a"))
     (fill,) = state.fills
     assert (state.status, state.filled_quantity, fill.quantity) == (
@@ -62,9 +62,9 @@ def test_market_order_fills_and_the_books_follow(door: BinanceTrading) -> None:
         Decimal("0.01"),
         Decimal("0.01"),
     )
-    books = door.books()
-    assert books.wallet_balance == 10_000 - fill.fee
-    (held,) = books.positions
+    account = door.account()
+    assert account.wallet_balance == 10_000 - fill.fee
+    (held,) = account.positions
     assert (held.instrument, held.quantity, held.entry_price) == (BTC, Decimal("0.01"), fill.price)
     found = door.query(a_buy("pf-a"), NONE)
     assert found is not None and found.fills == state.fills
@@ -125,7 +125,7 @@ def test_triggered_stop_closes_the_position_and_shows_its_fills() -> None:
         (state, *_) = find_triggered()
         assert state.status is OrderStatus.FILLED
         assert sum(fill.quantity for fill in state.fills) == Decimal("0.01")
-        assert door.books().positions == ()
+        assert door.account().positions == ()
         door.close()
 
 
@@ -159,7 +159,7 @@ def test_id_that_is_taken_is_a_matter_of_asking_not_a_refusal(exchange: Served, 
 def test_question_that_is_refused_is_unanswered(exchange: Served) -> None:
     stranger = BinanceTrading(BinanceClient(exchange.url, API_KEY, "wrong"))
     with pytest.raises(VenueUnavailable, match="-1022"):
-        stranger.books()
+        stranger.account()
     with pytest.raises(VenueRefused, match="-1022"):
         stranger.place(a_buy("pf-g"))
     stranger.close()
@@ -184,25 +184,25 @@ def test_countdown_cancels_what_rests_in_the_book_and_leaves_protective_stops(ex
         stop = replace(an_order(OrderType.STOP_MARKET), client_order_id="pf-c", reduce_only=True)
         door.place(resting)
         door.place(replace(stop, trigger_price=price_below(fast, "0.05")))
-        door.wind_countdown(BTC, 60_000)
-        door.wind_countdown(BTC, 4_000)
+        door.set_cancel_countdown(BTC, 60_000)
+        door.set_cancel_countdown(BTC, 4_000)
         assert sorted(door.open_order_ids()) == ["pf-b", "pf-c"]
         eventually(lambda: list(door.open_order_ids()) == ["pf-c"])
         assert door.query(resting, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
         door.close()
 
 
-def test_fill_is_news(exchange: Served, door: BinanceTrading) -> None:
-    eventually(door.has_news)
-    eventually(lambda: not door.has_news())
+def test_fill_is_an_account_update(exchange: Served, door: BinanceTrading) -> None:
+    eventually(door.has_account_update)
+    eventually(lambda: not door.has_account_update())
     door.place(a_buy("pf-a"))
-    eventually(door.has_news)
+    eventually(door.has_account_update)
 
 
-def test_lost_connection_is_news_and_the_stream_comes_back(exchange: Served, door: BinanceTrading) -> None:
-    eventually(door.has_news)
+def test_lost_connection_is_an_account_update_and_the_stream_comes_back(exchange: Served, door: BinanceTrading) -> None:
+    eventually(door.has_account_update)
     exchange.client.delete("/fapi/v1/listenKey", headers={"X-MBX-APIKEY": API_KEY})
-    eventually(door.has_news)
+    eventually(door.has_account_update)
 
 
 class _Limiting(BaseHTTPRequestHandler):

@@ -39,6 +39,26 @@ class OrderStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ORDER_STATUS_REJECTED: _ClassVar[OrderStatus]
     ORDER_STATUS_EXPIRED: _ClassVar[OrderStatus]
     ORDER_STATUS_UNKNOWN: _ClassVar[OrderStatus]
+
+class VenueCallKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VENUE_CALL_KIND_UNSPECIFIED: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_PREPARE: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_READ_CLOCK: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_PLACE: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_CANCEL: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_QUERY: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_LIST_OPEN_ORDERS: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_READ_ACCOUNT: _ClassVar[VenueCallKind]
+    VENUE_CALL_KIND_SET_COUNTDOWN: _ClassVar[VenueCallKind]
+
+class CallOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CALL_OUTCOME_UNSPECIFIED: _ClassVar[CallOutcome]
+    CALL_OUTCOME_DONE: _ClassVar[CallOutcome]
+    CALL_OUTCOME_REFUSED: _ClassVar[CallOutcome]
+    CALL_OUTCOME_UNAVAILABLE: _ClassVar[CallOutcome]
+    CALL_OUTCOME_NOT_SENT: _ClassVar[CallOutcome]
 LIQUIDITY_UNSPECIFIED: Liquidity
 LIQUIDITY_MAKER: Liquidity
 LIQUIDITY_TAKER: Liquidity
@@ -61,6 +81,20 @@ ORDER_STATUS_CANCELLED: OrderStatus
 ORDER_STATUS_REJECTED: OrderStatus
 ORDER_STATUS_EXPIRED: OrderStatus
 ORDER_STATUS_UNKNOWN: OrderStatus
+VENUE_CALL_KIND_UNSPECIFIED: VenueCallKind
+VENUE_CALL_KIND_PREPARE: VenueCallKind
+VENUE_CALL_KIND_READ_CLOCK: VenueCallKind
+VENUE_CALL_KIND_PLACE: VenueCallKind
+VENUE_CALL_KIND_CANCEL: VenueCallKind
+VENUE_CALL_KIND_QUERY: VenueCallKind
+VENUE_CALL_KIND_LIST_OPEN_ORDERS: VenueCallKind
+VENUE_CALL_KIND_READ_ACCOUNT: VenueCallKind
+VENUE_CALL_KIND_SET_COUNTDOWN: VenueCallKind
+CALL_OUTCOME_UNSPECIFIED: CallOutcome
+CALL_OUTCOME_DONE: CallOutcome
+CALL_OUTCOME_REFUSED: CallOutcome
+CALL_OUTCOME_UNAVAILABLE: CallOutcome
+CALL_OUTCOME_NOT_SENT: CallOutcome
 
 class PlaceOrder(_message.Message):
     __slots__ = ("verdict_id", "side", "order_type", "quantity_e8", "time_in_force", "reduce_only", "limit_price_e8", "trigger_price_e8", "callback_rate_e8")
@@ -243,3 +277,113 @@ class AccountState(_message.Message):
     open_order_count: int
     cause_id: str
     def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., sequence: _Optional[int] = ..., wallet_balance_e8: _Optional[int] = ..., equity_e8: _Optional[int] = ..., initial_margin_e8: _Optional[int] = ..., available_balance_e8: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[Position, _Mapping]]] = ..., open_order_count: _Optional[int] = ..., cause_id: _Optional[str] = ...) -> None: ...
+
+class VenueCall(_message.Message):
+    __slots__ = ("event_id", "event_time", "account", "kind", "order", "booked_quantity_e8", "countdown_ms", "expires_at")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    BOOKED_QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    COUNTDOWN_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    account: str
+    kind: VenueCallKind
+    order: Command
+    booked_quantity_e8: int
+    countdown_ms: int
+    expires_at: int
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., kind: _Optional[_Union[VenueCallKind, str]] = ..., order: _Optional[_Union[Command, _Mapping]] = ..., booked_quantity_e8: _Optional[int] = ..., countdown_ms: _Optional[int] = ..., expires_at: _Optional[int] = ...) -> None: ...
+
+class VenueFill(_message.Message):
+    __slots__ = ("venue_trade_id", "event_time", "quantity_e8", "price_e8", "fee_e8", "liquidity")
+    VENUE_TRADE_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    FEE_E8_FIELD_NUMBER: _ClassVar[int]
+    LIQUIDITY_FIELD_NUMBER: _ClassVar[int]
+    venue_trade_id: str
+    event_time: int
+    quantity_e8: int
+    price_e8: int
+    fee_e8: int
+    liquidity: Liquidity
+    def __init__(self, venue_trade_id: _Optional[str] = ..., event_time: _Optional[int] = ..., quantity_e8: _Optional[int] = ..., price_e8: _Optional[int] = ..., fee_e8: _Optional[int] = ..., liquidity: _Optional[_Union[Liquidity, str]] = ...) -> None: ...
+
+class VenueOrderState(_message.Message):
+    __slots__ = ("client_order_id", "venue_order_id", "instrument", "status", "filled_quantity_e8", "event_time", "fills", "is_triggered", "reason", "raw")
+    CLIENT_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    VENUE_ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    FILLED_QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    FILLS_FIELD_NUMBER: _ClassVar[int]
+    IS_TRIGGERED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    client_order_id: str
+    venue_order_id: str
+    instrument: str
+    status: OrderStatus
+    filled_quantity_e8: int
+    event_time: int
+    fills: _containers.RepeatedCompositeFieldContainer[VenueFill]
+    is_triggered: bool
+    reason: str
+    raw: str
+    def __init__(self, client_order_id: _Optional[str] = ..., venue_order_id: _Optional[str] = ..., instrument: _Optional[str] = ..., status: _Optional[_Union[OrderStatus, str]] = ..., filled_quantity_e8: _Optional[int] = ..., event_time: _Optional[int] = ..., fills: _Optional[_Iterable[_Union[VenueFill, _Mapping]]] = ..., is_triggered: _Optional[bool] = ..., reason: _Optional[str] = ..., raw: _Optional[str] = ...) -> None: ...
+
+class VenueAnswer(_message.Message):
+    __slots__ = ("call_id", "outcome", "reason", "order", "open_order_ids", "snapshot", "clock_correction")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ORDER_IDS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_CORRECTION_FIELD_NUMBER: _ClassVar[int]
+    call_id: str
+    outcome: CallOutcome
+    reason: str
+    order: VenueOrderState
+    open_order_ids: _containers.RepeatedScalarFieldContainer[str]
+    snapshot: VenueAccount
+    clock_correction: int
+    def __init__(self, call_id: _Optional[str] = ..., outcome: _Optional[_Union[CallOutcome, str]] = ..., reason: _Optional[str] = ..., order: _Optional[_Union[VenueOrderState, _Mapping]] = ..., open_order_ids: _Optional[_Iterable[str]] = ..., snapshot: _Optional[_Union[VenueAccount, _Mapping]] = ..., clock_correction: _Optional[int] = ...) -> None: ...
+
+class HealthCheck(_message.Message):
+    __slots__ = ("errors",)
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    errors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, errors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class VenueTick(_message.Message):
+    __slots__ = ("is_start", "interrupted_call_id", "has_account_update", "health")
+    IS_START_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTED_CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    HAS_ACCOUNT_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    is_start: bool
+    interrupted_call_id: str
+    has_account_update: bool
+    health: HealthCheck
+    def __init__(self, is_start: _Optional[bool] = ..., interrupted_call_id: _Optional[str] = ..., has_account_update: _Optional[bool] = ..., health: _Optional[_Union[HealthCheck, _Mapping]] = ...) -> None: ...
+
+class OutboxInput(_message.Message):
+    __slots__ = ("event_id", "event_time", "account", "answer", "tick")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TICK_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_time: int
+    account: str
+    answer: VenueAnswer
+    tick: VenueTick
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., account: _Optional[str] = ..., answer: _Optional[_Union[VenueAnswer, _Mapping]] = ..., tick: _Optional[_Union[VenueTick, _Mapping]] = ...) -> None: ...

@@ -1,6 +1,6 @@
-"""Binance's user stream as a doorbell: that something came is all that is read, what it was is asked for.
+"""Binance's user data stream, read only as a hint that the account has changed; what changed is queried by REST.
 
-So a message that is lost, late or strange can cost time but never truth.
+So a message that is lost, late or malformed costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _QUEUE_SIZE = 10_000
 _EXPIRED = b"listenKeyExpired"
 
 
-class BinanceNews:
+class BinanceUserDataStream:
     """Reads ``STREAM_URL/private/ws`` in a thread of its own. `speed` is how fast the venue's clock runs."""
 
     def __init__(self, stream_url: str, *, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -33,19 +33,19 @@ class BinanceNews:
         self._key = ""
         self._next_key = 0.0
 
-    def has_come(self, ask_key: Callable[[], str]) -> bool:
+    def has_update(self, ask_key: Callable[[], str]) -> bool:
         """Return whether anything came since the last call; asks for the listen key when that is due.
 
-        A lost connection counts as news, for what it would have brought. Without a key there is none, and it is asked
-        for again a little later.
+        A lost connection counts as an update, for what it would have brought. Where no key is given one is asked for
+        again a little later.
         """
-        has_news = False
+        has_update = False
         while True:
             try:
                 arrival = self._arrivals.get_nowait()
             except queue.Empty:
                 break
-            has_news = True
+            has_update = True
             if arrival.kind is ArrivalKind.LOST or _EXPIRED in arrival.payload:
                 self._next_key = 0.0
         now = self._monotonic()
@@ -56,7 +56,7 @@ class BinanceNews:
             except VenueUnavailable:
                 return True
             self._next_key = now + self._renew_after_s
-        return has_news
+        return has_update
 
     def close(self) -> None:
         """Stop reading."""
