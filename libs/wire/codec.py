@@ -1,72 +1,23 @@
-"""Which pair of functions reads and writes which topic, and what a record's kind is."""
+"""Bytes from events and back, for every topic of the registry."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from libs.domain.accounts import AccountState, VenueAccount
-from libs.domain.bars import Bar
-from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
 from libs.domain.events import Event
-from libs.domain.features import FeatureVector
-from libs.domain.forecasts import Forecast
-from libs.domain.orders import (
-    CancelOrder,
-    OrderApproved,
-    OrderEvent,
-    OrderIntent,
-    OrderRefused,
-    PlaceOrder,
-    VenueReport,
-)
-from libs.domain.venues import VenueAnswer, VenueCall, VenueTick
-from libs.wire import topics
-from libs.wire.control import (
-    decode_alert,
-    decode_audit_entry,
-    decode_control_command,
-    decode_control_state,
-    encode_alert,
-    encode_audit_entry,
-    encode_control_command,
-    encode_control_state,
-)
+from libs.wire.compiler import compile_codec, compile_decoder, demand_all_used
 from libs.wire.errors import DecodeError, EncodeError
-from libs.wire.market import MARKET_KIND, decode_bar, decode_market_event, encode_bar, encode_market_event
-from libs.wire.records import (
-    decode_core_snapshot,
-    decode_dead_letter,
-    decode_journal_entry,
-    decode_source_cursor,
-)
-from libs.wire.signals import (
-    decode_feature_vector,
-    decode_forecast,
-    encode_feature_vector,
-    encode_forecast,
-)
-from libs.wire.trading import (
-    decode_account_state,
-    decode_command,
-    decode_order_event,
-    decode_order_intent,
-    decode_report,
-    decode_verdict,
-    encode_account_state,
-    encode_command,
-    encode_order_event,
-    encode_order_intent,
-    encode_venue_account,
-    encode_venue_report,
-    encode_verdict,
-)
-from libs.wire.venues import decode_outbox_input, decode_venue_call, encode_outbox_input, encode_venue_call
+from libs.wire.records import decode_core_snapshot, decode_dead_letter, decode_journal_entry, decode_source_cursor
+from libs.wire.topics import DATA_TOPICS, TOPICS, Topic, state_topic
+
+# What no event may lack that has it at all.
+_REQUIRED = ("event_id", "instrument", "account", "service", "event_time", "received_time")
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An event ready for the bus."""
 
     topic: str
@@ -75,48 +26,40 @@ class Encoded:
     kind: str
 
 
-# Type to topic, kind, attribute that keys it, writer.
-_WRITERS: dict[type, tuple[str, str, str, Callable[[Any], bytes]]] = {
-    **{kind: (topics.MARKET_EVENTS, name, "instrument", encode_market_event) for kind, name in MARKET_KIND.items()},
-    Bar: (topics.BARS_CLOSED, "bar", "instrument", encode_bar),
-    FeatureVector: (topics.FEATURE_VECTORS, "feature_vector", "instrument", encode_feature_vector),
-    Forecast: (topics.FORECASTS, "forecast", "instrument", encode_forecast),
-    OrderIntent: (topics.INTENTS, "order_intent", "account", encode_order_intent),
-    OrderApproved: (topics.VERDICTS, "order_approved", "account", encode_verdict),
-    OrderRefused: (topics.VERDICTS, "order_refused", "account", encode_verdict),
-    PlaceOrder: (topics.COMMANDS, "place_order", "account", encode_command),
-    CancelOrder: (topics.COMMANDS, "cancel_order", "account", encode_command),
-    VenueReport: (topics.REPORTS, "venue_report", "account", encode_venue_report),
-    VenueAccount: (topics.REPORTS, "venue_account", "account", encode_venue_account),
-    VenueCall: (topics.VENUE_CALLS, "venue_call", "account", encode_venue_call),
-    VenueAnswer: (topics.OUTBOX_INPUTS, "venue_answer", "account", encode_outbox_input),
-    VenueTick: (topics.OUTBOX_INPUTS, "venue_tick", "account", encode_outbox_input),
-    OrderEvent: (topics.ORDERS, "order_event", "account", encode_order_event),
-    AccountState: (topics.ACCOUNTS, "account_state", "account", encode_account_state),
-    ControlCommand: (topics.CONTROL_COMMANDS, "control_command", "account", encode_control_command),
-    ControlState: (topics.CONTROL_STATES, "control_state", "account", encode_control_state),
-    Alert: (topics.ALERTS, "alert", "service", encode_alert),
-    AuditEntry: (topics.AUDIT, "audit_entry", "service", encode_audit_entry),
-}
+class Writer(NamedTuple):
+    """How a type gets onto the bus."""
 
-_READERS: dict[str, Callable[[bytes], Event]] = {
-    topics.MARKET_EVENTS: decode_market_event,
-    topics.BARS_CLOSED: decode_bar,
-    topics.FEATURE_VECTORS: decode_feature_vector,
-    topics.FORECASTS: decode_forecast,
-    topics.INTENTS: decode_order_intent,
-    topics.VERDICTS: decode_verdict,
-    topics.COMMANDS: decode_command,
-    topics.REPORTS: decode_report,
-    topics.VENUE_CALLS: decode_venue_call,
-    topics.OUTBOX_INPUTS: decode_outbox_input,
-    topics.ORDERS: decode_order_event,
-    topics.ACCOUNTS: decode_account_state,
-    topics.CONTROL_COMMANDS: decode_control_command,
-    topics.CONTROL_STATES: decode_control_state,
-    topics.ALERTS: decode_alert,
-    topics.AUDIT: decode_audit_entry,
-}
+    topic: str
+    kind: str
+    key_of: Callable[[Any], str]
+    encode: Callable[[Any], bytes]
+
+
+class TopicCodec(NamedTuple):
+    """The writers of the types that a topic carries, and its reader."""
+
+    writers: dict[type, Writer]
+    decode: Callable[[bytes], Any]
+
+
+def compile_topic(topic: Topic) -> TopicCodec:
+    """Compile what a topic declares. Raises `DeclarationError` where types and message do not fit each other."""
+    writers, codecs = {}, []
+    for each in topic.carries:
+        names = {field.name for field in dataclasses.fields(each.type)}
+        required = (*(name for name in _REQUIRED if name in names and name not in each.may_be_empty), *each.required)
+        codec = compile_codec(each.type, topic.schema, required=required, fixed=each.fixed, check=each.check)
+        codecs.append(codec)
+        writers[each.type] = Writer(topic.name, each.kind, attrgetter(topic.key), codec.encode)
+    demand_all_used(topic.schema, codecs, [name for each in topic.carries for name in each.fixed])
+    return TopicCodec(writers, compile_decoder(topic.schema, codecs))
+
+
+_CODECS = {name: compile_topic(TOPICS[name]) for name in DATA_TOPICS}
+_WRITERS: dict[type, Writer] = {kind: writer for codec in _CODECS.values() for kind, writer in codec.writers.items()}
+_READERS: dict[str, Callable[[bytes], Event]] = {name: codec.decode for name, codec in _CODECS.items()}
+EVENT_TYPES: tuple[type, ...] = tuple(_WRITERS)
+"""Every type that some data topic carries."""
 
 
 def encode(event: Event) -> Encoded:
@@ -124,14 +67,13 @@ def encode(event: Event) -> Encoded:
     writer = _WRITERS.get(type(event))
     if writer is None:
         raise EncodeError(f"no topic carries {type(event).__name__}")
-    topic, kind, key_attribute, write = writer
-    key: str = getattr(event, key_attribute)
-    return Encoded(topic, key.encode(), write(event), kind)
+    topic, kind, key_of, write = writer
+    return Encoded(topic, key_of(event).encode(), write(event), kind)
 
 
 def topic_of(kind: type) -> str:
     """Return the topic that carries a type of event."""
-    return _WRITERS[kind][0]
+    return _WRITERS[kind].topic
 
 
 def decode(topic: str, payload: bytes) -> Event:
@@ -150,7 +92,7 @@ def decode_any(topic: str, payload: bytes) -> Any:
         return decode_dead_letter(payload)
     if topic.startswith("journal."):
         return decode_journal_entry(payload)
-    if topic == topics.state_topic("ingestion"):
+    if topic == state_topic("ingestion"):
         return decode_source_cursor(payload)
     if topic.startswith("state."):
         return decode_core_snapshot(payload)

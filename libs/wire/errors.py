@@ -9,3 +9,11 @@ class DecodeError(ValueError):
 
 class EncodeError(ValueError):
     """A domain value cannot be written exactly."""
+
+
+class DeclarationError(TypeError):
+    """A dataclass and its proto message do not fit each other; raised at import."""
+
+
+class Refusal(ValueError):
+    """A field has no meaning; the decoder adds which message it was and raises `DecodeError`."""

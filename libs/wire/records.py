@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.message import Message
 
 from libs.schemas.perpflow.runtime.v1 import runtime_pb2
+from libs.wire.compiler import compile_codec, compile_decoder, demand_all_used
 from libs.wire.errors import DecodeError
-
-MessageT = TypeVar("MessageT", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +67,53 @@ class DeadLetter:
     payload: bytes
 
 
-def _parse(kind: type[MessageT], payload: bytes) -> MessageT:
-    message = kind()
-    try:
-        message.ParseFromString(payload)
-    except ProtobufError as error:
-        raise DecodeError(f"not a {kind.__name__}: {error}") from error
-    return message
+class _Shell(NamedTuple):
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def _compile(kind: type, schema: type[Message]) -> _Shell:
+    codec = compile_codec(kind, schema)
+    demand_all_used(schema, [codec], ())
+    return _Shell(codec.encode, compile_decoder(schema, [codec]))
+
+
+_JOURNAL_ENTRY = _compile(JournalEntry, runtime_pb2.JournalEntry)
+_SOURCE_CURSOR = _compile(SourceCursor, runtime_pb2.SourceCursor)
+_DEAD_LETTER = _compile(DeadLetter, runtime_pb2.DeadLetter)
 
 
 def encode_journal_entry(entry: JournalEntry) -> bytes:
     """Write a journal entry."""
-    return runtime_pb2.JournalEntry(
-        service=entry.service,
-        runs=[
-            runtime_pb2.InputRun(
-                topic=run.topic, partition=run.partition, first_offset=run.first_offset, next_offset=run.next_offset
-            )
-            for run in entry.runs
-        ],
-    ).SerializeToString()
+    return _JOURNAL_ENTRY.encode(entry)
 
 
 def decode_journal_entry(payload: bytes) -> JournalEntry:
     """Read a journal entry."""
-    message = _parse(runtime_pb2.JournalEntry, payload)
-    return JournalEntry(
-        message.service,
-        tuple(InputRun(run.topic, run.partition, run.first_offset, run.next_offset) for run in message.runs),
-    )
+    entry: JournalEntry = _JOURNAL_ENTRY.decode(payload)
+    return entry
+
+
+def encode_source_cursor(cursor: SourceCursor) -> bytes:
+    """Write a source's cursor."""
+    return _SOURCE_CURSOR.encode(cursor)
+
+
+def decode_source_cursor(payload: bytes) -> SourceCursor:
+    """Read a source's cursor."""
+    cursor: SourceCursor = _SOURCE_CURSOR.decode(payload)
+    return cursor
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """Write a dead letter."""
+    return _DEAD_LETTER.encode(letter)
+
+
+def decode_dead_letter(payload: bytes) -> DeadLetter:
+    """Read a dead letter."""
+    letter: DeadLetter = _DEAD_LETTER.decode(payload)
+    return letter
 
 
 def encode_core_snapshot(snapshot: CoreSnapshot) -> bytes:
@@ -117,49 +135,14 @@ def encode_core_snapshot(snapshot: CoreSnapshot) -> bytes:
 
 def decode_core_snapshot(payload: bytes) -> CoreSnapshot:
     """Read a snapshot."""
-    message = _parse(runtime_pb2.CoreSnapshot, payload)
+    try:
+        message = runtime_pb2.CoreSnapshot.FromString(payload)
+    except ProtobufError as error:
+        raise DecodeError(f"not a CoreSnapshot: {error}") from error
     return CoreSnapshot(
         message.service,
         message.core,
         {(at.topic, at.partition): at.next_offset for at in message.positions},
         message.journal_next_offset,
         {(seen.topic, seen.partition): tuple(seen.event_ids) for seen in message.seen},
-    )
-
-
-def encode_source_cursor(cursor: SourceCursor) -> bytes:
-    """Write a source's cursor."""
-    return runtime_pb2.SourceCursor(service=cursor.service, cursor=cursor.cursor).SerializeToString()
-
-
-def decode_source_cursor(payload: bytes) -> SourceCursor:
-    """Read a source's cursor."""
-    message = _parse(runtime_pb2.SourceCursor, payload)
-    return SourceCursor(message.service, message.cursor)
-
-
-def encode_dead_letter(letter: DeadLetter) -> bytes:
-    """Write a dead letter."""
-    return runtime_pb2.DeadLetter(
-        service=letter.service,
-        reason=letter.reason,
-        source_topic=letter.source_topic,
-        source_partition=letter.source_partition,
-        source_offset=letter.source_offset,
-        key=letter.key,
-        payload=letter.payload,
-    ).SerializeToString()
-
-
-def decode_dead_letter(payload: bytes) -> DeadLetter:
-    """Read a dead letter."""
-    message = _parse(runtime_pb2.DeadLetter, payload)
-    return DeadLetter(
-        message.service,
-        message.reason,
-        message.source_topic,
-        message.source_partition,
-        message.source_offset,
-        message.key,
-        message.payload,
     )

@@ -1,9 +1,68 @@
-"""The registry of what flows where. Topic creation, the architecture test and the README picture come from it."""
+"""The registry of what flows where: which types a topic carries, in which message, keyed by what, for whom.
+
+Codecs, record kinds, topic creation, store tables and the README picture all come from it.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from google.protobuf.message import Message
+
+from libs.domain.accounts import AccountState, VenueAccount
+from libs.domain.bars import Bar
+from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
+from libs.domain.features import FeatureVector
+from libs.domain.forecasts import Forecast
+from libs.domain.market import (
+    BestQuote,
+    ClockTick,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    FundingSettled,
+    Liquidation,
+    MarkPrice,
+    OpenInterest,
+    Trade,
+)
+from libs.domain.orders import (
+    CancelOrder,
+    OrderApproved,
+    OrderEvent,
+    OrderIntent,
+    OrderRefused,
+    PlaceOrder,
+    VenueReport,
+)
+from libs.domain.venues import VenueAnswer, VenueCall, VenueTick
+from libs.schemas.perpflow.control.v1 import control_pb2
+from libs.schemas.perpflow.execution.v1 import execution_pb2
+from libs.schemas.perpflow.features.v1 import features_pb2
+from libs.schemas.perpflow.inference.v1 import inference_pb2
+from libs.schemas.perpflow.market.v1 import bar_pb2, market_pb2
+from libs.schemas.perpflow.risk.v1 import risk_pb2
+from libs.schemas.perpflow.runtime.v1 import runtime_pb2
+from libs.schemas.perpflow.strategy.v1 import strategy_pb2
+from libs.wire.checks import (
+    check_bar,
+    check_book,
+    check_forecast,
+    check_mark,
+    check_open_interest,
+    check_quote,
+    check_report,
+    check_trade,
+    check_vector,
+    check_venue_account,
+    check_venue_answer,
+    check_venue_call,
+)
+from libs.wire.compiler import Check
+from libs.wire.records import CoreSnapshot, DeadLetter, JournalEntry, SourceCursor
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -27,18 +86,40 @@ AUDIT = "ops.audit.v1"
 
 KeyKind = Literal["instrument", "account", "service", "partition", "as source"]
 
+# Stands for the instrument in answers on the whole account.
+WHOLE_ACCOUNT = "*"
+
+
+class Carried(NamedTuple):
+    """A type that a topic carries: what it must fulfil, which further texts must not be empty (ids, what keys it and
+    times never may, unless told otherwise), which fields it implies.
+
+    Its fields, its place in the proto message and its kind follow from the type; see `libs.wire.compiler`.
+    """
+
+    type: type
+    check: Check | None = None
+    required: tuple[str, ...] = ()
+    may_be_empty: tuple[str, ...] = ()
+    fixed: Mapping[str, int | str] = {}
+
+    @property
+    def kind(self) -> str:
+        """The record kind: the type's name in snake case."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.type.__name__).lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic: what it carries, for how long, who writes it and who reads it.
 
-    `retention_ms` 0 keeps for ever. `kinds` are the record kinds that may appear. With `may_repeat` a producer is
-    at-least-once, so that readers must drop repeated event ids.
+    `retention_ms` 0 keeps for ever. With `may_repeat` a producer is at-least-once, so that readers must drop repeated
+    event ids.
     """
 
     name: str
-    message: str
-    kinds: tuple[str, ...]
+    schema: type[Message]
+    carries: tuple[Carried, ...]
     key: KeyKind
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
@@ -46,19 +127,16 @@ class Topic:
     is_compacted: bool = False
     may_repeat: bool = False
 
+    @property
+    def message(self) -> str:
+        """The full name of the proto message."""
+        return str(self.schema.DESCRIPTOR.full_name)
 
-MARKET_KINDS = (
-    "trade",
-    "depth_snapshot",
-    "depth_delta",
-    "best_quote",
-    "mark_price",
-    "funding_settled",
-    "open_interest",
-    "liquidation",
-    "exchange_bar",
-    "clock_tick",
-)
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The record kinds that may appear."""
+        return tuple(each.kind for each in self.carries)
+
 
 # Services with a core behind the shell, in the order in which events flow; each has a journal and a state topic.
 CORE_SERVICES = ("bars", "features", "inference", "strategy", "risk", "execution")
@@ -69,8 +147,19 @@ CORES = (*CORE_SERVICES, OUTBOX)
 _DATA_TOPICS = (
     Topic(
         MARKET_EVENTS,
-        "perpflow.market.v1.MarketEvent",
-        MARKET_KINDS,
+        market_pb2.MarketEvent,
+        (
+            Carried(Trade, check_trade),
+            Carried(DepthSnapshot, check_book),
+            Carried(DepthDelta, check_book),
+            Carried(BestQuote, check_quote),
+            Carried(MarkPrice, check_mark),
+            Carried(FundingSettled, check_mark),
+            Carried(OpenInterest, check_open_interest),
+            Carried(Liquidation, check_trade),
+            Carried(ExchangeBar, check_bar),
+            Carried(ClockTick),
+        ),
         "instrument",
         ("ingestion",),
         ("bars", "risk", "execution", "recorder", "monitoring"),
@@ -78,8 +167,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         BARS_CLOSED,
-        "perpflow.market.v1.Bar",
-        ("bar",),
+        bar_pb2.Bar,
+        (Carried(Bar, check_bar),),
         "instrument",
         ("bars",),
         ("features", "strategy", "risk", "recorder", "monitoring"),
@@ -87,8 +176,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         FEATURE_VECTORS,
-        "perpflow.features.v1.FeatureVector",
-        ("feature_vector",),
+        features_pb2.FeatureVector,
+        (Carried(FeatureVector, check_vector),),
         "instrument",
         ("features",),
         ("inference", "recorder"),
@@ -97,8 +186,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         FORECASTS,
-        "perpflow.inference.v1.Forecast",
-        ("forecast",),
+        inference_pb2.Forecast,
+        (Carried(Forecast, check_forecast),),
         "instrument",
         ("inference",),
         ("strategy", "risk", "recorder", "monitoring"),
@@ -106,8 +195,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         INTENTS,
-        "perpflow.strategy.v1.OrderIntent",
-        ("order_intent",),
+        strategy_pb2.OrderIntent,
+        (Carried(OrderIntent),),
         "account",
         ("strategy",),
         ("risk", "recorder"),
@@ -115,8 +204,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         VERDICTS,
-        "perpflow.risk.v1.Verdict",
-        ("order_approved", "order_refused"),
+        risk_pb2.Verdict,
+        (Carried(OrderApproved, required=("intent_id",)), Carried(OrderRefused, required=("intent_id",))),
         "account",
         ("risk",),
         ("execution", "strategy", "recorder", "monitoring"),
@@ -124,8 +213,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         COMMANDS,
-        "perpflow.execution.v1.Command",
-        ("place_order", "cancel_order"),
+        execution_pb2.Command,
+        (Carried(PlaceOrder, required=("client_order_id",)), Carried(CancelOrder, required=("client_order_id",))),
         "account",
         ("execution",),
         ("execution", OUTBOX, "recorder"),
@@ -133,8 +222,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         VENUE_CALLS,
-        "perpflow.execution.v1.VenueCall",
-        ("venue_call",),
+        execution_pb2.VenueCall,
+        (Carried(VenueCall, check_venue_call),),
         "account",
         (OUTBOX,),
         (),
@@ -142,8 +231,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         OUTBOX_INPUTS,
-        "perpflow.execution.v1.OutboxInput",
-        ("venue_answer", "venue_tick"),
+        execution_pb2.OutboxInput,
+        (Carried(VenueAnswer, check_venue_answer, required=("call_id",)), Carried(VenueTick)),
         "account",
         (OUTBOX,),
         (OUTBOX,),
@@ -151,8 +240,15 @@ _DATA_TOPICS = (
     ),
     Topic(
         REPORTS,
-        "perpflow.execution.v1.VenueReport",
-        ("venue_report", "venue_account"),
+        execution_pb2.VenueReport,
+        (
+            Carried(VenueReport, check_report),
+            Carried(
+                VenueAccount,
+                check_venue_account,
+                fixed={"instrument": WHOLE_ACCOUNT, "kind": execution_pb2.REPORT_KIND_ACCOUNT},
+            ),
+        ),
         "account",
         ("execution", OUTBOX),
         ("execution", "recorder"),
@@ -160,8 +256,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         ORDERS,
-        "perpflow.execution.v1.OrderEvent",
-        ("order_event",),
+        execution_pb2.OrderEvent,
+        (Carried(OrderEvent),),
         "account",
         ("execution",),
         ("strategy", "risk", "recorder", "monitoring"),
@@ -169,8 +265,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         ACCOUNTS,
-        "perpflow.execution.v1.AccountState",
-        ("account_state",),
+        execution_pb2.AccountState,
+        (Carried(AccountState),),
         "account",
         ("execution",),
         ("strategy", "risk", "recorder", "monitoring"),
@@ -179,8 +275,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         CONTROL_COMMANDS,
-        "perpflow.control.v1.ControlCommand",
-        ("control_command",),
+        control_pb2.ControlCommand,
+        (Carried(ControlCommand),),
         "account",
         ("monitoring", "console", "risk"),
         ("risk", "execution", OUTBOX, "recorder", "monitoring"),
@@ -188,8 +284,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         CONTROL_STATES,
-        "perpflow.control.v1.ControlState",
-        ("control_state",),
+        control_pb2.ControlState,
+        (Carried(ControlState),),
         "account",
         ("risk",),
         ("execution", OUTBOX, "recorder", "monitoring"),
@@ -198,8 +294,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         ALERTS,
-        "perpflow.control.v1.Alert",
-        ("alert",),
+        control_pb2.Alert,
+        (Carried(Alert),),
         "service",
         ("risk", "execution", OUTBOX, "monitoring"),
         ("recorder", "monitoring"),
@@ -207,8 +303,8 @@ _DATA_TOPICS = (
     ),
     Topic(
         AUDIT,
-        "perpflow.control.v1.AuditEntry",
-        ("audit_entry",),
+        control_pb2.AuditEntry,
+        (Carried(AuditEntry, may_be_empty=("account",)),),
         "service",
         ("monitoring",),
         ("recorder", "monitoring"),
@@ -235,8 +331,8 @@ def dead_topic(source: str) -> str:
 def _journal(service: str) -> Topic:
     return Topic(
         journal_topic(service),
-        "perpflow.runtime.v1.JournalEntry",
-        ("journal_entry",),
+        runtime_pb2.JournalEntry,
+        (Carried(JournalEntry),),
         "partition",
         (service,),
         (service, "recorder"),
@@ -244,15 +340,17 @@ def _journal(service: str) -> Topic:
     )
 
 
-def _state(service: str, message: str, kind: str) -> Topic:
-    return Topic(state_topic(service), message, (kind,), "partition", (service,), (service,), 0, is_compacted=True)
+def _state(service: str, schema: type[Message], kind: type) -> Topic:
+    return Topic(
+        state_topic(service), schema, (Carried(kind),), "partition", (service,), (service,), 0, is_compacted=True
+    )
 
 
 def _dead(source: Topic) -> Topic:
     return Topic(
         dead_topic(source.name),
-        "perpflow.runtime.v1.DeadLetter",
-        ("dead_letter",),
+        runtime_pb2.DeadLetter,
+        (Carried(DeadLetter),),
         "as source",
         source.consumers if source.name != MARKET_EVENTS else ("ingestion", *source.consumers),
         ("recorder", "monitoring"),
@@ -265,8 +363,8 @@ TOPICS: dict[str, Topic] = {
     for topic in (
         *_DATA_TOPICS,
         *(_journal(service) for service in CORES),
-        *(_state(service, "perpflow.runtime.v1.CoreSnapshot", "core_snapshot") for service in CORES),
-        _state("ingestion", "perpflow.runtime.v1.SourceCursor", "source_cursor"),
+        *(_state(service, runtime_pb2.CoreSnapshot, CoreSnapshot) for service in CORES),
+        _state("ingestion", runtime_pb2.SourceCursor, SourceCursor),
         *(_dead(topic) for topic in _DATA_TOPICS),
     )
 }

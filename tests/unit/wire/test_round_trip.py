@@ -33,6 +33,7 @@ from libs.wire import DecodeError, EncodeError, decode, encode
 from libs.wire import records as shell_records
 from libs.wire.topics import BARS_CLOSED, MARKET_EVENTS
 from tests.kit.builders import a_bar, a_trade, an_intent
+from tests.kit.golden import examples
 
 EVENT_TYPES = get_args(Event)
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -189,8 +190,9 @@ def test_unknown_fields_are_ignored() -> None:
     ("event", "fault"),
     [
         (dataclasses.replace(a_trade(), price_e8=0), "price and quantity must be above 0"),
-        (dataclasses.replace(a_trade(), event_id=""), "without instrument or event_id"),
-        (dataclasses.replace(a_trade(), event_time=0), "must be above 0"),
+        (dataclasses.replace(a_trade(), event_id=""), "MarketEvent: event_id is empty"),
+        (dataclasses.replace(a_trade(), instrument=""), "instrument is empty"),
+        (dataclasses.replace(a_trade(), event_time=0), "event_time is 0; it must be above 0"),
         (dataclasses.replace(a_bar(), close_time=5), "do not fit 1m"),
         (dataclasses.replace(a_bar(), timeframe="7m"), "'7m' is not one of"),
         (dataclasses.replace(a_bar(), low_e8=0), "is no bar"),
@@ -210,6 +212,25 @@ def test_an_unspecified_enum_is_refused() -> None:
     ).SerializeToString()
     with pytest.raises(DecodeError, match="ReportKind 0 is unspecified or unknown"):
         decode("execution.reports.v1", payload)
+
+
+def test_an_unknown_liquidity_is_refused_and_stops_nothing() -> None:
+    payload = encode(examples()["order_event"]).payload.replace(b"\x98\x01\x02", b"\x98\x01\x09")
+    with pytest.raises(DecodeError, match="Liquidity 9 is unspecified or unknown"):
+        decode("execution.orders.v1", payload)
+
+
+def test_an_account_snapshot_of_another_kind_is_refused() -> None:
+    account = encode(examples()["venue_account"]).payload
+    with pytest.raises(DecodeError, match="kind is 2; it must be 9"):
+        # Appended fields win: kind becomes REJECTED.
+        decode("execution.reports.v1", account + b"\x38\x02")
+
+
+def test_an_audit_entry_may_be_for_no_account() -> None:
+    entry = dataclasses.replace(examples()["audit_entry"], account="")  # type: ignore[type-var]
+    encoded = encode(entry)
+    assert decode(encoded.topic, encoded.payload) == entry
 
 
 def test_a_number_with_nine_decimals_cannot_be_written() -> None:
