@@ -1,7 +1,13 @@
-"""Control: what people and monitors command, the state that results, alerts, and who did what."""
+"""Control: what people and monitors command, the state that results, alerts, and who did what.
+
+A command has a scope: one account, or all of them (`*`). Each scope holds trading back by itself, and the strictest
+hold is in force. A command tightens its own scope, and only RESUME of the same scope relaxes it again: resuming an
+account lifts no halt of all accounts, and resuming all lifts no halt of one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -34,6 +40,76 @@ class Severity(IntEnum):
 
 
 ALL_ACCOUNTS = "*"
+
+_STATE_AFTER = {
+    ControlAction.HALT: TradingState.HALTED,
+    ControlAction.FLATTEN: TradingState.HALTED,
+    ControlAction.REDUCE: TradingState.REDUCING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What holds the trading of one scope back, never ACTIVE, and why. `is_flattening` while positions are closed."""
+
+    state: TradingState
+    reason: str
+    is_flattening: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TradingControl:
+    """The holds on one account by scope: its own name and `*`. A scope without one is ACTIVE."""
+
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+
+    @property
+    def state(self) -> TradingState:
+        """The strictest state in force."""
+        return max((hold.state for hold in self.holds.values()), default=TradingState.ACTIVE)
+
+    @property
+    def in_force(self) -> tuple[str, Hold] | None:
+        """The strictest hold and its scope, the older one where two are equally strict; None while ACTIVE."""
+        return max(self.holds.items(), key=lambda entry: entry[1].state, default=None)
+
+    @property
+    def is_flattening(self) -> bool:
+        """Whether any scope has its positions closed."""
+        return any(hold.is_flattening for hold in self.holds.values())
+
+    def tighten(self, scope: str, hold: Hold) -> TradingControl:
+        """Return the control with a hold on a scope; one that is stricter already stays, and so does flattening."""
+        held = self.holds.get(scope)
+        if held is not None:
+            if hold.state < held.state:
+                return self
+            hold = Hold(hold.state, hold.reason, hold.is_flattening or held.is_flattening)
+        return TradingControl({**self.holds, scope: hold})
+
+    def resume(self, scope: str) -> TradingControl:
+        """Return the control without the hold on a scope."""
+        return TradingControl({name: hold for name, hold in self.holds.items() if name != scope})
+
+    def obey(self, command: ControlCommand) -> TradingControl:
+        """Return the control after a command of one of its scopes; those that do not concern trading change nothing."""
+        if command.action is ControlAction.RESUME:
+            return self.resume(command.account)
+        hold = hold_of(command)
+        return self if hold is None else self.tighten(command.account, hold)
+
+
+def hold_of(command: ControlCommand) -> Hold | None:
+    """Return the hold that a command puts on its scope, None where it puts none."""
+    state = _STATE_AFTER.get(command.action)
+    if state is None:
+        return None
+    return Hold(state, describe_command(command), is_flattening=command.action is ControlAction.FLATTEN)
+
+
+def describe_command(command: ControlCommand) -> str:
+    """Say who commanded what and why."""
+    return f"{command.action.name} by {command.issued_by}: {command.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ _DATA_TOPICS = (
         control_pb2.ControlCommand,
         (Carried(ControlCommand),),
         "account",
-        ("monitoring", "console", "risk"),
+        ("monitoring", "console", "risk", "execution", OUTBOX),
         ("risk", "execution", OUTBOX, "recorder", "monitoring"),
         0,
     ),

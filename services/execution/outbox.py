@@ -28,7 +28,6 @@ from libs.domain.accounts import VenueAccount
 from libs.domain.control import (
     ALL_ACCOUNTS,
     Alert,
-    ControlAction,
     ControlCommand,
     ControlState,
     Severity,
@@ -104,7 +103,7 @@ class Outbox:
         self._find_service_faults = find_faults
         self._dead_man = DeadManSwitch(venue, instruments, self._terms.countdown_ns, self._find_faults, logger)
         self._has_told_run_out = False
-        self._gate = TradingGate()
+        self._gate = TradingGate(account, NAME)
         self._orders = TrackedOrders()
         self._unknown_since: dict[str, int] = {}
         self._missing: set[str] = set()
@@ -213,10 +212,12 @@ class Outbox:
             self._gate.is_self_halted = True
             self._halt_reason = f"sending halted: a control record cannot be read ({error})"
             return
-        if isinstance(event, ControlCommand) and event.account in (self._account, ALL_ACCOUNTS):
+        if isinstance(event, ControlCommand):
             was_halted = self._gate.is_self_halted
-            self._gate.command(event.action)
-            if not was_halted or event.action is not ControlAction.RESUME:
+            self._gate.take_command(event)
+            if self._gate.is_self_halted and not was_halted:
+                self._halt_reason = f"sending halted: {event.reason}"
+            if not was_halted or self._gate.is_self_halted:
                 return
             self._halt_reason = f"resumed by {event.issued_by}: {event.reason}"
             if event.event_id not in self._orders.takeovers:
@@ -371,8 +372,10 @@ class Outbox:
         lasting = sorted(text for what, text in differences.items() if what in self._differences)
         self._differences = differences
         if lasting and not self._gate.is_self_halted:
-            self._gate.is_self_halted = True
-            self._halt_reason = f"sending halted: {'; '.join(lasting)}"
+            reason = "; ".join(lasting)
+            self._halt_reason = f"sending halted: {reason}"
+            # On the control topic it outlives this process, and a difference that is gone by the next start.
+            self._record([self._gate.halt_itself(f"{DIFFERENCE_ALERT}/{now}", now, reason)], None)
             self._tell_halt(False, now)
 
     def _prepare(self) -> None:

@@ -53,6 +53,7 @@ REMEMBERED_INTENTS = 2048
 REMEMBERED_CLOSED_ORDERS = 128
 NOTHING: tuple[Event, ...] = ()
 WITHDRAWN = "not sent: trading was stopped before it arrived"
+SERVICE = "execution"
 MISMATCH_ALERT = "orders_do_not_match_intents"
 
 _MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | FundingSettled | ExchangeBar | ClockTick
@@ -79,7 +80,7 @@ class ExecutionCore:
         self.account = account
         self._ledger = Ledger(account, starting_balance, leverage, charges_funding=venue is not None)
         self._venue = venue
-        self._gate = TradingGate()
+        self._gate = TradingGate(account, SERVICE)
         self._account_interval_ns = account_interval_ns
         self._orders: dict[str, ManagedOrder] = {}
         self._open_ids: dict[str, None] = {}
@@ -338,10 +339,8 @@ class ExecutionCore:
     # Control.
 
     def _on_control_command(self, command: ControlCommand) -> Sequence[Event]:
-        if command.account not in (self.account, ALL_ACCOUNTS):
-            return NOTHING
         was_self_halted = self._gate.is_self_halted
-        if not self._gate.command(command.action):
+        if not self._gate.take_command(command):
             return NOTHING
         if was_self_halted and not self._gate.is_self_halted:
             message = f"resumed by {command.issued_by}: {command.reason}"
@@ -355,9 +354,9 @@ class ExecutionCore:
         return self._cancel_opening_orders(state.event_time, state.event_id)
 
     def _halt_itself(self, event_time: int, cause_id: str, message: str) -> list[Event]:
-        self._gate.is_self_halted = True
         alert = self._alert(event_time, f"trading halted: {message}", is_raised=True)
-        return [alert, *self._cancel_opening_orders(event_time, cause_id)]
+        halt = self._gate.halt_itself(self._alert_count, event_time, message)
+        return [halt, alert, *self._cancel_opening_orders(event_time, cause_id)]
 
     def _cancel_opening_orders(self, event_time: int, cause_id: str) -> list[Event]:
         if self._gate.state is TradingState.ACTIVE:
@@ -379,7 +378,7 @@ class ExecutionCore:
         return Alert(
             event_id=f"alert/execution/{self.account}/{self._alert_count}",
             event_time=event_time,
-            service="execution",
+            service=SERVICE,
             name=MISMATCH_ALERT,
             severity=Severity.CRITICAL,
             is_raised=is_raised,
@@ -414,7 +413,7 @@ class ExecutionCore:
                 f"the state was made in {made} mode and cannot go on in {wanted} mode; start a new session"
             )
         self._ledger.restore(saved["ledger"])
-        self._gate = TradingGate.from_saved(saved["gate"])
+        self._gate = TradingGate.from_saved(saved["gate"], self.account, SERVICE)
         orders = [ManagedOrder.from_saved(order) for order in saved["orders"]]
         self._orders = {order.command.client_order_id: order for order in orders}
         self._open_ids = dict.fromkeys(saved["open_ids"])

@@ -3,31 +3,31 @@
 ::
 
     state = the strictest of
-        commanded  HALT, FLATTEN -> HALTED; REDUCE -> REDUCING; RESUME -> ACTIVE
+        commanded  the holds of commands by scope (`TradingControl`, as in risk)
         published  the state of the last ControlState
-        own        HALTED once a command or a fill does not match an approved intent; RESUME clears it
+        own        HALTED once execution's records do not match intents or the venue; RESUME of the account clears it
+
+Execution's own halt is a HALT command of its own on the control topic, so that risk knows it and it outlives a restart.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from libs.domain.control import ControlAction, TradingState
-
-_COMMANDED = {
-    ControlAction.HALT: TradingState.HALTED,
-    ControlAction.FLATTEN: TradingState.HALTED,
-    ControlAction.REDUCE: TradingState.REDUCING,
-    ControlAction.RESUME: TradingState.ACTIVE,
-}
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, Hold, TradingControl, TradingState
 
 
 @dataclass(slots=True)
 class TradingGate:
-    """What may be sent. Reductions and cancels always may."""
+    """What may be sent for an account. Reductions and cancels always may.
 
-    commanded: TradingState = TradingState.ACTIVE
+    `issuer` is who issues the HALT commands by which the owner of the gate halts itself.
+    """
+
+    account: str
+    issuer: str
+    control: TradingControl = field(default_factory=TradingControl)
     published: TradingState = TradingState.ACTIVE
     is_self_halted: bool = False
 
@@ -36,24 +36,36 @@ class TradingGate:
         """The strictest state in force."""
         if self.is_self_halted:
             return TradingState.HALTED
-        return max(self.commanded, self.published)
+        return max(self.control.state, self.published)
 
-    def command(self, action: ControlAction) -> bool:
-        """Take a command; False where the action does not concern trading."""
-        state = _COMMANDED.get(action)
-        if state is None:
+    def take_command(self, command: ControlCommand) -> bool:
+        """Take a command; False where it is for another account or does not concern trading."""
+        if command.account not in (self.account, ALL_ACCOUNTS):
             return False
-        self.commanded = state
-        if action is ControlAction.RESUME:
-            self.is_self_halted = False
+        is_resume = command.action is ControlAction.RESUME
+        control = self.control.obey(command)
+        if control is self.control and not is_resume:
+            return False
+        self.control = control
+        if command.account == self.account and (is_resume or command.issued_by == self.issuer):
+            self.is_self_halted = not is_resume
         return True
+
+    def halt_itself(self, number: object, event_time: int, reason: str) -> ControlCommand:
+        """Halt the account by the owner's own doubt and return the command that says so; `number` tells it apart."""
+        self.is_self_halted = True
+        event_id = f"halt/{self.issuer}/{self.account}/{number}"
+        return ControlCommand(event_id, event_time, self.account, ControlAction.HALT, self.issuer, reason)
 
     def refuse(self, *, is_reducing: bool) -> str:
         """Return why an order may not be sent, empty where it may."""
         if is_reducing or self.state is TradingState.ACTIVE:
             return ""
         if self.is_self_halted:
-            return "execution halted itself: orders do not match approved intents; look at the alert, then resume"
+            return (
+                "execution halted itself: its records do not match approved intents or the venue; look at the alert, "
+                "then resume the account"
+            )
         return f"trading is {self.state.name}: only reductions are sent"
 
     def to_saved(self) -> dict[str, Any]:
@@ -61,6 +73,15 @@ class TradingGate:
         return asdict(self)
 
     @classmethod
-    def from_saved(cls, saved: dict[str, Any]) -> TradingGate:
+    def from_saved(cls, saved: dict[str, Any], account: str, issuer: str) -> TradingGate:
         """Return the gate that `to_saved` saved."""
-        return cls(TradingState(saved["commanded"]), TradingState(saved["published"]), saved["is_self_halted"])
+        if "commanded" in saved:
+            # Written before holds had a scope: the account resumes them.
+            in_force = TradingState(saved["commanded"])
+            holds = {} if in_force is TradingState.ACTIVE else {account: Hold(in_force, "commanded before an upgrade")}
+        else:
+            holds = {
+                scope: Hold(TradingState(hold["state"]), hold["reason"], hold["is_flattening"])
+                for scope, hold in saved["control"]["holds"].items()
+            }
+        return cls(account, issuer, TradingControl(holds), TradingState(saved["published"]), saved["is_self_halted"])

@@ -6,6 +6,9 @@ States::
        '--------------------hard drawdown, HALT, FLATTEN---------------------------------------^
     any --RESUME--> ACTIVE          (only a command relaxes; what is still past a limit tightens again at once)
 
+The account and all accounts (`*`) hold trading back each by itself (`TradingControl`): RESUME lifts the hold of its own
+scope alone. What the gate does by itself holds the account.
+
 Cancels and reductions pass in every state. HALT cancels the working orders that could add risk; FLATTEN and the hard
 drawdown cancel all of them and close every position, again and again until the account is flat. Limits change by
 SET_LIMITS alone; each change is a new version on a `ControlState`. Version 1 are the limits of the settings: by the
@@ -20,7 +23,18 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
-from libs.domain.control import ALL_ACCOUNTS, Alert, ControlAction, ControlCommand, ControlState, Severity, TradingState
+from libs.domain.control import (
+    ALL_ACCOUNTS,
+    Alert,
+    ControlAction,
+    ControlCommand,
+    ControlState,
+    Hold,
+    Severity,
+    TradingState,
+    describe_command,
+    hold_of,
+)
 from libs.domain.events import Event
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.instruments import Instrument
@@ -141,7 +155,7 @@ class RiskCore:
 
     def restore(self, state: bytes) -> None:
         """Take over a state made by `snapshot`; the limits in it replace those handed in at construction."""
-        self._state, limits, stops = decode_state(state)
+        self._state, limits, stops = decode_state(state, self._account)
         self._limits = self._limits.with_changes(limits)
         self._stops.restore(stops)
 
@@ -257,21 +271,22 @@ class RiskCore:
     def _obey(self, command: ControlCommand) -> list[Event]:
         if command.account not in (ALL_ACCOUNTS, self._account):
             return []
-        action, cause, time = command.action, command.event_id, command.event_time
-        told = f"{action.name} by {command.issued_by}: {command.reason}"
-        if action is ControlAction.HALT:
-            return self._tighten(TradingState.HALTED, told, cause, time)
-        if action is ControlAction.REDUCE:
-            return self._tighten(TradingState.REDUCING, told, cause, time)
-        if action is ControlAction.FLATTEN:
-            return self._flatten(told, cause, time)
-        if action is ControlAction.RESUME:
-            return self._resume(command, told)
-        if action is ControlAction.SET_LIMITS:
-            return self._set_limits(command, told)
+        scope, cause, time = command.account, command.event_id, command.event_time
+        reason = describe_command(command)
+        hold = hold_of(command)
+        if hold is not None:
+            return (
+                self._flatten(scope, reason, cause, time)
+                if hold.is_flattening
+                else self._tighten(scope, hold, cause, time)
+            )
+        if command.action is ControlAction.RESUME:
+            return self._resume(command, reason)
+        if command.action is ControlAction.SET_LIMITS:
+            return self._set_limits(command, reason)
         return []
 
-    def _set_limits(self, command: ControlCommand, told: str) -> list[Event]:
+    def _set_limits(self, command: ControlCommand, described: str) -> list[Event]:
         state = self._state
         is_of_settings = command.issued_by == SETTINGS
         if is_of_settings and not self._follows_settings:
@@ -280,20 +295,24 @@ class RiskCore:
         try:
             limits = (RiskLimits() if is_first else self._limits).with_changes(command.arguments)
         except LimitError as fault:
-            refused = f"limits unchanged, refused {told}: {fault}"
+            refused = f"limits unchanged, refused {described}: {fault}"
             return [replace(self._announce(command.event_id, command.event_time), reason=refused)]
         self._limits = limits
         state.has_settings_on_record |= is_of_settings
         state.limits_version += not is_first
         # Why trading is halted stays known: this is the reason of the new limits, not of the state.
-        announced = replace(self._announce(command.event_id, command.event_time), reason=told)
+        announced = replace(self._announce(command.event_id, command.event_time), reason=described)
         return [announced, *self._watch(f"{command.event_id}/watch", command.event_time)]
 
-    def _resume(self, command: ControlCommand, told: str) -> list[Event]:
+    def _resume(self, command: ControlCommand, described: str) -> list[Event]:
         state = self._state
-        state.trading_state = TradingState.ACTIVE
-        state.reason = told
-        state.is_flattening = False
+        state.control = state.control.resume(command.account)
+        left = state.control.in_force
+        if left is None:
+            state.reason = described
+        else:
+            scope, hold = left
+            state.reason = f"stays {hold.state.name} until {scope} is resumed ({hold.reason}); {described}"
         if command.arguments.get("reset_drawdown") == "true":
             equity = state.equity(self._limits.allow_quote_as_mark)
             if equity is not None:
@@ -331,14 +350,15 @@ class RiskCore:
             cause_id=cause,
         )
 
-    def _tighten(self, target: TradingState, reason: str, cause: str, event_time: int) -> list[Event]:
+    def _tighten(self, scope: str, hold: Hold, cause: str, event_time: int) -> list[Event]:
         state = self._state
-        if target < state.trading_state:  # the numbers of the states rise with their strictness
-            return [replace(self._announce(cause, event_time), reason=f"stays {state.trading_state.name}: {reason}")]
-        state.trading_state = target
-        state.reason = reason
+        state.control = state.control.tighten(scope, hold)
+        in_force = state.trading_state
+        if hold.state < in_force:  # the numbers of the states rise with their strictness
+            return [replace(self._announce(cause, event_time), reason=f"stays {in_force.name}: {hold.reason}")]
+        state.reason = hold.reason
         outputs: list[Event] = [self._announce(cause, event_time), self._alert(cause, event_time)]
-        if target is TradingState.HALTED:
+        if in_force is TradingState.HALTED:
             outputs += self._cancel_working(cause, event_time, lambda order: not order.reduce_only)
         return outputs
 
@@ -367,24 +387,22 @@ class RiskCore:
         fallen = state.peak_equity - equity
         lost = state.day_start_equity - equity
         if fallen > limits.hard_drawdown_fraction * state.peak_equity:
-            if not state.is_flattening:
-                told = f"drawdown {fallen:f} of peak {state.peak_equity:f} USDT passes the hard limit"
-                return self._flatten(told, cause, event_time)
+            if not state.control.is_flattening:
+                reason = f"drawdown {fallen:f} of peak {state.peak_equity:f} USDT passes the hard limit"
+                return self._flatten(self._account, reason, cause, event_time)
         elif state.trading_state is TradingState.ACTIVE:
             if fallen > limits.soft_drawdown_fraction * state.peak_equity:
-                told = f"drawdown {fallen:f} of peak {state.peak_equity:f} USDT passes the soft limit"
-                outputs += self._tighten(TradingState.REDUCING, told, cause, event_time)
+                reason = f"drawdown {fallen:f} of peak {state.peak_equity:f} USDT passes the soft limit"
+                outputs += self._tighten(self._account, Hold(TradingState.REDUCING, reason), cause, event_time)
             elif lost > limits.max_daily_loss_fraction * state.day_start_equity:
-                told = f"loss of {lost:f} USDT since the day began passes the daily limit"
-                outputs += self._tighten(TradingState.REDUCING, told, cause, event_time)
-        if state.is_flattening and state.now - state.flatten_tried_at >= _FLATTEN_RETRY_NS:
+                reason = f"loss of {lost:f} USDT since the day began passes the daily limit"
+                outputs += self._tighten(self._account, Hold(TradingState.REDUCING, reason), cause, event_time)
+        if state.control.is_flattening and state.now - state.flatten_tried_at >= _FLATTEN_RETRY_NS:
             outputs += self._close_positions(cause, event_time)
         return outputs
 
-    def _flatten(self, reason: str, cause: str, event_time: int) -> list[Event]:
-        state = self._state
-        state.is_flattening = True
-        outputs = self._tighten(TradingState.HALTED, reason, cause, event_time)
+    def _flatten(self, scope: str, reason: str, cause: str, event_time: int) -> list[Event]:
+        outputs = self._tighten(scope, Hold(TradingState.HALTED, reason, is_flattening=True), cause, event_time)
         outputs += self._cancel_working(
             cause, event_time, lambda order: order.reduce_only and (order.is_conditional or not order.is_from_risk)
         )
@@ -421,7 +439,7 @@ class RiskCore:
     def _protect(self, cause: str, instrument: str) -> list[Event]:
         """Bring the protective stops of an instrument in line with its position, once its fills are settled."""
         state, rules = self._state, self._instruments.get(instrument)
-        if rules is None or state.account is None or state.is_flattening:
+        if rules is None or state.account is None or state.control.is_flattening:
             return []
         if any(fill.instrument == instrument for fill in state.unsettled):
             return []

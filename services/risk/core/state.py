@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import orjson
 
 from libs.domain.accounts import AccountState, Position
-from libs.domain.control import TradingState
+from libs.domain.control import Hold, TradingControl, TradingState
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS, format_decimal, from_e8
 from libs.domain.orders import OrderEvent, OrderStatus
@@ -104,12 +105,11 @@ class UnsettledFill:
 class GateState:
     """Everything `RiskCore` keeps between events."""
 
-    trading_state: TradingState = TradingState.ACTIVE
+    control: TradingControl = field(default_factory=TradingControl)
     reason: str = "start"
     limits_version: int = 1
     has_settings_on_record: bool = False
     now: int = 0
-    is_flattening: bool = False
     flatten_tried_at: int = 0
     account: AccountState | None = None
     markets: dict[str, MarketView] = field(default_factory=dict)
@@ -125,6 +125,11 @@ class GateState:
     consecutive_losses: int = 0
     last_loss_time: int = 0
     last_closing_order: str = ""
+
+    @property
+    def trading_state(self) -> TradingState:
+        """The state in force."""
+        return self.control.state
 
     def market(self, instrument: str) -> MarketView:
         """Return the view of an instrument, a blank one the first time."""
@@ -290,14 +295,15 @@ def _encode_value(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a snapshot")
 
 
-def decode_state(snapshot: bytes) -> tuple[GateState, dict[str, str], dict[str, dict[str, object]]]:
-    """Read what `encode_state` wrote. Raises ValueError where the bytes are something else."""
+def decode_state(snapshot: bytes, account: str) -> tuple[GateState, dict[str, str], dict[str, dict[str, object]]]:
+    """Read what `encode_state` wrote for an account. Raises ValueError where the bytes are something else."""
     payload = orjson.loads(snapshot)
-    if not isinstance(payload, dict) or "trading_state" not in payload:
+    if not isinstance(payload, dict) or not payload.keys() & {"control", "trading_state"}:
         raise ValueError("not a snapshot of the risk gate; delete the state topic to start from the account's state")
     limits, stops = payload.pop("limits"), payload.pop("stops")
+    control = _decode_control(payload, account)
     state = GateState(**payload)
-    state.trading_state = TradingState(payload["trading_state"])
+    state.control = control
     for name in ("day_start_equity", "peak_equity"):
         setattr(state, name, Decimal(payload[name]))
     state.markets = {name: MarketView(**view) for name, view in payload["markets"].items()}
@@ -311,6 +317,19 @@ def decode_state(snapshot: bytes) -> tuple[GateState, dict[str, str], dict[str, 
     if payload["account"] is not None:
         state.account = _decode_account(payload["account"])
     return state, limits, stops
+
+
+def _decode_control(payload: dict[str, Any], account: str) -> TradingControl:
+    if "control" in payload:
+        holds = payload["control"]["holds"]
+        return TradingControl(
+            {scope: Hold(**(hold | {"state": TradingState(hold["state"])})) for scope, hold in holds.items()}
+        )
+    # Written before holds had a scope: the account resumes them.
+    in_force, is_flattening = TradingState(payload.pop("trading_state")), payload.pop("is_flattening")
+    if in_force is TradingState.ACTIVE:
+        return TradingControl()
+    return TradingControl({account: Hold(in_force, payload["reason"], is_flattening)})
 
 
 def _decode_account(payload: dict[str, object]) -> AccountState:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from libs.domain.control import Alert, ControlAction, TradingState
+from libs.domain.control import Alert, ControlAction, ControlCommand, TradingState
 from libs.domain.market import Side
 from libs.domain.orders import CancelOrder, PlaceOrder, ReportKind, VenueReport
 from tests.kit.builders import BTC, a_control, a_quote, a_tick
@@ -110,7 +110,7 @@ def test_command_that_was_never_approved_halts_by_itself() -> None:
     core = a_core()
     run(core, a_quote(1))
     outputs = list(core.handle(foreign))
-    assert [type(each) for each in outputs] == [Alert]
+    assert [type(each) for each in outputs] == [ControlCommand, Alert]
     assert core.trading_state is TradingState.HALTED
     assert commands(run(core, an_approval(1))) == []
 
@@ -121,7 +121,7 @@ def test_command_that_differs_from_its_approval_halts_by_itself() -> None:
     command = core.handle(an_approval(1))[0]
     assert isinstance(command, PlaceOrder)
     outputs = list(core.handle(replace(command, quantity=Decimal(1))))
-    assert [type(each) for each in outputs] == [Alert, CancelOrder]
+    assert [type(each) for each in outputs] == [ControlCommand, Alert, CancelOrder]
     assert not [each for each in run(core, a_quote(2, seconds=9)) if isinstance(each, VenueReport)]
 
 
@@ -139,7 +139,8 @@ def test_only_a_persons_resume_lifts_an_own_halt() -> None:
     place(core, an_approval(1))
     run(core, a_fill("0.02"), a_control_state(TradingState.ACTIVE))
     assert core.trading_state is TradingState.HALTED
-    outputs = run(core, a_control(ControlAction.RESUME))
+    assert run(core, a_control(ControlAction.RESUME)) == []
+    outputs = run(core, a_control(ControlAction.RESUME, 2, account="paper"))
     assert [each.is_raised for each in outputs if isinstance(each, Alert)] == [False]
     assert core.trading_state is TradingState.ACTIVE
 

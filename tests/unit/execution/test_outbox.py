@@ -10,7 +10,7 @@ import pytest
 from libs.bus.api import NewRecord, ProducerFenced
 from libs.bus.memory import MemoryBus
 from libs.domain.accounts import AccountState, VenueAccount
-from libs.domain.control import Alert, ControlAction
+from libs.domain.control import Alert, ControlAction, ControlCommand
 from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
@@ -20,7 +20,7 @@ from libs.runtime.log import configure_logging
 from libs.venues.errors import VenueRefused, VenueUnavailable
 from libs.wire.topics import ALERTS, CONTROL_COMMANDS, REPORTS
 from services.execution.core import ExecutionCore
-from services.execution.outbox import Outbox, OutboxTerms
+from services.execution.outbox import NAME, Outbox, OutboxTerms
 from tests.kit.builders import BTC, START, a_control
 from tests.unit.execution.builders import a_cancel_approval, an_approval, an_external_core, order_id
 from tests.unit.execution.scripted_venue import Died, Mishap, ScriptedVenue
@@ -287,7 +287,7 @@ def test_resume_after_a_difference_takes_the_venues_books_over() -> None:
     world.work(10)
     world.work(10)
     assert world.outbox.is_halted
-    publish(world.bus, a_control(ControlAction.RESUME))
+    publish(world.bus, a_control(ControlAction.RESUME, account="paper"))
     world.work(10)
     world.work(10)
     assert not world.outbox.is_halted and len(world.alerts()) == 1
@@ -295,6 +295,37 @@ def test_resume_after_a_difference_takes_the_venues_books_over() -> None:
     world.outbox.close()
     assert not world.start().is_halted
     assert len(world.books()) == 2
+
+
+def test_halt_over_a_difference_outlives_a_restart_and_the_difference_until_the_account_is_resumed() -> None:
+    world = World()
+    world.venue.held[BTC] = Decimal(1)
+    world.work(10)
+    world.work(10)
+    assert world.outbox.is_halted
+    del world.venue.held[BTC]
+    world.outbox.close()
+    assert world.start().is_halted
+    world.work(10)
+    assert world.outbox.is_halted
+    publish(world.bus, a_control(ControlAction.RESUME, 1))
+    world.work()
+    assert world.outbox.is_halted
+    publish(world.bus, a_control(ControlAction.RESUME, 2, account="paper"))
+    world.work(10)
+    assert not world.outbox.is_halted
+    world.outbox.close()
+    assert not world.start().is_halted
+
+
+def test_halt_over_a_difference_is_a_command_on_the_control_topic_so_that_risk_halts_as_well() -> None:
+    world = World()
+    world.venue.held[BTC] = Decimal(1)
+    world.work(10)
+    world.work(10)
+    (halt,) = (event for event in read(world.bus, CONTROL_COMMANDS) if isinstance(event, ControlCommand))
+    assert (halt.account, halt.action, halt.issued_by) == ("paper", ControlAction.HALT, NAME)
+    assert halt.reason in world.alerts()[0]
 
 
 def test_account_that_cannot_be_reckoned_with_ends_the_outbox() -> None:
@@ -364,7 +395,7 @@ def test_control_record_that_cannot_be_read_halts_until_resumed() -> None:
     assert world.outbox.is_halted and "cannot be read" in world.alerts()[0]
     world.outbox.close()
     assert world.start().is_halted
-    publish(world.bus, a_control(ControlAction.RESUME))
+    publish(world.bus, a_control(ControlAction.RESUME, account="paper"))
     world.work()
     assert not world.outbox.is_halted
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from libs.bus.api import BusError, BusFull, NewRecord, Record, TopicPartition
 from libs.domain.accounts import AccountState
-from libs.domain.control import Alert, ControlAction, TradingState
+from libs.domain.control import ALL_ACCOUNTS, Alert, ControlAction, TradingState
 from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
@@ -52,7 +52,11 @@ COMMANDED = {
     ControlAction.REDUCE: TradingState.REDUCING,
     ControlAction.RESUME: TradingState.ACTIVE,
 }
-CONTROLS = [*COMMANDED, *TradingState, "nonsense"] + [ControlAction.RESUME] * 6 + [TradingState.ACTIVE] * 4
+SCOPES = ("paper", ALL_ACCOUNTS)
+CONTROLS = [
+    *[(what, scope) for what in [*COMMANDED, *[ControlAction.RESUME] * 6] for scope in SCOPES],
+    *[(what, "") for what in [*TradingState, "nonsense", *[TradingState.ACTIVE] * 4]],
+]
 CALLS = ("prepare", "synchronise", "place", "cancel", "query", "open_order_ids", "account", "set_cancel_countdown")
 TROUBLES = (*CALLS, "no way there", "a service stands still")
 COMMITS = ("before a commit", "after a commit")
@@ -86,7 +90,7 @@ Upset = tuple[Any, ...]
 """A method of the machine and its arguments."""
 UPSETS = st.sampled_from(
     [
-        *[("control", what) for what in CONTROLS],
+        *[("control", *what) for what in CONTROLS],
         *[("restart_core",), ("restart_outbox", 0), ("restart_outbox", -120), ("restart_outbox", 120)] * 2,
         *[("trouble", what, VenueUnavailable("-1003 too many requests")) for what in TROUBLES],
         *[("trouble", what, UnreadableAnswer("lacks status")) for what in CALLS],
@@ -135,7 +139,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.report_ids: set[str] = set()
         self.cancelled: set[str] = set()
         self.core_alerts: list[str] = []
-        self.commanded = TradingState.ACTIVE
+        self.commanded = dict.fromkeys(SCOPES, TradingState.ACTIVE)
         self.published = TradingState.ACTIVE
         self.is_unreadable = False
         self.differs = False
@@ -178,7 +182,7 @@ class OutboxMachine(RuleBasedStateMachine):
             return
         self.hang = None
         if hang.action is not None:
-            self.control(hang.action)
+            self.control(hang.action, ALL_ACCOUNTS)
         self.pass_time(hang.seconds)
         if hang.is_replaced:
             self.outbox = None
@@ -208,7 +212,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert committed == command
         (claimed,) = self.bus.committed(NAME, [TopicPartition(COMMANDS, 0)]).values()
         assert claimed is not None and claimed > offset
-        is_halted = self.is_unreadable or max(self.commanded, self.published) is not TradingState.ACTIVE
+        is_halted = self.is_unreadable or max(*self.commanded.values(), self.published) is not TradingState.ACTIVE
         assert command.reduce_only or not is_halted
 
     def pass_time(self, seconds: int) -> None:
@@ -299,12 +303,13 @@ class OutboxMachine(RuleBasedStateMachine):
     def upset(self, what: Upset) -> None:
         getattr(self, what[0])(*what[1:])
 
-    def control(self, what: ControlAction | TradingState | str) -> None:
+    def control(self, what: ControlAction | TradingState | str, scope: str) -> None:
         self.number += 1
         if isinstance(what, ControlAction):
-            publish(self.bus, a_control(what, self.number, event_time=self.now))
-            self.commanded = COMMANDED[what]
-            self.is_unreadable &= what is not ControlAction.RESUME
+            publish(self.bus, a_control(what, self.number, event_time=self.now, account=scope))
+            is_resume = what is ControlAction.RESUME
+            self.commanded[scope] = COMMANDED[what] if is_resume else max(self.commanded[scope], COMMANDED[what])
+            self.is_unreadable &= not (is_resume and scope == "paper")
         elif isinstance(what, TradingState):
             publish(self.bus, a_control_state(what, self.number))
             self.published = what
@@ -426,10 +431,10 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.outbox.is_halted or not self.is_unreadable
         if self.outbox.is_halted:
             assert self.differs or self.is_unreadable
-            self.control(ControlAction.RESUME)
+            self.control(ControlAction.RESUME, "paper")
             self.calm_down(4)
         assert not self.outbox.is_halted
-        if max(self.commanded, self.published) is not TradingState.HALTED:
+        if max(*self.commanded.values(), self.published) is not TradingState.HALTED:
             assert self.venue.countdowns[BTC] > self.now
         self.check_orders()
         self.check_account()

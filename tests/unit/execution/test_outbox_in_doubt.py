@@ -217,7 +217,7 @@ def test_fill_between_the_questions_after_orders_and_books_is_not_taken_over_twi
     for _ in range(3):
         world.work(10)
     assert world.outbox.is_halted
-    publish(world.bus, a_control(ControlAction.RESUME))
+    publish(world.bus, a_control(ControlAction.RESUME, account="paper"))
     do_once_before(world, "account", lambda: world.venue.fill(order_id(1), Decimal("0.01")))
     for _ in range(4):
         world.work(10)
@@ -288,7 +288,7 @@ def test_resume_closes_the_orders_that_the_venue_does_not_know_any_more() -> Non
     world.work(10)
     world.work(10)
     assert world.outbox.is_halted
-    publish(world.bus, a_control(ControlAction.RESUME))
+    publish(world.bus, a_control(ControlAction.RESUME, account="paper"))
     for _ in range(4):
         world.work(10)
     assert not world.outbox.is_halted
@@ -301,9 +301,9 @@ def test_second_resume_takes_nothing_over() -> None:
     world.venue.held[BTC] = Decimal(1)
     world.work(10)
     world.work(10)
-    publish(world.bus, a_control(ControlAction.RESUME, 1))
+    publish(world.bus, a_control(ControlAction.RESUME, 1, account="paper"))
     world.work()
-    publish(world.bus, a_control(ControlAction.RESUME, 2))
+    publish(world.bus, a_control(ControlAction.RESUME, 2, account="paper"))
     world.work(10)
     assert [books.cause_id for books in world.books()] == ["", a_control(number=1).event_id]
 
@@ -316,7 +316,7 @@ def test_resume_clears_the_alert() -> None:
     world.venue.held[BTC] = Decimal(1)
     world.work(10)
     world.work(10)
-    publish(world.bus, a_control(ControlAction.RESUME))
+    publish(world.bus, a_control(ControlAction.RESUME, account="paper"))
     world.work(10)
     assert raised_and_cleared(world, DIFFERENCE_ALERT) == [True, False]
     restart(world)
@@ -330,7 +330,7 @@ def test_next_process_tells_nobody_again_of_what_was_resumed() -> None:
     producer.send([NewRecord(CONTROL_COMMANDS, b"paper", b"\xff\xff")])
     producer.commit()
     world.work()
-    publish(world.bus, a_control(ControlAction.RESUME))
+    publish(world.bus, a_control(ControlAction.RESUME, account="paper"))
     world.work()
     restart(world)
     assert raised_and_cleared(world, DIFFERENCE_ALERT) == [True, False] and not world.outbox.is_halted

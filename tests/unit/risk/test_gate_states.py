@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from libs.domain.accounts import Position
@@ -139,6 +140,38 @@ def test_resume_relaxes_and_clears_the_alert() -> None:
     assert isinstance(state, ControlState) and state.state is TradingState.ACTIVE
     assert isinstance(alert, Alert) and not alert.is_raised
     assert failed(ask(core, an_intent())) == []
+
+
+def test_resuming_the_account_does_not_lift_a_halt_of_all_accounts_and_says_so() -> None:
+    core = a_core()
+    core.handle(a_control(ControlAction.HALT))
+    state, alert = core.handle(a_control(ControlAction.RESUME, 2, account="paper"))
+    assert isinstance(state, ControlState) and state.state is core.trading_state is TradingState.HALTED
+    assert state.reason == "stays HALTED until * is resumed (HALT by test: because); RESUME by test: because"
+    assert isinstance(alert, Alert) and alert.is_raised
+    core.handle(a_control(ControlAction.RESUME, 3))
+    assert core.trading_state is TradingState.ACTIVE
+
+
+def test_resuming_all_accounts_neither_lifts_a_drawdown_nor_ends_flattening() -> None:
+    core = a_core(an_account_after(1, "0.1"), hard_drawdown_fraction="0.1")
+    core.handle(a_mark(2, "49999", seconds=1))
+    core.handle(a_control(ControlAction.RESUME, 2))
+    assert core.trading_state is TradingState.HALTED
+    assert own_orders(core.handle(a_tick(40)))
+
+
+def test_snapshot_from_before_holds_had_a_scope_is_taken_over_for_the_account() -> None:
+    core = a_core()
+    core.handle(a_control(ControlAction.FLATTEN))
+    saved = orjson.loads(core.snapshot())
+    saved |= {"trading_state": 3, "is_flattening": True, "reason": "FLATTEN by test: because"}
+    del saved["control"]
+    older = a_core()
+    older.restore(orjson.dumps(saved))
+    assert older.trading_state is TradingState.HALTED
+    older.handle(a_control(ControlAction.RESUME, 2, account="paper"))
+    assert older.trading_state is TradingState.ACTIVE
 
 
 def test_promote_model_does_not_concern_the_gate() -> None:
@@ -348,10 +381,10 @@ def test_flatten_cancels_stops_but_not_its_own_closing_order() -> None:
 def test_resume_ends_flattening_but_a_drawdown_that_lasts_flattens_again() -> None:
     core = a_core(an_account_after(1, "0.1"), hard_drawdown_fraction="0.1")
     core.handle(a_mark(2, "49999", seconds=1))
-    events = core.handle(a_control(ControlAction.RESUME, 2))
+    events = core.handle(a_control(ControlAction.RESUME, 2, account="paper"))
     assert [state.state for state in of_kind(events, ControlState)] == [TradingState.ACTIVE, TradingState.HALTED]
     assert len({event.event_id for event in events}) == len(events)
-    events = core.handle(a_control(ControlAction.RESUME, 3, arguments={"reset_drawdown": "true"}))
+    events = core.handle(a_control(ControlAction.RESUME, 3, account="paper", arguments={"reset_drawdown": "true"}))
     assert [state.state for state in of_kind(events, ControlState)] == [TradingState.ACTIVE]
     assert core.handle(a_tick(40)) == []
 
