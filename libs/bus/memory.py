@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -25,6 +24,7 @@ from libs.bus.api import (
     TransactionState,
 )
 from libs.bus.memory_log import MemoryLog
+from libs.clock import Clock, SystemClock
 
 _logs: WeakValueDictionary[str, MemoryLog] = WeakValueDictionary()
 _logs_lock = threading.Lock()
@@ -34,13 +34,14 @@ _GROUP_CHECK_S = 1.0
 class MemoryBus:
     """A bus in memory. Buses opened with the same `name` in a process are one log; without a name each is its own."""
 
-    def __init__(self, name: str = "", *, prefix: str = "") -> None:
+    def __init__(self, name: str = "", *, prefix: str = "", clock: Clock | None = None) -> None:
         self._prefix = prefix
+        clock = clock or SystemClock()
         if not name:
-            self._log = MemoryLog()
+            self._log = MemoryLog(clock)
         else:
             with _logs_lock:
-                self._log = _logs.setdefault(name, MemoryLog())
+                self._log = _logs.setdefault(name, MemoryLog(clock))
         self._open: list[MemoryConsumer | MemoryProducer] = []
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
@@ -104,7 +105,7 @@ class MemoryBus:
 
     def apply_retention(self) -> None:
         with self._log.changed:
-            self._log.retain(time.time_ns() // 1_000_000)
+            self._log.retain(self._log.clock.now_ns() // 1_000_000)
 
     def _stored(self, place: TopicPartition) -> TopicPartition:
         return TopicPartition(self._prefix + place.topic, place.partition)
@@ -231,13 +232,13 @@ class MemoryConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
-        deadline = time.monotonic() + timeout_ms / 1000
+        deadline = self._log.clock.monotonic_s() + timeout_ms / 1000
         with self._log.changed:
             while True:
                 if self._shares and self._group is not None:
                     self._follow_group(self._group)
                 records = self._read(max_records)
-                left = deadline - time.monotonic()
+                left = deadline - self._log.clock.monotonic_s()
                 if records or left <= 0:
                     return records
                 self._log.changed.wait(min(left, _GROUP_CHECK_S))

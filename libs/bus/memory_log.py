@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import islice
 
 from libs.bus.api import BusError, NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
+from libs.clock import Clock
 
 
 @dataclass(slots=True)
@@ -69,7 +69,8 @@ class MemoryGroup:
 class MemoryLog:
     """What every `MemoryBus` of one name shares. Callers hold `changed` around every method and every field."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.changed = threading.Condition()
         self.topics: dict[str, MemoryTopic] = {}
         self.groups: dict[str, MemoryGroup] = {}
@@ -123,7 +124,7 @@ class MemoryLog:
     def append(self, rows: list[tuple[TopicPartition, NewRecord]]) -> None:
         """Append records at once. Raises `UnknownTopic` before anything is appended."""
         logs = {place: self.partition(place) for place, _ in rows}
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self.clock.now_ns() // 1_000_000
         for place, record in rows:
             log = logs[place]
             last_ms = log.records[-1].append_time_ms if log.records else 0
@@ -175,7 +176,7 @@ class MemoryLog:
         if known is None or known.token != token:
             return
         if known.is_static:
-            known.gone_since = time.monotonic()
+            known.gone_since = self.clock.monotonic_s()
         else:
             del group.members[member]
             group.generation += 1
@@ -184,7 +185,7 @@ class MemoryLog:
     def expel_gone(self, group_name: str) -> None:
         """Drop static members that stayed away past their grace period."""
         group = self.groups[group_name]
-        limit = time.monotonic() - STATIC_MEMBER_GRACE_MS / 1000
+        limit = self.clock.monotonic_s() - STATIC_MEMBER_GRACE_MS / 1000
         gone = [name for name, each in group.members.items() if each.gone_since is not None and each.gone_since < limit]
         for name in gone:
             del group.members[name]

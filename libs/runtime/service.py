@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings
 
 from libs.bus.api import BusError, BusFull, BusUnavailable, NewRecord
 from libs.bus.open import open_bus
+from libs.clock import SystemClock
 from libs.domain.events import Core
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
@@ -206,6 +207,7 @@ class CoreService(Generic[SettingsT]):
                 batch_max_records=platform.batch_max_records,
                 snapshot_every_records=platform.snapshot_every_records,
                 check_outputs=check_outputs,
+                clock=SystemClock(),
             )
             return run_loop(self.name, platform, logger, metrics, loop)
 
@@ -238,5 +240,13 @@ class SourceService(Generic[SettingsT]):
         source = self.build_source(load_settings(self.settings_type), platform.run_dir)
         metrics = ServiceMetrics(self.name)
         with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
-            loop = SourceShell(self.name, source, bus, metrics, logger, batch_max_records=platform.batch_max_records)
+            loop = SourceShell(
+                self.name,
+                source,
+                bus,
+                metrics,
+                logger,
+                clock=SystemClock(),
+                batch_max_records=platform.batch_max_records,
+            )
             return run_loop(self.name, platform, logger, metrics, loop)

@@ -7,12 +7,12 @@ skip anything: an unexpected error leaves the transaction uncommitted and stops 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.clock import Clock
 from libs.domain.events import Core
 from libs.runtime.control_lane import ControlLane
 from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
@@ -48,6 +48,7 @@ class CoreShell:
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
         *,
+        clock: Clock,
         batch_max_records: int = 1000,
         snapshot_every_records: int = 20_000,
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
@@ -58,6 +59,7 @@ class CoreShell:
         self._bus = bus
         self._metrics = metrics
         self._logger = logger
+        self._clock = clock
         self._batch_max_records = batch_max_records
         self._snapshot_every = snapshot_every_records
         self._check_outputs = check_outputs
@@ -80,7 +82,9 @@ class CoreShell:
         self._consumer = self._bus.consumer(
             [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
         )
-        self._lane = ControlLane(self._bus, (each.topic for each in self._inputs), self._handled_positions)
+        self._lane = ControlLane(
+            self._bus, (each.topic for each in self._inputs), self._handled_positions, self._clock.monotonic_s
+        )
         self._logger.info("ready", recovered_records=recovered)
 
     def _recover(self) -> int:
@@ -133,7 +137,7 @@ class CoreShell:
     def _process(self, records: Sequence[Record]) -> None:
         assert self._producer is not None and self._consumer is not None
         extra = [self._snapshot_record()] if self._since_snapshot >= self._snapshot_every else []
-        started = time.perf_counter()
+        started = self._clock.monotonic_s()
         outputs: list[NewRecord] = []
         runs: list[list[int | str]] = []
         for record in records:
@@ -141,10 +145,10 @@ class CoreShell:
             self._note_run(runs, record)
             self._collect(outputs, record, handled)
         self._observe_inputs(records)
-        made = time.perf_counter()
+        made = self._clock.monotonic_s()
         self._handle_seconds.observe(made - started)
         self._commit(outputs, extra, runs)
-        self._commit_seconds.observe(time.perf_counter() - made)
+        self._commit_seconds.observe(self._clock.monotonic_s() - made)
         self._transactions.inc()
         self._since_snapshot = (0 if extra else self._since_snapshot) + len(records)
 
@@ -172,7 +176,7 @@ class CoreShell:
                 reason=handled.dead.reason,
             )
         for each in encoded:
-            outputs.append(stamped_record(each, self.service, time.time_ns(), record.headers))
+            outputs.append(stamped_record(each, self.service, self._clock.now_ns(), record.headers))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
         assert self._producer is not None and self._consumer is not None and self._lane is not None
@@ -183,7 +187,7 @@ class CoreShell:
             self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
         )
         encoded = Encoded(self._journal.topic, STATE_KEY, encode_journal_entry(entry), "journal_entry")
-        journal = stamped_record(encoded, self.service, time.time_ns(), partition=0)
+        journal = stamped_record(encoded, self.service, self._clock.now_ns(), partition=0)
         offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
         commit_records(self._producer, [*outputs, journal, *extra], self._consumer, offsets)
         for run in entry.runs:
@@ -200,7 +204,7 @@ class CoreShell:
             self._handler.seen(),
         )
         encoded = Encoded(state_topic(self.service), STATE_KEY, encode_core_snapshot(snapshot), "core_snapshot")
-        return stamped_record(encoded, self.service, time.time_ns(), partition=0)
+        return stamped_record(encoded, self.service, self._clock.now_ns(), partition=0)
 
     def _observe_inputs(self, records: Sequence[Record]) -> None:
         counts: dict[str, int] = {}
@@ -208,7 +212,7 @@ class CoreShell:
         for record in records:
             counts[record.topic] = counts.get(record.topic, 0) + 1
             last[record.topic] = record
-        now = time.time_ns()
+        now = self._clock.now_ns()
         for topic, count in counts.items():
             self._metrics.records_in.labels(self.service, topic).inc(count)
             stamps = read_stamps(last[topic].headers)
@@ -216,7 +220,7 @@ class CoreShell:
                 self._metrics.hop_latency.labels(self.service, topic).observe(max(0, now - stamps.made_at) / 1e9)
 
     def _watch_lag(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         if now - self._last_lag_at < 5.0:
             return
         self._last_lag_at = now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from libs.bus.api import Bus, NewRecord, Producer
+from libs.clock import Clock
 from libs.domain.market import MarketEvent
 from libs.runtime.handler import encode_dead
 from libs.runtime.metrics import ServiceMetrics
@@ -66,6 +66,7 @@ class SourceShell:
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
         *,
+        clock: Clock,
         batch_max_records: int = 1000,
     ) -> None:
         self.service = service
@@ -73,6 +74,7 @@ class SourceShell:
         self._bus = bus
         self._metrics = metrics
         self._logger = logger
+        self._clock = clock
         self._batch_max_records = batch_max_records
         self._producer: Producer | None = None
 
@@ -93,7 +95,7 @@ class SourceShell:
         records = [self._record_of(event) for event in events]
         cursor = encode_source_cursor(SourceCursor(self.service, self._source.cursor()))
         encoded = Encoded(state_topic(self.service), STATE_KEY, cursor, "source_cursor")
-        records.append(stamped_record(encoded, self.service, time.time_ns(), partition=0))
+        records.append(stamped_record(encoded, self.service, self._clock.now_ns(), partition=0))
         commit_records(self._producer, records)
         self._metrics.transactions.labels(self.service).inc()
         self._metrics.records_out.labels(self.service, MARKET_EVENTS).inc(len(events))
@@ -109,7 +111,7 @@ class SourceShell:
             encoded = encode_dead(letter)
         else:
             encoded = encode(event)
-        return stamped_record(encoded, self.service, time.time_ns())
+        return stamped_record(encoded, self.service, self._clock.now_ns())
 
     @property
     def is_finished(self) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from libs.bus.api import NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
+from libs.clock import SystemClock
 from libs.domain.events import Event
 from libs.domain.orders import OrderRefused, verdict_id_of
 from libs.runtime.handler import Input
@@ -84,6 +85,7 @@ def run_hop(address: str, prefix: str, service: str, source: str, target: str, s
             bus,
             ServiceMetrics(service),
             configure_logging(service, level="error"),
+            clock=SystemClock(),
         )
         shell.open()
         while not stop.is_set():  # type: ignore[attr-defined]

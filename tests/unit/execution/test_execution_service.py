@@ -8,6 +8,7 @@ import pytest
 
 from libs.bus.api import NewRecord, TopicSpec
 from libs.bus.memory import MemoryBus
+from libs.clock import SystemClock
 from libs.domain.accounts import AccountState, VenueAccount
 from libs.domain.events import Event
 from libs.domain.market import Side
@@ -59,6 +60,7 @@ def a_shell(bus: MemoryBus, snapshot_every_records: int = 20_000) -> CoreShell:
         bus,
         ServiceMetrics("execution"),
         configure_logging("execution"),
+        clock=SystemClock(),
         snapshot_every_records=snapshot_every_records,
     )
     shell.open()

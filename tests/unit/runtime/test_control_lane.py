@@ -10,6 +10,7 @@ import pytest
 
 from libs.bus.api import Bus, BusError, NewRecord, Record, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
+from libs.clock import SystemClock
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Event
 from libs.domain.orders import OrderIntent, OrderRefused, verdict_id_of
@@ -85,6 +86,7 @@ def publish(bus: Bus, *events: Event) -> None:
 def a_shell(bus: Bus, batch: int = 1000) -> CoreShell:
     shell = CoreShell(
         "risk", SayingCore(), INPUTS, bus, ServiceMetrics("risk"), configure_logging("risk", level="error"),
+        clock=SystemClock(),
         batch_max_records=batch,
     )  # fmt: skip
     shell.open()

@@ -11,6 +11,7 @@ import pytest
 
 from libs.bus.api import Bus, BusError, NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
+from libs.clock import SystemClock
 from libs.domain.control import Alert, Severity
 from libs.domain.events import Event, Unhandleable
 from libs.domain.forecasts import Forecast
@@ -89,6 +90,7 @@ def a_shell(bus: Bus, *, snapshot_every: int = 20_000, batch: int = 7) -> CoreSh
         bus,
         ServiceMetrics("risk"),
         configure_logging("risk", level="error"),
+        clock=SystemClock(),
         batch_max_records=batch,
         snapshot_every_records=snapshot_every,
     )
@@ -261,7 +263,13 @@ def test_replay_notices_an_output_that_no_input_explains(bus: Bus) -> None:
 def test_a_lost_control_topic_stops_the_service(bus: Bus) -> None:
     inputs = (*INPUTS, Input(topics.CONTROL_COMMANDS))
     shell = CoreShell(
-        "risk", CountingCore(), inputs, bus, ServiceMetrics("risk"), configure_logging("risk", level="error")
+        "risk",
+        CountingCore(),
+        inputs,
+        bus,
+        ServiceMetrics("risk"),
+        configure_logging("risk", level="error"),
+        clock=SystemClock(),
     )
     shell.open()
     publish(bus, a_trade(1))
