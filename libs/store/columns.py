@@ -1,19 +1,25 @@
-"""Builds Arrow columns out of many domain events at once, one pass per column.
+"""Derives a table's columns from the dataclasses it keeps: name, ClickHouse type, and how Arrow is built from events.
 
-Money stays exact: integers of 1e-8 and Decimals become decimal128 with eight decimals, never floats.
+A field's type decides: integers of 1e-8 (`_e8`) and Decimals become exact decimals, never floats; `_time` is a time in
+ns; an enum is its name in lower case; a list of values becomes one array a field. A value inside an event gives its
+fields as columns, unless the event itself has a field of that name. Columns are built for many events at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 from operator import attrgetter
-from typing import Any, TypeAlias
+from types import UnionType
+from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
+
+from libs.store.errors import StoreError
 
 Builder: TypeAlias = Callable[[Sequence[Any]], Any]
 """Takes events, returns a pyarrow array of the same length."""
@@ -22,25 +28,212 @@ Builder: TypeAlias = Callable[[Sequence[Any]], Any]
 _NARROW = pa.decimal128(18, 8)
 _WIDE = pa.decimal128(38, 8)
 _TIME = pa.timestamp("ns", "UTC")
-_EIGHT = Decimal("1E-8")
+_WORD_MAP = pa.map_(pa.string(), pa.string())
+
+# Texts with few values.
+_LOW_CARDINALITY = frozenset(
+    {
+        *("account", "action", "feature_set", "instrument", "issued_by", "model_name", "model_sha256", "model_version"),
+        *("name", "role", "schema_hash", "service", "source_topic", "strategy", "timeframe", "topic"),
+    }
+)
+# Integers that were unsigned from the first.
+_UNSIGNED = {
+    "trade_count": "UInt64",
+    "sequence": "UInt64 CODEC(Delta, ZSTD(1))",
+    "source_offset": "UInt64",
+    "known_count": "UInt32",
+    "open_order_count": "UInt32",
+    "source_partition": "UInt32",
+    "partition": "UInt32",
+    "first_offset": "UInt64",
+    "next_offset": "UInt64",
+}
+# Columns whose names are not their fields'.
+_NAMES = {
+    "check_name": "check_names",
+    "check_has_passed": "check_passed",
+    "check_value": "check_values",
+    "check_limit": "check_limits",
+    "packed": "feature_values",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table and how to fill it from events."""
+    """A column of a table, its type with its codec, and how to fill it from events."""
 
     name: str
+    type: str
     build: Builder
 
 
-def narrow_decimals(scaled: Sequence[int]) -> Any:
-    """Turn integers of 1e-8 into Decimal64(8) values, by their bytes."""
-    return _decimals_of(np.fromiter(scaled, dtype=np.int64, count=len(scaled)), None)
+class _Plan(NamedTuple):
+    """How values of one type are kept; `absent` stands for a value that some event does not have."""
+
+    type: str
+    codec: str
+    to_arrow: Callable[[list[Any]], Any]
+    absent: Any
+    is_nullable: bool = True
+
+    def declare(self, is_optional: bool) -> str:
+        if is_optional and self.is_nullable:
+            return f"Nullable({self.type}) CODEC(ZSTD(1))"
+        return f"{self.type} CODEC({self.codec})" if self.codec else self.type
 
 
-def time_array(times_ns: Sequence[int]) -> Any:
-    """Turn ns since epoch into DateTime64(9) values."""
-    return pa.array(np.fromiter(times_ns, dtype=np.int64, count=len(times_ns)).view("datetime64[ns]"), _TIME)
+class _Field(NamedTuple):
+    """A field of one of the types that share a table, possibly inside another."""
+
+    get: Callable[[Any], Any]
+    plan: _Plan
+    is_optional: bool
+
+
+def derive_columns(kinds: Sequence[type], names: Mapping[str, str] | None = None) -> tuple[Column, ...]:
+    """Return the columns for events of some types; what one of them lacks is empty, false or NULL.
+
+    `names` are columns not named like their fields. Raises `StoreError` for a field that no column can keep.
+    """
+    found: dict[str, dict[type, _Field]] = {}
+    for kind in kinds:
+        for name, each in _fields_of(kind):
+            found.setdefault((names or {}).get(name, name), {}).setdefault(kind, each)
+    return tuple(_column(name, by_kind, kinds) for name, by_kind in found.items())
+
+
+def _column(name: str, by_kind: Mapping[type, _Field], kinds: Sequence[type]) -> Column:
+    plan = next(iter(by_kind.values())).plan
+    is_optional = len(by_kind) < len(kinds) or any(each.is_optional for each in by_kind.values())
+    to_arrow = plan.to_arrow
+    if len(kinds) == 1:
+        get = by_kind[kinds[0]].get
+        build: Builder = lambda events: to_arrow([get(event) for event in events])  # noqa: E731
+    else:
+        absent = None if plan.is_nullable else plan.absent
+        getters = {kind: each.get for kind, each in by_kind.items()}
+
+        def build(events: Sequence[Any]) -> Any:
+            return to_arrow([getters[type(event)](event) if type(event) in getters else absent for event in events])
+
+    return Column(name, plan.declare(is_optional), build)
+
+
+def _fields_of(kind: type) -> Iterator[tuple[str, _Field]]:
+    own = {field.name for field in dataclasses.fields(kind)}
+    for name, hint, is_optional in _hints_of(kind):
+        get = attrgetter(name)
+        if not _is_value(hint):
+            yield from _field_columns(name, hint, get, is_optional)
+            continue
+        for inner, inner_hint, inner_optional in _hints_of(hint):
+            if inner not in own:
+                inside = _inside(name, inner) if is_optional else attrgetter(f"{name}.{inner}")
+                yield from _field_columns(inner, inner_hint, inside, is_optional or inner_optional)
+
+
+def _field_columns(name: str, hint: Any, get: Callable[[Any], Any], is_optional: bool) -> Iterator[tuple[str, _Field]]:
+    if get_origin(hint) is tuple and _is_value(get_args(hint)[0]):
+        for inner, inner_hint, _ in _hints_of(get_args(hint)[0]):
+            column = f"{name.removesuffix('s')}_{inner.removesuffix('_e8')}"
+            plan = _array_plan(_plan_of(inner, inner_hint))
+            yield _NAMES.get(column, column), _Field(_each(get, attrgetter(inner)), plan, False)
+        return
+    yield _NAMES.get(name, name.removesuffix("_e8")), _Field(get, _plan_of(name, hint), is_optional)
+
+
+def _inside(outer: str, inner: str) -> Callable[[Any], Any]:
+    get_outer, get_inner = attrgetter(outer), attrgetter(inner)
+
+    def get(event: Any) -> Any:
+        part = get_outer(event)
+        return None if part is None else get_inner(part)
+
+    return get
+
+
+def _each(get: Callable[[Any], Any], get_inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda event: [get_inner(member) for member in get(event)]
+
+
+def _hints_of(kind: type) -> list[tuple[str, Any, bool]]:
+    hints = get_type_hints(kind)
+    rows = []
+    for field in dataclasses.fields(kind):
+        hint, is_optional = hints[field.name], False
+        if get_origin(hint) in (Union, UnionType):
+            hint, is_optional = next(each for each in get_args(hint) if each is not type(None)), True
+        rows.append((field.name, hint, is_optional))
+    return rows
+
+
+def _is_value(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _plan_of(name: str, hint: Any) -> _Plan:
+    if name == "packed":
+        return _Plan("Array(Float64)", "ZSTD(1)", packed_reals, b"", False)
+    if hint is str:
+        text = _Plan("String", "ZSTD(1)", _arrow(pa.string()), "", False)
+        return text._replace(type="LowCardinality(String)", codec="") if name in _LOW_CARDINALITY else text
+    if hint is int:
+        return _integer_plan(name)
+    if hint in _PLANS:
+        return _PLANS[hint]
+    if isinstance(hint, type) and issubclass(hint, IntEnum):
+        return _Plan("LowCardinality(String)", "", labels, None, False)
+    if get_origin(hint) is tuple:
+        return _array_plan(_plan_of(name, get_args(hint)[0]))
+    raise StoreError(f"no column can keep {name}, a {hint}")
+
+
+_PLANS: dict[Any, _Plan] = {}
+
+
+def _integer_plan(name: str) -> _Plan:
+    if name.endswith("_e8"):
+        return _Plan("Decimal64(8)", "Delta, ZSTD(1)", narrow_decimals, None)
+    if name.endswith("_time"):
+        return _Plan("DateTime64(9, 'UTC')", "DoubleDelta, ZSTD(1)", times, None)
+    kind, _, codec = _UNSIGNED.get(name, "Int64 CODEC(Delta, ZSTD(1))").partition(" CODEC(")
+    arrow = {"UInt32": pa.uint32(), "UInt64": pa.uint64(), "Int64": pa.int64()}[kind]
+    return _Plan(kind, codec.removesuffix(")"), _arrow(arrow), None)
+
+
+def _array_plan(inner: _Plan) -> _Plan:
+    is_plain = inner.type in ("LowCardinality(String)", "Bool")
+
+    def to_arrow(lists: list[Sequence[Any]]) -> Any:
+        ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), inner.to_arrow([value for each in lists for value in each]))
+
+    return _Plan(f"Array({inner.type})", "" if is_plain else "ZSTD(1)", to_arrow, (), False)
+
+
+def _arrow(kind: Any) -> Callable[[list[Any]], Any]:
+    return lambda values: pa.array(values, kind)
+
+
+def labels(values: Iterable[IntEnum | None]) -> Any:
+    """Turn enums into their names in lower case, None into the empty text."""
+    return pa.array(["" if value is None else value.name.lower() for value in values], pa.string())
+
+
+def times(times_ns: Sequence[int | None]) -> Any:
+    """Turn ns since epoch into DateTime64(9) values, None into NULL."""
+    return pa.array(times_ns, pa.int64()).cast(_TIME)
+
+
+def narrow_decimals(scaled: Sequence[int | None]) -> Any:
+    """Turn integers of 1e-8 into Decimal64(8) values, by their bytes; None into NULL."""
+    try:
+        return _decimals_of(np.fromiter(scaled, dtype=np.int64, count=len(scaled)), None)
+    except TypeError:
+        known = np.fromiter((value is not None for value in scaled), dtype=np.bool_, count=len(scaled))
+        validity = pa.py_buffer(np.packbits(known, bitorder="little"))
+        return _decimals_of(np.fromiter((value or 0 for value in scaled), np.int64, count=len(scaled)), validity)
 
 
 def _decimals_of(values: Any, validity: Any) -> Any:
@@ -51,126 +244,27 @@ def _decimals_of(values: Any, validity: Any) -> Any:
     return pa.Array.from_buffers(_NARROW, len(values), [validity, pa.py_buffer(words)])
 
 
-def _column(name: str, path: str | None, finish: Callable[[list[Any]], Any]) -> Column:
-    get = attrgetter(path or name)
-    return Column(name, lambda events: finish([get(event) for event in events]))
+def wide_decimals(values: Sequence[Decimal | None]) -> Any:
+    """Turn Decimals into Decimal128(8) values. Raises `ArrowInvalid` rather than round."""
+    return pa.array(values, _WIDE)
 
 
-def text(name: str, path: str | None = None) -> Column:
-    """A string."""
-    return _column(name, path, lambda values: pa.array(values, pa.string()))
+def packed_reals(packed: Sequence[bytes]) -> Any:
+    """Turn packed little-endian doubles into lists of Float64, bit by bit."""
+    ends = np.cumsum([0, *(len(each) // 8 for each in packed)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.frombuffer(b"".join(packed), dtype="<f8")))
 
 
-def blob(name: str, path: str | None = None) -> Column:
-    """Bytes as they are."""
-    return _column(name, path, lambda values: pa.array(values, pa.binary()))
-
-
-def label(name: str, path: str | None = None) -> Column:
-    """An enum by its name in lower case; the empty string for None."""
-    return _column(name, path, lambda values: pa.array([_name_of(value) for value in values], pa.string()))
-
-
-def flag(name: str, path: str | None = None) -> Column:
-    """A Bool."""
-    return _column(name, path, lambda values: pa.array(values, pa.bool_()))
-
-
-def integer(name: str, path: str | None = None, *, is_signed: bool = False) -> Column:
-    """A 64-bit integer, None allowed."""
-    kind = pa.int64() if is_signed else pa.uint64()
-    return _column(name, path, lambda values: pa.array(values, kind))
-
-
-def real(name: str, path: str | None = None) -> Column:
-    """A Float64, None allowed; for features, forecasts and statistics only."""
-    return _column(name, path, lambda values: pa.array(values, pa.float64()))
-
-
-def time(name: str, path: str | None = None) -> Column:
-    """A time in ns since epoch UTC."""
-    return _column(name, path, time_array)
-
-
-def optional_time(name: str, path: str | None = None) -> Column:
-    """A time in ns since epoch UTC, or None."""
-    return _column(name, path, lambda values: pa.array(values, pa.int64()).cast(_TIME))
-
-
-def e8(name: str, path: str | None = None) -> Column:
-    """A price or quantity given as an integer of 1e-8; the attribute is `NAME_e8` unless `path` says otherwise."""
-    return _column(name, path or f"{name}_e8", narrow_decimals)
-
-
-def optional_e8(name: str, path: str | None = None) -> Column:
-    """Like `e8`, None allowed."""
-    return _column(name, path or f"{name}_e8", _optional_decimals)
-
-
-def amount(name: str, path: str | None = None) -> Column:
-    """A Decimal, None allowed, as Decimal128(8). Raises `ArrowInvalid` rather than round."""
-    return _column(name, path, lambda values: pa.array(values, _WIDE))
-
-
-def texts(name: str, path: str | None = None) -> Column:
-    """A list of strings."""
-    return _column(name, path, lambda values: pa.array(values, pa.list_(pa.string())))
-
-
-def e8_list(name: str, path: str | None = None) -> Column:
-    """A list of integers of 1e-8; the attribute is `NAME_e8`."""
-    return _column(name, path or f"{name}_e8", lambda lists: _lists(lists, narrow_decimals))
-
-
-def reals(name: str, path: str) -> Column:
-    """A list of Float64 from packed little-endian bytes."""
-
-    def finish(packed: list[bytes]) -> Any:
-        ends = np.cumsum([0, *(len(each) // 8 for each in packed)], dtype=np.int32)
-        return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.frombuffer(b"".join(packed), dtype="<f8")))
-
-    return _column(name, path, finish)
-
-
-def word_map(name: str, path: str | None = None) -> Column:
-    """A map of strings."""
-    kind = pa.map_(pa.string(), pa.string())
-    return _column(name, path, lambda values: pa.array([list(value.items()) for value in values], kind))
-
-
-def from_each(name: str, path: str, attribute: str, kind: Any) -> Column:
-    """A list with one attribute of every member of a tuple, such as the names of all checks."""
-    get = attrgetter(attribute)
-    return _column(
-        name, path, lambda tuples: pa.array([[get(member) for member in each] for each in tuples], pa.list_(kind))
-    )
-
-
-def constant(name: str, of_type: Callable[[type], str]) -> Column:
-    """A string that depends on the event's type alone."""
-    return Column(name, lambda events: pa.array([of_type(type(event)) for event in events], pa.string()))
-
-
-WIDE_DECIMAL = _WIDE
-STRING = pa.string()
-BOOLEAN = pa.bool_()
-UINT32 = pa.uint32()
-UINT64 = pa.uint64()
-
-
-def _name_of(value: IntEnum | None) -> str:
-    return "" if value is None else value.name.lower()
-
-
-def _optional_decimals(values: list[int | None]) -> Any:
-    known = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
-    if known.all():
-        return narrow_decimals([value or 0 for value in values])
-    validity = pa.py_buffer(np.packbits(known, bitorder="little"))
-    return _decimals_of(np.fromiter((value or 0 for value in values), np.int64, count=len(values)), validity)
-
-
-def _lists(lists: Sequence[Sequence[int]], build_values: Callable[[Sequence[int]], Any]) -> Any:
-    ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
-    flat: Iterable[int] = (value for each in lists for value in each)
-    return pa.ListArray.from_arrays(pa.array(ends), build_values(list(flat)))
+_PLANS |= {
+    bool: _Plan("Bool", "", _arrow(pa.bool_()), False, False),
+    float: _Plan("Float64", "Gorilla, ZSTD(1)", _arrow(pa.float64()), None),
+    bytes: _Plan("String", "ZSTD(1)", _arrow(pa.binary()), b"", False),
+    Decimal: _Plan("Decimal128(8)", "ZSTD(1)", wide_decimals, None),
+    dict[str, str]: _Plan(
+        "Map(LowCardinality(String), String)",
+        "ZSTD(1)",
+        lambda maps: pa.array([list(each.items()) for each in maps], _WORD_MAP),
+        {},
+        False,
+    ),
+}

@@ -14,7 +14,6 @@ from libs.domain.numbers import to_e8
 from libs.store.errors import StoreError
 
 _BAR_FIELDS = tuple(field.name for field in fields(Bar))
-_TIMES = frozenset({"event_time", "open_time", "close_time", "next_funding_time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def find_rows(
 def _select(field: str) -> str:
     column = f"bars.{field.removesuffix('_e8')}"
     # The driver's datetimes stop at microseconds, so times travel as integers.
-    return f"toUnixTimestamp64Nano({column})" if field in _TIMES else column
+    return f"toUnixTimestamp64Nano({column})" if field.endswith("_time") else column
 
 
 def _to_domain(field: str, value: Any) -> Any:

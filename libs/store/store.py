@@ -25,7 +25,7 @@ from libs.domain.bars import Bar
 from libs.store import queries
 from libs.store.errors import StoreError, StoreUnavailable
 from libs.store.migrations import Applied, Migration, apply_migrations, load_migrations
-from libs.store.tables import TABLE_NAMES, StoredRow, Table, table_of
+from libs.store.tables import TABLES, StoredRow, Table, complete_statements, market_view, table_of
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Timeouts, too many queries, network, memory, disk full, too many parts, read-only disk: they pass or are mended.
@@ -67,12 +67,24 @@ class Store:
     def migrate(self) -> tuple[int, ...]:
         """Create the database and bring its tables to this version; returns the migrations applied now.
 
+        Numbered files come first; then tables and columns of messages declared since are added.
         Raises `MigrationMismatch` where the database was made by something else.
         """
         with self._translated() as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS `{self.database}`", use_database=False)
             client.database = self.database
-            return apply_migrations(_Target(client), load_migrations())
+            applied = apply_migrations(_Target(client), load_migrations())
+            for statement in complete_statements(self._made_columns(client)):
+                client.command(statement)
+            client.command(market_view())
+            return applied
+
+    def _made_columns(self, client: Client) -> dict[str, dict[str, str]]:
+        made: dict[str, dict[str, str]] = {}
+        text = "SELECT table, name, type FROM system.columns WHERE database = {database:String}"
+        for table, name, kind in client.query(text, parameters={"database": self.database}).result_rows:
+            made.setdefault(table, {})[name] = kind
+        return made
 
     def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
         """Write records of one topic, one batch per table; returns how many. Writing them again changes nothing."""
@@ -97,7 +109,7 @@ class Store:
     def count_rows(self) -> dict[str, int]:
         """Count the distinct records of every topic that has any, whatever table keeps them."""
         with self._translated() as client:
-            result = client.query(queries.count_rows(self.database, TABLE_NAMES))
+            result = client.query(queries.count_rows(self.database, tuple(TABLES)))
         return dict(result.result_rows)
 
     def count_undecodable(self) -> dict[str, int]:
@@ -130,8 +142,8 @@ class Store:
 
         This is how a trace walks from a fill back to its causes, by `event_id`, `intent_id`, `client_order_id`.
         """
-        if table not in TABLE_NAMES:
-            raise StoreError(f"unknown table {table!r}; known: {', '.join(TABLE_NAMES)}")
+        if table not in TABLES:
+            raise StoreError(f"unknown table {table!r}; known: {', '.join(TABLES)}")
         with self._translated() as client:
             return queries.find_rows(client, self.database, table, conditions)
 

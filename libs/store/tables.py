@@ -1,45 +1,64 @@
-"""Which table keeps which event and how its columns are filled; the types are in `migrations/`.
+"""Which table keeps which event. Columns come from the types that the recorded topics carry; order keys, how long rows
+are kept and the names that no rule gives are written here.
 
-Every table begins with where the record came from: topic, partition, offset, key, append_time.
+Every table begins with where the record came from: topic, partition, offset, key, append_time. Rows expire by their
+append, never by event time: an old market recorded today must stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from libs.domain.accounts import AccountState, VenueAccount
-from libs.domain.bars import Bar
-from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
-from libs.domain.features import FeatureVector
-from libs.domain.forecasts import Forecast
-from libs.domain.market import (
-    BestQuote,
-    ClockTick,
-    DepthDelta,
-    DepthSnapshot,
-    ExchangeBar,
-    FundingSettled,
-    Liquidation,
-    MarkPrice,
-    OpenInterest,
-    Trade,
+from libs.domain.market import FundingSettled
+from libs.domain.orders import CancelOrder, OrderApproved, OrderRefused, PlaceOrder
+from libs.store.columns import Column, derive_columns
+from libs.store.errors import MigrationMismatch, StoreError
+from libs.wire.records import DeadLetter
+from libs.wire.topics import MARKET_EVENTS, RECORDED_TOPICS, TOPICS, Topic
+
+# Days after its append that a row is kept; other tables keep theirs for ever.
+_KEPT_DAYS = {
+    "trades": 365,
+    "depth_snapshots": 30,
+    "depth_deltas": 30,
+    "best_quotes": 90,
+    "mark_prices": 365,
+    "open_interests": 365,
+    "liquidations": 365,
+    "clock_ticks": 30,
+    "feature_vectors": 365,
+    "alerts": 365,
+}
+# What a table is ordered by, where that is not its key and the event's time.
+_ORDER_KEYS = {
+    "bars": ("instrument", "timeframe", "open_time"),
+    "exchange_bars": ("instrument", "timeframe", "open_time"),
+    "feature_vectors": ("instrument", "feature_set", "event_time"),
+    "forecasts": ("instrument", "model_name", "event_time"),
+}
+_SHARED_TABLES: dict[type, str] = {
+    **dict.fromkeys((OrderApproved, OrderRefused), "verdicts"),
+    **dict.fromkeys((PlaceOrder, CancelOrder), "order_commands"),
+}
+_TABLE_NAMES: dict[type, str] = {FundingSettled: "funding_settlements", **_SHARED_TABLES}
+# What tells the types of a shared table apart.
+_TELLING: dict[str, tuple[str, dict[type, str]]] = {
+    "verdicts": ("verdict", {OrderApproved: "approved", OrderRefused: "refused"}),
+    "order_commands": ("command", {PlaceOrder: "place", CancelOrder: "cancel"}),
+}
+_COLUMN_NAMES: dict[type, dict[str, str]] = {DeadLetter: {"key": "source_key"}}
+
+_ORIGIN = (
+    "topic LowCardinality(String)",
+    "partition UInt16",
+    "offset UInt64 CODEC(Delta, ZSTD(1))",
+    "key LowCardinality(String)",
+    "append_time DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1))",
 )
-from libs.domain.orders import (
-    CancelOrder,
-    OrderApproved,
-    OrderEvent,
-    OrderIntent,
-    OrderRefused,
-    PlaceOrder,
-    VenueReport,
-)
-from libs.store import columns as c
-from libs.store.columns import Column
-from libs.store.errors import StoreError
 
 
 class StoredRow(NamedTuple):
@@ -52,12 +71,31 @@ class StoredRow(NamedTuple):
     event: Any
 
 
+class Undecodable(NamedTuple):
+    """A payload that is not what its topic carries, with the reason."""
+
+    payload: bytes
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table and the columns that come from the event."""
+    """A table, the columns that come from the event, and how it is ordered and kept (0 days: for ever)."""
 
     name: str
     columns: tuple[Column, ...]
+    order_by: tuple[str, ...] = ()
+    kept_days: int = 0
+
+    def create(self) -> str:
+        """Return the statement that makes the table."""
+        columns = ",\n    ".join((*_ORIGIN, *(f"{column.name} {column.type}" for column in self.columns)))
+        order = ", ".join((*self.order_by, "topic", "partition", "offset"))
+        expiry = f"\nTTL toDateTime(append_time) + INTERVAL {self.kept_days} DAY" if self.kept_days else ""
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.name}\n(\n    {columns}\n)\n"
+            f"ENGINE = ReplacingMergeTree\nPARTITION BY toYYYYMM(append_time)\nORDER BY ({order}){expiry}"
+        )
 
     def arrow(self, topic: str, rows: Sequence[StoredRow]) -> Any:
         """Build a pyarrow Table of the rows."""
@@ -74,261 +112,101 @@ class Table:
         return pa.table(arrays)
 
 
-_MARKET = (c.text("instrument"), c.text("event_id"), c.time("event_time"), c.time("received_time"))
-_BOOK = (c.e8_list("bid_prices"), c.e8_list("bid_quantities"), c.e8_list("ask_prices"), c.e8_list("ask_quantities"))
-_OHLCV = (
-    *(c.text("timeframe"), c.time("open_time"), c.time("close_time")),
-    *(c.e8("open"), c.e8("high"), c.e8("low"), c.e8("close"), c.e8("volume")),
-    *(c.optional_e8("quote_volume"), c.optional_e8("taker_buy_volume"), c.integer("trade_count")),
-)
-_DECISION = (c.text("event_id"), c.time("event_time"), c.text("account"))
-_ORDER_TERMS = (
-    *(c.label("side"), c.label("order_type"), c.amount("quantity"), c.label("time_in_force"), c.flag("reduce_only")),
-    *(c.amount("limit_price"), c.amount("trigger_price"), c.amount("callback_rate")),
-)
-_CHECKS = (
-    c.from_each("check_names", "checks", "name", c.STRING),
-    c.from_each("check_passed", "checks", "has_passed", c.BOOLEAN),
-    c.from_each("check_values", "checks", "value", c.STRING),
-    c.from_each("check_limits", "checks", "limit", c.STRING),
-)
+def derive_tables(topics: Iterable[Topic]) -> dict[type, Table]:
+    """Return the table of every type that the topics carry."""
+    kinds: dict[str, list[type]] = {}
+    keys: dict[str, tuple[str, ...]] = {}
+    for topic in topics:
+        for each in topic.carries:
+            name = _TABLE_NAMES.get(each.type) or _plural(each.kind)
+            kinds.setdefault(name, [])
+            if each.type not in kinds[name]:
+                kinds[name].append(each.type)
+            has_time = topic.key in ("instrument", "account", "service")
+            keys[name] = _ORDER_KEYS.get(name) or ((topic.key, "event_time") if has_time else ())
+    tables: dict[type, Table] = {}
+    for name, members in kinds.items():
+        columns = (*_telling_column(name), *derive_columns(members, _COLUMN_NAMES.get(members[0])))
+        table = Table(name, columns, keys[name], _KEPT_DAYS.get(name, 0))
+        tables |= dict.fromkeys(members, table)
+    return tables
 
 
-def _positions(attribute: str) -> Column:
-    return c.from_each(f"position_{attribute}", "positions", attribute, c.WIDE_DECIMAL)
+def _telling_column(table: str) -> Iterator[Column]:
+    if table in _TELLING:
+        name, words = _TELLING[table]
+        yield Column(
+            name,
+            "LowCardinality(String)",
+            lambda events: pa.array([words[type(event)] for event in events], pa.string()),
+        )
 
 
-def _or(column: Column, absent: Any, *types: type) -> Column:
-    """Fill a column from events of some types only; the others get `absent`."""
-
-    def build(events: Sequence[Any]) -> Any:
-        known = column.build([event for event in events if type(event) in types])
-        if len(known) == len(events):
-            return known
-        values = iter(known.to_pylist())
-        return pa.array([next(values) if type(event) in types else absent for event in events], known.type)
-
-    return Column(column.name, build)
+def _plural(kind: str) -> str:
+    return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
 
 
-_VERDICTS = Table(
-    "verdicts",
+EVENT_TABLES: dict[type, Table] = derive_tables(TOPICS[name] for name in RECORDED_TOPICS)
+"""Table of every type that is recorded."""
+
+UNDECODABLE_TABLE = Table(
+    "undecodable",
     (
-        *(*_DECISION, c.text("instrument"), c.text("intent_id"), c.integer("limits_version", is_signed=True)),
-        c.constant("verdict", lambda kind: "approved" if kind is OrderApproved else "refused"),
-        _or(c.label("origin"), "", OrderApproved),
-        _or(c.texts("reasons"), [], OrderRefused),
-        *(c.text("strategy", "intent.strategy"), c.label("action", "intent.action"), c.label("side", "intent.side")),
-        *(c.label("order_type", "intent.order_type"), c.amount("quantity", "intent.quantity")),
-        *(c.amount("limit_price", "intent.limit_price"), c.amount("trigger_price", "intent.trigger_price")),
-        *(c.flag("reduce_only", "intent.reduce_only"), c.amount("reference_price", "intent.reference_price")),
-        *_CHECKS,
+        Column(
+            "payload",
+            "String CODEC(ZSTD(1))",
+            lambda events: pa.array([event.payload for event in events], pa.binary()),
+        ),
+        Column(
+            "reason", "String CODEC(ZSTD(1))", lambda events: pa.array([event.reason for event in events], pa.string())
+        ),
     ),
 )
-_COMMANDS = Table(
-    "order_commands",
-    (
-        *(*_DECISION, c.text("instrument"), c.text("client_order_id"), c.text("intent_id")),
-        c.constant("command", lambda kind: "place" if kind is PlaceOrder else "cancel"),
-        _or(c.text("verdict_id"), "", PlaceOrder),
-        *(_or(column, "", PlaceOrder) for column in (_ORDER_TERMS[0], _ORDER_TERMS[1], _ORDER_TERMS[3])),
-        _or(_ORDER_TERMS[4], False, PlaceOrder),
-        *(_or(column, None, PlaceOrder) for column in (_ORDER_TERMS[2], *_ORDER_TERMS[5:])),
-    ),
-)
-
-EVENT_TABLES: dict[type, Table] = {
-    Trade: Table(
-        "trades",
-        (
-            *_MARKET,
-            c.e8("price"),
-            c.e8("quantity"),
-            c.flag("is_buyer_maker"),
-            c.integer("venue_trade_id", is_signed=True),
-        ),
-    ),
-    DepthSnapshot: Table("depth_snapshots", (*_MARKET, c.integer("last_update_id", is_signed=True), *_BOOK)),
-    DepthDelta: Table(
-        "depth_deltas",
-        (
-            *_MARKET,
-            c.integer("first_update_id", is_signed=True),
-            c.integer("final_update_id", is_signed=True),
-            c.integer("previous_final_update_id", is_signed=True),
-            *_BOOK,
-        ),
-    ),
-    BestQuote: Table(
-        "best_quotes",
-        (
-            *(*_MARKET, c.integer("update_id", is_signed=True), c.e8("bid_price"), c.e8("bid_quantity")),
-            *(c.e8("ask_price"), c.e8("ask_quantity")),
-        ),
-    ),
-    MarkPrice: Table(
-        "mark_prices",
-        (
-            *(*_MARKET, c.e8("mark_price"), c.optional_e8("index_price"), c.e8("funding_rate")),
-            c.time("next_funding_time"),
-        ),
-    ),
-    FundingSettled: Table("funding_settlements", (*_MARKET, c.e8("funding_rate"), c.e8("mark_price"))),
-    OpenInterest: Table("open_interests", (*_MARKET, c.e8("open_interest"))),
-    Liquidation: Table("liquidations", (*_MARKET, c.label("side"), c.e8("price"), c.e8("quantity"))),
-    ExchangeBar: Table("exchange_bars", (*_MARKET, *_OHLCV, c.flag("is_history"))),
-    ClockTick: Table("clock_ticks", _MARKET),
-    Bar: Table(
-        "bars",
-        (
-            *(c.text("instrument"), c.text("event_id"), c.time("event_time"), *_OHLCV),
-            *(c.real("spread_mean_bps"), c.real("depth_imbalance_1"), c.real("depth_imbalance_5")),
-            *(c.real("depth_imbalance_10"), c.real("order_flow_imbalance"), c.real("microprice_deviation_bps")),
-            *(c.real("realised_variance"), c.optional_e8("mark_close"), c.optional_e8("index_close")),
-            *(c.optional_e8("funding_rate"), c.optional_time("next_funding_time"), c.optional_e8("open_interest")),
-            *(c.optional_e8("liquidation_buy"), c.optional_e8("liquidation_sell"), c.flag("is_history")),
-        ),
-    ),
-    FeatureVector: Table(
-        "feature_vectors",
-        (
-            *(c.text("instrument"), c.text("event_id"), c.time("event_time"), c.text("bar_id"), c.text("timeframe")),
-            *(c.text("feature_set"), c.text("schema_hash"), c.integer("known_count"), c.e8("reference_price")),
-            *(c.flag("is_history"), c.reals("feature_values", "packed")),
-        ),
-    ),
-    Forecast: Table(
-        "forecasts",
-        (
-            *(c.text("instrument"), c.text("event_id"), c.time("event_time"), c.text("vector_id")),
-            *(c.integer("horizon_ns", is_signed=True), c.real("probability_down"), c.real("probability_flat")),
-            *(c.real("probability_up"), c.real("confidence"), c.real("coverage"), c.real("expected_return_bps")),
-            *(c.text("model_name"), c.text("model_version"), c.text("model_sha256"), c.label("role")),
-            *(c.text("feature_set"), c.text("schema_hash"), c.e8("reference_price")),
-        ),
-    ),
-    OrderIntent: Table(
-        "order_intents",
-        (
-            *(*_DECISION, c.text("instrument"), c.text("strategy"), c.label("action"), *_ORDER_TERMS),
-            *(c.amount("reference_price"), c.real("confidence"), c.text("target_client_order_id")),
-            *(c.text("reason"), c.texts("cause_ids")),
-        ),
-    ),
-    OrderApproved: _VERDICTS,
-    OrderRefused: _VERDICTS,
-    PlaceOrder: _COMMANDS,
-    CancelOrder: _COMMANDS,
-    VenueReport: Table(
-        "venue_reports",
-        (
-            *(*_DECISION, c.text("instrument"), c.text("client_order_id"), c.text("venue_order_id"), c.label("kind")),
-            *(c.amount("last_quantity"), c.amount("last_price"), c.amount("fee"), c.label("liquidity")),
-            *(c.text("venue_trade_id"), c.text("reason"), c.text("raw"), c.text("cause_id")),
-        ),
-    ),
-    VenueAccount: Table(
-        "venue_accounts",
-        (
-            *(
-                *_DECISION,
-                c.amount("wallet_balance"),
-                c.from_each("position_instrument", "positions", "instrument", c.STRING),
-            ),
-            *(_positions("quantity"), _positions("entry_price"), c.text("cause_id")),
-        ),
-    ),
-    OrderEvent: Table(
-        "order_events",
-        (
-            *(*_DECISION, c.text("instrument"), c.text("client_order_id"), c.text("venue_order_id")),
-            *(c.text("intent_id"), c.label("status"), c.label("side"), c.label("order_type"), c.amount("quantity")),
-            *(c.amount("filled_quantity"), c.amount("average_price"), c.amount("limit_price"), c.flag("reduce_only")),
-            *(c.amount("last_quantity"), c.amount("last_price"), c.amount("fee"), c.label("liquidity")),
-            *(c.amount("realised_pnl"), c.text("reason"), c.text("report_id")),
-        ),
-    ),
-    AccountState: Table(
-        "account_states",
-        (
-            *(*_DECISION, c.integer("sequence"), c.amount("wallet_balance"), c.amount("equity")),
-            *(c.amount("initial_margin"), c.amount("available_balance"), c.integer("open_order_count")),
-            c.from_each("position_instrument", "positions", "instrument", c.STRING),
-            *(_positions("quantity"), _positions("entry_price"), _positions("mark_price")),
-            *(_positions("realised_pnl"), _positions("fees_paid"), _positions("funding_paid"), c.text("cause_id")),
-        ),
-    ),
-    ControlCommand: Table(
-        "control_commands",
-        (*_DECISION, c.label("action"), c.text("issued_by"), c.text("reason"), c.word_map("arguments")),
-    ),
-    ControlState: Table(
-        "control_states",
-        (
-            *(*_DECISION, c.label("state"), c.text("reason"), c.integer("limits_version", is_signed=True)),
-            *(c.word_map("limits"), c.text("cause_id")),
-        ),
-    ),
-    Alert: Table(
-        "alerts",
-        (
-            *(c.text("event_id"), c.time("event_time"), c.text("service"), c.text("name"), c.label("severity")),
-            *(c.flag("is_raised"), c.text("message")),
-        ),
-    ),
-    AuditEntry: Table(
-        "audit_entries",
-        (
-            *(c.text("event_id"), c.time("event_time"), c.text("service"), c.text("actor"), c.text("role")),
-            *(c.text("action"), c.text("account"), c.label("outcome"), c.text("source_address")),
-            *(c.text("detail"), c.text("command_id")),
-        ),
-    ),
-}
-"""Table of every event type."""
-
-# The shell's own messages, by the first word of their topic. Their events have the attributes named here.
-RUNTIME_TABLES: dict[str, Table] = {
-    "journal": Table(
-        "journal_entries",
-        (
-            c.text("service"),
-            c.from_each("run_topic", "runs", "topic", c.STRING),
-            c.from_each("run_partition", "runs", "partition", c.UINT32),
-            c.from_each("run_first_offset", "runs", "first_offset", c.UINT64),
-            c.from_each("run_next_offset", "runs", "next_offset", c.UINT64),
-        ),
-    ),
-    "dead": Table(
-        "dead_letters",
-        (
-            *(c.text("service"), c.text("reason"), c.text("source_topic"), c.integer("source_partition")),
-            *(c.integer("source_offset"), c.blob("source_key", "key"), c.blob("payload")),
-        ),
-    ),
-    "state": Table("core_snapshots", (Column("payload", lambda payloads: pa.array(payloads, pa.binary())),)),
-}
-
-
-class Undecodable(NamedTuple):
-    """A payload that is not what its topic carries, with the reason."""
-
-    payload: bytes
-    reason: str
-
-
-UNDECODABLE_TABLE = Table("undecodable", (c.blob("payload"), c.text("reason")))
-TABLE_NAMES: tuple[str, ...] = tuple(
-    dict.fromkeys(table.name for table in (*EVENT_TABLES.values(), *RUNTIME_TABLES.values(), UNDECODABLE_TABLE))
-)
-"""Every table that keeps records, each once."""
+TABLES: dict[str, Table] = {table.name: table for table in (*EVENT_TABLES.values(), UNDECODABLE_TABLE)}
+"""Every table that keeps records, by name."""
 
 
 def table_of(topic: str, event: Any) -> Table:
     """Choose the table of an event. Raises `StoreError` for a type that no table keeps."""
     if type(event) is Undecodable:
         return UNDECODABLE_TABLE
-    table = RUNTIME_TABLES.get(topic.partition(".")[0]) or EVENT_TABLES.get(type(event))
+    table = EVENT_TABLES.get(type(event))
     if table is None:
         raise StoreError(f"no table keeps {type(event).__name__} of topic {topic!r}")
     return table
+
+
+def complete_statements(made: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the statements that bring a database's tables (columns and their types) to this version.
+
+    Only adds tables and columns. Raises `MigrationMismatch` where a column is of another type than what is written.
+    """
+    statements = []
+    for table in TABLES.values():
+        present = made.get(table.name)
+        if present is None:
+            statements.append(table.create())
+            continue
+        for column in table.columns:
+            kind = _server_type(column.type)
+            if column.name not in present:
+                statements.append(f"ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS {column.name} {column.type}")
+            elif present[column.name] != kind:
+                raise MigrationMismatch(
+                    f"column {column.name} of {table.name} is {present[column.name]} where this version writes {kind}; "
+                    "use another database or the version that made this one"
+                )
+    return statements
+
+
+def market_view() -> str:
+    """Return the statement of the view over all events of the market, each record counted once."""
+    shared = "topic, partition, offset, instrument, event_id, event_time, received_time, append_time"
+    names = [EVENT_TABLES[each.type].name for each in TOPICS[MARKET_EVENTS].carries]
+    parts = [f"SELECT '{name}' AS kind, {shared} FROM {name} FINAL" for name in names]
+    return "CREATE OR REPLACE VIEW market_events AS\n" + "\nUNION ALL\n".join(parts)
+
+
+def _server_type(declared: str) -> str:
+    kind = declared.partition(" CODEC(")[0]
+    return kind.replace("Decimal64(8)", "Decimal(18, 8)").replace("Decimal128(8)", "Decimal(38, 8)")
