@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+
 from hypothesis import settings
 
 settings.register_profile("perpflow", deadline=None)
 settings.load_profile("perpflow")
+
+# A test that halts every session of this machine must reach those of its own run alone.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="perpflow-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)

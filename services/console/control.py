@@ -1,41 +1,184 @@
-"""Commands to a running session: halt, resume, flatten."""
+"""Control of running sessions: send halt, reduce, flatten or resume to each of their accounts and see it confirmed.
+
+A command is durable once it is sent, and execution obeys it by itself; what is waited for is risk's answer. Refuses
+accounts that no session knows and sessions that do not run.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
+from libs.bus.api import Bus, BusError, TopicPartition
 from libs.bus.open import open_bus
-from libs.domain.control import ControlAction, ControlCommand, ControlState
-from libs.runtime.records import commit_records, read_topic, stamped_record
-from libs.wire import decode, encode
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, ControlState, TradingState
+from libs.runtime.errors import BadInput, DependencyUnavailable
+from libs.runtime.records import commit_records, read_range, stamped_record
+from libs.wire import encode
 from libs.wire.topics import CONTROL_STATES
-from services.console.session import Session
+from services.console.accounts import AccountRow, read_accounts, read_event
+from services.console.running import running_folders
+from services.console.session import Session, demand_bus, load_session, read_session
+
+CONFIRM_WITHIN_S = 5.0
+_LOOK_EVERY_S = 0.02
+_ALLOWED = {
+    ControlAction.HALT: {TradingState.HALTED},
+    ControlAction.FLATTEN: {TradingState.HALTED},
+    ControlAction.REDUCE: {TradingState.REDUCING, TradingState.HALTED},
+    ControlAction.RESUME: {TradingState.ACTIVE},
+}
 
 
-def send_control(session: Session, action: ControlAction, account: str, reason: str) -> ControlCommand:
-    """Append a control command and return it; it is durable when this returns."""
-    now = time.time_ns()
-    command = ControlCommand(f"control/console/{uuid.uuid4()}", now, account, action, "console", reason)
-    with open_bus(session.bus, prefix=session.topic_prefix) as bus:
-        producer = bus.producer(f"console-{uuid.uuid4()}")
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A session to command: the scopes that the commands go to, and the accounts that have to confirm."""
+
+    session: Session
+    scopes: tuple[str, ...]
+    accounts: tuple[AccountRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What became of a command for one account. `is_done` when risk confirmed the state that was asked for."""
+
+    session: str
+    account: str
+    is_done: bool
+    state: str
+    reason: str
+
+
+def find_targets(session: str | None, account: str | None) -> tuple[list[Target], list[Confirmation]]:
+    """Return the running sessions to command, all or the named one, and what cannot be commanded with the reason.
+
+    Without an account the scope is all accounts. Raises `BadInput` for an account that none of them knows,
+    `DependencyUnavailable` where none runs.
+    """
+    targets: list[Target] = []
+    failed: list[Confirmation] = []
+    known: set[str] = set()
+    for folder in _chosen_folders(session):
         try:
-            # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
-            commit_records(producer, [stamped_record(encode(command), "console", time.time_ns())])
-        finally:
-            producer.close()
-    return command
+            found = read_session(folder)
+            demand_bus(found)
+            rows = read_accounts(found)
+        except (BadInput, BusError) as error:
+            failed.append(Confirmation(folder.name, account or ALL_ACCOUNTS, False, "unknown", str(error)))
+            continue
+        names = {row.account for row in rows}
+        known |= names
+        if account is None or account == ALL_ACCOUNTS:
+            targets.append(Target(found, (ALL_ACCOUNTS,), tuple(rows)))
+        elif account in names:
+            targets.append(Target(found, (account,), tuple(row for row in rows if row.account == account)))
+    if not targets and not failed:
+        raise BadInput(f"unknown account {account!r}; known: {', '.join(sorted(known)) or 'none'}, or * for all")
+    return targets, failed
 
 
-def wait_for_state(session: Session, command: ControlCommand, timeout_s: float) -> ControlState | None:
-    """Return the state that the command led to, None when risk has not answered within the time."""
-    deadline = time.monotonic() + timeout_s
-    with open_bus(session.bus, prefix=session.topic_prefix) as bus:
-        while True:
-            for record in read_topic(bus, CONTROL_STATES):
-                state = decode(CONTROL_STATES, record.value)
-                if isinstance(state, ControlState) and state.cause_id == command.event_id:
-                    return state
-            if time.monotonic() >= deadline:
-                return None
-            time.sleep(0.05)
+def _chosen_folders(name: str | None) -> list[Path]:
+    folders = running_folders()
+    if name is None:
+        if not folders:
+            raise DependencyUnavailable("no session is running on this machine; start one with `perpflow up`")
+        return folders
+    chosen = [folder for folder in folders if folder.name == name]
+    if not chosen:
+        load_session(name)
+        raise DependencyUnavailable(
+            f"session {name} is not running, so nothing was sent; running: "
+            f"{', '.join(folder.name for folder in folders) or 'none'}"
+        )
+    return chosen
+
+
+def with_scopes_that_hold(target: Target) -> Target:
+    """Return the target with every scope that may hold its accounts: all accounts, then each that is not ACTIVE."""
+    held = (row.account for row in target.accounts if row.trading_state != TradingState.ACTIVE.name)
+    return Target(target.session, (ALL_ACCOUNTS, *held), target.accounts)
+
+
+def command_all(targets: Sequence[Target], action: ControlAction, reason: str) -> list[Confirmation]:
+    """Send a command to every target at once, so that a session that hangs holds up no other, and wait for risk."""
+    if not targets:
+        return []
+    with ThreadPoolExecutor(len(targets), thread_name_prefix="control") as pool:
+        answers = pool.map(lambda target: _command(target, action, reason), targets)
+        return [confirmation for answer in answers for confirmation in answer]
+
+
+def _command(target: Target, action: ControlAction, reason: str) -> list[Confirmation]:
+    session = target.session
+    try:
+        with open_bus(session.bus, prefix=session.topic_prefix) as bus:
+            partitions = [
+                TopicPartition(CONTROL_STATES, number) for number in range(bus.topics().get(CONTROL_STATES, 0))
+            ]
+            before = bus.end_offsets(partitions)
+            commands = send_commands(bus, action, target.scopes, reason)
+            # The last command that concerns an account is the one whose state counts.
+            awaited = {
+                row.account: next(each.event_id for each in reversed(commands) if each.account in (row.account, "*"))
+                for row in target.accounts
+            }
+            states = _wait_for_states(bus, before, awaited)
+    except BusError as error:
+        return [Confirmation(session.name, row.account, False, "unknown", str(error)) for row in target.accounts]
+    return [_confirm(session.name, name, action, states.get(name)) for name in awaited]
+
+
+def _confirm(session: str, account: str, action: ControlAction, state: ControlState | None) -> Confirmation:
+    if state is None:
+        reason = (
+            f"{action.name} is written and execution obeys it by itself, but risk has not confirmed it within "
+            f"{CONFIRM_WITHIN_S:g} s; look at `perpflow status`"
+        )
+        return Confirmation(session, account, False, "unconfirmed", reason)
+    return Confirmation(session, account, state.state in _ALLOWED[action], state.state.name, state.reason)
+
+
+def send_commands(bus: Bus, action: ControlAction, scopes: Sequence[str], reason: str) -> list[ControlCommand]:
+    """Append a command for each scope in one transaction and return them; they are durable when this returns."""
+    now = time.time_ns()
+    commands = [
+        ControlCommand(f"control/console/{uuid.uuid4()}", now, scope, action, "console", reason) for scope in scopes
+    ]
+    producer = bus.producer(f"console-{uuid.uuid4()}")
+    try:
+        # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
+        made_at = time.time_ns()
+        commit_records(producer, [stamped_record(encode(command), "console", made_at) for command in commands])
+    finally:
+        producer.close()
+    return commands
+
+
+def _wait_for_states(
+    bus: Bus, before: Mapping[TopicPartition, int], awaited: Mapping[str, str]
+) -> dict[str, ControlState]:
+    """Return by account the newest state since the awaited commands were handled; those not handled are left out."""
+    deadline = time.monotonic() + CONFIRM_WITHIN_S
+    handled: set[str] = set()
+    states: dict[str, ControlState] = {}
+    position = dict(before)
+    while True:
+        ends = bus.end_offsets(position)
+        for at, end in ends.items():
+            for record in read_range(bus, at.topic, at.partition, position[at], end):
+                state = read_event(record)
+                if not isinstance(state, ControlState):
+                    continue
+                if awaited.get(state.account) == state.cause_id:
+                    handled.add(state.account)
+                if state.account in handled:
+                    states[state.account] = state
+            position[at] = end
+        if handled >= awaited.keys() or time.monotonic() >= deadline:
+            return states
+        time.sleep(_LOOK_EVERY_S)

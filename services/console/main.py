@@ -11,10 +11,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from libs.bus.api import BusError, BusUnavailable
-from libs.domain.control import ControlAction
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
@@ -252,72 +250,30 @@ def trace(
         print(f"          the last 10 of {len(trades)} trades; --json prints all")
 
 
-def _control(action: ControlAction, account: str, reason: str, session: str | None) -> None:
-    from services.console.control import send_control, wait_for_state
-    from services.console.session import demand_bus, load_session
-
-    recorded = load_session(session)
-    demand_bus(recorded)
-    command = send_control(recorded, action, account, reason)
-    state = wait_for_state(recorded, command, 5.0)
-    if state is None:
-        sys.stderr.write(
-            f"perpflow: {action.name.lower()} is written and execution obeys it by itself, but risk has not confirmed "
-            "it within 5 s; look at `perpflow status`\n"
-        )
-        raise typer.Exit(EXIT_CHECK_FAILED)
-    print(f"{state.account}: {state.state.name} ({state.reason})")
-
-
-AccountOption = Annotated[str, typer.Option(help="An account, or * for all.")]
-ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
-
-
-@app.command()
-def halt(account: AccountOption = "*", reason: ReasonOption = "by hand", session: SessionOption = None) -> None:
-    """Stop trading at once: no new orders, open ones are cancelled.
-
-    Example: perpflow halt --reason "news"
-    """
-    _control(ControlAction.HALT, account, reason, session)
-
-
-@app.command()
-def resume(account: AccountOption = "*", reason: ReasonOption = "by hand", session: SessionOption = None) -> None:
-    """Let orders through again.
-
-    Example: perpflow resume
-    """
-    _control(ControlAction.RESUME, account, reason, session)
-
-
-@app.command()
-def flatten(account: AccountOption = "*", reason: ReasonOption = "by hand", session: SessionOption = None) -> None:
-    """Halt and close every position.
-
-    Example: perpflow flatten --account paper
-    """
-    _control(ControlAction.FLATTEN, account, reason, session)
-
-
 @app.command()
 def status(session: SessionOption = None, json: JsonOption = False) -> None:
-    """List the processes of a session: pid, state, lag, metrics port.
+    """List the processes and accounts of every running session, or of the one named.
+
+    Processes with pid, state, lag and metrics port; accounts with trading state, equity and positions. Where nothing
+    runs, the latest session is shown as it ended.
 
     Example: perpflow status --json
     """
-    from services.console.session import load_session
-    from services.console.status import as_rows, read_status
+    from services.console.running import running_folders
+    from services.console.session import load_session, read_session
+    from services.console.status import describe_session, print_session
 
-    recorded = load_session(session)
-    rows = read_status(recorded)
+    running = running_folders()
+    if session is not None:
+        chosen = [folder for folder in running if folder.name == session] or [load_session(session).folder]
+    else:
+        chosen = running or [load_session().folder]
+    sessions = [describe_session(read_session(folder)) for folder in chosen]
     if json:
-        print_json({"session": recorded.name, "market": recorded.market, "services": as_rows(rows)})
+        print_json({**sessions[0], "sessions": sessions})
         return
-    table = Table("service", "pid", "state", "restarts", "lag", "metrics", title=recorded.name, title_justify="left")
-    for row in rows:
-        table.add_row(*(("-" if cell is None else str(cell)) for cell in as_rows([row])[0].values()))
-    Console().print(table)
+    for facts in sessions:
+        print_session(facts, Console())
 
 
 @app.command()
@@ -341,11 +297,14 @@ def doctor(json: JsonOption = False) -> None:
 
 def _mount() -> None:
     from services.console.backtest_commands import backtest
+    from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
     from services.console.features_commands import engineer_features, features_app
     from services.console.risk_commands import risk_app
     from services.console.training_commands import train_models
 
+    for command in (halt, reduce, flatten, resume):
+        app.command()(command)
     app.command()(collect_data)
     app.command()(models)
     app.add_typer(features_app)

@@ -68,15 +68,21 @@ def load_session(name: str | None = None) -> Session:
             raise BadInput(f"no session under {root}; start one with `perpflow up`") from None
     if not _NAME.match(name):
         raise BadInput(f"{name!r} is not the name of a session; {_known(root)}")
-    description = root / name / DESCRIPTION
+    if not (root / name / DESCRIPTION).is_file():
+        raise BadInput(f"no session {name!r} under {root}; {_known(root)}")
+    return read_session(root / name)
+
+
+def read_session(folder: Path) -> Session:
+    """Return the session of a folder. Raises `BadInput` where its description is missing or damaged."""
+    description = folder / DESCRIPTION
     try:
         facts = json.loads(description.read_text())
     except FileNotFoundError:
-        raise BadInput(f"no session {name!r} under {root}; {_known(root)}") from None
+        raise BadInput(f"{folder} is no session: {DESCRIPTION} is missing; restore it") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"{description} is damaged ({error}); restore it or name another session") from error
     # The folder may have been moved or mounted elsewhere since, and its bus with it.
-    folder = root / name
     facts["bus"] = facts["bus"].replace(f"sqlite:{facts['folder']}/", f"sqlite:{folder}/")
     return Session(**{**facts, "folder": folder})
 

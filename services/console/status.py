@@ -8,15 +8,22 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from libs.bus.api import BusError
 from libs.bus.open import open_bus
 from libs.runtime.lag import read_lags
 from libs.runtime.metrics import is_alive, read_announcement
+from services.console.accounts import UNKNOWN, describe_positions, read_accounts
 from services.console.drain import GROUPS
+from services.console.running import is_running
 from services.console.session import Session, sessions_root
 
 
@@ -47,6 +54,42 @@ def read_status(session: Session) -> list[ServiceStatus]:
         port = announced.get("metrics_port", announced.get("port")) if announced.get("pid") == pid else None
         rows.append(ServiceStatus(name, pid, state, int(facts.get("restarts", 0)), lags.get(name), port))
     return rows
+
+
+def describe_session(session: Session) -> dict[str, Any]:
+    """Return what `status` says of a session; the accounts are None where its bus does not answer."""
+    try:
+        accounts = read_accounts(session)
+    except BusError:
+        # The bus is down; which processes live is known all the same.
+        accounts = None
+    return {
+        "session": session.name,
+        "market": session.market,
+        "mode": session.mode,
+        "is_running": is_running(session.folder),
+        "services": as_rows(read_status(session)),
+        "accounts": accounts,
+    }
+
+
+def print_session(facts: Mapping[str, Any], console: Console) -> None:
+    """Print what `describe_session` returned as two tables."""
+    ended = "" if facts["is_running"] else " (not running)"
+    table = Table(
+        *("service", "pid", "state", "restarts", "lag", "metrics"), title=facts["session"] + ended, title_justify="left"
+    )
+    for row in facts["services"]:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row.values()))
+    console.print(table)
+    if facts["accounts"] is None:
+        console.print("accounts unknown: the bus does not answer")
+        return
+    table = Table("account", "trading", "reason", "equity", "position")
+    for row in facts["accounts"]:
+        equity = UNKNOWN if row.equity is None else row.equity
+        table.add_row(row.account, row.trading_state, escape(row.reason), equity, describe_positions(row.positions))
+    console.print(table)
 
 
 def _lags(session: Session) -> dict[str, int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from libs.bus.api import Bus, TopicSpec
@@ -33,6 +34,7 @@ from services.console.plan import (
     preferred_port,
     process_environment,
 )
+from services.console.running import register_session
 from services.console.session import Session, sessions_root
 from services.console.summary import summarise_topics
 from services.console.supervisor import GaveUp, Supervisor
@@ -212,6 +214,7 @@ class _Run:
                 bus.create_topics(
                     TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values()
                 )
+                self._register()
                 self._start_services(kind)
                 is_drained = self._run_until_done(bus)
                 self._stop_services(bus)
@@ -224,6 +227,14 @@ class _Run:
             self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)
             self._supervisor.stop()
         return exit_code
+
+    def _register(self) -> None:
+        problem = register_session(self._session)
+        if problem:
+            self._console.print(
+                f"  [yellow]perpflow halt reaches this session only from this folder:[/] {escape(problem)}",
+                highlight=False,
+            )
 
     def _banner(self, kind: str) -> None:
         words = {

@@ -142,8 +142,8 @@ class Trading:
                 subprocess.Popen(words, cwd=self.platform.folder, env=self.platform.environment, stdout=-3, stderr=-3)
             )
 
-    def post(self, action: str) -> None:
-        body = json.dumps({"action": action, "account": "*", "reason": "round"}).encode()
+    def post(self, action: str, account: str = "*") -> None:
+        body = json.dumps({"action": action, "account": account, "reason": "round"}).encode()
         request = urllib.request.Request(
             f"{self.page}/api/control", body, {"Content-Type": "application/json"}, method="POST"
         )
@@ -152,7 +152,9 @@ class Trading:
 
     def release(self) -> None:
         self.switch.unlink(missing_ok=True)
+        # The switch's file halts the account; the page and the command halt all accounts.
         self.post("resume")
+        self.post("resume", "paper")
 
     # What the topics say.
 

@@ -36,6 +36,7 @@ class Platform:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PERPFLOW_")},
             "PERPFLOW_VAR": str(folder / "var"),
+            "XDG_STATE_HOME": str(folder / "state"),
             "PYTHONPATH": str(ROOT),
             **environment,
         }

@@ -73,7 +73,7 @@ def test_a_busy_page_port_is_named_with_its_mend(tmp_path: Path) -> None:
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     overview = perpflow("--help", cwd=tmp_path)
     assert overview.returncode == 0
-    for command in ("up", "run", "replay", "trace", "halt", "resume", "flatten", "status", "doctor"):
+    for command in ("up", "run", "replay", "trace", "halt", "reduce", "resume", "flatten", "status", "doctor"):
         assert command in overview.stdout
         page = perpflow(command, "--help", cwd=tmp_path).stdout
         assert "Example" in page, command
