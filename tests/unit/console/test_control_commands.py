@@ -265,8 +265,10 @@ def test_flatten_asks_a_person_first(
         def isatty(self) -> bool:
             return True
 
+        def readline(self) -> str:
+            return answer
+
     monkeypatch.setattr(sys, "stdin", Terminal())
-    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _prompt: answer.strip())
     code, _, err = perpflow("flatten")
     assert code == (0 if state is TradingState.HALTED else 1)
     assert "0.5 BTCUSDT.BINANCE at" in err
