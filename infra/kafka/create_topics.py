@@ -8,8 +8,8 @@ from __future__ import annotations
 import structlog
 
 from libs.bus.api import TopicSpec
-from libs.bus.open import open_bus
 from libs.runtime.errors import EXIT_OK
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.service import run_process
 from libs.runtime.settings import PlatformSettings
 from libs.wire.topics import TOPICS
@@ -17,7 +17,7 @@ from libs.wire.topics import TOPICS
 
 def _create(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
     specs = [TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values()]
-    with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+    with open_platform_bus(platform) as bus:
         before = len(bus.topics())
         bus.create_topics(specs)
         logger.info("topics are there", wanted=len(specs), created=len(bus.topics()) - before)

@@ -6,9 +6,11 @@ time; a process that needs two threads opens the bus twice.
 
 Errors form one tree::
 
-    BusError                  anything the bus refuses or cannot do; the text names fault and mend
+    BusError                  anything the bus refuses or cannot do; the text names the error and the fix
     |- BusUnavailable         the broker or file cannot be reached or written (exit code 3)
-    |  `- BusFull             no room left on the device that holds the log; nothing was committed
+    |  |- BusFull             no room left on the device that holds the log; nothing was committed
+    |  `- BusLost             the log that was opened is gone; starting again is no use
+    |- BusDenied              the broker does not take this client's credentials or certificate (exit code 2)
     |- UnknownTopic           the topic was never created
     |- ProducerFenced         a newer producer took over this transactional id; stop this process
     `- TransactionState       a call that does not fit the state of the transaction
@@ -16,7 +18,8 @@ Errors form one tree::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -32,6 +35,14 @@ class BusUnavailable(BusError):
 
 class BusFull(BusUnavailable):
     """The device that holds the log is full; the transaction was not committed."""
+
+
+class BusLost(BusUnavailable):
+    """The log that was opened was removed or replaced while in use."""
+
+
+class BusDenied(BusError):
+    """The broker refuses this client, or this client the broker: credentials or certificates do not match."""
 
 
 class UnknownTopic(BusError):
@@ -89,6 +100,8 @@ class NewRecord:
 
 
 Start = Literal["earliest", "latest"]
+# Entered around every call that may wait long for a broker or for another process's lock.
+Waiting = Callable[[], AbstractContextManager[None]]
 
 
 class Consumer(Protocol):
@@ -208,6 +221,13 @@ class Bus(Protocol):
 
     def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """Return the group's next offset in each partition, None where it has committed none."""
+        ...
+
+    def ping(self) -> None:
+        """Ask whether the log still answers; may be called from any thread and takes two seconds at most.
+
+        Raises `BusUnavailable` where it does not, `BusLost` where the log that was opened is gone.
+        """
         ...
 
     def apply_retention(self) -> None:

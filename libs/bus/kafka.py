@@ -26,24 +26,37 @@ from libs.bus.api import (
     TopicPartition,
     TopicSpec,
     TransactionState,
+    Waiting,
     partition_of,
 )
 from libs.bus.kafka_consumer import KafkaConsumer
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, FENCED_CODES, SETTLING_CODES, UNKNOWN_TOPIC_CODES, KafkaSession
+from libs.bus.security import KafkaSecurity
+from libs.clock import Deadline
 
 # How long a dead producer's open transaction holds readers back when nobody opens its id again.
 _TRANSACTION_TIMEOUT_MS = 15_000
 # State snapshots may be larger than Kafka's megabyte.
 _LONGEST_MESSAGE_BYTES = 16 << 20
+_NO_SECURITY = KafkaSecurity()
 
 
 class KafkaBus:
     """A bus on a Kafka cluster; `bootstrap` is HOST:PORT[,...]. `prefix` goes before every topic, group and
-    transactional id, so that sessions share one cluster. Raises `BusUnavailable` when no broker answers."""
+    transactional id, so that sessions share one cluster. Raises `BusUnavailable` when no broker answers, `BusDenied`
+    when one answers that does not take `security`."""
 
-    def __init__(self, bootstrap: str, *, prefix: str = "", connect_timeout_s: float = 10.0) -> None:
-        self._session = KafkaSession(bootstrap, prefix)
-        self._session.counts(connect_timeout_s)
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        prefix: str = "",
+        connect_timeout_s: float = 10.0,
+        security: KafkaSecurity = _NO_SECURITY,
+        waiting: Waiting = contextlib.nullcontext,
+    ) -> None:
+        self._session = KafkaSession(bootstrap, prefix, security, waiting)
+        self._session.connect(connect_timeout_s)
         self._open: list[KafkaConsumer | KafkaProducer] = []
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
@@ -121,6 +134,9 @@ class KafkaBus:
 
     def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         return self._session.committed(self._session.prefix + group, topic_partitions)
+
+    def ping(self) -> None:
+        self._session.ping()
 
     def apply_retention(self) -> None:
         """Do nothing: the broker drops and compacts by its own schedule."""
@@ -208,14 +224,14 @@ class KafkaProducer:
     def _produce(
         self, messages: Sequence[tuple[str, bytes, bytes, int, list[tuple[str, bytes]]]], left_s: float
     ) -> None:
-        produce, deadline = self._client.produce, time.monotonic() + left_s
+        produce, deadline = self._client.produce, Deadline(left_s)
         for topic, value, key, partition, headers in messages:
             while True:
                 try:
                     produce(topic, value, key, partition, headers=headers)
                     break
                 except BufferError as error:
-                    if time.monotonic() > deadline:
+                    if deadline.is_over:
                         raise BusUnavailable(
                             f"sending by {self._name}: Kafka at {self._session.bootstrap} took nothing for "
                             f"{left_s:.0f} s: check that the broker runs"
@@ -265,30 +281,36 @@ class KafkaProducer:
         A broker that restarts breaks the open transaction ("requires abort"): it is aborted and its steps are made
         again, which is exact, for a transaction that could not commit has no effect.
         """
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        deadline = Deadline(ANSWER_TIMEOUT_S)
         must_replay = False
         while True:
             try:
-                if must_replay:
-                    self._replay(deadline)
-                    must_replay = False
-                call(max(0.001, deadline - time.monotonic()))
-                return
+                with self._session.waiting():
+                    if must_replay:
+                        self._replay(deadline)
+                        must_replay = False
+                    call(_time_for(deadline))
+                    return
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
                 is_broken = cause.txn_requires_abort() or cause.code() == KafkaError._STATE
                 may_pass = cause.retriable() or cause.code() in SETTLING_CODES or cause.code() == KafkaError._STATE
-                if not may_pass or cause.fatal() or (is_broken and not can_replay) or time.monotonic() > deadline:
+                if not may_pass or cause.fatal() or (is_broken and not can_replay) or deadline.is_over:
                     raise self._session.error(error, f"{doing} producer {self._name}") from error
                 must_replay = must_replay or is_broken
             time.sleep(0.005)
 
-    def _replay(self, deadline: float) -> None:
-        self._client.abort_transaction(max(0.001, deadline - time.monotonic()))
+    def _replay(self, deadline: Deadline) -> None:
+        self._client.abort_transaction(_time_for(deadline))
         self._client.begin_transaction()
         for step in self._steps:
-            step(max(0.001, deadline - time.monotonic()))
+            step(_time_for(deadline))
 
     def _require_open(self, call: str) -> None:
         if not self._is_open:
             raise TransactionState(f"producer {self._name} has no transaction open: call begin before {call}")
+
+
+def _time_for(deadline: Deadline) -> float:
+    # To the client 0 means: do not wait for an answer.
+    return max(0.001, deadline.left_s)

@@ -14,6 +14,7 @@ from confluent_kafka.admin import OffsetSpec
 from libs.bus.api import BusError, Record, Start, TopicPartition
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, KafkaSession
+from libs.clock import Deadline
 
 _HEARTBEAT_MS = 1_000
 _LONGEST_CALL_S = 1.0
@@ -79,13 +80,13 @@ class KafkaConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
-        deadline = time.monotonic() + timeout_ms / 1000
+        deadline = Deadline(timeout_ms / 1000)
         client, records = self._client, list[Record]()
         while True:
-            left_s = deadline - time.monotonic()
+            is_last = deadline.is_over
             try:
                 # `consume` waits until it is full: wait for one with `poll`, then take what has arrived with it.
-                first = client.poll(min(max(left_s, 0.0), _LONGEST_CALL_S))
+                first = client.poll(min(deadline.left_s, _LONGEST_CALL_S))
                 if first is not None:
                     self._take(first, records)
                     if max_records > 1:
@@ -93,7 +94,7 @@ class KafkaConsumer:
                             self._take(message, records)
             except KafkaException as error:
                 raise self._session.error(error, f"reading by {self._who()}") from error
-            if records or left_s <= 0:
+            if records or is_last:
                 return records
 
     def _take(self, message: Any, records: list[Record]) -> None:
@@ -138,14 +139,14 @@ class KafkaConsumer:
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         self._require_assigned(topic_partition)
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        deadline = Deadline(ANSWER_TIMEOUT_S)
         while True:
             try:
                 self._client.seek(self._session.place(topic_partition, offset))
                 break
             except KafkaException as error:
                 # Right after an assignment the partition's fetcher is still starting.
-                if error.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:
+                if error.args[0].code() != KafkaError._STATE or deadline.is_over:
                     raise self._session.error(error, f"seeking by {self._who()}") from error
                 time.sleep(0.005)
         self._positions[topic_partition] = offset
@@ -163,7 +164,9 @@ class KafkaConsumer:
         if not places:
             return
         try:
-            for place in self._client.commit(offsets=places, asynchronous=False):
+            with self._session.waiting():
+                stored = self._client.commit(offsets=places, asynchronous=False)
+            for place in stored:
                 if place.error is not None:
                     raise self._session.error(place.error, f"committing by {self._who()}")
         except KafkaException as error:

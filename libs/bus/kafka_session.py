@@ -12,8 +12,17 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPlace
 from confluent_kafka.admin import AdminClient
 
-from libs.bus.api import BusError, BusUnavailable, ProducerFenced, TopicPartition, UnknownTopic
-from libs.bus.deadline import Deadline
+from libs.bus.api import (
+    BusDenied,
+    BusError,
+    BusUnavailable,
+    ProducerFenced,
+    TopicPartition,
+    UnknownTopic,
+    Waiting,
+)
+from libs.bus.security import KafkaSecurity
+from libs.clock import Deadline
 
 Answer = TypeVar("Answer")
 
@@ -21,6 +30,8 @@ _logger = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 30.0
 _RETRY_S = 0.02
+_CONNECT_STEP_S = 0.5
+_PING_TIMEOUT_S = 1.0
 
 FENCED_CODES = {
     KafkaError._FENCED,
@@ -61,6 +72,12 @@ _STALE_LEADER_CODES = {
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 }
+_DENIED_CODES = {
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+}
 _REBALANCED = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
@@ -93,26 +110,66 @@ def explain(error: KafkaException | KafkaError, doing: str, bootstrap: str) -> B
 class KafkaSession:
     """What the objects of one `KafkaBus` share: the address, the prefix, the admin client, the counts of partitions."""
 
-    def __init__(self, bootstrap: str, prefix: str) -> None:
+    def __init__(self, bootstrap: str, prefix: str, security: KafkaSecurity, waiting: Waiting) -> None:
         self.bootstrap = bootstrap
         self.prefix = prefix
+        self.waiting = waiting
+        self._denied = ""
         self.settings: dict[str, Any] = {
+            **security.client_settings(),
             "bootstrap.servers": bootstrap,
+            "error_cb": self._note_error,
             "socket.nagle.disable": True,
             "reconnect.backoff.max.ms": 1_000,
             "logger": _logger,
         }
-        self.admin = AdminClient(self.settings)
+        try:
+            self.admin = AdminClient(self.settings)
+        except (KafkaException, ValueError) as error:
+            raise BusDenied(f"the settings for Kafka cannot be used ({error}): correct PERPFLOW_KAFKA_*") from error
         self._counts: dict[str, int] = {}
         self._group_clients: dict[str, KafkaClientConsumer] = {}
 
     def error(self, error: KafkaException | KafkaError, doing: str) -> BusError:
         return explain(error, doing, self.bootstrap)
 
+    def _note_error(self, error: KafkaError) -> None:
+        if error.code() in _DENIED_CODES:
+            self._denied = error.str()
+
+    def connect(self, timeout_s: float) -> None:
+        """Wait for the first answer. Raises `BusUnavailable`, or `BusDenied` as soon as the reason is known."""
+        deadline = Deadline(timeout_s)
+        while True:
+            try:
+                self.counts(min(_CONNECT_STEP_S, deadline.left_s + 0.001))
+                return
+            except BusUnavailable:
+                # Errors of a connection are told from here.
+                self.admin.poll(0)
+                if self._denied:
+                    raise BusDenied(
+                        f"Kafka at {self.bootstrap} and this client do not trust each other ({self._denied}): "
+                        "check PERPFLOW_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _USERNAME, _PASSWORD, _CA_FILE, "
+                        "_CERTIFICATE_FILE and _KEY_FILE"
+                    ) from None
+                if deadline.is_over:
+                    raise
+
+    def ping(self) -> None:
+        """Ask the cluster for itself. Raises `BusUnavailable`."""
+        try:
+            self.admin.describe_cluster(request_timeout=_PING_TIMEOUT_S).result(timeout=2 * _PING_TIMEOUT_S)
+        except (KafkaException, TimeoutError) as error:
+            if isinstance(error, KafkaException):
+                raise self.error(error, "asking for an answer") from error
+            raise BusUnavailable(f"Kafka at {self.bootstrap} does not answer") from error
+
     def counts(self, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, int]:
         """Ask for every topic of the prefix whose partitions all have a leader, by its stored name."""
         try:
-            found = self.admin.list_topics(timeout=timeout_s).topics
+            with self.waiting():
+                found = self.admin.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
             raise self.error(error, "listing topics") from error
         self._counts = {
@@ -206,7 +263,8 @@ class KafkaSession:
         deadline = Deadline(ANSWER_TIMEOUT_S)
         while True:
             try:
-                return ask()
+                with self.waiting():
+                    return ask()
             except KafkaException as error:
                 code = error.args[0].code()
                 if code not in SETTLING_CODES or deadline.is_over:

@@ -24,7 +24,7 @@ from libs.bus.api import (
     TransactionState,
 )
 from libs.bus.memory_log import MemoryLog
-from libs.clock import Clock, SystemClock
+from libs.clock import Clock, Deadline, SystemClock
 
 _logs: WeakValueDictionary[str, MemoryLog] = WeakValueDictionary()
 _logs_lock = threading.Lock()
@@ -102,6 +102,9 @@ class MemoryBus:
                 self._log.partition(self._stored(each))
                 found[each] = None if known is None else known.offsets.get(self._stored(each))
             return found
+
+    def ping(self) -> None:
+        """Do nothing: the log lives in this process."""
 
     def apply_retention(self) -> None:
         with self._log.changed:
@@ -232,16 +235,15 @@ class MemoryConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
-        deadline = self._log.clock.monotonic_s() + timeout_ms / 1000
+        deadline = Deadline(timeout_ms / 1000, self._log.clock)
         with self._log.changed:
             while True:
                 if self._shares and self._group is not None:
                     self._follow_group(self._group)
                 records = self._read(max_records)
-                left = deadline - self._log.clock.monotonic_s()
-                if records or left <= 0:
+                if records or deadline.is_over:
                     return records
-                self._log.changed.wait(min(left, _GROUP_CHECK_S))
+                self._log.changed.wait(min(deadline.left_s, _GROUP_CHECK_S))
 
     def _read(self, max_records: int) -> list[Record]:
         records: list[Record] = []

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from libs.bus.api import Bus, BusError
+from contextlib import nullcontext
+
+from libs.bus.api import Bus, BusError, Waiting
+from libs.bus.security import KafkaSecurity
 
 _FORMS = "use sqlite:PATH, kafka:HOST:PORT or memory:NAME"
 
 
-def open_bus(url: str, *, prefix: str = "") -> Bus:
+_NO_SECURITY = KafkaSecurity()
+
+
+def open_bus(
+    url: str, *, prefix: str = "", security: KafkaSecurity = _NO_SECURITY, waiting: Waiting = nullcontext
+) -> Bus:
     """Open `sqlite:PATH`, `kafka:HOST:PORT[,HOST:PORT...]` or `memory:NAME`; `prefix` goes before every name on it.
 
-    Raises `BusError` for any other address, and `BusUnavailable` where the file or the broker cannot be reached.
+    `waiting` is entered around whatever may wait long for a broker or for another process. Raises `BusError` for any
+    other address, `BusUnavailable` where the file or the broker cannot be reached, `BusDenied` where the broker and
+    `security` do not go together.
     """
     kind, separator, rest = url.partition(":")
     if not separator or not rest:
@@ -18,7 +28,7 @@ def open_bus(url: str, *, prefix: str = "") -> Bus:
     if kind == "sqlite":
         from libs.bus.sqlite import SqliteBus
 
-        return SqliteBus(rest, prefix=prefix)
+        return SqliteBus(rest, prefix=prefix, waiting=waiting)
     if kind == "memory":
         from libs.bus.memory import MemoryBus
 
@@ -30,5 +40,5 @@ def open_bus(url: str, *, prefix: str = "") -> Bus:
                 raise BusError(f"bus address {url!r}: {server!r} is not HOST:PORT; {_FORMS}")
         from libs.bus.kafka import KafkaBus
 
-        return KafkaBus(rest, prefix=prefix)
+        return KafkaBus(rest, prefix=prefix, security=security, waiting=waiting)
     raise BusError(f"bus address {url!r} starts with an unknown kind {kind!r}: {_FORMS}")

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from libs.bus.api import (
     TopicPartition,
     TopicSpec,
     TransactionState,
+    Waiting,
     partition_of,
 )
 from libs.bus.doorbell import Ringer
@@ -39,9 +41,11 @@ class SqliteBus:
     Raises `BusError` for another kind of file, `BusUnavailable` where it cannot be opened, `BusFull` past the bound.
     """
 
-    def __init__(self, path: str | Path, *, prefix: str = "", max_bytes: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, prefix: str = "", max_bytes: int | None = None, waiting: Waiting = nullcontext
+    ) -> None:
         self._prefix = prefix
-        self._log = SqliteLog(Path(path), max_bytes=max_bytes)
+        self._log = SqliteLog(Path(path), max_bytes=max_bytes, waiting=waiting)
         self._ringer = Ringer(self._log.bells)
         self._open: list[SqliteConsumer | SqliteProducer] = []
         self._is_closed = False
@@ -139,6 +143,9 @@ class SqliteBus:
                 row = database.execute(query, (self._prefix + group, self._partition_id(each))).fetchone()
                 found[each] = None if row is None else row[0]
             return found
+
+    def ping(self) -> None:
+        self._log.check_files()
 
     def apply_retention(self) -> None:
         now_ms = int(time.time() * 1000)

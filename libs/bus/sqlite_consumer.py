@@ -8,6 +8,7 @@ period in which its next incarnation takes its row over without a new generation
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
@@ -15,11 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from libs.bus.api import BusError, BusUnavailable, Record, Start, TopicPartition
+from libs.bus.api import BusError, BusLost, BusUnavailable, Record, Start, TopicPartition
 from libs.bus.doorbell import Doorbell, Ringer
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
 from libs.bus.headers import decode_headers
 from libs.bus.sqlite_log import SqliteLog
+from libs.clock import Deadline
 
 # How long a reader sleeps when no ring comes: bounds the delay of a lost ring and the cost of idling.
 _FALLBACK_MS = 400
@@ -60,6 +62,7 @@ class SqliteConsumer:
         self._queries: dict[TopicPartition, str] = {}
         self._turn = 0
         self._next_check = 0.0
+        self._next_file_check = 0.0
         for topic in self._topics:
             log.topic(prefix + topic)
         try:
@@ -75,19 +78,25 @@ class SqliteConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
-        deadline = time.monotonic() + timeout_ms / 1000
+        deadline = Deadline(timeout_ms / 1000)
         while True:
+            self._check_files()
             self._bell.silence()
             if self._shares:
                 self._follow_group()
             records = self._read(max_records)
             if records:
                 return records
-            left_ms = (deadline - time.monotonic()) * 1000
-            if left_ms <= 0:
+            if deadline.is_over:
                 return records
-            if not self._bell.wait(min(_FALLBACK_MS, int(left_ms) + 1)):
+            if not self._bell.wait(min(_FALLBACK_MS, deadline.left_ms)):
                 self._mend_bell()
+
+    def _check_files(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_file_check:
+            self._next_file_check = now + _FALLBACK_MS / 1000
+            self._log.check_files()
 
     def _read(self, max_records: int) -> list[Record]:
         records: list[Record] = []
@@ -348,6 +357,8 @@ class SqliteConsumer:
         self._is_closed = True
         try:
             if self._shares:
-                self._leave()
+                # Where the files are lost there is no group to leave.
+                with contextlib.suppress(BusLost):
+                    self._leave()
         finally:
             self._bell.close()

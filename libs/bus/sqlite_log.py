@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.bus.api import BusError, BusFull, BusUnavailable, TopicPartition, UnknownTopic
+from libs.bus.api import BusError, BusFull, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
 from libs.bus.doorbell import LONGEST_DIRECTORY
 
 _FORMAT = 1
@@ -63,8 +63,10 @@ class Topic:
 class SqliteLog:
     """One connection to the file. Raises the errors of `libs.bus.api` only."""
 
-    def __init__(self, path: Path, *, max_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, *, max_bytes: int | None = None, waiting: Waiting = contextlib.nullcontext) -> None:
         self.path = path.expanduser().resolve()
+        self._wal_path = f"{self.path}-wal"
+        self._waiting = waiting
         self._topics: dict[str, Topic] = {}
         self._lock_fd = -1
         try:
@@ -73,6 +75,7 @@ class SqliteLog:
             with self._writer_lock():
                 self.connection = self._connect(max_bytes)
                 self.bells = self._open_format()
+            self._identity = _identity_of(self.path), _identity_of(self._wal_path)
         except OSError as error:
             self._close_lock()
             raise self.explain(error) from error
@@ -166,24 +169,47 @@ class SqliteLog:
         except OSError:
             return False
 
+    def check_files(self) -> None:
+        """Raise `BusLost` where the files that were opened are no longer those at the path; from any thread.
+
+        Everything would seem to go on otherwise: this process would read and write what nobody else sees.
+        """
+        found = _identity_of(self.path), _identity_of(self._wal_path)
+        if found == self._identity:
+            return
+        gone = [str(path) for path, each in zip((self.path, self._wal_path), found, strict=True) if each is None]
+        what = f"{' and '.join(gone)} was removed" if gone else f"{self.path} was replaced by another file"
+        raise BusLost(
+            f"the bus is lost: {what} while in use; stop the session, put the file back if you have it, "
+            "or start a new session"
+        )
+
     @contextlib.contextmanager
     def _writer_lock(self) -> Iterator[None]:
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self._lock_writer()
         try:
             yield
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
+    def _lock_writer(self) -> None:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with self._waiting():
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Hold the one write transaction; it commits when the block ends and rolls back when it raises."""
         database = self.connection
+        self.check_files()
         failed = self._checkpointer.failed
         if failed is not None:
             self._checkpointer.failed = None
             self._checkpointer.wrote()
             raise self.explain(failed) from failed
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self._lock_writer()
         try:
             database.execute("BEGIN IMMEDIATE")
             yield database
@@ -323,7 +349,10 @@ class _Checkpointer:
                 self.failed = error
 
     def _checkpoint(self) -> None:
-        with contextlib.closing(sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)) as database:
+        # mode=rw: a file that is gone must not come back empty.
+        with contextlib.closing(
+            sqlite3.connect(f"{self._path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        ) as database:
             database.execute("PRAGMA wal_autocheckpoint=0")
             pages = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
             if pages < _LONG_WAL_PAGES:
@@ -335,6 +364,14 @@ class _Checkpointer:
                 database.execute("PRAGMA wal_checkpoint(PASSIVE)")
             finally:
                 os.close(lock_fd)
+
+
+def _identity_of(path: Path | str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - on every commit: a Path costs more than the call
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager

@@ -1,19 +1,13 @@
-"""What a service says of itself: Prometheus metrics and health on one port."""
+"""What a service counts (Prometheus metrics), and what it announces in the run folder for others to find."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-from libs.runtime.errors import DependencyUnavailable
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -65,54 +59,6 @@ def package_version() -> str:
         return version("perpflow")
     except PackageNotFoundError:
         return "source"
-
-
-class HealthServer:
-    """Serves ``/health`` (JSON, 200 or 503) and ``/metrics`` on 127.0.0.1 or the host given, from a thread."""
-
-    def __init__(
-        self, metrics: ServiceMetrics, health: Callable[[], dict[str, Any]], host: str = "127.0.0.1", port: int = 0
-    ) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics.registry))
-                elif self.path in ("/health", "/healthz", "/ready"):
-                    state = health()
-                    status = 200 if state.get("state") == "running" else 503
-                    self._answer(status, "application/json", json.dumps(state).encode())
-                else:
-                    self._answer(404, "text/plain", b"known here: /health, /metrics\n")
-
-            def _answer(self, status: int, content_type: str, body: bytes) -> None:
-                # Whoever asked may have gone meanwhile.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    self.send_response(status)
-                    self.send_header("Content-Type", content_type)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-                """Requests for health are not news."""
-
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            raise DependencyUnavailable(
-                f"port {port} on {host} cannot be bound ({error.strerror}); "
-                "free it or set PERPFLOW_METRICS_PORT to another (0 takes a free one)"
-            ) from error
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def announce(run_dir: Path, service: str, **facts: Any) -> None:

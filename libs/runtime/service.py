@@ -11,7 +11,6 @@ import dataclasses
 import errno
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -20,8 +19,7 @@ import orjson
 import structlog
 from pydantic_settings import BaseSettings
 
-from libs.bus.api import BusError, BusFull, BusUnavailable, NewRecord
-from libs.bus.open import open_bus
+from libs.bus.api import BusDenied, BusError, BusFull, BusLost, BusUnavailable, NewRecord
 from libs.clock import SystemClock
 from libs.domain.events import Core
 from libs.runtime.errors import (
@@ -33,8 +31,10 @@ from libs.runtime.errors import (
     DependencyUnavailable,
 )
 from libs.runtime.handler import Input
+from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.log import configure_logging
-from libs.runtime.metrics import HealthServer, ServiceMetrics, announce
+from libs.runtime.metrics import ServiceMetrics, announce
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.shell import CoreShell
 from libs.runtime.source import Source, SourceShell
@@ -46,7 +46,9 @@ __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_pro
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 POLL_TIMEOUT_MS = 250
+# What an error line says under `fault` where starting again would not help; the supervisor reads it.
 FAULT_DISK_FULL = "disk_full"
+FAULT_BUS_LOST = "bus_lost"
 
 
 class Loop(Protocol):
@@ -91,8 +93,13 @@ def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib
     except BadInput as error:
         logger.error("bad input", reason=str(error))
         return EXIT_BAD_INPUT
+    except BusDenied as error:
+        logger.error("bad input", reason=str(error))
+        return EXIT_BAD_INPUT
+    except BusLost as error:
+        logger.error("unavailable", reason=str(error), fault=FAULT_BUS_LOST)
+        return EXIT_UNAVAILABLE
     except BusFull as error:
-        # Starting again would not help, which the supervisor learns from `fault`.
         logger.error("unavailable", reason=str(error), fault=FAULT_DISK_FULL)
         return EXIT_UNAVAILABLE
     except (BusUnavailable, DependencyUnavailable) as error:
@@ -113,7 +120,7 @@ def run_loop(
     service: str,
     platform: PlatformSettings,
     logger: structlog.stdlib.BoundLogger,
-    metrics: ServiceMetrics,
+    health: ServiceHealth,
     loop: Loop,
     **facts: Any,
 ) -> int:
@@ -122,41 +129,46 @@ def run_loop(
     An unexpected error is logged with its traceback and leaves everything uncommitted; the supervisor starts anew.
     """
     stop = StopSignal().install()
-    state: dict[str, Any] = {"state": "starting", "service": service, "since": time.time()}
-    health = HealthServer(metrics, lambda: dict(state), platform.metrics_host, platform.metrics_port)
-    announce(platform.run_dir, service, metrics_port=health.port, state="starting", **facts)
+    server = HealthServer(health, platform.metrics_host, platform.metrics_port)
+
+    def enter(state: str) -> None:
+        health.state = state
+        health.beat()
+        announce(platform.run_dir, service, metrics_port=server.port, state=state, **facts)
+
+    enter("starting")
     try:
         with stop.interrupting():
             loop.open()
-        state["state"] = "running"
-        announce(platform.run_dir, service, metrics_port=health.port, state="running", **facts)
+        enter("running")
         while not stop and not loop.is_finished:
             loop.step(POLL_TIMEOUT_MS)
+            health.beat()
         final = "finished" if loop.is_finished else "stopped"
-        state["state"] = "stopping"
+        health.state = "stopping"
         loop.close()
-        announce(platform.run_dir, service, metrics_port=health.port, state=final, **facts)
+        enter(final)
         logger.info(final)
         return EXIT_OK
     except StopRequested:
         # Opening may wait for something that never comes; nothing has been handled yet.
         loop.release()
-        announce(platform.run_dir, service, metrics_port=health.port, state="stopped", **facts)
+        enter("stopped")
         logger.info("stopped while starting")
         return EXIT_OK
     except (BadInput, BusError, DependencyUnavailable):
-        state["state"] = "failed"
+        health.state = "failed"
         loop.release()
         raise
     except Exception as error:
-        state["state"] = "failed"
+        health.state = "failed"
         loop.release()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         logger.exception("unexpected error; nothing of this batch was committed")
         return EXIT_CHECK_FAILED
     finally:
-        health.close()
+        server.close()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -195,30 +207,32 @@ class CoreService(Generic[SettingsT]):
     ) -> int:
         """Run the shell until told to stop; a main that needs more around it calls this inside `run_process`."""
         core = self._build()
-        metrics = ServiceMetrics(self.name)
-        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+        health = ServiceHealth(self.name, platform.run_dir, ServiceMetrics(self.name))
+        with open_platform_bus(platform, waiting=health.waiting) as bus:
+            health.watch("bus", bus.ping)
             loop = _CoreLoop(
                 self.name,
                 core,
                 self.inputs,
                 bus,
-                metrics,
+                health.metrics,
                 logger,
                 batch_max_records=platform.batch_max_records,
                 snapshot_every_records=platform.snapshot_every_records,
                 check_outputs=check_outputs,
                 clock=SystemClock(),
+                on_progress=health.beat,
             )
-            return run_loop(self.name, platform, logger, metrics, loop)
+            return run_loop(self.name, platform, logger, health, loop)
 
     def _verify(self, platform: PlatformSettings, _logger: structlog.stdlib.BoundLogger) -> int:
-        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+        with open_platform_bus(platform) as bus:
             result = verify_service(self.name, self._build(), self.inputs, bus)
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
         return EXIT_OK if result.difference is None else EXIT_CHECK_FAILED
 
     def _compare(self, platform: PlatformSettings, _logger: structlog.stdlib.BoundLogger) -> int:
-        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+        with open_platform_bus(platform) as bus:
             result = compare_decisions(self.name, self._build(), self.inputs, bus)
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
         return EXIT_OK
@@ -238,15 +252,16 @@ class SourceService(Generic[SettingsT]):
 
     def _run(self, platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
         source = self.build_source(load_settings(self.settings_type), platform.run_dir)
-        metrics = ServiceMetrics(self.name)
-        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+        health = ServiceHealth(self.name, platform.run_dir, ServiceMetrics(self.name))
+        with open_platform_bus(platform, waiting=health.waiting) as bus:
+            health.watch("bus", bus.ping)
             loop = SourceShell(
                 self.name,
                 source,
                 bus,
-                metrics,
+                health.metrics,
                 logger,
                 clock=SystemClock(),
                 batch_max_records=platform.batch_max_records,
             )
-            return run_loop(self.name, platform, logger, metrics, loop)
+            return run_loop(self.name, platform, logger, health, loop)

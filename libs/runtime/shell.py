@@ -37,6 +37,7 @@ class CoreShell:
     """Runs one core over its inputs. `step` once per loop; `close` ends with a snapshot.
 
     `check_outputs` is shown a batch's outputs before they are committed; what it raises leaves them uncommitted.
+    `on_progress` is called at every record.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class CoreShell:
         batch_max_records: int = 1000,
         snapshot_every_records: int = 20_000,
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.service = service
         self._handler = CoreHandler(service, core, inputs)
@@ -63,6 +65,7 @@ class CoreShell:
         self._batch_max_records = batch_max_records
         self._snapshot_every = snapshot_every_records
         self._check_outputs = check_outputs
+        self._on_progress = on_progress
         self._journal = TopicPartition(journal_topic(service), 0)
         self._since_snapshot = 0
         self._handled_positions: dict[tuple[str, int], int] = {}
@@ -104,6 +107,7 @@ class CoreShell:
                     self._handled_positions[(run.topic, run.partition)] = run.next_offset
                     for record in reader.take(run):
                         self._handler.handle(record)
+                        self._on_progress()
                         handled += 1
         finally:
             reader.close()
@@ -144,6 +148,7 @@ class CoreShell:
             handled = self._handler.handle(record)
             self._note_run(runs, record)
             self._collect(outputs, record, handled)
+            self._on_progress()
         self._observe_inputs(records)
         made = self._clock.monotonic_s()
         self._handle_seconds.observe(made - started)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from libs.bus.api import BusError, BusUnavailable
+from libs.bus.api import BusDenied, BusError, BusUnavailable
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
@@ -321,7 +321,7 @@ def main() -> None:
     """Run the command line; known errors become one line on stderr and their exit code."""
     try:
         app()
-    except BadInput as error:
+    except (BadInput, BusDenied) as error:
         _fail(str(error), EXIT_BAD_INPUT)
     except (DependencyUnavailable, BusUnavailable) as error:
         _fail(str(error), EXIT_UNAVAILABLE)

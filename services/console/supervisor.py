@@ -22,7 +22,7 @@ import orjson
 
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
 from libs.runtime.metrics import read_announcement
-from libs.runtime.service import FAULT_DISK_FULL
+from libs.runtime.service import FAULT_BUS_LOST, FAULT_DISK_FULL
 from libs.runtime.stop import SUPERVISOR_VARIABLE
 from services.console.plan import ProcessSpec, answers
 
@@ -156,7 +156,7 @@ class Supervisor:
         if code == EXIT_BAD_INPUT:
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error or 'bad input'}", EXIT_BAD_INPUT)
-        if child.fault == FAULT_DISK_FULL:
+        if child.fault in (FAULT_DISK_FULL, FAULT_BUS_LOST):
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error}", EXIT_UNAVAILABLE)
         child.failures.append(now)

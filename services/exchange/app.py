@@ -116,6 +116,8 @@ def _add_general(app: FastAPI, tape: Tape, clock: MarketClock, metrics: ServiceM
     async def server_time() -> dict[str, Any]:
         return {"serverTime": clock.now_ms()}
 
+    @app.get("/live")
+    @app.get("/ready")
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return {"state": "running", "service": "exchange"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import structlog
 import uvicorn
 
 from libs.runtime.errors import EXIT_OK
+from libs.runtime.health import Heartbeat, heartbeat_path
 from libs.runtime.listening import listen_on
 from libs.runtime.metrics import announce
 from libs.runtime.stop import StopSignal
@@ -27,8 +28,11 @@ SERVICE = "exchange"
 class _Server(uvicorn.Server):
     """Heeds the process's stop signal: uvicorn's own handlers would miss one that comes before it listens."""
 
-    def __init__(self, config: uvicorn.Config, stop: StopSignal, session: TradingSession) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stop: StopSignal, session: TradingSession, beat: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._beat = beat
         self._stop = stop
         self._session = session
 
@@ -37,6 +41,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
+        self._beat()
         if self._session.is_broken:
             raise BrokenSession("the account stopped in the middle of something; a restart rebuilds it")
         return await super().on_tick(counter) or bool(self._stop)
@@ -48,6 +53,7 @@ def serve(settings: ExchangeSettings, run_dir: Path, logger: structlog.stdlib.Bo
     port = int(bound.getsockname()[1])
     url = f"http://{settings.host}:{port}"
     announce(run_dir, SERVICE, metrics_port=port, port=port, state="starting", url=url)
+    heartbeat = Heartbeat(heartbeat_path(run_dir, SERVICE))
     tape = Tape(settings.seed)
     tape.frames(0, 1)
     clock = open_clock(run_dir, settings.seed, settings.speed)
@@ -60,7 +66,7 @@ def serve(settings: ExchangeSettings, run_dir: Path, logger: structlog.stdlib.Bo
     announce(run_dir, SERVICE, metrics_port=port, port=port, state="running", url=url)
     logger.info("ready", url=url, seed=settings.seed, speed=settings.speed)
     with bound:
-        _Server(config, stop, session).run(sockets=[bound])
+        _Server(config, stop, session, heartbeat.beat).run(sockets=[bound])
     announce(run_dir, SERVICE, metrics_port=port, port=port, state="stopped", url=url)
     logger.info("stopped")
     return EXIT_OK

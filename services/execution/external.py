@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import structlog
 
-from libs.bus.open import open_bus
 from libs.domain.instruments import UnknownInstrument, find_instrument, split_instrument_id
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
 from libs.runtime.lag import StandstillWatch
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.settings import PlatformSettings
 from libs.venues.api import TradingVenue
 from libs.venues.binance_client import BinanceClient
@@ -132,7 +132,7 @@ class OutboxThread:
         settings = self._settings
         venue = build_venue(settings)
         try:
-            with open_bus(self._platform.bus, prefix=self._platform.topic_prefix) as bus:
+            with open_platform_bus(self._platform) as bus:
                 watch = StandstillWatch(bus, CORE_SERVICES, [MARKET_EVENTS])
                 outbox = Outbox(
                     settings.account,

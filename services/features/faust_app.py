@@ -8,8 +8,9 @@ under the same ids, and their readers drop the repeats.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import aiokafka
@@ -19,10 +20,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import EventT
 
 from libs.bus.api import Bus, Record, TopicPartition
-from libs.bus.open import open_bus
+from libs.bus.security import KafkaSecurity
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.handler import CoreHandler, Input, encode_dead
-from libs.runtime.metrics import HealthServer, ServiceMetrics, announce
+from libs.runtime.health import HealthServer, ServiceHealth
+from libs.runtime.metrics import ServiceMetrics, announce
+from libs.runtime.platform_bus import kafka_security, open_platform_bus
 from libs.runtime.records import read_range, stamp_headers
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.wire import Encoded
@@ -33,6 +36,7 @@ from services.features.settings import FeaturesSettings
 NAME = "features"
 # Short, because whatever is not committed is published once more after a crash.
 _COMMIT_INTERVAL_S = 0.5
+_BEAT_EVERY_S = 0.5
 
 
 class _CommittedReads(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -55,13 +59,14 @@ class _Transport(driver.Transport):  # type: ignore[misc]
     Consumer = _Consumer
 
 
-def rebuild(handler: CoreHandler, bus: Bus) -> int:
+def rebuild(handler: CoreHandler, bus: Bus, on_progress: Callable[[], None] = lambda: None) -> int:
     """Feed a fresh core everything that its group has committed; return the offset it then stands at."""
     where = TopicPartition(BARS_CLOSED, 0)
     at = bus.committed(NAME, [where])[where]
     begin = bus.beginning_offsets([where])[where]
     for record in read_range(bus, BARS_CLOSED, 0, begin, begin if at is None else at):
         handler.handle(record)
+        on_progress()
     return begin if at is None else at
 
 
@@ -76,6 +81,7 @@ def build_app(
     app = faust.App(
         f"{platform.topic_prefix}{NAME}",
         broker=f"kafka://{platform.bus.partition(':')[2]}",
+        broker_credentials=_credentials(kafka_security(platform)),
         loop=loop,
         store=settings.faust_store,
         datadir=str(platform.run_dir / "faust"),
@@ -141,31 +147,56 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
     from libs.indicators.feature_sets import load_feature_set
 
     settings = load_settings(FeaturesSettings)
-    metrics = ServiceMetrics(NAME)
+    health = ServiceHealth(NAME, platform.run_dir, ServiceMetrics(NAME))
     handler = CoreHandler(NAME, FeaturesCore(load_feature_set(settings.feature_set)), (Input(BARS_CLOSED),))
-    state = {"state": "starting", "service": NAME, "engine": "faust"}
-    health = HealthServer(metrics, lambda: dict(state), platform.metrics_host, platform.metrics_port)
-    announce(platform.run_dir, NAME, metrics_port=health.port, state="starting")
+    server = HealthServer(health, platform.metrics_host, platform.metrics_port)
+
+    def enter(state: str) -> None:
+        health.state = state
+        health.beat()
+        announce(platform.run_dir, NAME, metrics_port=server.port, state=state)
+
+    enter("starting")
     try:
-        with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
-            at = rebuild(handler, bus)
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        app = build_app(platform, settings, handler, metrics, loop)
+        # Faust has clients of its own; this one rebuilds the core and then tells whether the broker answers.
+        with open_platform_bus(platform, waiting=health.waiting) as bus:
+            health.watch("bus", bus.ping)
+            at = rebuild(handler, bus, health.beat)
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            app = build_app(platform, settings, handler, health.metrics, loop)
 
-        @app.on_partitions_assigned.connect
-        async def say_ready(*_arguments: Any, **_details: Any) -> None:
-            state["state"] = "running"
-            announce(platform.run_dir, NAME, metrics_port=health.port, state="running")
-            logger.info("ready", engine="faust", rebuilt_to=at)
+            @app.timer(_BEAT_EVERY_S)
+            async def beat() -> None:
+                health.beat()
 
-        return _run_worker(app, loop)
+            @app.on_partitions_assigned.connect
+            async def say_ready(*_arguments: Any, **_details: Any) -> None:
+                enter("running")
+                logger.info("ready", engine="faust", rebuilt_to=at)
+
+            code = _run_worker(app, loop)
+        enter("stopped" if code == EXIT_OK else "failed")
+        return code
     finally:
-        health.close()
+        server.close()
+
+
+def _credentials(security: KafkaSecurity) -> faust.SSLCredentials | faust.SASLCredentials | None:
+    context = None
+    if security.is_encrypted:
+        context = ssl.create_default_context(cafile=security.ca_file)
+        if security.certificate_file is not None:
+            context.load_cert_chain(security.certificate_file, security.key_file, security.key_password or None)
+    if security.has_login:
+        return faust.SASLCredentials(
+            username=security.username, password=security.password, ssl_context=context, mechanism=security.mechanism
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 def _run_worker(app: faust.App, loop: asyncio.AbstractEventLoop) -> int:
-    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False)
+    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, quiet=True)
     try:
         worker.execute_from_commandline()
     except SystemExit as ending:

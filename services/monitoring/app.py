@@ -18,8 +18,9 @@ from fastapi.responses import FileResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 from starlette.staticfiles import StaticFiles
 
-from libs.bus.api import Bus, BusError
+from libs.bus.api import Bus, BusError, BusLost
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
+from libs.runtime.health import ServiceHealth
 from libs.runtime.listening import listen_on
 from libs.runtime.metrics import ServiceMetrics, announce
 from services.monitoring import control
@@ -33,6 +34,7 @@ STATIC_DIR = Path(__file__).parent / "static"
 STREAM_LIMIT = 32
 _BEAT_EVERY_S = 4.0
 _RETRY_AFTER_S = 1.0
+_PING_EVERY_S = 0.5
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -82,13 +84,16 @@ class MonitoringApp:
             started_ns=time.time_ns(),
         )
         self._metrics = ServiceMetrics(SERVICE)
+        self._health = ServiceHealth(SERVICE, run_dir, self._metrics)
+        self._health.watch("bus", self._check_bus)
         self._streams = Gauge("perpflow_page_streams", "Pages connected", registry=self._metrics.registry)
         self._commands = Counter(
             "perpflow_page_commands", "Commands given on the page", ("action",), registry=self._metrics.registry
         )
-        self._desk = control.ControlDesk(open_bus)
+        self._desk = control.ControlDesk(self._open)
         self._desk_thread = ThreadPoolExecutor(1, thread_name_prefix="control")
-        self._is_connected = False
+        self._bus_error: BusError | None = BusError("the bus was not opened yet")
+        self._lost_bus: BusLost | None = None
         self._has_failed = False
         self._stream_count = 0
         self.url: str | None = None
@@ -122,11 +127,12 @@ class MonitoringApp:
         config = uvicorn.Config(
             self.asgi, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, self._health.beat)
         for thread in threads:
             thread.start()
         if self._run_dir is not None:
             announce(self._run_dir, SERVICE, metrics_port=port, state="running", url=self.url)
+        self._health.state = "running"
         self._logger.info("page", url=self.url)
         try:
             if not self._stopping.is_set():
@@ -167,25 +173,44 @@ class MonitoringApp:
             self._has_failed = True
             self.stop()
 
+    def _open(self) -> Bus:
+        """Open the bus, unless the one that was open is lost: in its place there would be an empty one."""
+        if self._lost_bus is not None:
+            raise self._lost_bus
+        return self._open_bus()
+
+    def _check_bus(self) -> None:
+        if self._bus_error is not None:
+            raise self._bus_error
+
     def _run_feed(self) -> None:
-        fault: str | None = None
+        reason: str | None = None
         while not self._is_stopping():
             try:
-                with self._open_bus() as bus:
-                    fault = None
+                with self._open() as bus:
+                    reason = None
                     self._read(bus)
             except BusError as error:
-                if str(error) != fault:
-                    fault = str(error)
-                    self._logger.error("bus unavailable, trying again", reason=fault)
+                if isinstance(error, BusLost):
+                    self._lost_bus = error
+                if str(error) != reason:
+                    reason = str(error)
+                    self._logger.error("bus unavailable, trying again", reason=reason)
+                self._bus_error = error
                 self._set_feed(is_connected=False, message=f"The bus cannot be read: {error}")
                 self._stopping.wait(_RETRY_AFTER_S)
 
     def _read(self, bus: Bus) -> None:
         feed = BusFeed(bus, self._dashboard, self._alerts, self._lock, self._settings, self._metrics, self._logger)
         try:
+            asked_at = float("-inf")
             while not self._is_stopping():
+                # A reader that waits for records does not notice that nobody would bring any.
+                if time.monotonic() - asked_at >= _PING_EVERY_S:
+                    bus.ping()
+                    asked_at = time.monotonic()
                 feed.step(self._settings.push_interval_ms)
+                self._bus_error = None
                 if feed.has_topics:
                     self._set_feed(is_connected=True, message="")
                 else:
@@ -197,7 +222,6 @@ class MonitoringApp:
             feed.close()
 
     def _set_feed(self, *, is_connected: bool, message: str) -> None:
-        self._is_connected = is_connected
         with self._lock:
             self._dashboard.set_feed(is_connected=is_connected and not message, message=message)
 
@@ -238,10 +262,18 @@ class MonitoringApp:
         async def favicon() -> Response:
             return FileResponse(STATIC_DIR / "favicon.svg", media_type="image/svg+xml")
 
+        @app.get("/live")
+        async def live() -> Response:
+            is_live, facts = self._health.liveness()
+            return _json(facts, 200 if is_live else 503)
+
+        @app.get("/ready")
         @app.get("/health")
-        async def health() -> Response:
-            state = "running" if self._is_connected else "starting"
-            return _json({"service": SERVICE, "state": state}, 200 if self._is_connected else 503)
+        async def ready() -> Response:
+            # The store is not asked: the page without it still halts.
+            self._health.ask()
+            is_ready, facts = self._health.readiness()
+            return _json(facts, 200 if is_ready else 503)
 
         @app.get("/metrics")
         async def metrics() -> Response:
@@ -303,6 +335,18 @@ class MonitoringApp:
         finally:
             self._stream_count -= 1
             self._streams.set(self._stream_count)
+
+
+class _Server(uvicorn.Server):
+    """Beats as long as the event loop turns."""
+
+    def __init__(self, config: uvicorn.Config, beat: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._beat = beat
+
+    async def on_tick(self, counter: int) -> bool:
+        self._beat()
+        return await super().on_tick(counter)
 
 
 def _refuse(refusal: control.Refusal) -> Response:

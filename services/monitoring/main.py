@@ -6,7 +6,7 @@ from functools import partial
 
 import structlog
 
-from libs.bus.open import open_bus
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.service import run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.stop import StopSignal
@@ -20,7 +20,7 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
     # uvicorn hands a signal on once it has stopped; without this the process would then die of it.
     stop = StopSignal().install()
     app = MonitoringApp(
-        partial(open_bus, platform.bus, prefix=platform.topic_prefix),
+        partial(open_platform_bus, platform),
         settings,
         run_dir=platform.run_dir,
         logger=logger,

@@ -19,7 +19,8 @@ from services.monitoring.rows import Row
 _WINDOW = 15
 # The order in which events flow; anything else follows by name.
 _ORDER = ("ingestion", "exchange", "bars", "features", "inference", "strategy", "risk", "execution", "recorder")
-_ENDED = frozenset({"finished", "stopping", "stopped", "restarting", "failed"})
+_IS_UP = {"running": True, **dict.fromkeys(("not ready", "hung", "down", "failed", "restarting"), False)}
+_ENDED = frozenset({"finished", "stopping", "stopped", "restarting", "failed", "hung"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Reading:
     lag_records: float = 0.0
     dead_letters: float = 0.0
     hop_buckets: Mapping[float, float] = field(default_factory=dict)
+    missing_dependencies: tuple[str, ...] = ()
 
 
 def read_metrics(text: str, at_s: float) -> Reading:
@@ -44,14 +46,17 @@ def read_metrics(text: str, at_s: float) -> Reading:
         "perpflow_dead_letters_total": "dead",
     }
     buckets: dict[float, float] = {}
+    missing: list[str] = []
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in names:
                 sums[names[sample.name]] += sample.value
+            elif sample.name == "perpflow_dependency_up" and not sample.value:
+                missing.append(sample.labels["dependency"])
             elif sample.name == "perpflow_hop_latency_seconds_bucket":
                 bound = float(sample.labels["le"])
                 buckets[bound] = buckets.get(bound, 0.0) + sample.value
-    return Reading(at_s, sums["in"], sums["out"], sums["lag"], sums["dead"], buckets)
+    return Reading(at_s, sums["in"], sums["out"], sums["lag"], sums["dead"], buckets, tuple(missing))
 
 
 def quantile_ms(older: Mapping[float, float], newer: Mapping[float, float], share: float) -> float | None:
@@ -100,7 +105,7 @@ class ServiceProbe:
         for name in names:
             row = self._look_at(name, announced.get(name, {}))
             rows.append(row)
-            is_up = {"running": True, "down": False, "failed": False, "restarting": False}.get(row["state"])
+            is_up = _IS_UP.get(row["state"])
             conditions.append(
                 ServiceCondition(name, is_up, row["state"] == "finished", int(row["lag_records"] or 0), row["detail"])
             )
@@ -146,13 +151,16 @@ class ServiceProbe:
                 fault = self._scrape(base, known)
                 if fault and state == "running":
                     state, detail = "down", fault
+                elif state == "running" and known.readings[-1].missing_dependencies:
+                    missing = " and ".join(known.readings[-1].missing_dependencies)
+                    state, detail = "not ready", f"its {missing} does not answer"
         row: Row = {
             "service": name,
             "state": state,
             "detail": detail,
             "pid": pid,
             "restarts": facts["restarts"] if isinstance(facts.get("restarts"), int) else known.changes,
-            **_measures(known.readings if state == "running" else ()),
+            **_measures(known.readings if state in ("running", "not ready") else ()),
         }
         return row
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import structlog
 from prometheus_client import Gauge
 
-from libs.bus.api import Consumer, Record, TopicPartition
+from libs.bus.api import Consumer, Record, TopicPartition, Waiting
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import read_stamps
@@ -50,6 +51,7 @@ class RecorderLoop:
         *,
         now: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
+        waiting: Waiting = nullcontext,
     ) -> None:
         self._open_consumer = open_consumer
         self._consumer: Consumer | None = None
@@ -60,12 +62,13 @@ class RecorderLoop:
         self._logger = logger
         self._now = now
         self._pause = pause
+        self._waiting = waiting
         self._rows: dict[str, list[StoredRow]] = {}
         self._buffered = 0
         self._oldest_at = 0.0
         self._offsets: dict[TopicPartition, int] = {}
         self._is_migrated = False
-        self._is_store_up = True
+        self._store_error = ""
         self._retry_at = 0.0
         self._retry_ms = settings.retry_min_ms
         self._reachable = Gauge(
@@ -81,10 +84,10 @@ class RecorderLoop:
         """Never: topics have no end."""
         return False
 
-    @property
-    def health(self) -> dict[str, Any]:
-        """What an operator asks first: is ClickHouse taking rows, and how many wait."""
-        return {"store": "up" if self._is_store_up else "down", "buffered_rows": self._buffered}
+    def check_store(self) -> None:
+        """Raise `StoreUnavailable` while ClickHouse does not take rows; may be called from any thread."""
+        if self._store_error:
+            raise StoreUnavailable(f"{self._store_error}; {self._buffered} rows are held")
 
     def open(self) -> None:
         """Subscribe. ClickHouse may still be down."""
@@ -113,9 +116,11 @@ class RecorderLoop:
         assert self._consumer is not None, "open() comes first"
         started = time.perf_counter()
         try:
-            self._migrate_once()
+            with self._waiting():
+                self._migrate_once()
             for topic in list(self._rows):
-                self._buffered -= self._store.insert(topic, self._rows[topic])
+                with self._waiting():
+                    self._buffered -= self._store.insert(topic, self._rows[topic])
                 del self._rows[topic]
         except MigrationMismatch as error:
             raise BadInput(str(error)) from error
@@ -197,17 +202,17 @@ class RecorderLoop:
         return Undecodable(record.value, str(error))
 
     def _note_down(self, error: StoreUnavailable) -> None:
-        if self._is_store_up:
+        if not self._store_error:
             self._logger.error("store is down, rows are held", reason=str(error), rows=self._buffered)
-        self._is_store_up = False
+        self._store_error = str(error)
         self._reachable.set(0)
         self._retry_at = self._now() + self._retry_ms / 1000
         self._retry_ms = min(self._retry_ms * 2, self._settings.retry_max_ms)
 
     def _note_up(self) -> None:
-        if not self._is_store_up:
+        if self._store_error:
             self._logger.info("store is back")
-        self._is_store_up = True
+        self._store_error = ""
         self._reachable.set(1)
         self._retry_at = 0.0
         self._retry_ms = self._settings.retry_min_ms

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from libs.bus.open import open_bus
+from libs.runtime.health import ServiceHealth
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.service import run_loop, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.store import Store
@@ -17,9 +18,9 @@ from services.recorder.settings import RecorderSettings
 
 def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
     settings = load_settings(RecorderSettings)
-    metrics = ServiceMetrics(NAME)
+    health = ServiceHealth(NAME, platform.run_dir, ServiceMetrics(NAME))
     with (
-        open_bus(platform.bus, prefix=platform.topic_prefix) as bus,
+        open_platform_bus(platform, waiting=health.waiting) as bus,
         Store(platform.clickhouse, platform.clickhouse_database) as store,
     ):
         loop = RecorderLoop(
@@ -27,10 +28,13 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
             store,
             decode_any,
             settings,
-            metrics,
+            health.metrics,
             logger,
+            waiting=health.waiting,
         )
-        return run_loop(NAME, platform, logger, metrics, loop)
+        health.watch("bus", bus.ping)
+        health.watch("store", loop.check_store)
+        return run_loop(NAME, platform, logger, health, loop)
 
 
 def main() -> int:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import structlog
 
 from libs.bus.api import Bus
-from libs.bus.open import open_bus
 from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
 from libs.runtime.errors import BadInput
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.records import commit_records, read_topic, stamped_record
 from libs.runtime.settings import PlatformSettings
 from libs.wire import DecodeError, decode, encode
@@ -32,7 +32,7 @@ def record_limits(platform: PlatformSettings, settings: RiskSettings, logger: st
     Raises `BadInput` where the changed limits do not go with those in force.
     """
     wanted = settings.limits().as_strings()
-    with open_bus(platform.bus, prefix=platform.topic_prefix) as bus:
+    with open_platform_bus(platform) as bus:
         said: dict[str, str] = {}
         in_force = RiskLimits()
         for command in _limit_commands(bus, settings.account):

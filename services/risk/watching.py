@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from libs.bus.api import Bus, BusError, NewRecord, Producer, Record, TopicPartition
-from libs.bus.open import open_bus
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.orders import IntentAction, OrderApproved
+from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.records import commit_records, read_range, stamped_record
 from libs.runtime.settings import PlatformSettings
 from libs.wire import DecodeError, decode, encode
@@ -65,7 +65,7 @@ class KillSwitchWatch:
 
         Nothing may be judged before it returns. Raises `BusError` where the control topic cannot be read or written.
         """
-        with open_bus(self._platform.bus, prefix=self._platform.topic_prefix) as bus:
+        with open_platform_bus(self._platform) as bus:
             producer = open_producer(bus, self._settings.account)
             try:
                 handled = bus.committed(GROUP, [WHERE])[WHERE] or 0
@@ -93,7 +93,7 @@ class KillSwitchWatch:
         command = self._check()
         if command is None:
             return
-        with open_bus(self._platform.bus, prefix=self._platform.topic_prefix) as bus:
+        with open_platform_bus(self._platform) as bus:
             producer = open_producer(bus, self._settings.account)
             try:
                 publish_command(producer, command)
@@ -107,7 +107,7 @@ class KillSwitchWatch:
 
     def _run(self) -> None:
         try:
-            with open_bus(self._platform.bus, prefix=self._platform.topic_prefix) as bus:
+            with open_platform_bus(self._platform) as bus:
                 self._watch(bus)
         except Exception as fault:
             # Whatever it is: without the watch the switch would be dead and nobody would know.

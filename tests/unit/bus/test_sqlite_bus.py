@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from libs.bus.api import BusError, BusFull, BusUnavailable, NewRecord, TopicPartition, TopicSpec, UnknownTopic
+from libs.bus.api import BusError, BusFull, BusLost, BusUnavailable, NewRecord, TopicPartition, TopicSpec, UnknownTopic
 from libs.bus.sqlite import SqliteBus
+from libs.bus.sqlite_log import _Checkpointer
+from tests.kit.waiting import eventually
 
 A0 = TopicPartition("a", 0)
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -233,3 +236,74 @@ def test_a_lost_ring_is_made_up_for_by_the_next_look(tmp_path: Path) -> None:
         started = time.monotonic()
         assert [each.value for each in reader.poll(1, 10_000)] == [b"unheard"]
         assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_removed_or_replaced_while_in_use_is_noticed_by_readers_and_writers(
+    tmp_path: Path, *, is_replaced: bool
+) -> None:
+    path = tmp_path / "bus.db"
+    with SqliteBus(path) as bus:
+        bus.create_topics([TopicSpec("a")])
+        producer, reader = bus.producer("writer"), bus.consumer(["a"], group="g", member_id="g-0")
+        bus.ping()
+        producer.begin()
+        producer.send([NewRecord("a", b"k", b"v")])
+        path.unlink()
+        if is_replaced:
+            path.write_bytes(b"")
+        what = "was replaced" if is_replaced else "was removed"
+        with pytest.raises(BusLost, match=what):
+            producer.commit()
+        with pytest.raises(BusLost, match=what):
+            eventually(lambda: False, step=lambda: reader.poll(10, 100), within_s=30)
+        with pytest.raises(BusLost, match=what):
+            bus.ping()
+    assert path.exists() == is_replaced
+
+
+def test_a_write_ahead_log_removed_while_in_use_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    with SqliteBus(path) as bus:
+        bus.create_topics([TopicSpec("a")])
+        Path(f"{path}-wal").unlink()
+        with pytest.raises(BusLost, match=r"bus\.db-wal was removed"):
+            bus.ping()
+
+
+def test_a_checkpoint_does_not_bring_back_a_file_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    with SqliteBus(path) as bus:
+        bus.create_topics([TopicSpec("a")])
+        path.unlink()
+        with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+            _Checkpointer(path)._checkpoint()
+    assert not path.exists()
+
+
+def test_waiting_for_a_lock_that_somebody_holds_is_declared(tmp_path: Path) -> None:
+    waits: list[str] = []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        waits.append("began")
+        held.release()
+        yield
+        waits.append("ended")
+
+    with SqliteBus(tmp_path / "bus.db") as other, SqliteBus(tmp_path / "bus.db", waiting=waiting) as bus:
+        other.create_topics([TopicSpec("a")])
+        held = HeldLock(other)
+        bus.create_topics([TopicSpec("b")])
+    assert waits == ["began", "ended"]
+
+
+class HeldLock:
+    """Holds a bus's writer lock until released."""
+
+    def __init__(self, bus: SqliteBus) -> None:
+        self._stack = ExitStack()
+        self._stack.enter_context(bus._log._writer_lock())
+
+    def release(self) -> None:
+        self._stack.close()

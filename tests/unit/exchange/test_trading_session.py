@@ -253,7 +253,7 @@ def test_snapshot_of_another_format_is_named_with_its_mend(open_desk: OpenDesk) 
 
 def test_broken_account_ends_the_process(open_desk: OpenDesk) -> None:
     desk = open_desk()
-    server = _Server(uvicorn.Config(FastAPI()), StopSignal(), desk.session)
+    server = _Server(uvicorn.Config(FastAPI()), StopSignal(), desk.session, lambda: None)
     assert asyncio.run(server.on_tick(1)) is False
     desk.session.is_broken = True
     with pytest.raises(BrokenSession):

@@ -15,6 +15,7 @@ import pytest
 
 from libs.bus.api import BusUnavailable
 from libs.bus.memory import MemoryBus
+from libs.bus.sqlite import SqliteBus
 from libs.domain.control import ControlCommand
 from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.records import read_topic
@@ -44,7 +45,9 @@ def test_page_serves_state_static_files_health_and_metrics(tmp_path: Path) -> No
         for name in ("app.js", "chart.js", "panels.js", "control.js", "format.js", "style.css", "favicon.svg"):
             assert client.get(f"/static/{name}").status_code == 200
         assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
-        assert client.get("/health").json() == {"service": "monitoring", "state": "running"}
+        eventually(lambda: client.get("/ready").status_code == 200)
+        assert client.get("/ready").json()["dependencies"] == {"bus": "ok"}
+        assert client.get("/live").json()["state"] == "running"
         assert "perpflow_records_in_total" in client.get("/metrics").text
         assert client.get("/nowhere").status_code == 404
         announced = json.loads((tmp_path / "monitoring.json").read_text())
@@ -108,7 +111,7 @@ def test_busy_port_is_named_with_the_mend() -> None:
             app.serve()
 
 
-def test_bus_that_is_away_is_said_on_the_page_and_in_health() -> None:
+def test_bus_that_is_away_is_said_on_the_page_which_is_alive_but_not_ready() -> None:
     def open_bus() -> MemoryBus:
         raise BusUnavailable("var/bus.db cannot be opened; start the session first")
 
@@ -117,7 +120,23 @@ def test_bus_that_is_away_is_said_on_the_page_and_in_health() -> None:
         httpx.Client(base_url=app.url or "", trust_env=False) as page,
     ):
         eventually(lambda: "cannot be read" in page.get("/api/state").json()["feed"]["message"])
-        assert page.get("/health").status_code == 503
+        ready = page.get("/ready")
+        assert (ready.status_code, page.get("/live").status_code) == (503, 200)
+        assert "cannot be opened" in ready.json()["dependencies"]["bus"]
+
+
+def test_lost_bus_is_said_on_the_page_and_not_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    with (
+        serving(SETTINGS, open_bus=lambda: SqliteBus(path)) as (app, _),
+        httpx.Client(base_url=app.url or "", trust_env=False) as page,
+    ):
+        eventually(lambda: page.get("/ready").status_code == 200)
+        path.unlink()
+        eventually(lambda: "bus is lost" in page.get("/api/state").json()["feed"]["message"])
+        halt = page.post("/api/control", json={"action": "halt", "account": "*", "reason": "test"})
+        assert halt.status_code == 503 and "bus is lost" in halt.text
+    assert not path.exists()
 
 
 def test_unexpected_error_ends_the_page_with_a_failure() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from libs.runtime.metrics import HealthServer, ServiceMetrics
+from libs.runtime.health import HealthServer, ServiceHealth
+from libs.runtime.metrics import ServiceMetrics
 from services.monitoring.probes import ServiceProbe, quantile_ms, read_metrics
 
 
@@ -77,7 +78,7 @@ def test_file_in_the_making_is_left_for_the_next_look(tmp_path: Path) -> None:
 
 def test_metrics_of_a_running_service_are_read(tmp_path: Path) -> None:
     metrics = ServiceMetrics("bars")
-    server = HealthServer(metrics, lambda: {"state": "running"})
+    server = HealthServer(ServiceHealth("bars", tmp_path, metrics))
     try:
         metrics.lag.labels("bars", "market.events.v1").set(7)
         write(tmp_path, "bars", service="bars", pid=os.getpid(), state="running", metrics_port=server.port)

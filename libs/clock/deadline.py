@@ -1,32 +1,37 @@
-"""One way to wait for something with a limit: on the monotonic clock, which does not jump."""
+"""One way to wait for something with a limit."""
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterator
+
+from libs.clock.clock import Clock, SystemClock
+
+_SYSTEM = SystemClock()
 
 
 class Deadline:
-    """A moment some seconds from its making."""
+    """A moment some seconds from its making, by a clock that does not jump."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: Clock = _SYSTEM) -> None:
         self.seconds = seconds
-        self._at = time.monotonic() + seconds
+        self._clock = clock
+        self._at = clock.monotonic_s() + seconds
 
     @property
     def left_s(self) -> float:
         """Seconds left, 0 once it has passed."""
-        return max(0.0, self._at - time.monotonic())
+        return max(0.0, self._at - self._clock.monotonic_s())
 
     @property
     def left_ms(self) -> int:
         """Milliseconds left, rounded up, 0 once it has passed."""
-        return -int(-self.left_s * 1000 // 1)
+        return math.ceil(self.left_s * 1000)
 
     @property
     def is_over(self) -> bool:
         """Whether it has passed."""
-        return time.monotonic() >= self._at
+        return self._clock.monotonic_s() >= self._at
 
     def attempts(self, every_s: float) -> Iterator[None]:
         """Yield at once, then every so often until it has passed, and once more after: the last look counts."""
@@ -35,4 +40,5 @@ class Deadline:
             yield
             if is_last:
                 return
-            time.sleep(min(every_s, self.left_s))
+            # A clock moves in whole ns: the last wait must not be too short to move it.
+            self._clock.sleep(min(every_s, self.left_s + 1e-9))

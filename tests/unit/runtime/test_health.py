@@ -1,0 +1,123 @@
+"""Alive means progress, ready means that what the process needs answers; the two are told apart."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.bus.api import BusUnavailable
+from libs.runtime.health import HealthServer, ServiceHealth, heartbeat_path
+from libs.runtime.metrics import ServiceMetrics
+
+
+class World:
+    """A process's health on a clock of the test's own, with a bus that answers or not."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.now = 100.0
+        self.is_bus_up = True
+        self.metrics = ServiceMetrics("bars")
+        self.health = ServiceHealth("bars", run_dir, self.metrics, lambda: self.now)
+        self.health.watch("bus", self.check_bus)
+        self.health.state = "running"
+
+    def check_bus(self) -> None:
+        if not self.is_bus_up:
+            raise BusUnavailable("Kafka at k:9092 does not answer")
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, {"service": "bars", **labels})
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_loop_that_makes_no_progress_is_not_alive_and_not_ready(world: World) -> None:
+    world.now += 4.9
+    assert world.health.liveness()[0] and world.health.readiness()[0]
+    world.now += 0.2
+    assert not world.health.liveness()[0]
+    assert not world.health.readiness()[0]
+    assert world.sample("perpflow_ready") == 0
+    world.health.beat()
+    assert world.health.liveness()[0]
+
+
+def test_starting_has_a_budget_of_its_own(world: World) -> None:
+    world.health.state = "starting"
+    world.now += 120
+    assert world.health.liveness()[0]
+    assert not world.health.readiness()[0]
+    world.now += 120
+    assert not world.health.liveness()[0]
+
+
+def test_a_loop_that_waits_for_the_broker_is_alive_for_a_minute(world: World) -> None:
+    with world.health.waiting():
+        for _ in range(59):
+            world.now += 1
+            world.health.beat_while_waiting()
+            assert world.health.liveness()[0]
+        for _ in range(10):
+            world.now += 1
+            world.health.beat_while_waiting()
+        assert not world.health.liveness()[0]
+    assert world.health.liveness()[0]
+
+
+def test_a_dependency_that_does_not_answer_makes_unready_with_its_reason_but_not_dead(world: World) -> None:
+    world.health.ask()
+    assert world.health.readiness()[0]
+    world.is_bus_up = False
+    world.health.ask()
+    is_ready, facts = world.health.readiness()
+    assert not is_ready
+    assert facts["dependencies"] == {"bus": "Kafka at k:9092 does not answer"}
+    assert world.health.liveness()[0]
+    assert world.sample("perpflow_dependency_up", dependency="bus") == 0
+    world.is_bus_up = True
+    world.health.ask()
+    assert world.health.readiness()[0]
+    assert world.sample("perpflow_dependency_up", dependency="bus") == 1
+
+
+def test_a_heartbeat_is_the_time_of_a_file_and_comes_back_when_somebody_removed_it(
+    world: World, tmp_path: Path
+) -> None:
+    path = heartbeat_path(tmp_path, "bars")
+    assert path.is_file()
+    path.unlink()
+    world.now += 1
+    world.health.beat()
+    assert path.is_file()
+
+
+def test_endpoints_tell_live_from_ready(world: World) -> None:
+    world.is_bus_up = False
+    world.health.ask()
+    server = HealthServer(world.health)
+    try:
+        assert get(server.port, "/live")[0] == 200
+        status, facts = get(server.port, "/ready")
+        assert status == 503 and facts["dependencies"]["bus"].startswith("Kafka at k:9092")
+        assert get(server.port, "/health")[0] == 503
+        world.now += 60
+        assert get(server.port, "/live")[0] == 503
+    finally:
+        server.close()
+
+
+def get(port: int, path: str) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
