@@ -8,10 +8,8 @@ The minute in which the stream begins is not whole and gives no bar, unless a kl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import orjson
 
 from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
 from libs.domain.events import Event, Unhandleable
@@ -27,12 +25,23 @@ from libs.domain.market import (
     OpenInterest,
     Trade,
 )
-from services.bars.core.series import MINUTE, Series
-from services.bars.core.steps import ACCUMULATOR, HEAD
+from libs.domain.state import StateFormat, StateMismatch
+from services.bars.core.series import MINUTE, Series, SeriesState
 
-_FORMAT = "perpflow-bars-1"
 # price x quantity in 1e-16: beyond 2e10 units of money a trade is not real, and sums would leave 64 bits.
 _MAX_NOTIONAL = 2 * 10**26
+
+
+@dataclass(slots=True)
+class BarsState:
+    """What the core keeps between events."""
+
+    timeframes: tuple[str, ...]
+    grace_ns: int
+    series: dict[str, SeriesState]
+
+
+_STATE = StateFormat("bars", 1, BarsState)
 
 _APPLY: dict[type, Callable[[Series, Any], None]] = {
     Trade: Series.take_trade,
@@ -85,41 +94,24 @@ class BarsCore:
         return {name: 0 if series is None else int(series.head[name][0]) for name in names}
 
     def snapshot(self) -> bytes:
-        """Return the state as bytes: a JSON line that says what follows, the records, the used part of the books."""
-        names = sorted(self._series)
-        header = {"format": _FORMAT, "timeframes": self._timeframes, "grace": self._grace_ns, "instruments": names}
-        parts = [orjson.dumps(header), b"\n"]
-        for name in names:
-            series = self._series[name]
-            parts += [series.head.tobytes(), series.slots.tobytes()]
-            for side, count in enumerate(series.head[["bids", "asks"]][0].item()):
-                parts += [series.keys[side, :count].tobytes(), series.quantities[side, :count].tobytes()]
-        return b"".join(parts)
+        """Return the state as bytes."""
+        series = {name: each.state() for name, each in sorted(self._series.items())}
+        return _STATE.encode(BarsState(self._timeframes, self._grace_ns, series))
 
     def restore(self, state: bytes) -> None:
-        """Take over a snapshot. Raises `ValueError` where it was made with other timeframes or another grace."""
-        line, _, body = state.partition(b"\n")
-        header = orjson.loads(line)
-        expected = {"format": _FORMAT, "timeframes": list(self._timeframes), "grace": self._grace_ns}
-        for name, value in expected.items():
-            if header.get(name) != value:
-                raise ValueError(
-                    f"the bars snapshot has {name} {header.get(name)}, the settings {value}; "
-                    "start a new session to change it"
+        """Take over a snapshot. Raises `StateMismatch` where it was made with other timeframes or another grace."""
+        kept = _STATE.decode(state)
+        for name, was, value in (
+            ("timeframes", kept.timeframes, self._timeframes),
+            ("grace_ns", kept.grace_ns, self._grace_ns),
+        ):
+            if was != value:
+                raise StateMismatch(
+                    f"the kept state of bars has {name} {was}, the settings {value}; start a new session to change it"
                 )
         self._series = {}
-        offset = 0
-        for name in header["instruments"]:
-            series = self._series_of(name)
-            series.head = np.frombuffer(body, HEAD, 1, offset).copy()
-            offset += series.head.nbytes
-            series.slots = np.frombuffer(body, ACCUMULATOR, len(series.slots), offset).copy()
-            offset += series.slots.nbytes
-            for side, count in enumerate(series.head[["bids", "asks"]][0].item()):
-                for ladder in (series.keys, series.quantities):
-                    ladder[side, :count] = np.frombuffer(body, np.int64, count, offset)
-                    offset += 8 * count
-            series.set_deadline()
+        for name, series in kept.series.items():
+            self._series_of(name).restore(series)
 
     def _series_of(self, instrument: str) -> Series:
         series = self._series.get(instrument)

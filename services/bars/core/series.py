@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -18,9 +20,11 @@ from libs.domain.market import (
     Side,
     Trade,
 )
-from services.bars.core.book import LEVELS
+from libs.domain.state import ArrayOf
+from services.bars.core.book import LEVELS, Ints
 from services.bars.core.steps import (
     ACCUMULATOR,
+    ENRICHMENTS,
     FINISHED,
     HEAD,
     LONGER,
@@ -34,22 +38,30 @@ from services.bars.core.steps import (
     step_quote,
     step_snapshot,
     step_trade,
+    words_of,
 )
 
 MINUTE = TIMEFRAMES["1m"]
 MAX_SILENT_MINUTES = 1440
 """A stream silent for longer starts afresh instead of filling in flat bars."""
 
-_ENRICHING = ("top_", "book_", "flow_", "order_", "has_", "mark", "index", "funding", "next_", "open_interest")
-_SAMPLED = ("liquidation", "spread_", "imbalance_", "microprice_")
-_ENRICHMENTS = tuple(name for name in ACCUMULATOR.names or () if name.startswith((*_ENRICHING, *_SAMPLED)))
+_LADDERS = (("bids", 0), ("asks", 1))
+
+
+@dataclass(slots=True)
+class SeriesState:
+    """What is kept of a series: the records as they are, and the used part of each side's prices and quantities."""
+
+    head: Annotated[Records, ArrayOf(HEAD)]
+    slots: Annotated[Records, ArrayOf(ACCUMULATOR)]
+    ladders: list[Annotated[Ints, ArrayOf("<i8")]]
 
 
 class Series:
     """The state of one instrument and the steps on it; `deadline` is the event time (ns) that closes the minute."""
 
-    __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "deadline", "grace_ns", "head", "keys",
-                 "quantities", "slots")  # fmt: skip
+    __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "_slots", "_words", "deadline",
+                 "grace_ns", "head", "keys", "quantities")  # fmt: skip
 
     def __init__(self, instrument: str, timeframes: Sequence[str], grace_ns: int) -> None:
         longer = [name for name in TIMEFRAMES if name in timeframes and name != "1m"]
@@ -61,11 +73,34 @@ class Series:
         self.grace_ns = grace_ns
         self.head = np.zeros(1, dtype=HEAD)
         self.head["last_bar_open"] = -1
-        self.slots = np.zeros(LONGER + len(longer), dtype=ACCUMULATOR)
-        self.slots["open_time"] = -1
+        self._slots = np.zeros(LONGER + len(longer), dtype=ACCUMULATOR)
+        self._slots["open_time"] = -1
+        self._words = words_of(self._slots)
         self.keys = np.zeros((2, LEVELS), dtype=np.int64)
         self.quantities = np.zeros((2, LEVELS), dtype=np.int64)
         self.deadline = 0
+
+    @property
+    def slots(self) -> Records:
+        """The bars in the making."""
+        return self._slots
+
+    def state(self) -> SeriesState:
+        """Return what is kept."""
+        ladders = []
+        for count, side in _LADDERS:
+            used = self.head[count][0]
+            ladders += [self.keys[side, :used], self.quantities[side, :used]]
+        return SeriesState(self.head, self._slots, ladders)
+
+    def restore(self, state: SeriesState) -> None:
+        """Take over what was kept."""
+        self.head, self._slots = state.head, state.slots
+        self._words = words_of(self._slots)
+        for (count, side), (keys, quantities) in zip(_LADDERS, (state.ladders[:2], state.ladders[2:]), strict=True):
+            used = self.head[count][0]
+            self.keys[side, :used], self.quantities[side, :used] = keys, quantities
+        self.set_deadline()
 
     @property
     def is_started(self) -> bool:
@@ -75,7 +110,7 @@ class Series:
     def start(self, event_time: int) -> None:
         """Open the minute of the stream's first event; it is whole only if the event stands at its very beginning."""
         open_time = event_time - event_time % MINUTE
-        start_slots(self.slots, open_time, MINUTE, int(event_time != open_time))
+        start_slots(self.slots, self._words[0], open_time, MINUTE, int(event_time != open_time))
         self.head["is_started"] = 1
         self.set_deadline()
 
@@ -175,7 +210,7 @@ class Series:
                 self.start(event.open_time)
             while self.slots["open_time"][0] < event.open_time:
                 self._close_minute(bars)
-        clear_slot(self.slots[FINISHED], event.open_time, 0)
+        clear_slot(self.slots, self._words[0], FINISHED, event.open_time, 0)
         finished = self.slots[FINISHED]
         if self.is_started and event.open_time == self.slots["open_time"][0]:
             minute = self.slots[0]
@@ -183,9 +218,9 @@ class Series:
                 self.head["stale_bars"] += 1
                 return bars
             if not minute["is_partial"]:
-                for name in _ENRICHMENTS:
+                for name in ENRICHMENTS:
                     finished[name] = minute[name]
-            shift_slots(self.slots, MINUTE)
+            shift_slots(self.slots, self._words[0], MINUTE)
             self.set_deadline()
         _load_kline(finished, event)
         self._finish(bars)
@@ -207,7 +242,7 @@ class Series:
         if not minute["is_partial"] and (is_flat or minute["trade_count"]):
             self.slots[FINISHED] = minute
             self._finish(bars)
-        shift_slots(self.slots, MINUTE)
+        shift_slots(self.slots, self._words[0], MINUTE)
         self.set_deadline()
 
     def _finish(self, bars: list[Bar]) -> None:
@@ -215,7 +250,7 @@ class Series:
         finished["parts"] = 1
         self.head["last_bar_open"] = finished["open_time"]
         self.head["last_price"] = finished["close"]
-        count = aggregate_minute(self.slots, self._lengths, MINUTE, self._due)
+        count = aggregate_minute(self.slots, *self._words, self._lengths, MINUTE, self._due)
         # The longest first: whoever acts on the minute then knows the longer bars that end with it.
         for index in self._due[:count][::-1]:
             bars.append(self._make_bar(int(index), self._names[index - LONGER]))

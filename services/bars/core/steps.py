@@ -7,7 +7,7 @@ quantities are integers of 1e-8.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,49 +15,67 @@ from numba import njit
 
 from services.bars.core.book import LEVELS, Ints, set_levels, sum_top
 
-ACCUMULATOR = np.dtype(
-    [
-        ("open_time", "<i8"),
-        ("parts", "<i8"),
-        ("is_partial", "<i8"),
-        ("history_parts", "<i8"),
-        ("open", "<i8"),
-        ("high", "<i8"),
-        ("low", "<i8"),
-        ("close", "<i8"),
-        ("volume", "<i8"),
-        ("quote_volume", "<i8"),
-        ("taker_buy_volume", "<i8"),
-        ("trade_count", "<i8"),
-        ("unknown_quote_volumes", "<i8"),
-        ("unknown_taker_volumes", "<i8"),
-        ("unknown_trade_counts", "<i8"),
-        ("unknown_flows", "<i8"),
-        ("unknown_variances", "<i8"),
-        ("top_updates", "<i8"),
-        ("book_updates", "<i8"),
-        ("flow_updates", "<i8"),
-        ("order_flow", "<i8"),
-        ("has_mark", "<i8"),
-        ("mark", "<i8"),
-        ("has_index", "<i8"),
-        ("index", "<i8"),
-        ("funding_rate", "<i8"),
-        ("next_funding_time", "<i8"),
-        ("has_interest", "<i8"),
-        ("open_interest", "<i8"),
-        ("liquidations", "<i8"),
-        ("liquidation_buy", "<i8"),
-        ("liquidation_sell", "<i8"),
-        ("spread_sum", "<f8"),
-        ("imbalance_1_sum", "<f8"),
-        ("imbalance_5_sum", "<f8"),
-        ("imbalance_10_sum", "<f8"),
-        ("microprice_sum", "<f8"),
-        ("realised_variance", "<f8"),
-    ]
+Records: TypeAlias = npt.NDArray[np.void]
+Reals: TypeAlias = npt.NDArray[np.float64]
+
+_OWN, _SUM = "", "sum"
+# Every field of a bar in the making: its type; how a longer bar takes it from its parts (by code of its own, summed, or
+# the latest one whose flag is set); and whether it came from books and derivatives feeds, which a kline does not have.
+_FIELDS: tuple[tuple[str, str, str, bool], ...] = (
+    ("open_time", "<i8", _OWN, False),
+    ("parts", "<i8", _OWN, False),
+    ("is_partial", "<i8", _OWN, False),
+    ("history_parts", "<i8", _SUM, False),
+    ("open", "<i8", _OWN, False),
+    ("high", "<i8", _OWN, False),
+    ("low", "<i8", _OWN, False),
+    ("close", "<i8", _OWN, False),
+    ("volume", "<i8", _SUM, False),
+    ("quote_volume", "<i8", _SUM, False),
+    ("taker_buy_volume", "<i8", _SUM, False),
+    ("trade_count", "<i8", _SUM, False),
+    ("unknown_quote_volumes", "<i8", _SUM, False),
+    ("unknown_taker_volumes", "<i8", _SUM, False),
+    ("unknown_trade_counts", "<i8", _SUM, False),
+    ("unknown_flows", "<i8", _SUM, False),
+    ("unknown_variances", "<i8", _SUM, False),
+    ("top_updates", "<i8", _SUM, True),
+    ("book_updates", "<i8", _SUM, True),
+    ("flow_updates", "<i8", _SUM, True),
+    ("order_flow", "<i8", _SUM, True),
+    ("has_mark", "<i8", "has_mark", True),
+    ("mark", "<i8", "has_mark", True),
+    ("has_index", "<i8", "has_index", True),
+    ("index", "<i8", "has_index", True),
+    ("funding_rate", "<i8", "has_mark", True),
+    ("next_funding_time", "<i8", "has_mark", True),
+    ("has_interest", "<i8", "has_interest", True),
+    ("open_interest", "<i8", "has_interest", True),
+    ("liquidations", "<i8", _SUM, True),
+    ("liquidation_buy", "<i8", _SUM, True),
+    ("liquidation_sell", "<i8", _SUM, True),
+    ("spread_sum", "<f8", _SUM, True),
+    ("imbalance_1_sum", "<f8", _SUM, True),
+    ("imbalance_5_sum", "<f8", _SUM, True),
+    ("imbalance_10_sum", "<f8", _SUM, True),
+    ("microprice_sum", "<f8", _SUM, True),
+    ("realised_variance", "<f8", _SUM, False),
 )
+ACCUMULATOR = np.dtype([(name, kind) for name, kind, _, _ in _FIELDS])
 """A bar in the making. `open_time` is -1 in an accumulator that is not in use."""
+ENRICHMENTS = tuple(name for name, _, _, is_enriching in _FIELDS if is_enriching)
+
+
+def _positions(kind: str) -> Ints:
+    return np.array([at for at, field in enumerate(_FIELDS) if field[1:3] == (kind, _SUM)], dtype=np.int64)
+
+
+_SUMMED_INTS = _positions("<i8")
+_SUMMED_REALS = _positions("<f8")
+_NAMES = [name for name, _, _, _ in _FIELDS]
+_LATEST = np.array(
+    [(_NAMES.index(rule), at) for at, (_, _, rule, _) in enumerate(_FIELDS) if rule not in (_OWN, _SUM)], dtype=np.int64
+)
 
 HEAD = np.dtype(
     [
@@ -87,8 +105,6 @@ SCALE = 100_000_000
 FINISHED = 2
 LONGER = 3
 
-Records = npt.NDArray[np.void]
-
 
 @njit(cache=True)
 def notional_e8(price: int, quantity: int) -> int:
@@ -107,61 +123,31 @@ def notional_e8(price: int, quantity: int) -> int:
     return whole
 
 
+def words_of(slots: Records) -> tuple[Ints, Reals]:
+    """Return the same memory as integers and as doubles, a row a slot and a column a field."""
+    return slots.view(np.int64).reshape(len(slots), -1), slots.view(np.float64).reshape(len(slots), -1)
+
+
 @njit(cache=True)
-def clear_slot(slot: Any, open_time: int, is_partial: int) -> None:
+def clear_slot(slots: Records, ints: Ints, at: int, open_time: int, is_partial: int) -> None:
     """Begin a bar."""
-    slot.open_time = open_time
-    slot.parts = 0
-    slot.is_partial = is_partial
-    slot.history_parts = 0
-    slot.open = 0
-    slot.high = 0
-    slot.low = 0
-    slot.close = 0
-    slot.volume = 0
-    slot.quote_volume = 0
-    slot.taker_buy_volume = 0
-    slot.trade_count = 0
-    slot.unknown_quote_volumes = 0
-    slot.unknown_taker_volumes = 0
-    slot.unknown_trade_counts = 0
-    slot.unknown_flows = 0
-    slot.unknown_variances = 0
-    slot.top_updates = 0
-    slot.book_updates = 0
-    slot.flow_updates = 0
-    slot.order_flow = 0
-    slot.has_mark = 0
-    slot.mark = 0
-    slot.has_index = 0
-    slot.index = 0
-    slot.funding_rate = 0
-    slot.next_funding_time = 0
-    slot.has_interest = 0
-    slot.open_interest = 0
-    slot.liquidations = 0
-    slot.liquidation_buy = 0
-    slot.liquidation_sell = 0
-    slot.spread_sum = 0.0
-    slot.imbalance_1_sum = 0.0
-    slot.imbalance_5_sum = 0.0
-    slot.imbalance_10_sum = 0.0
-    slot.microprice_sum = 0.0
-    slot.realised_variance = 0.0
+    ints[at, :] = 0
+    slots[at].open_time = open_time
+    slots[at].is_partial = is_partial
 
 
 @njit(cache=True)
-def start_slots(slots: Records, open_time: int, length: int, is_partial: int) -> None:
+def start_slots(slots: Records, ints: Ints, open_time: int, length: int, is_partial: int) -> None:
     """Begin the minute at `open_time` and the one after it."""
-    clear_slot(slots[0], open_time, is_partial)
-    clear_slot(slots[1], open_time + length, 0)
+    clear_slot(slots, ints, 0, open_time, is_partial)
+    clear_slot(slots, ints, 1, open_time + length, 0)
 
 
 @njit(cache=True)
-def shift_slots(slots: Records, length: int) -> None:
+def shift_slots(slots: Records, ints: Ints, length: int) -> None:
     """Move on to the next minute."""
     slots[0] = slots[1]
-    clear_slot(slots[1], slots[0].open_time + length, 0)
+    clear_slot(slots, ints, 1, slots[0].open_time + length, 0)
 
 
 @njit(cache=True)
@@ -342,8 +328,9 @@ def step_delta(
 
 
 @njit(cache=True)
-def merge_part(whole: Any, part: Any) -> None:
+def merge_part(slots: Records, ints: Ints, reals: Reals, at: int, of: int) -> None:
     """Add a finished minute to a longer bar."""
+    whole, part = slots[at], slots[of]
     if whole.parts == 0:
         whole.open = part.open
         whole.high = part.high
@@ -353,48 +340,21 @@ def merge_part(whole: Any, part: Any) -> None:
         whole.low = min(whole.low, part.low)
     whole.close = part.close
     whole.parts += 1
-    whole.history_parts += part.history_parts
-    whole.volume += part.volume
-    whole.quote_volume += part.quote_volume
+    for field in _SUMMED_INTS:
+        ints[at, field] += ints[of, field]
+    for field in _SUMMED_REALS:
+        reals[at, field] += reals[of, field]
+    for index in range(_LATEST.shape[0]):
+        if ints[of, _LATEST[index, 0]]:
+            ints[at, _LATEST[index, 1]] = ints[of, _LATEST[index, 1]]
     if whole.quote_volume < 0:
         # The sum left 64 bits: unknown from here on rather than wrong.
         whole.quote_volume = 0
         whole.unknown_quote_volumes += 1
-    whole.taker_buy_volume += part.taker_buy_volume
-    whole.trade_count += part.trade_count
-    whole.unknown_quote_volumes += part.unknown_quote_volumes
-    whole.unknown_taker_volumes += part.unknown_taker_volumes
-    whole.unknown_trade_counts += part.unknown_trade_counts
-    whole.unknown_flows += part.unknown_flows
-    whole.unknown_variances += part.unknown_variances
-    whole.top_updates += part.top_updates
-    whole.book_updates += part.book_updates
-    whole.flow_updates += part.flow_updates
-    whole.order_flow += part.order_flow
-    if part.has_mark:
-        whole.has_mark = 1
-        whole.mark = part.mark
-        whole.funding_rate = part.funding_rate
-        whole.next_funding_time = part.next_funding_time
-    if part.has_index:
-        whole.has_index = 1
-        whole.index = part.index
-    if part.has_interest:
-        whole.has_interest = 1
-        whole.open_interest = part.open_interest
-    whole.liquidations += part.liquidations
-    whole.liquidation_buy += part.liquidation_buy
-    whole.liquidation_sell += part.liquidation_sell
-    whole.spread_sum += part.spread_sum
-    whole.imbalance_1_sum += part.imbalance_1_sum
-    whole.imbalance_5_sum += part.imbalance_5_sum
-    whole.imbalance_10_sum += part.imbalance_10_sum
-    whole.microprice_sum += part.microprice_sum
-    whole.realised_variance += part.realised_variance
 
 
 @njit(cache=True)
-def aggregate_minute(slots: Records, lengths: Ints, minute: int, due: Ints) -> int:
+def aggregate_minute(slots: Records, ints: Ints, reals: Reals, lengths: Ints, minute: int, due: Ints) -> int:
     """Merge the finished minute into each longer bar; fill `due` with the slots it completes, shortest first.
 
     A longer bar counts only when all its minutes came, one after the other, from its first on.
@@ -405,11 +365,11 @@ def aggregate_minute(slots: Records, lengths: Ints, minute: int, due: Ints) -> i
         length = lengths[index]
         whole = slots[index + LONGER]
         if part.open_time % length == 0:
-            clear_slot(whole, part.open_time, 0)
+            clear_slot(slots, ints, index + LONGER, part.open_time, 0)
         elif whole.open_time < 0 or whole.open_time + whole.parts * minute != part.open_time:
             whole.open_time = -1
             continue
-        merge_part(whole, part)
+        merge_part(slots, ints, reals, index + LONGER, FINISHED)
         if whole.parts * minute == length:
             due[count] = index + LONGER
             count += 1

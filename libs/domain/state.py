@@ -1,0 +1,136 @@
+"""How a core's state becomes bytes and comes back: each core declares one dataclass, a name and a version.
+
+The bytes are a line of JSON and, behind it, the arrays that the state holds, as they lie in memory. Equal states give
+equal bytes: dicts keep their order, sets are sorted. A state of another name is refused, one of an older version is
+brought up step by step or refused, each by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+import orjson
+from pydantic import PlainSerializer, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+T = TypeVar("T")
+Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes a state's JSON values of one version, returns those of the next."""
+
+Words: TypeAlias = Annotated[set[str], PlainSerializer(sorted)]
+"""A set of texts, kept in order."""
+
+
+class StateMismatch(ValueError):
+    """A kept state is not one that this core can go on from."""
+
+
+class StateFormat(Generic[T]):
+    """The kept form of one core's state. `migrations` are keyed by the version that they take.
+
+    What was kept before versions came is version 0; `read_unversioned` makes JSON values of such bytes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        kind: type[T],
+        *,
+        migrations: Mapping[int, Migration] | None = None,
+        read_unversioned: Callable[[bytes], dict[str, Any]] | None = None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self._adapter = TypeAdapter(kind)
+        self._migrations = dict(migrations or {})
+        self._read_unversioned = read_unversioned
+
+    def encode(self, state: T) -> bytes:
+        """Return the state as bytes."""
+        arrays: list[bytes] = []
+        body = self._adapter.dump_json(state, context=arrays)
+        head = orjson.dumps({"name": self.name, "version": self.version})
+        return b"".join((head[:-1], b',"state":', body, b"}\n", *arrays))
+
+    def decode(self, data: bytes) -> T:
+        """Return the state that bytes hold. Raises `StateMismatch`."""
+        version, values, arrays = self._open(data)
+        while version < self.version:
+            migrate = self._migrations.get(version)
+            if migrate is None:
+                raise StateMismatch(
+                    f"the kept state of {self.name} is version {version} and this build reads {self.version}; "
+                    "go on with the build that wrote it, or start a new session"
+                )
+            values = migrate(values)
+            version += 1
+        try:
+            # As JSON, so that numbers and enums are read as strictly as they were written.
+            return self._adapter.validate_json(orjson.dumps(values), context=arrays)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise StateMismatch(f"the kept state of {self.name} cannot be read: {where}: {first['msg']}") from error
+
+    def _open(self, data: bytes) -> tuple[int, dict[str, Any], bytes]:
+        line, _, arrays = data.partition(b"\n")
+        try:
+            head = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            head = None
+        if isinstance(head, dict) and {"name", "version", "state"} == head.keys():
+            if head["name"] != self.name:
+                raise StateMismatch(f"the kept state is of {head['name']}, not of {self.name}")
+            if head["version"] > self.version:
+                raise StateMismatch(
+                    f"the kept state of {self.name} is version {head['version']}, newer than the {self.version} that "
+                    "this build reads; go on with the build that wrote it"
+                )
+            return head["version"], head["state"], arrays
+        if self._read_unversioned is None:
+            raise StateMismatch(
+                f"the kept state of {self.name} is of a build before states had versions and this one cannot read it; "
+                "go on with the build that wrote it, or start a new session"
+            )
+        try:
+            return 0, self._read_unversioned(data), b""
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateMismatch(f"the kept bytes are no state of {self.name}: {error}") from error
+
+
+class ArrayOf:
+    """Marks a field that is a numpy array of one dtype: ``Annotated[npt.NDArray[np.void], ArrayOf(RECORD)]``.
+
+    Kept as it lies in memory; records with other fields are refused.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self._dtype = np.dtype(dtype)
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> CoreSchema:
+        """Tell pydantic how to keep and read the array."""
+        return core_schema.with_info_plain_validator_function(
+            self._read,
+            serialization=core_schema.plain_serializer_function_ser_schema(self._keep, info_arg=True),
+        )
+
+    def _describe(self) -> Any:
+        # A tuple would come back from JSON as a list.
+        return orjson.loads(orjson.dumps(np.lib.format.dtype_to_descr(self._dtype)))
+
+    def _keep(self, array: Any, info: Any) -> dict[str, Any]:
+        arrays: list[bytes] = info.context
+        kept = np.ascontiguousarray(array, dtype=self._dtype).tobytes()
+        at = sum(map(len, arrays))
+        arrays.append(kept)
+        return {"dtype": self._describe(), "shape": array.shape, "at": at}
+
+    def _read(self, value: Any, info: Any) -> Any:
+        if value["dtype"] != self._describe():
+            raise ValueError("it holds records of other fields than this build's")
+        shape = tuple(value["shape"])
+        count = int(np.prod(shape))
+        return np.frombuffer(info.context, self._dtype, count, value["at"]).reshape(shape).copy()
