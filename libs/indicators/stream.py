@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import numpy as np
 
 from libs.domain.bars import Bar
+from libs.domain.state import ArrayOf
 from libs.indicators.arrays import Row, Values
 from libs.indicators.columns import ROW_WIDTH
 from libs.indicators.engine import advance
@@ -13,11 +17,18 @@ from libs.indicators.program import Program
 from libs.indicators.rows import BarFault, bar_row, check_bar
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureStreamState:
+    """The close time (ns) of each timeframe's last bar, and the program's memory."""
+
+    closed: tuple[int, ...]
+    memory: Annotated[Values, ArrayOf("<f8")]
+
+
 class FeatureStream:
     """Feeds bars of all timeframes to a program and reads the latest vector.
 
-    `snapshot` is the memory's bytes with the close time of each timeframe before them; restoring it and going on gives
-    the same bits as never having stopped.
+    Restoring what `state` returned and going on gives the same bits as never having stopped.
     """
 
     __slots__ = ("_closed", "_index", "_latest", "_memory", "_out", "_program", "_row", "known_count")
@@ -62,18 +73,19 @@ class FeatureStream:
         """The latest vector, shape (features,); overwritten by the next bar."""
         return self._out
 
-    def snapshot(self) -> bytes:
-        """The whole state as bytes."""
-        return np.array(self._closed, dtype="<i8").tobytes() + self._memory.astype("<f8").tobytes()
+    def state(self) -> FeatureStreamState:
+        """Return what is kept: it is this stream's own memory, not a copy."""
+        return FeatureStreamState(tuple(self._closed), self._memory)
 
-    def restore(self, state: bytes) -> None:
-        """Take over a snapshot; FeatureSetError where its size is not this program's."""
-        clocks = 8 * len(self._closed)
-        if len(state) != clocks + self._memory.nbytes:
+    def restore(self, state: FeatureStreamState) -> None:
+        """Take over what was kept; FeatureSetError where its size is not this program's."""
+        kept, needed = (len(state.closed), state.memory.shape), (len(self._closed), self._memory.shape)
+        if kept != needed:
             raise FeatureSetError(
-                f"a snapshot of {len(state)} bytes does not fit {self._program.feature_set.name}, whose state takes"
-                f" {clocks + self._memory.nbytes}; delete the snapshot and let history warm the features up"
+                f"a kept state of {kept[0]} timeframes and {kept[1][0]} numbers does not fit"
+                f" {self._program.feature_set.name}, which takes {needed[0]} and {needed[1][0]}; delete the snapshot"
+                " and let history warm the features up"
             )
-        self._closed = np.frombuffer(state[:clocks], dtype="<i8").tolist()
+        self._closed = list(state.closed)
         self._latest = max(self._closed)
-        self._memory[:] = np.frombuffer(state[clocks:], dtype="<f8")
+        self._memory[:] = state.memory

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from libs.domain.bars import Bar
 from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
+from libs.domain.state import StateFormat
 from libs.indicators.feature_set import FeatureSet
 from libs.indicators.program import compile_feature_set
 from libs.indicators.rows import BarFault
-from libs.indicators.stream import FeatureStream
+from libs.indicators.stream import FeatureStream, FeatureStreamState
 
-_LENGTH = struct.Struct("<I")
+
+@dataclass(frozen=True, slots=True)
+class FeaturesState:
+    """What the core keeps between events."""
+
+    schema_hash: str
+    streams: dict[str, FeatureStreamState]
+
+
+_STATE = StateFormat("features", 1, FeaturesState)
 
 
 class FeaturesCore:
@@ -61,24 +70,16 @@ class FeaturesCore:
         )
 
     def snapshot(self) -> bytes:
-        """The state of all instruments, in order of name, after the hash of the feature set they belong to."""
-        states = [(name, self._streams[name].snapshot()) for name in sorted(self._streams)]
-        header = {
-            "schema_hash": self.feature_set.schema_hash,
-            "instruments": [[name, len(state)] for name, state in states],
-        }
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-        return b"".join((_LENGTH.pack(len(text)), text, *(state for _name, state in states)))
+        """Return the state of all instruments, in order of name."""
+        streams = {name: stream.state() for name, stream in sorted(self._streams.items())}
+        return _STATE.encode(FeaturesState(self.feature_set.schema_hash, streams))
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot; FeatureSetError where it belongs to another feature set."""
-        (length,) = _LENGTH.unpack_from(state)
-        start = _LENGTH.size + length
-        header = json.loads(state[_LENGTH.size : start])
-        self.feature_set.check_hash(header["schema_hash"], "the features snapshot")
+        kept = _STATE.decode(state)
+        self.feature_set.check_hash(kept.schema_hash, "the features snapshot")
         streams: dict[str, FeatureStream] = {}
-        for name, size in header["instruments"]:
+        for name, stream in kept.streams.items():
             streams[name] = FeatureStream(self._program)
-            streams[name].restore(state[start : start + size])
-            start += size
+            streams[name].restore(stream)
         self._streams = streams

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-import orjson
+import numpy.typing as npt
 
+from libs.domain.state import ArrayOf, StateFormat, StateMismatch
 from services.exchange.core.dynamics import (
     DEPTH,
     KLINE,
@@ -24,7 +26,6 @@ START_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z, when every simulated stream begins."""
 HISTORY_MINUTES = 2880
 START_PRICE = 87_500.0
-_FORMAT = "perpflow-simulated-market-1"
 MAX_SEED = 2**63 - 1
 
 
@@ -40,6 +41,21 @@ class Minute:
     rows: Ints
     levels: Ints
     kline: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class MarketState:
+    """What the market keeps between minutes."""
+
+    seed: int
+    sequence: int
+    market: Annotated[npt.NDArray[np.void], ArrayOf(MARKET)]
+    seeds: Annotated[npt.NDArray[np.uint64], ArrayOf("<u8")]
+    book: Annotated[Ints, ArrayOf("<i8")]
+    published: Annotated[Ints, ArrayOf("<i8")]
+
+
+_STATE = StateFormat("simulated-market", 1, MarketState)
 
 
 class SimulatedMarket:
@@ -93,22 +109,19 @@ class SimulatedMarket:
 
     def snapshot(self) -> bytes:
         """Return the state behind the last minute as bytes; the history is not part of it."""
-        header = orjson.dumps({"format": _FORMAT, "seed": self.seed, "sequence": self._sequence})
-        parts = (self._market, self._seeds, self._book, self._published)
-        return header + b"\n" + b"".join(part.tobytes() for part in parts)
+        return _STATE.encode(
+            MarketState(self.seed, self._sequence, self._market, self._seeds, self._book, self._published)
+        )
 
     def restore(self, state: bytes) -> None:
-        """Take over a snapshot of the same seed. Raises `ValueError` for another's."""
-        line, _, body = state.partition(b"\n")
-        header = orjson.loads(line)
-        if header.get("format") != _FORMAT or header["seed"] != self.seed:
-            raise ValueError(f"the snapshot is of {header}, not of seed {self.seed}; make the market with its seed")
-        self._sequence = header["sequence"]
-        offset = 0
-        for part in (self._market, self._seeds, self._book, self._published):
-            size = part.nbytes
-            part[...] = np.frombuffer(body, part.dtype, part.size, offset).reshape(part.shape)
-            offset += size
+        """Take over a snapshot of the same seed. Raises `StateMismatch` for another's."""
+        kept = _STATE.decode(state)
+        if kept.seed != self.seed:
+            raise StateMismatch(
+                f"the kept state is of seed {kept.seed}, not of seed {self.seed}; make the market with its seed"
+            )
+        self._sequence = kept.sequence
+        self._market, self._seeds, self._book, self._published = kept.market, kept.seeds, kept.book, kept.published
 
     def _run(self, kline: Ints, *, is_first: bool) -> tuple[int, int]:
         last = int(kline[4])

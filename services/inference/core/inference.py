@@ -5,11 +5,10 @@ It runs no model itself: a `ScoredModel` carries the function that does. History
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,10 @@ from libs.domain.bars import TIMEFRAMES
 from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
+from libs.domain.state import ArrayOf, StateFormat, StateMismatch
 from services.inference.core.manifest import Manifest, ManifestFault
 
 _UNIFORM = 1.0 / 3.0
-_SNAPSHOT_FORMAT = "inference-1"
 
 Window: TypeAlias = npt.NDArray[np.float64]
 
@@ -60,7 +59,18 @@ class _InstrumentWindow:
     """The last vectors of an instrument, oldest first, NaN rows where there was none; `last_time` is the newest's."""
 
     last_time: int
-    rows: Window
+    rows: Annotated[Window, ArrayOf("<f8")]
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceState:
+    """What the core keeps between events."""
+
+    schema_hash: str
+    windows: dict[str, _InstrumentWindow]
+
+
+_STATE = StateFormat("inference", 1, InferenceState)
 
 
 class InferenceCore:
@@ -137,42 +147,27 @@ class InferenceCore:
         return known
 
     def snapshot(self) -> bytes:
-        """Return the windows: a JSON line that names them in order, then their rows as little-endian float64."""
-        header = {
-            "format": _SNAPSHOT_FORMAT,
-            "schema_hash": self._schema_hash,
-            "windows": [
-                {"instrument": name, "last_time": kept.last_time, "shape": kept.rows.shape}
-                for name, kept in sorted(self._windows.items())
-            ],
-        }
-        rows = b"".join(kept.rows.astype("<f8").tobytes() for _, kept in sorted(self._windows.items()))
-        return json.dumps(header, sort_keys=True).encode() + b"\n" + rows
+        """Return the windows, in order of instrument."""
+        return _STATE.encode(InferenceState(self._schema_hash, dict(sorted(self._windows.items()))))
 
     def restore(self, state: bytes) -> None:
-        """Take over windows. Raises ValueError where they were kept for other features.
+        """Take over windows. Raises `StateMismatch` where they were kept for other features.
 
         Windows of another depth (a model with a longer or shorter memory took over) are cut or begin with unknown rows.
         """
-        line, _, packed = state.partition(b"\n")
-        header = json.loads(line)
-        if header.get("format") != _SNAPSHOT_FORMAT or header.get("schema_hash") != self._schema_hash:
-            raise ValueError(
-                f"the kept windows are of schema hash {header.get('schema_hash')}, the models of {self._schema_hash}; "
+        kept = _STATE.decode(state)
+        if kept.schema_hash != self._schema_hash:
+            raise StateMismatch(
+                f"the kept windows are of schema hash {kept.schema_hash}, the models of {self._schema_hash}; "
                 "start a new session or give the models that the session began with"
             )
-        windows: dict[str, _InstrumentWindow] = {}
-        offset = 0
-        for entry in header["windows"]:
-            depth, width = entry["shape"]
-            size = depth * width * 8
-            kept = np.frombuffer(packed[offset : offset + size], dtype="<f8").reshape(depth, width)
-            offset += size
+        for window in kept.windows.values():
+            depth, width = window.rows.shape
             rows = np.full((self._depth, width), np.nan)
             shared = min(depth, self._depth)
-            rows[self._depth - shared :] = kept[depth - shared :]
-            windows[entry["instrument"]] = _InstrumentWindow(entry["last_time"], rows)
-        self._windows = windows
+            rows[self._depth - shared :] = window.rows[depth - shared :]
+            window.rows = rows
+        self._windows = kept.windows
 
 
 def normalise(
