@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal
+
+from pydantic import TypeAdapter
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
@@ -77,31 +80,21 @@ class EmaCross:
 
     def snapshot(self) -> dict[str, StateValue]:
         """Return the averages of every instrument."""
-        return {
-            instrument: [kept.fast, kept.slow, kept.bars_seen, kept.direction]
-            for instrument, kept in self._averages.items()
-        }
+        return {instrument: asdict(kept) for instrument, kept in self._averages.items()}
 
     def restore(self, state: Mapping[str, StateValue]) -> None:
         """Take over the averages."""
-        self._averages = {instrument: _Averages.decode(kept) for instrument, kept in state.items()}
+        self._averages = _KEPT.validate_python(state)
 
 
+@dataclass(slots=True)
 class _Averages:
     """The averages of one instrument; `direction` is the last one answered (+1, -1, 0 for none yet)."""
 
-    __slots__ = ("bars_seen", "direction", "fast", "slow")
+    fast: float
+    slow: float
+    bars_seen: int
+    direction: int
 
-    def __init__(self, fast: float, slow: float, bars_seen: int, direction: int) -> None:
-        self.fast = fast
-        self.slow = slow
-        self.bars_seen = bars_seen
-        self.direction = direction
 
-    @classmethod
-    def decode(cls, kept: StateValue) -> _Averages:
-        match kept:
-            case [int() | float() as fast, int() | float() as slow, int() as bars_seen, int() as direction]:
-                return cls(float(fast), float(slow), bars_seen, direction)
-            case _:
-                raise ValueError(f"kept averages are {kept!r}, expected [fast, slow, bars_seen, direction]")
+_KEPT = TypeAdapter(dict[str, _Averages])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+
+from pydantic import TypeAdapter
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
@@ -22,6 +24,9 @@ class _Held:
 
     side: int
     expires_at: int
+
+
+_KEPT = TypeAdapter(dict[str, _Held])
 
 
 class ForecastThreshold:
@@ -97,18 +102,11 @@ class ForecastThreshold:
 
     def snapshot(self) -> dict[str, StateValue]:
         """Return the held sides."""
-        return {instrument: [held.side, held.expires_at] for instrument, held in self._held.items()}
+        return {instrument: asdict(held) for instrument, held in self._held.items()}
 
     def restore(self, state: Mapping[str, StateValue]) -> None:
         """Take over the held sides."""
-        held: dict[str, _Held] = {}
-        for instrument, kept in state.items():
-            match kept:
-                case [int() as side, int() as expires_at]:
-                    held[instrument] = _Held(side, expires_at)
-                case _:
-                    raise ValueError(f"kept side of {instrument} is {kept!r}, expected [side, expires_at]")
-        self._held = held
+        self._held = _KEPT.validate_python(state)
 
     def _side_of(self, forecast: Forecast) -> int:
         up, down = forecast.probability_up, forecast.probability_down

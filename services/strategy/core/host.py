@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,11 +23,11 @@ from libs.domain.orders import (
     OrderType,
     TimeInForce,
 )
-from services.strategy.core.ledger import Ledger
+from libs.domain.state import StateFormat, Words
+from services.strategy.core.ledger import Ledger, LedgerState
 from services.strategy.core.strategy import AccountView, Strategy, Target
 
 _ZERO = Decimal(0)
-_SNAPSHOT_FORMAT = "strategy-1"
 
 
 @dataclass(slots=True)
@@ -47,6 +46,22 @@ class _Change:
     reason: str
     confidence: float | None
     cause_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyState:
+    """What the core keeps between events, by instrument where it is not by strategy."""
+
+    ledger: LedgerState
+    wishes: dict[str, dict[str, _Wish]]
+    changes: dict[str, _Change]
+    prices_e8: dict[str, int]
+    last_bars: dict[str, int]
+    close_first: Words
+    strategies: dict[str, dict[str, Any]]
+
+
+_STATE = StateFormat("strategy", 1, StrategyState)
 
 
 class StrategyCore:
@@ -221,47 +236,32 @@ class StrategyCore:
         return [intent]
 
     def snapshot(self) -> bytes:
-        """Return the whole state as JSON with sorted keys."""
-        state = {
-            "format": _SNAPSHOT_FORMAT,
-            "ledger": self._ledger.encode(),
-            "wishes": {
-                instrument: {
-                    name: [str(wish.notional), None if wish.quantity is None else str(wish.quantity)]
-                    for name, wish in wishes.items()
-                }
-                for instrument, wishes in self._wishes.items()
-            },
-            "changes": {
-                instrument: [change.strategy, change.reason, change.confidence, change.cause_id]
-                for instrument, change in self._changes.items()
-            },
-            "prices_e8": self._prices_e8,
-            "last_bars": self._last_bars,
-            "close_first": sorted(self._close_first),
-            "strategies": {strategy.name: strategy.snapshot() for strategy in self._strategies},
-        }
-        return json.dumps(state, sort_keys=True).encode()
+        """Return the whole state as bytes."""
+        return _STATE.encode(
+            StrategyState(
+                self._ledger.state,
+                self._wishes,
+                self._changes,
+                self._prices_e8,
+                self._last_bars,
+                self._close_first,
+                {strategy.name: strategy.snapshot() for strategy in self._strategies},
+            )
+        )
 
     def restore(self, state: bytes) -> None:
         """Take over a state. Strategies no longer hosted lose their targets, new ones start afresh."""
-        kept: dict[str, Any] = json.loads(state)
-        if kept.get("format") != _SNAPSHOT_FORMAT:
-            raise ValueError(f"kept state has format {kept.get('format')!r}, this release reads {_SNAPSHOT_FORMAT!r}")
+        kept = _STATE.decode(state)
         hosted = {strategy.name for strategy in self._strategies}
-        self._ledger.decode(kept["ledger"])
+        self._ledger.state = kept.ledger
         self._wishes = {
-            instrument: {
-                name: _Wish(Decimal(notional), None if quantity is None else Decimal(quantity))
-                for name, (notional, quantity) in wishes.items()
-                if name in hosted
-            }
-            for instrument, wishes in kept["wishes"].items()
+            instrument: {name: wish for name, wish in wishes.items() if name in hosted}
+            for instrument, wishes in kept.wishes.items()
         }
-        self._changes = {instrument: _Change(*change) for instrument, change in kept["changes"].items()}
-        self._prices_e8 = kept["prices_e8"]
-        self._last_bars = kept["last_bars"]
-        self._close_first = set(kept["close_first"])
+        self._changes = kept.changes
+        self._prices_e8 = kept.prices_e8
+        self._last_bars = kept.last_bars
+        self._close_first = kept.close_first
         for strategy in self._strategies:
-            if strategy.name in kept["strategies"]:
-                strategy.restore(kept["strategies"][strategy.name])
+            if strategy.name in kept.strategies:
+                strategy.restore(kept.strategies[strategy.name])

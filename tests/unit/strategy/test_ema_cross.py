@@ -41,7 +41,7 @@ def test_averages_follow_the_textbook_recursion() -> None:
     strategy = EmaCross(fast_bars=3, slow_bars=8)
     for minute, price in enumerate(("100", "110", "105"), start=1):
         strategy.on_bar(a_bar(minute, price), VIEW)
-    fast, slow, seen, _ = strategy.snapshot()[BTC]  # type: ignore[misc]
+    fast, slow, seen, _ = strategy.snapshot()[BTC].values()  # type: ignore[union-attr]
     assert fast == pytest.approx(105.0)
     assert slow == pytest.approx(100 + 10 * 2 / 9 + (105 - (100 + 10 * 2 / 9)) * 2 / 9)
     assert seen == 3

@@ -74,7 +74,7 @@ def test_state_survives_json() -> None:
 
 
 def test_kept_state_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected \\[side, expires_at\\]"):
+    with pytest.raises(ValueError, match=r"should be a dictionary or an instance of _Held"):
         ForecastThreshold().restore({"BTCUSDT.BINANCE": "long"})
 
 
