@@ -91,6 +91,10 @@ class TradingControl:
         """Return the control without the hold on a scope."""
         return TradingControl({name: hold for name, hold in self.holds.items() if name != scope})
 
+    def rename(self, scope: str, to: str) -> TradingControl:
+        """Return the control with a scope under another name."""
+        return TradingControl({to if name == scope else name: hold for name, hold in self.holds.items()})
+
     def obey(self, command: ControlCommand) -> TradingControl:
         """Return the control after a command of one of its scopes; those that do not concern trading change nothing."""
         if command.action is ControlAction.RESUME:

@@ -58,7 +58,7 @@ from services.risk.core.checks_orders import intent_shape
 from services.risk.core.limits import SETTINGS, LimitError, RiskLimits
 from services.risk.core.own_orders import make_cancel, make_closing_orders, make_stop
 from services.risk.core.situation import Situation, assess
-from services.risk.core.state import ZERO, GateState, WorkingOrder, decode_state, encode_state
+from services.risk.core.state import STATE, UNSCOPED, ZERO, GateState, RiskState, WorkingOrder
 from services.risk.core.stops import ProtectiveStops, StopOrder
 
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
@@ -150,14 +150,16 @@ class RiskCore:
         return []
 
     def snapshot(self) -> bytes:
-        """Return the whole state, limits included, as JSON."""
-        return encode_state(self._state, self._limits.as_strings(), self._stops.state())
+        """Return the whole state, limits included."""
+        return STATE.encode(RiskState(self._state, self._limits.as_strings(), self._stops.state))
 
     def restore(self, state: bytes) -> None:
         """Take over a state made by `snapshot`; the limits in it replace those handed in at construction."""
-        self._state, limits, stops = decode_state(state, self._account)
-        self._limits = self._limits.with_changes(limits)
-        self._stops.restore(stops)
+        kept = STATE.decode(state)
+        self._state = kept.gate
+        self._state.control = self._state.control.rename(UNSCOPED, self._account)
+        self._limits = self._limits.with_changes(kept.limits)
+        self._stops.restore(kept.stops)
 
     # --- what is known ---------------------------------------------------------------------------------------
 

@@ -8,19 +8,22 @@ topics lets an exposure go uncounted; the most it does is count one twice for a 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from libs.domain.accounts import AccountState, Position
-from libs.domain.control import Hold, TradingControl, TradingState
+from libs.domain.control import TradingControl, TradingState
 from libs.domain.market import Side
-from libs.domain.numbers import NANOSECONDS, format_decimal, from_e8
+from libs.domain.numbers import NANOSECONDS, from_e8
 from libs.domain.orders import OrderEvent, OrderStatus
+from libs.domain.state import StateFormat
+from services.risk.core.stops import WatchedPosition
 
 ZERO = Decimal(0)
+UNSCOPED = ""
 _REMEMBERED_INTENTS = 4_096
 _REMEMBERED_CAUSES = 256
 _REMEMBERED_FORECASTS = 8
@@ -281,68 +284,26 @@ class GateState:
             del self.intent_shapes[shape]
 
 
-def encode_state(state: GateState, limits: dict[str, str], stops: dict[str, object]) -> bytes:
-    """Write state, limits and resting stops as JSON; equal states give equal bytes."""
-    payload = asdict(state)
-    payload["limits"] = limits
-    payload["stops"] = stops
-    return orjson.dumps(payload, default=_encode_value)
+@dataclass(slots=True)
+class RiskState:
+    """All that risk keeps between events: the gate's state, the limits in force, the resting stops by instrument."""
+
+    gate: GateState
+    limits: dict[str, str]
+    stops: dict[str, WatchedPosition]
 
 
-def _encode_value(value: object) -> str:
-    if isinstance(value, Decimal):
-        return format_decimal(value)
-    raise TypeError(f"{type(value).__name__} has no place in a snapshot")
-
-
-def decode_state(snapshot: bytes, account: str) -> tuple[GateState, dict[str, str], dict[str, dict[str, object]]]:
-    """Read what `encode_state` wrote for an account. Raises ValueError where the bytes are something else."""
-    payload = orjson.loads(snapshot)
+def _read_unversioned(data: bytes) -> dict[str, Any]:
+    payload = orjson.loads(data)
     if not isinstance(payload, dict) or not payload.keys() & {"control", "trading_state"}:
-        raise ValueError("not a snapshot of the risk gate; delete the state topic to start from the account's state")
+        raise ValueError("delete the state topic to start from the account's state")
     limits, stops = payload.pop("limits"), payload.pop("stops")
-    control = _decode_control(payload, account)
-    state = GateState(**payload)
-    state.control = control
-    for name in ("day_start_equity", "peak_equity"):
-        setattr(state, name, Decimal(payload[name]))
-    state.markets = {name: MarketView(**view) for name, view in payload["markets"].items()}
-    state.orders = {
-        name: WorkingOrder(**(order | {key: Decimal(order[key]) for key in ("remaining", "price")}))
-        for name, order in payload["orders"].items()
-    }
-    state.unsettled = [
-        UnsettledFill(**(fill | {"signed_quantity": Decimal(fill["signed_quantity"])})) for fill in payload["unsettled"]
-    ]
-    if payload["account"] is not None:
-        state.account = _decode_account(payload["account"])
-    return state, limits, stops
+    if "control" not in payload:
+        # Written before holds had a scope: the account, whose name this does not know, resumes them.
+        in_force, is_flattening = payload.pop("trading_state"), payload.pop("is_flattening")
+        hold = {"state": in_force, "reason": payload["reason"], "is_flattening": is_flattening}
+        payload["control"] = {"holds": {UNSCOPED: hold} if in_force != TradingState.ACTIVE else {}}
+    return {"gate": payload, "limits": limits, "stops": stops}
 
 
-def _decode_control(payload: dict[str, Any], account: str) -> TradingControl:
-    if "control" in payload:
-        holds = payload["control"]["holds"]
-        return TradingControl(
-            {scope: Hold(**(hold | {"state": TradingState(hold["state"])})) for scope, hold in holds.items()}
-        )
-    # Written before holds had a scope: the account resumes them.
-    in_force, is_flattening = TradingState(payload.pop("trading_state")), payload.pop("is_flattening")
-    if in_force is TradingState.ACTIVE:
-        return TradingControl()
-    return TradingControl({account: Hold(in_force, payload["reason"], is_flattening)})
-
-
-def _decode_account(payload: dict[str, object]) -> AccountState:
-    numbers = ("wallet_balance", "equity", "initial_margin", "available_balance")
-    held = payload["positions"]
-    if not isinstance(held, list):
-        raise ValueError("the snapshot's positions are not a list")
-    positions = tuple(
-        Position(
-            instrument=str(entry["instrument"]),
-            **{name: Decimal(text) for name, text in entry.items() if name != "instrument"},
-        )
-        for entry in held
-    )
-    amounts = {name: Decimal(str(payload[name])) for name in numbers}
-    return AccountState(**(payload | amounts | {"positions": positions}))  # type: ignore[arg-type]
+STATE = StateFormat("risk", 1, RiskState, migrations={0: lambda values: values}, read_unversioned=_read_unversioned)

@@ -7,7 +7,7 @@ difference. It sends nothing by itself and never asks for more than the position
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from libs.domain.instruments import Instrument
@@ -122,7 +122,9 @@ def desired_stops(
 
 
 @dataclass(slots=True)
-class _Resting:
+class RestingStop:
+    """A stop that rests on the venue, its numbers as text."""
+
     client_order_id: str
     quantity: str
     trigger_price: str
@@ -130,17 +132,19 @@ class _Resting:
 
 
 @dataclass(slots=True)
-class _Watched:
+class WatchedPosition:
+    """A position since it was opened: its direction, best price, and the stops that rest for it, by kind."""
+
     sign: int
     opened_at: int
     best_price: str
     retry_at: int = 0
     breached_at: int = 0
-    resting: dict[str, _Resting] = field(default_factory=dict)
+    resting: dict[str, RestingStop] = field(default_factory=dict)
 
 
-def _describe(order: StopOrder, client_order_id: str) -> _Resting:
-    return _Resting(
+def _describe(order: StopOrder, client_order_id: str) -> RestingStop:
+    return RestingStop(
         client_order_id,
         format_decimal(order.quantity),
         "" if order.trigger_price is None else format_decimal(order.trigger_price),
@@ -157,7 +161,7 @@ class ProtectiveStops:
     """Remembers each position's resting stops and says what to place and cancel when position or price change."""
 
     def __init__(self) -> None:
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, WatchedPosition] = {}
 
     def sync(
         self,
@@ -181,7 +185,7 @@ class ProtectiveStops:
         if not sign:
             return actions
         if watched is None:
-            watched = self._watched[instrument] = _Watched(sign, now, format_decimal(reference))
+            watched = self._watched[instrument] = WatchedPosition(sign, now, format_decimal(reference))
         best = Decimal(watched.best_price)
         if (reference - best) * sign > 0:
             best = reference
@@ -220,19 +224,11 @@ class ProtectiveStops:
                 if event.status is OrderStatus.REJECTED:
                     watched.retry_at = event.event_time + _RETRY_NS
 
-    def state(self) -> dict[str, object]:
-        """Return the memory as plain values."""
-        return {name: asdict(watched) for name, watched in self._watched.items()}
+    @property
+    def state(self) -> dict[str, WatchedPosition]:
+        """The memory, by instrument."""
+        return self._watched
 
-    def restore(self, state: dict[str, dict[str, object]]) -> None:
+    def restore(self, state: dict[str, WatchedPosition]) -> None:
         """Take over what `state` returned."""
-        self._watched = {}
-        for name, entry in state.items():
-            resting = entry["resting"]
-            if not isinstance(resting, dict):
-                raise ValueError(f"the snapshot's stops of {name} are not an object")
-            fields = {key: value for key, value in entry.items() if key != "resting"}
-            self._watched[name] = _Watched(
-                **fields,  # type: ignore[arg-type]
-                resting={kind: _Resting(**order) for kind, order in resting.items()},
-            )
+        self._watched = state

@@ -329,7 +329,7 @@ def test_stops_memory_survives_a_restart() -> None:
     actions = stops.sync(BTC, D("0.05"), D(60000), settings, RULES, D(60000), 7, "cause")
     assert [action.kind for action in actions if isinstance(action, StopOrder)] == ["loss", "trailing"]
     other = ProtectiveStops()
-    other.restore(stops.state())  # type: ignore[arg-type]
+    other.restore(stops.state)
     assert other.state() == stops.state()
     assert other.sync(BTC, D("0.05"), D(60000), settings, RULES, D(60001), 8, "later") == []
     other.restore({})
