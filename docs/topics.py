@@ -30,8 +30,6 @@ def render() -> str:
 
 
 def _kept(topic: Topic) -> str:
-    if topic.is_compacted:
-        return "newest per key"
     return f"{topic.retention_ms // DAY_MS} days" if topic.retention_ms else "for ever"
 
 

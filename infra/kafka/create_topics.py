@@ -1,4 +1,5 @@
-"""Creates every topic of the registry on the bus that PERPFLOW_BUS names; what exists already is left as it is.
+"""Creates every topic of the registry on the bus that PERPFLOW_BUS names, and stops the broker from compacting or
+expiring one that exists already.
 
 Runs in any service's image, since it needs libs/ only: ``python create_topics.py``.
 """
@@ -16,7 +17,7 @@ from libs.wire.topics import TOPICS
 
 
 def _create(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    specs = [TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values()]
+    specs = [TopicSpec(topic) for topic in TOPICS]
     with open_platform_bus(platform) as bus:
         before = len(bus.topics())
         bus.create_topics(specs)

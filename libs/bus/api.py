@@ -12,6 +12,7 @@ Errors form one tree::
     |  `- BusLost             the log that was opened is gone; starting again is no use
     |- BusDenied              the broker does not take this client's credentials or certificate (exit code 2)
     |- UnknownTopic           the topic was never created
+    |- OffsetGone             a reader's position lies before the oldest record kept; nothing was skipped
     |- ProducerFenced         a newer producer took over this transactional id; stop this process
     `- TransactionState       a call that does not fit the state of the transaction
 """
@@ -49,6 +50,10 @@ class UnknownTopic(BusError):
     """A topic was named that nobody created."""
 
 
+class OffsetGone(BusError):
+    """A reader stands before the oldest record kept: what it should read next was removed."""
+
+
 class ProducerFenced(BusError):
     """A newer producer with the same transactional id has taken over."""
 
@@ -59,12 +64,10 @@ class TransactionState(BusError):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic to create. `retention_ms` 0 keeps for ever; `is_compacted` keeps the last value a key."""
+    """A topic to create. It keeps every record until `delete_before` removes it: no topic is compacted or expires."""
 
     name: str
     partitions: int = 1
-    retention_ms: int = 0
-    is_compacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,10 @@ class Consumer(Protocol):
     """
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
-        """Return up to `max_records`, as soon as there is one; empty after `timeout_ms`. Positions advance."""
+        """Return up to `max_records`, as soon as there is one; empty after `timeout_ms`. Positions advance.
+
+        Raises `OffsetGone` where a position lies before the oldest record kept: nothing is ever skipped silently.
+        """
         ...
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -177,8 +183,8 @@ class Bus(Protocol):
     """A connection to a log of records."""
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
-        """Create the topics that do not exist yet; an existing one is left as it is, unless its number of partitions
-        differs, which is a `BusError`."""
+        """Create the topics that do not exist yet. An existing one with another number of partitions is a `BusError`;
+        one whose broker would compact or expire it is set to keep everything, or is a `BusError`."""
         ...
 
     def delete_topics(self, names: Iterable[str]) -> None:
@@ -208,10 +214,14 @@ class Bus(Protocol):
         """Return the oldest offset kept in each partition."""
         ...
 
-    def end_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    def end_offsets(
+        self, topic_partitions: Iterable[TopicPartition], *, with_uncommitted: bool = False
+    ) -> Mapping[TopicPartition, int]:
         """Return the offset behind the last committed record of each partition (the last stable offset).
 
-        A consumer whose polls found nothing more stands at it.
+        A consumer whose polls found nothing more stands at it. `with_uncommitted` returns the offset behind every
+        record instead (Kafka's high watermark): another producer's open transaction, or the marker of one just
+        committed, does not hold it back.
         """
         ...
 
@@ -230,9 +240,8 @@ class Bus(Protocol):
         """
         ...
 
-    def apply_retention(self) -> None:
-        """Drop what retention allows and compact compacted topics now, where the bus does that itself (SQLite,
-        memory). Kafka does it by its own schedule."""
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Remove the records before an offset of each partition, for good. An offset past the end is a `BusError`."""
         ...
 
     def close(self) -> None:

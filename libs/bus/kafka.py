@@ -10,11 +10,11 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaClientProducer
-from confluent_kafka.admin import NewTopic, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from libs.bus.api import (
     BusError,
@@ -31,13 +31,12 @@ from libs.bus.api import (
 )
 from libs.bus.kafka_consumer import KafkaConsumer
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, FENCED_CODES, SETTLING_CODES, UNKNOWN_TOPIC_CODES, KafkaSession
+from libs.bus.kafka_topics import LONGEST_MESSAGE_BYTES, delete_records, keep_everything, new_topic
 from libs.bus.security import KafkaSecurity
 from libs.clock import Deadline
 
 # How long a dead producer's open transaction holds readers back when nobody opens its id again.
 _TRANSACTION_TIMEOUT_MS = 15_000
-# State snapshots may be larger than Kafka's megabyte.
-_LONGEST_MESSAGE_BYTES = 16 << 20
 _NO_SECURITY = KafkaSecurity()
 
 
@@ -67,7 +66,7 @@ class KafkaBus:
             if spec.partitions < 1:
                 raise BusError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
             missing[session.prefix + spec.name] = spec
-        new = [_new_topic(name, spec) for name, spec in missing.items() if name not in existing]
+        new = [new_topic(name, spec) for name, spec in missing.items() if name not in existing]
         if new:
             for name, future in session.admin.create_topics(new, operation_timeout=ANSWER_TIMEOUT_S).items():
                 try:
@@ -83,6 +82,7 @@ class KafkaBus:
                     f"topic {name} exists with {count} partitions, not {spec.partitions}: "
                     "use that number or another topic"
                 )
+        keep_everything(session, missing.keys() & existing.keys())
 
     def delete_topics(self, names: Iterable[str]) -> None:
         session = self._session
@@ -123,8 +123,11 @@ class KafkaBus:
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._session.offsets({at: OffsetSpec.earliest() for at in topic_partitions}, "reading first offsets")
 
-    def end_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return self._session.offsets({at: OffsetSpec.latest() for at in topic_partitions}, "reading end offsets")
+    def end_offsets(
+        self, topic_partitions: Iterable[TopicPartition], *, with_uncommitted: bool = False
+    ) -> Mapping[TopicPartition, int]:
+        wanted = {at: OffsetSpec.latest() for at in topic_partitions}
+        return self._session.offsets(wanted, "reading end offsets", with_uncommitted=with_uncommitted)
 
     def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         wanted = {at: OffsetSpec.for_timestamp(time_ms) for at, time_ms in times_ms.items()}
@@ -138,8 +141,8 @@ class KafkaBus:
     def ping(self) -> None:
         self._session.ping()
 
-    def apply_retention(self) -> None:
-        """Do nothing: the broker drops and compacts by its own schedule."""
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        delete_records(self._session, offsets, self.end_offsets(offsets, with_uncommitted=True))
 
     def close(self) -> None:
         for opened in self._open:
@@ -153,21 +156,6 @@ class KafkaBus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _new_topic(name: str, spec: TopicSpec) -> Any:
-    policy = "delete" if not spec.is_compacted else "compact,delete" if spec.retention_ms else "compact"
-    settings = {
-        "cleanup.policy": policy,
-        "retention.ms": str(spec.retention_ms or -1),
-        "max.message.bytes": str(_LONGEST_MESSAGE_BYTES),
-        "message.timestamp.type": "LogAppendTime",
-    }
-    if spec.is_compacted:
-        # Compacted topics are read whole at start: keep them short.
-        settings |= {"min.cleanable.dirty.ratio": "0.1", "segment.ms": "600000"}
-    # -1: the cluster's own default replication factor, 1 on a single node.
-    return NewTopic(name, num_partitions=spec.partitions, replication_factor=-1, config=settings)
 
 
 class KafkaProducer:
@@ -190,7 +178,7 @@ class KafkaProducer:
                 "retry.backoff.max.ms": 5,
                 "linger.ms": 1,
                 "compression.type": "lz4",
-                "message.max.bytes": _LONGEST_MESSAGE_BYTES,
+                "message.max.bytes": LONGEST_MESSAGE_BYTES,
                 "queue.buffering.max.messages": 1_000_000,
             }
         )

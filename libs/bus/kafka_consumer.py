@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 from libs.bus.api import BusError, Record, Start, TopicPartition
+from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, KafkaSession
 from libs.clock import Deadline
@@ -59,7 +60,8 @@ class KafkaConsumer:
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": start,
+            # Every position is given: one that the broker no longer holds is an error, never a silent jump.
+            "auto.offset.reset": "error",
             "allow.auto.create.topics": False,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
@@ -105,6 +107,9 @@ class KafkaConsumer:
                 if at in self._positions:
                     self._positions[at] = max(self._positions[at], message.offset())
                 return
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                at = self._session.unplace_message(message)
+                raise offset_gone(at, self._positions.get(at, message.offset()))
             if error.retriable() and not error.fatal():
                 return
             raise self._session.error(error, f"reading by {self._who()}")

@@ -204,16 +204,17 @@ class KafkaSession:
     def unplace_message(self, message: Any) -> TopicPartition:
         return TopicPartition(message.topic()[len(self.prefix) :], message.partition())
 
-    def offsets(self, wanted: Mapping[TopicPartition, Any], doing: str) -> dict[TopicPartition, int]:
+    def offsets(
+        self, wanted: Mapping[TopicPartition, Any], doing: str, *, with_uncommitted: bool = False
+    ) -> dict[TopicPartition, int]:
         """Resolve offset specifications; -1 where none fits."""
         if not wanted:
             return {}
         request = {self.place(at): spec for at, spec in wanted.items()}
+        level = IsolationLevel.READ_UNCOMMITTED if with_uncommitted else IsolationLevel.READ_COMMITTED
 
         def ask() -> dict[TopicPartition, int]:
-            futures = self.admin.list_offsets(
-                request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_TIMEOUT_S
-            )
+            futures = self.admin.list_offsets(request, isolation_level=level, request_timeout=ANSWER_TIMEOUT_S)
             return {self.unplace(at): future.result().offset for at, future in futures.items()}
 
         return self.settle(ask, doing)

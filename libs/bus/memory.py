@@ -47,9 +47,7 @@ class MemoryBus:
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         with self._log.changed:
             for spec in specs:
-                self._log.create(
-                    TopicSpec(self._prefix + spec.name, spec.partitions, spec.retention_ms, spec.is_compacted)
-                )
+                self._log.create(TopicSpec(self._prefix + spec.name, spec.partitions))
 
     def delete_topics(self, names: Iterable[str]) -> None:
         with self._log.changed:
@@ -86,7 +84,13 @@ class MemoryBus:
         with self._log.changed:
             return {each: self._log.partition(self._stored(each)).head() for each in topic_partitions}
 
-    def end_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    def end_offsets(
+        self,
+        topic_partitions: Iterable[TopicPartition],
+        *,
+        with_uncommitted: bool = False,  # noqa: ARG002
+    ) -> Mapping[TopicPartition, int]:
+        # An open transaction is not in the log: both ends are the same.
         with self._log.changed:
             return {each: self._log.partition(self._stored(each)).next_offset for each in topic_partitions}
 
@@ -106,9 +110,10 @@ class MemoryBus:
     def ping(self) -> None:
         """Do nothing: the log lives in this process."""
 
-    def apply_retention(self) -> None:
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         with self._log.changed:
-            self._log.retain(self._log.clock.now_ns() // 1_000_000)
+            for place, offset in offsets.items():
+                self._log.delete_before(self._stored(place), offset)
 
     def _stored(self, place: TopicPartition) -> TopicPartition:
         return TopicPartition(self._prefix + place.topic, place.partition)

@@ -8,30 +8,21 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from libs.bus.api import BusError, NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
+from libs.bus.errors import offset_gone, past_the_end
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
 from libs.clock import Clock
 
 
 @dataclass(slots=True)
 class MemoryPartition:
-    """One log. `records` is in offset order; compaction leaves gaps."""
+    """One log. `records` is in offset order without gaps, from `head()` on."""
 
     records: list[Record] = field(default_factory=list)
     next_offset: int = 0
 
-    def index_of(self, offset: int) -> int:
-        """Return where the first record at or after an offset lies."""
-        records = self.records
-        if not records:
-            return 0
-        at = offset - records[0].offset
-        if 0 <= at < len(records) and records[at].offset == offset:
-            return at
-        return bisect_left(records, offset, key=lambda record: record.offset)
-
     def head(self) -> int:
         """Return the oldest offset kept, the next offset where none is."""
-        return self.records[0].offset if self.records else self.next_offset
+        return self.next_offset - len(self.records)
 
     def first_since(self, time_ms: int) -> int:
         """Return the first offset appended at or after a time, the next offset where none was."""
@@ -142,21 +133,19 @@ class MemoryLog:
             log.next_offset += 1
 
     def read(self, place: TopicPartition, offset: int, limit: int) -> list[Record]:
-        """Return up to `limit` records from an offset on."""
+        """Return up to `limit` records from an offset on. Raises `OffsetGone`."""
         log = self.partition(place)
-        at = log.index_of(offset)
-        return list(islice(log.records, at, at + limit)) if at < len(log.records) else []
+        head = log.head()
+        if offset < head:
+            raise offset_gone(place, offset, head)
+        return list(islice(log.records, offset - head, offset - head + limit))
 
-    def retain(self, now_ms: int) -> None:
-        """Drop what retention allows and keep the last record of each key in compacted topics."""
-        for topic in self.topics.values():
-            for log in topic.partitions:
-                if topic.spec.is_compacted:
-                    newest = {record.key: record.offset for record in log.records}
-                    log.records = [record for record in log.records if newest[record.key] == record.offset]
-                if topic.spec.retention_ms > 0:
-                    keep = log.index_of(log.first_since(now_ms - topic.spec.retention_ms))
-                    del log.records[:keep]
+    def delete_before(self, place: TopicPartition, offset: int) -> None:
+        """Remove the records before an offset. Raises `BusError` for one past the end."""
+        log = self.partition(place)
+        if offset > log.next_offset:
+            raise past_the_end(place, offset, log.next_offset)
+        del log.records[: max(0, offset - log.head())]
 
     def enter(self, group_name: str, member: str, topics: frozenset[str], *, is_static: bool) -> int:
         """Let a member in, or take over from its last incarnation; return its token."""

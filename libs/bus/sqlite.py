@@ -28,6 +28,7 @@ from libs.bus.api import (
     partition_of,
 )
 from libs.bus.doorbell import Ringer
+from libs.bus.errors import past_the_end
 from libs.bus.headers import encode_headers
 from libs.bus.sqlite_consumer import SqliteConsumer
 from libs.bus.sqlite_log import SqliteLog
@@ -68,8 +69,9 @@ class SqliteBus:
 
     def _create(self, database: sqlite3.Connection, name: str, spec: TopicSpec) -> None:
         topic_id = database.execute(
-            "INSERT INTO topics (name, partitions, retention_ms, is_compacted) VALUES (?, ?, ?, ?)",
-            (name, spec.partitions, spec.retention_ms, int(spec.is_compacted)),
+            # The two zeros were a policy once; the format of the file keeps their columns.
+            "INSERT INTO topics (name, partitions, retention_ms, is_compacted) VALUES (?, ?, 0, 0)",
+            (name, spec.partitions),
         ).lastrowid
         for number in range(spec.partitions):
             partition_id = database.execute(
@@ -122,7 +124,13 @@ class SqliteBus:
         with self._log.reading():
             return {each: self._log.head(self._partition_id(each)) for each in topic_partitions}
 
-    def end_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    def end_offsets(
+        self,
+        topic_partitions: Iterable[TopicPartition],
+        *,
+        with_uncommitted: bool = False,  # noqa: ARG002
+    ) -> Mapping[TopicPartition, int]:
+        # An open transaction is not in the file: both ends are the same.
         with self._log.reading():
             return {each: self._log.tail(self._partition_id(each))[0] for each in topic_partitions}
 
@@ -147,34 +155,19 @@ class SqliteBus:
     def ping(self) -> None:
         self._log.check_files()
 
-    def apply_retention(self) -> None:
-        now_ms = int(time.time() * 1000)
-        for name in self.topics():
-            topic = self._log.topic(self._prefix + name)
-            for partition_id in topic.partition_ids:
-                if topic.is_compacted:
-                    self._compact(partition_id)
-                if topic.retention_ms > 0:
-                    self._drop_before(partition_id, now_ms - topic.retention_ms)
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        for place, offset in offsets.items():
+            self._delete_before(place, offset)
 
-    def _compact(self, partition_id: int) -> None:
-        query = (
-            "SELECT offset FROM (SELECT offset, max(offset) OVER (PARTITION BY key) AS newest "
-            f"FROM log_{partition_id}) WHERE offset < newest"
-        )
-        with self._log.errors():
-            superseded = self._log.connection.execute(query).fetchall()
-        for at in range(0, len(superseded), _CHUNK_ROWS):
-            with self._log.writing() as database:
-                database.executemany(
-                    f"DELETE FROM log_{partition_id} WHERE offset = ?", superseded[at : at + _CHUNK_ROWS]
-                )
-
-    def _drop_before(self, partition_id: int, time_ms: int) -> None:
+    def _delete_before(self, place: TopicPartition, offset: int) -> None:
+        partition_id = self._partition_id(place)
         with self._log.reading():
-            at, keep = self._log.head(partition_id), self._log.first_since(partition_id, time_ms)
-        while at < keep:
-            at = min(at + _CHUNK_ROWS, keep)
+            at, end = self._log.head(partition_id), self._log.tail(partition_id)[0]
+        if offset > end:
+            raise past_the_end(place, offset, end)
+        # In pieces, so that no writer waits long for its turn.
+        while at < offset:
+            at = min(at + _CHUNK_ROWS, offset)
             with self._log.writing() as database:
                 database.execute("UPDATE partitions SET begin_offset = ? WHERE id = ?", (at, partition_id))
                 database.execute(f"DELETE FROM log_{partition_id} WHERE offset < ?", (at,))

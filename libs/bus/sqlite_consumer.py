@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from libs.bus.api import BusError, BusLost, BusUnavailable, Record, Start, TopicPartition
 from libs.bus.doorbell import Doorbell, Ringer
+from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
 from libs.bus.headers import decode_headers
 from libs.bus.sqlite_log import SqliteLog
@@ -111,16 +112,29 @@ class SqliteConsumer:
                     break
                 self._turn = (self._turn + 1) % count
                 place = order[self._turn]
-                rows = database.execute(self._queries[place], (self._positions[place], room)).fetchall()
+                at = self._positions[place]
+                rows = database.execute(self._queries[place], (at, room)).fetchall()
                 if not rows:
                     continue
+                if rows[0][0] != at:
+                    self._require_kept(place, at)
                 topic, partition = place.topic, place.partition
                 records += [
                     Record(topic, partition, offset, key, value, decode_headers(packed) if packed else _NO_HEADERS, ms)
                     for offset, ms, key, packed, value in rows
                 ]
                 self._positions[place] = rows[-1][0] + 1
+            if not records:
+                # A partition that was emptied shows no record that lies too far on.
+                for place, at in self._positions.items():
+                    self._require_kept(place, at)
         return records
+
+    def _require_kept(self, place: TopicPartition, position: int) -> None:
+        # The first record kept is not it: compaction by an earlier version leaves gaps too, and those are no loss.
+        begin = self._log.begin(self._log.partition_id(place, self._prefix + place.topic))
+        if position < begin:
+            raise offset_gone(place, position, begin)
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         if self._shares:

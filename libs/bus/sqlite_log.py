@@ -56,8 +56,6 @@ class Topic:
 
     topic_id: int
     partition_ids: tuple[int, ...]
-    retention_ms: int
-    is_compacted: bool
 
 
 class SqliteLog:
@@ -243,13 +241,11 @@ class SqliteLog:
         if known is not None:
             return known
         with self.errors():
-            row = self.connection.execute(
-                "SELECT id, retention_ms, is_compacted FROM topics WHERE name = ?", (name,)
-            ).fetchone()
+            row = self.connection.execute("SELECT id FROM topics WHERE name = ?", (name,)).fetchone()
             if row is None:
                 raise UnknownTopic(f"topic {name} does not exist on the bus at {self.path}: create it first")
             ids = self.connection.execute("SELECT id FROM partitions WHERE topic_id = ? ORDER BY number", (row[0],))
-            found = Topic(row[0], tuple(each[0] for each in ids), row[1], bool(row[2]))
+            found = Topic(row[0], tuple(each[0] for each in ids))
         self._topics[name] = found
         return found
 
@@ -274,10 +270,14 @@ class SqliteLog:
         ).fetchone()
         if row is not None:
             return row[0] + 1, row[1]
-        begin = self.connection.execute("SELECT begin_offset FROM partitions WHERE id = ?", (partition_id,)).fetchone()
-        if begin is None:
+        return self.begin(partition_id), 0
+
+    def begin(self, partition_id: int) -> int:
+        """Return the offset before which everything was removed."""
+        row = self.connection.execute("SELECT begin_offset FROM partitions WHERE id = ?", (partition_id,)).fetchone()
+        if row is None:
             raise sqlite3.OperationalError(f"no such table: log_{partition_id}")
-        return begin[0], 0
+        return int(row[0])
 
     def head(self, partition_id: int) -> int:
         """Return the oldest offset kept, the next offset where none is."""

@@ -8,20 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, TopicPartition
 from libs.runtime.records import read_range
-from libs.wire.topics import RECORDED_TOPICS, TOPICS
+from libs.runtime.snapshots import group_topics
 
 _MARKER_TAIL = 64
-
-
-def group_topics(group: str) -> Sequence[str]:
-    """Return what a group reads, by the registry (a service's own journal is not read as input)."""
-    if group == "recorder":
-        return RECORDED_TOPICS
-    return [
-        name
-        for name, topic in TOPICS.items()
-        if group in topic.consumers and not name.startswith(("journal.", "state.", "dead."))
-    ]
 
 
 def _group_partitions(bus: Bus, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:

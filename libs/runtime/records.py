@@ -96,7 +96,7 @@ def read_last(bus: Bus, topic: str, partition: int = 0) -> Record | None:
     at = TopicPartition(topic, partition)
     end = bus.end_offsets([at])[at]
     begin = bus.beginning_offsets([at])[at]
-    # Offsets may have holes (compaction, Kafka's transaction markers), so step back until something is found.
+    # Offsets may have holes (Kafka's transaction markers), so step back until something is found.
     for distance in (8, 1024, end - begin):
         first = max(begin, end - distance)
         last: Record | None = None
@@ -148,7 +148,8 @@ class RunReader:
         self._buffers: dict[TopicPartition, deque[Record]] = {}
 
     def take(self, run: InputRun) -> Iterator[Record]:
-        """Yield the records of a stretch. Raises `BusError` when retention has dropped them."""
+        """Yield the records of a stretch. Raises `OffsetGone` where its first were removed, `BusError` where its last
+        were."""
         at = TopicPartition(run.topic, run.partition)
         consumer = self._consumers.get(at)
         if consumer is None:
@@ -164,8 +165,8 @@ class RunReader:
                 idle = 0 if buffer else idle + 1
                 if idle >= _PATIENCE_POLLS:
                     raise BusError(
-                        f"{run.topic}/{run.partition} no longer holds offsets {reached} to {run.next_offset - 1}, "
-                        "which the journal names; its retention is too short for this session"
+                        f"{run.topic}/{run.partition} does not hold offsets {reached} to {run.next_offset - 1}, "
+                        "which the journal names; restore the topic"
                     )
                 continue
             if buffer[0].offset >= run.next_offset:

@@ -219,6 +219,7 @@ class CoreService(Generic[SettingsT]):
                 logger,
                 batch_max_records=platform.batch_max_records,
                 snapshot_every_records=platform.snapshot_every_records,
+                snapshot_every_s=platform.snapshot_every_s,
                 check_outputs=check_outputs,
                 clock=SystemClock(),
                 on_progress=health.beat,

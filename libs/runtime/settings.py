@@ -43,7 +43,8 @@ class PlatformSettings(BaseSettings):
     log_files: int = Field(5, ge=1, le=1000, description="rotated log files kept for each process")
     log_max_age_days: float = Field(14.0, gt=0, description="age at which rotated log files are deleted")
     batch_max_records: int = Field(1000, ge=1, le=100_000)
-    snapshot_every_records: int = Field(20_000, ge=1)
+    snapshot_every_records: int = Field(20_000, ge=1, description="a service's snapshot is due after so many records")
+    snapshot_every_s: float = Field(3_600.0, gt=0, description="or so long after its last one")
 
 
 def load_settings(kind: type[SettingsT], environment: Mapping[str, str] | None = None) -> SettingsT:

@@ -1,8 +1,9 @@
 """The shell around a core: one transaction holds outputs, journal, input offsets and, now and then, a snapshot.
 
 Start-up and crash recovery are the same path: restore the last snapshot, handle again what the journal says came
-since, its outputs withheld because they are committed already, and go on at the committed offsets. It refuses to
-skip anything: an unexpected error leaves the transaction uncommitted and stops the process.
+since, its outputs withheld because they are committed already, and go on at the committed offsets. Snapshots come by
+count and by time, so that this takes seconds. It refuses to skip anything: an unexpected error leaves the transaction
+uncommitted and stops the process, and so do inputs that were removed before they were handled.
 """
 
 from __future__ import annotations
@@ -12,32 +13,31 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.domain.events import Core
 from libs.runtime.control_lane import ControlLane
 from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
+from libs.runtime.snapshots import partitions_of, snapshot_record, state_key, take_snapshot
 from libs.wire import Encoded
 from libs.wire.records import (
-    CoreSnapshot,
     InputRun,
     JournalEntry,
     decode_core_snapshot,
     decode_journal_entry,
-    encode_core_snapshot,
     encode_journal_entry,
 )
 from libs.wire.topics import journal_topic, state_topic
-
-STATE_KEY = b"0"
 
 
 class CoreShell:
     """Runs one core over its inputs. `step` once per loop; `close` ends with a snapshot.
 
-    `check_outputs` is shown a batch's outputs before they are committed; what it raises leaves them uncommitted.
-    `on_progress` is called at every record.
+    Journal and snapshots go to partition `partition` of the service's topics. A snapshot is due after so many records,
+    or so many seconds after the last one where anything was handled since. `check_outputs` is shown a batch's outputs
+    before they are committed; what it raises leaves them uncommitted. `on_progress` is called at every record.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class CoreShell:
         clock: Clock,
         batch_max_records: int = 1000,
         snapshot_every_records: int = 20_000,
+        snapshot_every_s: float = 3_600.0,
+        partition: int = 0,
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
@@ -64,10 +66,14 @@ class CoreShell:
         self._clock = clock
         self._batch_max_records = batch_max_records
         self._snapshot_every = snapshot_every_records
+        self._snapshot_every_s = snapshot_every_s
         self._check_outputs = check_outputs
         self._on_progress = on_progress
-        self._journal = TopicPartition(journal_topic(service), 0)
+        self._partition = partition
+        self._journal = TopicPartition(journal_topic(service), partition)
         self._since_snapshot = 0
+        self._snapshot_at = 0.0
+        self._begins: dict[TopicPartition, int] = {}
         self._handled_positions: dict[tuple[str, int], int] = {}
         self._last_lag_at = 0.0
         self._transactions = metrics.transactions.labels(service)
@@ -81,7 +87,11 @@ class CoreShell:
         """Fence any older process of this service, recover the state, and subscribe."""
         # Fencing comes first: what is read after it cannot change under our feet.
         self._producer = self._bus.producer(self.service)
+        self._begins = dict(
+            self._bus.beginning_offsets(partitions_of(self._bus, [each.topic for each in self._inputs]))
+        )
         recovered = self._recover()
+        self._snapshot_at = self._clock.monotonic_s()
         self._consumer = self._bus.consumer(
             [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
         )
@@ -93,17 +103,24 @@ class CoreShell:
     def _recover(self) -> int:
         end = self._bus.end_offsets([self._journal])[self._journal]
         journal_from = self._bus.beginning_offsets([self._journal])[self._journal]
-        last = read_last(self._bus, state_topic(self.service))
+        last = read_last(self._bus, state_topic(self.service), self._partition)
         if last is not None:
             snapshot = decode_core_snapshot(last.value)
             self._handler.restore(snapshot.core, snapshot.seen)
             self._handled_positions = dict(snapshot.positions)
+            if snapshot.journal_next_offset < journal_from:
+                raise offset_gone(self._journal, snapshot.journal_next_offset, journal_from)
             journal_from = snapshot.journal_next_offset
+        elif journal_from > 0:
+            raise offset_gone(self._journal, 0, journal_from)
         handled = 0
         reader = RunReader(self._bus)
         try:
-            for entry in read_range(self._bus, self._journal.topic, 0, journal_from, end):
+            for entry in read_range(self._bus, self._journal.topic, self._partition, journal_from, end):
                 for run in decode_journal_entry(entry.value).runs:
+                    if run.next_offset <= self._handled_positions.get((run.topic, run.partition), 0):
+                        # An older version took a stale end of the journal for the snapshot's place in it.
+                        continue
                     self._handled_positions[(run.topic, run.partition)] = run.next_offset
                     for record in reader.take(run):
                         self._handler.handle(record)
@@ -119,10 +136,14 @@ class CoreShell:
         # The journal and the offsets commit together; where they disagree, someone reset one of them, and going on
         # would skip or repeat inputs.
         positions = {TopicPartition(topic, number): at for (topic, number), at in self._handled_positions.items()}
-        committed = self._bus.committed(self.service, positions)
-        for where, at in positions.items():
-            offset = committed[where]
-            if offset is None or offset < at:
+        committed = self._bus.committed(self.service, self._begins.keys() | positions.keys())
+        for where, offset in committed.items():
+            begin = self._begins.get(where, 0)
+            start = begin if offset is None else offset
+            if start < begin:
+                raise offset_gone(where, start, begin)
+            at = positions.get(where, start)
+            if start < at:
                 raise BusError(
                     f"group {self.service} stands at {offset} in {where.topic}/{where.partition}, but its journal has "
                     f"handled up to {at}; restore the group's offsets or start a new session"
@@ -135,12 +156,14 @@ class CoreShell:
         records = self._lane.put_first(polled) if polled else polled
         if records:
             self._process(records)
+        elif self._is_snapshot_due():
+            self._write_snapshot()
         self._watch_lag()
         return len(polled)
 
     def _process(self, records: Sequence[Record]) -> None:
         assert self._producer is not None and self._consumer is not None
-        extra = [self._snapshot_record()] if self._since_snapshot >= self._snapshot_every else []
+        extra = [self._snapshot_record()] if self._is_snapshot_due() else []
         started = self._clock.monotonic_s()
         outputs: list[NewRecord] = []
         runs: list[list[int | str]] = []
@@ -155,7 +178,23 @@ class CoreShell:
         self._commit(outputs, extra, runs)
         self._commit_seconds.observe(self._clock.monotonic_s() - made)
         self._transactions.inc()
-        self._since_snapshot = (0 if extra else self._since_snapshot) + len(records)
+        self._note_snapshot(bool(extra))
+        self._since_snapshot += len(records)
+
+    def _is_snapshot_due(self) -> bool:
+        if self._since_snapshot >= self._snapshot_every:
+            return True
+        return self._since_snapshot > 0 and self._clock.monotonic_s() - self._snapshot_at >= self._snapshot_every_s
+
+    def _write_snapshot(self) -> None:
+        assert self._producer is not None
+        commit_records(self._producer, [self._snapshot_record()])
+        self._note_snapshot(True)
+
+    def _note_snapshot(self, is_written: bool) -> None:
+        if is_written:
+            self._since_snapshot = 0
+            self._snapshot_at = self._clock.monotonic_s()
 
     def _note_run(self, runs: list[list[int | str]], record: Record) -> None:
         if runs and runs[-1][0] == record.topic and runs[-1][1] == record.partition:
@@ -191,8 +230,9 @@ class CoreShell:
         entry = JournalEntry(
             self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
         )
-        encoded = Encoded(self._journal.topic, STATE_KEY, encode_journal_entry(entry), "journal_entry")
-        journal = stamped_record(encoded, self.service, self._clock.now_ns(), partition=0)
+        key = state_key(self._partition)
+        encoded = Encoded(self._journal.topic, key, encode_journal_entry(entry), "journal_entry")
+        journal = stamped_record(encoded, self.service, self._clock.now_ns(), partition=self._partition)
         offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
         commit_records(self._producer, [*outputs, journal, *extra], self._consumer, offsets)
         for run in entry.runs:
@@ -201,15 +241,8 @@ class CoreShell:
             self._metrics.records_out.labels(self.service, output.topic).inc()
 
     def _snapshot_record(self) -> NewRecord:
-        snapshot = CoreSnapshot(
-            self.service,
-            self._handler.core.snapshot(),
-            dict(self._handled_positions),
-            self._bus.end_offsets([self._journal])[self._journal],
-            self._handler.seen(),
-        )
-        encoded = Encoded(state_topic(self.service), STATE_KEY, encode_core_snapshot(snapshot), "core_snapshot")
-        return stamped_record(encoded, self.service, self._clock.now_ns(), partition=0)
+        snapshot = take_snapshot(self._bus, self._handler, self._journal, self._begins, self._handled_positions)
+        return snapshot_record(snapshot, self._partition, self._clock.now_ns())
 
     def _observe_inputs(self, records: Sequence[Record]) -> None:
         counts: dict[str, int] = {}
@@ -239,7 +272,7 @@ class CoreShell:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""
         if self._producer is not None:
             if self._consumer is not None and self._since_snapshot:
-                commit_records(self._producer, [self._snapshot_record()])
+                self._write_snapshot()
             self._producer.close()
         if self._consumer is not None:
             self._consumer.close()

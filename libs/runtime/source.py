@@ -14,7 +14,7 @@ from libs.domain.market import MarketEvent
 from libs.runtime.handler import encode_dead
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import commit_records, read_last, stamped_record
-from libs.runtime.shell import STATE_KEY
+from libs.runtime.snapshots import state_key
 from libs.wire import Encoded, encode
 from libs.wire.records import DeadLetter, SourceCursor, decode_source_cursor, encode_source_cursor
 from libs.wire.topics import MARKET_EVENTS, state_topic
@@ -94,7 +94,7 @@ class SourceShell:
             return 0
         records = [self._record_of(event) for event in events]
         cursor = encode_source_cursor(SourceCursor(self.service, self._source.cursor()))
-        encoded = Encoded(state_topic(self.service), STATE_KEY, cursor, "source_cursor")
+        encoded = Encoded(state_topic(self.service), state_key(0), cursor, "source_cursor")
         records.append(stamped_record(encoded, self.service, self._clock.now_ns(), partition=0))
         commit_records(self._producer, records)
         self._metrics.transactions.labels(self.service).inc()

@@ -1,18 +1,25 @@
-"""Replay: feed a core the inputs of a recorded session in journalled order and hold every output against the record."""
+"""Replay: feed a core the inputs of a recorded session in journalled order and hold every output against the record.
+
+It starts at the beginning while all of that survives, later at the oldest snapshot whose inputs, journal and outputs
+since then survive, and says where that is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
-from libs.bus.api import Bus, Record
+from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.domain.events import Core, Event
 from libs.domain.orders import OrderApproved, OrderRefused
 from libs.runtime.handler import CoreHandler, Input, encode_dead
-from libs.runtime.records import RunReader, producer_of, read_topic
+from libs.runtime.records import RunReader, producer_of, read_range
+from libs.runtime.snapshots import group_topics, output_topics, partitions_of, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
-from libs.wire.records import decode_journal_entry
-from libs.wire.topics import ALERTS, CONTROL_STATES, TOPICS, dead_topic, journal_topic
+from libs.wire.records import CoreSnapshot, decode_journal_entry
+from libs.wire.topics import ALERTS, CONTROL_STATES, TOPICS, journal_topic, state_topic
 
 # They say which settings are in force; they decide nothing.
 _NO_DECISIONS = frozenset({CONTROL_STATES, ALERTS})
@@ -33,50 +40,124 @@ class Difference:
 
 @dataclass(slots=True)
 class Verification:
-    """The outcome for one service."""
+    """The outcome for one service. `verified_from` is None where it was replayed from its very beginning."""
 
     service: str
     inputs: int = 0
     outputs: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     difference: Difference | None = None
+    verified_from: dict[str, Any] | None = None
 
 
-def output_topics(service: str, inputs: Sequence[Input]) -> tuple[str, ...]:
-    """Return every topic that a service's handler may write, by the registry."""
-    data = tuple(
-        name
-        for name, topic in TOPICS.items()
-        if service in topic.producers and not name.startswith(("journal.", "state.", "dead."))
+@dataclass(frozen=True, slots=True)
+class Start:
+    """From where on a service can be replayed: the snapshot to restore, or the very beginning where there is none.
+
+    Offsets that a mapping does not name begin at the oldest one.
+    """
+
+    snapshot: CoreSnapshot | None
+    append_time_ms: int | None
+    inputs: Mapping[TopicPartition, int]
+    outputs: Mapping[TopicPartition, int]
+    journal: int
+
+    def describe(self) -> dict[str, Any] | None:
+        """Return time and offsets in plain values, None for the beginning."""
+        if self.snapshot is None:
+            return None
+        return {
+            "append_time_ms": self.append_time_ms,
+            "inputs": {f"{at.topic}/{at.partition}": offset for at, offset in self.inputs.items()},
+        }
+
+
+_BEGINNING = Start(None, None, {}, {}, 0)
+
+
+def find_start(bus: Bus, service: str, partition: int = 0) -> Start:
+    """Return the oldest place that a service can be replayed from: everything that followed it survives.
+
+    Raises `BusError` where there is none.
+    """
+    inputs = partitions_of(bus, group_topics(service))
+    outputs = partitions_of(bus, output_topics(service))
+    journal, state = TopicPartition(journal_topic(service), partition), TopicPartition(state_topic(service), partition)
+    begins = dict(bus.beginning_offsets([*inputs, *outputs, journal, state]))
+    if begins[journal] == 0 and all(begins[at] == 0 for at in outputs) and _survive(bus, journal, inputs, begins):
+        return _BEGINNING
+    for place, snapshot in read_snapshots(bus, service, partition, begins[state], bus.end_offsets([state])[state]):
+        if place.journal >= begins[journal] and place.survives(inputs, outputs, begins):
+            return Start(snapshot, place.append_time_ms, place.inputs, place.outputs or {}, place.journal)
+    raise BusError(
+        f"{service} cannot be replayed from anywhere: what it read at first has passed retention, and no snapshot "
+        "stands where all that followed it survives"
     )
-    return data + tuple(dead_topic(each.topic) for each in inputs)
 
 
-def journalled_inputs(service: str, inputs: Sequence[Input], bus: Bus) -> Iterator[Record]:
-    """Yield a session's inputs of a service in the order in which it consumed them.
+def _survive(
+    bus: Bus, journal: TopicPartition, inputs: Sequence[TopicPartition], begins: Mapping[TopicPartition, int]
+) -> bool:
+    """Whether all inputs that a journal names from its beginning on survive."""
+    missing = {at for at in inputs if begins[at] > 0}
+    end = bus.end_offsets([journal])[journal]
+    if end == 0:
+        # Whoever keeps no journal reads its input from the first record on.
+        return not missing
+    for entry in read_range(bus, journal.topic, journal.partition, 0, end if missing else 0):
+        for run in decode_journal_entry(entry.value).runs:
+            at = TopicPartition(run.topic, run.partition)
+            if at in missing:
+                if run.first_offset < begins[at]:
+                    return False
+                missing.discard(at)
+        if not missing:
+            break
+    return True
+
+
+def journalled_inputs(
+    service: str, inputs: Sequence[Input], bus: Bus, start: Start = _BEGINNING, partition: int = 0
+) -> Iterator[Record]:
+    """Yield a session's inputs of a service from a start on, in the order in which it consumed them.
 
     A service that keeps no journal (Faust) has one input, whose order is the partition's.
     """
+    journal = TopicPartition(journal_topic(service), partition)
+    end = bus.end_offsets([journal])[journal]
+    handled = dict(start.inputs)
     reader = RunReader(bus)
-    is_journalled = False
     try:
-        for entry in read_topic(bus, journal_topic(service)):
-            is_journalled = True
+        for entry in read_range(bus, journal.topic, partition, start.journal, end):
             for run in decode_journal_entry(entry.value).runs:
-                yield from reader.take(run)
+                if run.next_offset > handled.get(TopicPartition(run.topic, run.partition), 0):
+                    yield from reader.take(run)
     finally:
         reader.close()
-    if not is_journalled and len(inputs) == 1:
-        yield from read_topic(bus, inputs[0].topic)
+    if end == 0 and len(inputs) == 1:
+        for at in partitions_of(bus, [inputs[0].topic]):
+            yield from read_from(bus, at, handled.get(at, 0))
 
 
-def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus) -> Verification:
-    """Replay one service and compare key and payload of everything it published, in order, topic by topic."""
-    topics = output_topics(service, inputs)
-    recorded = {topic: _recorded(bus, topic, service) for topic in topics}
-    result = Verification(service, counts=dict.fromkeys(topics, 0))
-    handler = CoreHandler(service, core, inputs)
-    for record in journalled_inputs(service, inputs, bus):
+def read_from(bus: Bus, at: TopicPartition, offset: int) -> Iterator[Record]:
+    """Yield what was committed to a partition from an offset on, or from the oldest record kept if that is later."""
+    begin, end = bus.beginning_offsets([at])[at], bus.end_offsets([at])[at]
+    yield from read_range(bus, at.topic, at.partition, max(begin, offset), end)
+
+
+def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus, partition: int = 0) -> Verification:
+    """Replay one service from the oldest possible place and compare key and payload of everything it published since,
+    in order, topic by topic.
+
+    Raises `BusError` where there is no place to start from.
+    """
+    start = find_start(bus, service, partition)
+    topics = output_topics(service)
+    recorded = {topic: _recorded(bus, topic, service, start) for topic in topics}
+    result = Verification(service, counts=dict.fromkeys(topics, 0), verified_from=start.describe())
+    handler = _handler(service, core, inputs, start)
+    for record in journalled_inputs(service, inputs, bus, start, partition):
         result.inputs += 1
         handled = handler.handle(record)
         outputs = handled.outputs if handled.dead is None else [encode_dead(handled.dead)]
@@ -95,6 +176,13 @@ def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus) 
     return result
 
 
+def _handler(service: str, core: Core, inputs: Sequence[Input], start: Start) -> CoreHandler:
+    handler = CoreHandler(service, core, inputs)
+    if start.snapshot is not None:
+        handler.restore(start.snapshot.core, start.snapshot.seen)
+    return handler
+
+
 @dataclass(slots=True)
 class Decisions:
     """What a service decides differently under other settings; the first differences are told in words.
@@ -109,20 +197,25 @@ class Decisions:
     missing: int = 0
     added: int = 0
     examples: list[dict[str, str]] = field(default_factory=list)
+    compared_from: dict[str, Any] | None = None
 
 
 def compare_decisions(service: str, core: Core, inputs: Sequence[Input], bus: Bus) -> Decisions:
-    """Replay one service and compare what it decides with what it decided, by event id."""
+    """Replay one service from the oldest possible place and compare what it decides with what it decided, by event id.
+
+    Raises `BusError` where there is no place to start from.
+    """
+    start = find_start(bus, service)
     recorded: dict[tuple[str, str], str] = {}
-    for topic in output_topics(service, inputs):
+    for topic in output_topics(service):
         if topic in _NO_DECISIONS or topic.startswith("dead."):
             continue
-        for record in _recorded(bus, topic, service):
+        for record in _recorded(bus, topic, service, start):
             event = decode(topic, record.value)
             recorded[(topic, event.event_id)] = _decision(event)
-    result = Decisions(service)
-    handler = CoreHandler(service, core, inputs)
-    for record in journalled_inputs(service, inputs, bus):
+    result = Decisions(service, compared_from=start.describe())
+    handler = _handler(service, core, inputs, start)
+    for record in journalled_inputs(service, inputs, bus, start):
         result.inputs += 1
         for output in handler.handle(record).outputs:
             if output.topic in _NO_DECISIONS:
@@ -157,9 +250,10 @@ def _decision(event: Event) -> str:
     return str(event)
 
 
-def _recorded(bus: Bus, topic: str, service: str) -> Iterator[Record]:
+def _recorded(bus: Bus, topic: str, service: str, start: Start) -> Iterator[Record]:
     repeats: set[bytes] = set()
-    for record in read_topic(bus, topic):
+    places = partitions_of(bus, [topic])
+    for record in chain.from_iterable(read_from(bus, at, start.outputs.get(at, 0)) for at in places):
         if producer_of(record.headers) != service:
             continue
         if TOPICS[topic].may_repeat:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError as ProtobufError
@@ -36,7 +36,8 @@ class JournalEntry:
 class CoreSnapshot:
     """A core's state with the input positions it stands for and the journal offset behind which to catch up.
 
-    `positions` and `seen` are keyed by (topic, partition); `seen` holds the last event ids, oldest first.
+    `positions`, `seen` and `outputs` are keyed by (topic, partition); `seen` holds the last event ids, oldest first.
+    What the service wrote after the snapshot lies at `outputs` or later; an older version's snapshot has none.
     """
 
     service: str
@@ -44,6 +45,7 @@ class CoreSnapshot:
     positions: dict[tuple[str, int], int]
     journal_next_offset: int
     seen: dict[tuple[str, int], tuple[str, ...]]
+    outputs: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +123,21 @@ def encode_core_snapshot(snapshot: CoreSnapshot) -> bytes:
     return runtime_pb2.CoreSnapshot(
         service=snapshot.service,
         core=snapshot.core,
-        positions=[
-            runtime_pb2.InputPosition(topic=topic, partition=partition, next_offset=offset)
-            for (topic, partition), offset in sorted(snapshot.positions.items())
-        ],
+        positions=_encode_positions(snapshot.positions),
         journal_next_offset=snapshot.journal_next_offset,
         seen=[
             runtime_pb2.SeenIds(topic=topic, partition=partition, event_ids=ids)
             for (topic, partition), ids in sorted(snapshot.seen.items())
         ],
+        outputs=_encode_positions(snapshot.outputs),
     ).SerializeToString()
+
+
+def _encode_positions(positions: dict[tuple[str, int], int]) -> list[runtime_pb2.InputPosition]:
+    return [
+        runtime_pb2.InputPosition(topic=topic, partition=partition, next_offset=offset)
+        for (topic, partition), offset in sorted(positions.items())
+    ]
 
 
 def decode_core_snapshot(payload: bytes) -> CoreSnapshot:
@@ -145,4 +152,5 @@ def decode_core_snapshot(payload: bytes) -> CoreSnapshot:
         {(at.topic, at.partition): at.next_offset for at in message.positions},
         message.journal_next_offset,
         {(seen.topic, seen.partition): tuple(seen.event_ids) for seen in message.seen},
+        {(at.topic, at.partition): at.next_offset for at in message.outputs},
     )

@@ -113,8 +113,9 @@ class Carried(NamedTuple):
 class Topic:
     """One topic: what it carries, for how long, who writes it and who reads it.
 
-    `retention_ms` 0 keeps for ever. With `may_repeat` a producer is at-least-once, so that readers must drop repeated
-    event ids.
+    `retention_ms` is the least time that records are kept, 0 for ever; whoever may still need one keeps it longer (see
+    `libs.runtime.retention`). With `may_repeat` a producer is at-least-once, so that readers must drop repeated event
+    ids.
     """
 
     name: str
@@ -124,7 +125,6 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     retention_ms: int
-    is_compacted: bool = False
     may_repeat: bool = False
 
     @property
@@ -270,8 +270,7 @@ _DATA_TOPICS = (
         "account",
         ("execution",),
         ("strategy", "risk", "recorder", "monitoring"),
-        0,
-        is_compacted=True,
+        90 * DAY_MS,
     ),
     Topic(
         CONTROL_COMMANDS,
@@ -290,7 +289,6 @@ _DATA_TOPICS = (
         ("risk",),
         ("execution", OUTBOX, "recorder", "monitoring"),
         0,
-        is_compacted=True,
     ),
     Topic(
         ALERTS,
@@ -319,7 +317,7 @@ def journal_topic(service: str) -> str:
 
 
 def state_topic(service: str) -> str:
-    """Name the compacted topic that holds a service's snapshots."""
+    """Name the topic that holds a service's snapshots."""
     return f"state.{service}.v1"
 
 
@@ -341,9 +339,7 @@ def _journal(service: str) -> Topic:
 
 
 def _state(service: str, schema: type[Message], kind: type) -> Topic:
-    return Topic(
-        state_topic(service), schema, (Carried(kind),), "partition", (service,), (service,), 0, is_compacted=True
-    )
+    return Topic(state_topic(service), schema, (Carried(kind),), "partition", (service,), (service,), 0)
 
 
 def _dead(source: Topic) -> Topic:

@@ -6,8 +6,9 @@ import errno
 import os
 import runpy
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -172,6 +173,8 @@ def replay(
                 f"{changed['changed']:,} change, {changed['missing']:,} are no longer made, "
                 f"{changed['added']:,} are new"
             )
+            if changed["compared_from"] is not None:
+                print(f"  compared from {_describe_start(changed['compared_from'])}; what came before passed retention")
             for example in changed["examples"]:
                 print(f"  {example['event_id']}")
                 print(f"    recorded: {example['recorded']}\n    now:      {example['replayed']}")
@@ -185,12 +188,20 @@ def replay(
     else:
         for outcome in outcomes:
             word = "identical" if outcome.difference is None else "DIFFERENT"
-            print(f"{outcome.service:<10} {outcome.inputs:>9,} inputs {outcome.outputs:>9,} outputs  {word}")
+            start = outcome.verified_from
+            since = "" if start is None else f", from {_describe_start(start)} on: what came before passed retention"
+            print(f"{outcome.service:<10} {outcome.inputs:>9,} inputs {outcome.outputs:>9,} outputs  {word}{since}")
         if first is not None and first.difference is not None:
             print(f"{first.service}: {_describe_difference(first.difference)}")
         else:
             print(f"{sum(outcome.outputs for outcome in outcomes):,} outputs of {recorded.name} are byte-identical")
     raise typer.Exit(EXIT_OK if first is None else EXIT_CHECK_FAILED)
+
+
+def _describe_start(start: dict[str, Any]) -> str:
+    at = datetime.fromtimestamp(start["append_time_ms"] / 1000, UTC).isoformat(timespec="seconds")
+    offsets = ", ".join(f"{where}@{offset}" for where, offset in start["inputs"].items() if offset)
+    return f"{at} ({offsets})"
 
 
 def _describe_difference(difference: dict[str, object]) -> str:

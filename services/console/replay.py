@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from libs.bus.api import BusError
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
 from libs.wire.topics import CORE_SERVICES
 from services.console.plan import process_environment, service_command
@@ -17,19 +18,25 @@ from services.console.session import Session
 
 @dataclass(frozen=True, slots=True)
 class ServiceReplay:
-    """What replaying one service found. `difference` is None when every output was byte-identical."""
+    """What replaying one service found. `difference` is None when every output was byte-identical.
+
+    `verified_from` is None where it was replayed from its beginning, else the wall time of the snapshot it began at and
+    the offsets of its inputs: what lies before has passed retention.
+    """
 
     service: str
     inputs: int
     outputs: int
     counts: dict[str, int]
     difference: dict[str, Any] | None
+    verified_from: dict[str, Any] | None
 
 
 def verify_session(session: Session, services: tuple[str, ...] = CORE_SERVICES) -> list[ServiceReplay]:
     """Replay services in processes of their own, two at a time.
 
-    Raises `BadInput` where a service refuses its recorded settings, `DependencyUnavailable` where the bus is gone.
+    Raises `BadInput` where a service refuses its recorded settings, `BusError` where there is nothing left to start
+    from, `DependencyUnavailable` where the bus is gone.
     """
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(lambda service: _verify(session, service), services))
@@ -53,6 +60,8 @@ def _ask(session: Session, service: str, word: str, overrides: dict[str, str]) -
     text = f"{service} cannot be replayed (exit code {done.returncode}): {reason[-1] if reason else 'no word of why'}"
     if done.returncode == EXIT_BAD_INPUT:
         raise BadInput(text)
+    if done.returncode == EXIT_CHECK_FAILED:
+        raise BusError(text)
     raise DependencyUnavailable(text)
 
 

@@ -41,7 +41,6 @@ from services.console.supervisor import GaveUp, Supervisor
 
 DEFAULT_PAGE_PORT = 8420
 DRAIN_TIMEOUT_S = 900.0
-RETENTION_EVERY_S = 600.0
 CLICKHOUSE_PROCESS = "clickhouse"
 _ORDER_WORDS = {
     ("paper", False): "on paper, no key anywhere",
@@ -211,9 +210,7 @@ class _Run:
         try:
             self._start_clickhouse()
             with open_bus(self._session.bus, prefix=self._session.topic_prefix) as bus:
-                bus.create_topics(
-                    TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values()
-                )
+                bus.create_topics(TopicSpec(topic) for topic in TOPICS)
                 self._register()
                 self._start_services(kind)
                 is_drained = self._run_until_done(bus)
@@ -316,7 +313,7 @@ class _Run:
             time.sleep(0.05)
 
     def _run_until_done(self, bus: Bus) -> bool:
-        begun = retained = time.monotonic()
+        begun = time.monotonic()
         while not self._stop.is_set():
             self._supervisor.watch()
             if self._options.for_s is not None and time.monotonic() - begun >= self._options.for_s:
@@ -324,9 +321,6 @@ class _Run:
             if self._supervisor.states()["ingestion"] == "finished":
                 break
             self._show_progress(bus)
-            if time.monotonic() - retained >= RETENTION_EVERY_S:
-                retained = time.monotonic()
-                bus.apply_retention()
             time.sleep(0.1)
         self._supervisor.stop(["ingestion"])
         return wait_until_drained(bus, GROUPS, self._supervisor.watch, self._show_lags, DRAIN_TIMEOUT_S)

@@ -1,12 +1,14 @@
-"""Wires the recorder."""
+"""Wires the recorder, and beside it the retention of the topics: of all processes it alone has read everything."""
 
 from __future__ import annotations
 
 import structlog
 
+from libs.clock import SystemClock
 from libs.runtime.health import ServiceHealth
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.platform_bus import open_platform_bus
+from libs.runtime.retention import RetentionThread, RetentionTimes
 from libs.runtime.service import run_loop, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.store import Store
@@ -34,7 +36,9 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         )
         health.watch("bus", bus.ping)
         health.watch("store", loop.check_store)
-        return run_loop(NAME, platform, logger, health, loop)
+        ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s)
+        with RetentionThread(NAME, lambda: open_platform_bus(platform), SystemClock(), ages, health.metrics, logger):
+            return run_loop(NAME, platform, logger, health, loop)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.runtime.lag import group_topics
+from libs.runtime.snapshots import group_topics
 from libs.wire import topics
 from services.console.drain import GROUPS
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES

@@ -14,6 +14,7 @@ from libs.bus.api import (
     BusError,
     Consumer,
     NewRecord,
+    OffsetGone,
     ProducerFenced,
     Record,
     TopicPartition,
@@ -22,6 +23,7 @@ from libs.bus.api import (
     UnknownTopic,
     partition_of,
 )
+from tests.kit.waiting import eventually
 
 Read = Callable[..., Sequence[Record]]
 
@@ -191,13 +193,87 @@ def test_an_unknown_topic_is_named(world: Any) -> None:
 
 def test_topics_are_created_once_and_listed(world: Any) -> None:
     world.create("a")
-    world.bus.create_topics([TopicSpec("a"), TopicSpec("b", 3, retention_ms=1_000_000), TopicSpec("c", 1, 0, True)])
+    world.bus.create_topics([TopicSpec("a"), TopicSpec("b", 3), TopicSpec("c", 1)])
     assert dict(world.bus.topics()) == {"a": 1, "b": 3, "c": 1}
     assert dict(world.open().topics()) == {"a": 1, "b": 3, "c": 1}
     with pytest.raises(BusError, match="exists with 3 partitions, not 2"):
         world.bus.create_topics([TopicSpec("b", 2)])
     with pytest.raises(BusError, match="at least one partition"):
         world.bus.create_topics([TopicSpec("d", 0)])
+
+
+def test_removed_records_are_gone_and_offsets_go_on(world: Any, read: Read) -> None:
+    world.create("a", "b")
+    world.write(*[a_record(b"%d" % n) for n in range(10)], a_record(topic="b"))
+    assert world.bus.beginning_offsets([A0]) == {A0: 0}
+    world.bus.delete_before({A0: 4})
+    world.bus.delete_before({A0: 4, TopicPartition("b", 0): 0})
+    world.bus.delete_before({A0: 2})
+    assert world.bus.beginning_offsets([A0, TopicPartition("b", 0)]) == {A0: 4, TopicPartition("b", 0): 0}
+    reader = world.bus.consumer(["a"])
+    reader.assign({A0: 4})
+    assert [each.value for each in read(reader, 6)] == [b"%d" % n for n in range(4, 10)]
+    # What was just committed may not be readable yet, but it is there.
+    end = world.bus.end_offsets([A0], with_uncommitted=True)[A0]
+    world.bus.delete_before({A0: end})
+    assert world.bus.beginning_offsets([A0]) == {A0: end}
+    eventually(lambda: world.bus.end_offsets([A0]) == {A0: end})
+    assert world.bus.offsets_for_times({A0: 0}) == {A0: end}
+    world.write(a_record(b"new"))
+    (new,) = read(reader, 1)
+    assert (new.value, new.offset) == (b"new", end)
+    with pytest.raises(BusError, match="cannot be removed"):
+        world.bus.delete_before({A0: end + 100})
+
+
+def poll_to_the_end(reader: Consumer) -> None:
+    for _ in range(100):
+        assert reader.poll(10, 200) == []
+
+
+def test_a_reader_before_the_oldest_record_is_told_and_skips_nothing(world: Any) -> None:
+    world.create("a")
+    world.write(*[a_record(b"%d" % n) for n in range(10)])
+    world.bus.delete_before({A0: 5})
+    reader = world.bus.consumer(["a"])
+    reader.assign({A0: 3})
+    with pytest.raises(OffsetGone, match="a/0 was to be read from offset 3"):
+        poll_to_the_end(reader)
+
+
+def test_a_group_that_fell_behind_what_is_kept_is_told_and_skips_nothing(world: Any, read: Read) -> None:
+    world.create("a")
+    world.write(*[a_record(b"%d" % n) for n in range(10)])
+    member = world.bus.consumer(["a"], group="g", member_id="m")
+    read(member, 10)
+    member.commit({A0: 3})
+    member.close()
+    world.bus.delete_before({A0: 5})
+    again = world.bus.consumer(["a"], group="g", member_id="m")
+    with pytest.raises(OffsetGone, match="a/0 was to be read from offset 3"):
+        poll_to_the_end(again)
+
+
+def test_a_reader_of_an_emptied_partition_is_told(world: Any) -> None:
+    world.create("a")
+    world.write(*[a_record(b"%d" % n) for n in range(10)])
+    world.bus.delete_before({A0: world.bus.end_offsets([A0], with_uncommitted=True)[A0]})
+    with pytest.raises(OffsetGone):
+        poll_to_the_end(a_reader(world, A0))
+
+
+def test_an_open_transaction_holds_back_only_the_committed_end(world: Any) -> None:
+    world.create("a")
+    world.write(a_record(b"0"))
+    held = world.bus.producer("held")
+    held.begin()
+    held.send([a_record(b"open")])
+    world.write(a_record(b"1"))
+    end = world.bus.end_offsets([A0])[A0]
+    behind_all = world.bus.end_offsets([A0], with_uncommitted=True)[A0]
+    held.commit()
+    held.close()
+    assert behind_all >= max(2, end)
 
 
 def test_a_deleted_topic_is_gone_with_its_records(world: Any) -> None:

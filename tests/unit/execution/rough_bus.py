@@ -31,7 +31,7 @@ class RoughBus(MemoryBus):
     def __init__(self, at_commit: Callable[[str], None]) -> None:
         super().__init__()
         self._at_commit = at_commit
-        self.create_topics(TopicSpec(topic.name, 1, 0, topic.is_compacted) for topic in TOPICS.values())
+        self.create_topics(TopicSpec(topic) for topic in TOPICS)
 
     def producer(self, transactional_id: str) -> MemoryProducer:
         if transactional_id != NAME:

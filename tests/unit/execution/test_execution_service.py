@@ -48,7 +48,7 @@ STORY: tuple[Event, ...] = (
 
 def a_bus() -> MemoryBus:
     bus = MemoryBus()
-    bus.create_topics(TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values())
+    bus.create_topics(TopicSpec(topic) for topic in TOPICS)
     return bus
 
 

@@ -227,7 +227,7 @@ def an_alert(name: str = "trading_halted/paper", *, is_raised: bool = True, **ch
 
 
 def create_topics(bus: Bus) -> None:
-    bus.create_topics(TopicSpec(topic.name, 1, topic.retention_ms, topic.is_compacted) for topic in TOPICS.values())
+    bus.create_topics(TopicSpec(topic) for topic in TOPICS)
 
 
 def publish(bus: Bus, events: Iterable[Event], *, now_ns: int = START) -> int:

@@ -47,18 +47,20 @@ class SeenIds(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., event_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CoreSnapshot(_message.Message):
-    __slots__ = ("service", "core", "positions", "journal_next_offset", "seen")
+    __slots__ = ("service", "core", "positions", "journal_next_offset", "seen", "outputs")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     CORE_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     service: str
     core: bytes
     positions: _containers.RepeatedCompositeFieldContainer[InputPosition]
     journal_next_offset: int
     seen: _containers.RepeatedCompositeFieldContainer[SeenIds]
-    def __init__(self, service: _Optional[str] = ..., core: _Optional[bytes] = ..., positions: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ..., journal_next_offset: _Optional[int] = ..., seen: _Optional[_Iterable[_Union[SeenIds, _Mapping]]] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[InputPosition]
+    def __init__(self, service: _Optional[str] = ..., core: _Optional[bytes] = ..., positions: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ..., journal_next_offset: _Optional[int] = ..., seen: _Optional[_Iterable[_Union[SeenIds, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ...) -> None: ...
 
 class SourceCursor(_message.Message):
     __slots__ = ("service", "cursor")

@@ -1,0 +1,249 @@
+"""Removes old records: one pass for every bus, which never takes what somebody still needs.
+
+A record goes once it is older than its topic keeps records and nobody needs it any more::
+
+    unread          at or behind the committed offset of a group of the registry             kept
+    recovery        at or behind the newest snapshot of a service: its journal and inputs    kept
+    verification    a snapshot, its journal and outputs stay as long as its inputs do: all
+                    behind the oldest snapshot whose later inputs and outputs survive        kept
+
+So journals and snapshots go with the inputs that they follow, topics that are kept for ever keep everything, and the
+newest record of a topic always stays. Bounds only rise, so a pass over a running session is safe, and so are two.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from libs.bus.api import Bus, TopicPartition
+from libs.clock import Clock
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.records import read_last
+from libs.runtime.snapshots import (
+    JOURNALLED_SERVICES,
+    SnapshotPlace,
+    group_topics,
+    output_topics,
+    partitions_of,
+    read_snapshots,
+)
+from libs.wire.topics import TOPICS, journal_topic, state_topic
+
+_SOURCE_STATE = state_topic("ingestion")
+
+
+@dataclass(slots=True)
+class Removal:
+    """What one pass removed: the new first offset of each partition that was cut, how many offsets that took, and who
+    held back records that are over age."""
+
+    begins: dict[TopicPartition, int] = field(default_factory=dict)
+    removed: dict[TopicPartition, int] = field(default_factory=dict)
+    held: dict[TopicPartition, str] = field(default_factory=dict)
+
+
+class RetentionPass:
+    """Applies retention to one bus, as often as `apply` is called. `max_age_ms` shortens every age that is not for
+    ever."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        *,
+        max_age_ms: int | None = None,
+    ) -> None:
+        self._bus = bus
+        self._max_age_ms = max_age_ms
+        self._clock = clock
+        self._snapshots: dict[tuple[str, int], list[SnapshotPlace]] = {}
+
+    def apply(self) -> Removal:
+        """Remove what nobody needs any more."""
+        places = partitions_of(self._bus, tuple(TOPICS))
+        begins = dict(self._bus.beginning_offsets(places))
+        bounds = _Bounds(self._find_over_age(places, begins))
+        for group in (*JOURNALLED_SERVICES, "recorder"):
+            self._keep_unread(group, begins, bounds)
+        expected = dict(bounds.offsets)
+        for service in JOURNALLED_SERVICES:
+            self._keep_for_service(service, begins, expected, bounds)
+        self._keep_last_cursor(bounds)
+        cut = {at: offset for at, offset in bounds.offsets.items() if offset > begins[at]}
+        self._bus.delete_before(cut)
+        return Removal(cut, {at: offset - begins[at] for at, offset in cut.items()}, bounds.holders)
+
+    def _find_over_age(
+        self, places: list[TopicPartition], begins: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        now_ms = self._clock.now_ns() // 1_000_000
+        since: dict[TopicPartition, int] = {}
+        for at in places:
+            age_ms = TOPICS[at.topic].retention_ms
+            if age_ms > 0:
+                since[at] = now_ms - (age_ms if self._max_age_ms is None else min(age_ms, self._max_age_ms))
+        found = dict(self._bus.offsets_for_times(since))
+        ends = self._bus.end_offsets(found)
+        for at, offset in found.items():
+            if offset >= ends[at] > begins[at]:
+                # All of it is over age: who asks for the state in force still finds it.
+                last = read_last(self._bus, at.topic, at.partition)
+                found[at] = begins[at] if last is None else last.offset
+        return {**begins, **found}
+
+    def _keep_unread(self, group: str, begins: Mapping[TopicPartition, int], bounds: _Bounds) -> None:
+        places = [at for at in partitions_of(self._bus, group_topics(group)) if at in begins]
+        for at, offset in self._bus.committed(group, places).items():
+            bounds.keep(at, begins[at] if offset is None else offset, f"group {group}")
+
+    def _keep_for_service(
+        self,
+        service: str,
+        begins: Mapping[TopicPartition, int],
+        expected: Mapping[TopicPartition, int],
+        bounds: _Bounds,
+    ) -> None:
+        inputs = [at for at in partitions_of(self._bus, group_topics(service)) if at in begins]
+        outputs = [at for at in partitions_of(self._bus, output_topics(service)) if at in begins]
+        is_cut = any(expected[at] > begins[at] for at in (*inputs, *outputs))
+        for state in partitions_of(self._bus, [state_topic(service)]):
+            journal = TopicPartition(journal_topic(service), state.partition)
+            snapshots = self._read_snapshots(service, state, begins[state])
+            if not snapshots:
+                for at in (*inputs, *outputs):
+                    bounds.keep(at, begins[at], f"{service}, which has no snapshot yet")
+                continue
+            if begins[journal] == begins[state] == 0 and not is_cut:
+                # It can be verified from its very beginning, and still can after this pass.
+                continue
+            oldest = next((each for each in snapshots if each.survives(inputs, outputs, expected)), snapshots[-1])
+            for at in inputs:
+                bounds.keep(at, oldest.inputs.get(at, begins[at]), f"the newest snapshot of {service}")
+            bounds.remove_before(journal, oldest.journal)
+            bounds.remove_before(state, oldest.offset)
+
+    def _read_snapshots(self, service: str, state: TopicPartition, begin: int) -> list[SnapshotPlace]:
+        known = self._snapshots.setdefault((service, state.partition), [])
+        known[:] = [each for each in known if each.offset >= begin]
+        first = known[-1].offset + 1 if known else begin
+        end = self._bus.end_offsets([state])[state]
+        known += (place for place, _ in read_snapshots(self._bus, service, state.partition, first, end))
+        return known
+
+    def _keep_last_cursor(self, bounds: _Bounds) -> None:
+        # A source goes on behind its last cursor; no other is ever read again.
+        for at in partitions_of(self._bus, [_SOURCE_STATE]):
+            last = read_last(self._bus, at.topic, at.partition)
+            if last is not None:
+                bounds.remove_before(at, last.offset)
+
+
+class _Bounds:
+    """The offset before which each partition may be cut, and who lowered it last."""
+
+    def __init__(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self.offsets = dict(offsets)
+        self.holders: dict[TopicPartition, str] = {}
+        self._kept: dict[TopicPartition, int] = {}
+
+    def keep(self, at: TopicPartition, offset: int, holder: str) -> None:
+        self._kept[at] = min(offset, self._kept.get(at, offset))
+        if offset < self.offsets[at]:
+            self.offsets[at] = offset
+            self.holders[at] = holder
+
+    def remove_before(self, at: TopicPartition, offset: int) -> None:
+        """Let go of what lies before an offset, short of what was said to be kept."""
+        self.offsets[at] = max(self.offsets[at], min(offset, self._kept.get(at, offset)))
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionTimes:
+    """How often a pass runs, and what shortens the ages of topics that are not kept for ever; seconds."""
+
+    every_s: float
+    max_age_s: float | None = None
+
+
+class RetentionThread:
+    """Runs passes while its block runs, with a bus of its own. One process of a session has it: the recorder.
+
+    A pass that fails is logged and counted, and the next one tries again: nothing is lost meanwhile but room.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        open_bus: Callable[[], Bus],
+        clock: Clock,
+        times: RetentionTimes,
+        metrics: ServiceMetrics,
+        logger: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._service = service
+        self._open_bus = open_bus
+        self._clock = clock
+        self._logger = logger
+        self._every_s = times.every_s
+        self._max_age_ms = None if times.max_age_s is None else int(times.max_age_s * 1000)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+        labels, registry = ("service",), metrics.registry
+        self._passes = Counter(
+            "perpflow_retention_passes", "Retention passes that ended well", labels, registry=registry
+        )
+        self._failures = Counter(
+            "perpflow_retention_failures", "Retention passes that failed", labels, registry=registry
+        )
+        self._removed = Counter(
+            "perpflow_retention_removed", "Offsets removed by retention", ("service", "topic"), registry=registry
+        )
+        self._held = Gauge(
+            "perpflow_retention_held_partitions",
+            "Partitions with records over age that somebody still needs",
+            labels,
+            registry=registry,
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            try:
+                with self._open_bus() as bus:
+                    self._apply_while_well(bus)
+            except Exception as error:
+                self._failures.labels(self._service).inc()
+                self._logger.exception("retention failed; nothing that is needed was removed", reason=str(error))
+
+    def _apply_while_well(self, bus: Bus) -> None:
+        # One bus for all of them: what was learnt of the snapshots stays known.
+        retention = RetentionPass(bus, self._clock, max_age_ms=self._max_age_ms)
+        while True:
+            self._note(retention.apply())
+            if self._stopped.wait(self._every_s):
+                return
+
+    def _note(self, removal: Removal) -> None:
+        self._passes.labels(self._service).inc()
+        self._held.labels(self._service).set(len(removal.held))
+        for at, count in removal.removed.items():
+            self._removed.labels(self._service, at.topic).inc(count)
+        self._logger.info(
+            "retention applied",
+            removed=sum(removal.removed.values()),
+            begins={f"{at.topic}/{at.partition}": begin for at, begin in removal.begins.items()},
+            held={f"{at.topic}/{at.partition}": holder for at, holder in removal.held.items()},
+        )

@@ -1,0 +1,120 @@
+"""What a service reads and writes by the registry, and where each of its snapshots stands among those topics.
+
+A snapshot is of use while everything that follows it survives: retention keeps it that long, replay starts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from libs.bus.api import Bus, NewRecord, Record, TopicPartition
+from libs.runtime.handler import CoreHandler
+from libs.runtime.records import read_range, stamped_record
+from libs.wire import Encoded
+from libs.wire.records import CoreSnapshot, decode_core_snapshot, encode_core_snapshot
+from libs.wire.topics import RECORDED_TOPICS, TOPICS, dead_topic, state_topic
+
+_OWN_TOPICS = ("journal.", "state.", "dead.")
+JOURNALLED_SERVICES = tuple(topic.producers[0] for name, topic in TOPICS.items() if name.startswith("journal."))
+"""The services with a core behind the shell, by the registry: each has a group, a journal and snapshots."""
+
+
+def group_topics(group: str) -> Sequence[str]:
+    """Return what a group reads, by the registry (a service's own journal is not read as input)."""
+    if group == "recorder":
+        return RECORDED_TOPICS
+    return [name for name, topic in TOPICS.items() if group in topic.consumers and not name.startswith(_OWN_TOPICS)]
+
+
+def output_topics(service: str) -> Sequence[str]:
+    """Return every topic that a service's core may write, by the registry, and where its dead letters go."""
+    data = [name for name, topic in TOPICS.items() if service in topic.producers and not name.startswith(_OWN_TOPICS)]
+    return data + [dead_topic(topic) for topic in group_topics(service)]
+
+
+def partitions_of(bus: Bus, topics: Sequence[str]) -> list[TopicPartition]:
+    """Return the partitions of those topics that exist."""
+    counts = bus.topics()
+    return [TopicPartition(topic, number) for topic in topics for number in range(counts.get(topic, 0))]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPlace:
+    """Where a snapshot stands: its own offset, the next offsets of its service's inputs and journal, and the offsets
+    at or behind which its later outputs lie; None where an older version did not note them."""
+
+    offset: int
+    append_time_ms: int
+    inputs: Mapping[TopicPartition, int]
+    outputs: Mapping[TopicPartition, int] | None
+    journal: int
+
+    def survives(
+        self,
+        inputs: Sequence[TopicPartition],
+        outputs: Sequence[TopicPartition],
+        begins: Mapping[TopicPartition, int],
+    ) -> bool:
+        """Whether all that its service read and wrote after it lies at or behind the first offsets `begins`."""
+        if self.outputs is None:
+            return False
+        return all(self.inputs.get(at, 0) >= begins[at] for at in inputs) and all(
+            self.outputs.get(at, 0) >= begins[at] for at in outputs
+        )
+
+
+def place_of(record: Record, snapshot: CoreSnapshot) -> SnapshotPlace:
+    """Return where a snapshot stands."""
+    return SnapshotPlace(
+        record.offset,
+        record.append_time_ms,
+        {TopicPartition(*at): offset for at, offset in snapshot.positions.items()},
+        {TopicPartition(*at): offset for at, offset in snapshot.outputs.items()} or None,
+        snapshot.journal_next_offset,
+    )
+
+
+def take_snapshot(
+    bus: Bus,
+    handler: CoreHandler,
+    journal: TopicPartition,
+    begins: Mapping[TopicPartition, int],
+    handled: Mapping[tuple[str, int], int],
+) -> CoreSnapshot:
+    """Return the snapshot of a handler that has `handled` its inputs up to these offsets and committed what came of it.
+
+    `begins` are the first offsets of its inputs, which stand for those that it has read nothing of yet.
+    """
+    outputs = partitions_of(bus, output_topics(handler.service))
+    # What was committed lies before these ends, whatever other producers have open.
+    ends = bus.end_offsets([journal, *outputs], with_uncommitted=True)
+    return CoreSnapshot(
+        handler.service,
+        handler.core.snapshot(),
+        {**{(at.topic, at.partition): begin for at, begin in begins.items()}, **handled},
+        ends[journal],
+        handler.seen(),
+        {(at.topic, at.partition): ends[at] for at in outputs},
+    )
+
+
+def snapshot_record(snapshot: CoreSnapshot, partition: int, made_at: int) -> NewRecord:
+    """Return the record of a snapshot made at a wall time, in ns."""
+    topic = state_topic(snapshot.service)
+    encoded = Encoded(topic, state_key(partition), encode_core_snapshot(snapshot), "core_snapshot")
+    return stamped_record(encoded, snapshot.service, made_at, partition=partition)
+
+
+def state_key(partition: int) -> bytes:
+    """Return the key of a service's journal entries and snapshots of a partition."""
+    return b"%d" % partition
+
+
+def read_snapshots(
+    bus: Bus, service: str, partition: int, first: int, end: int
+) -> Iterator[tuple[SnapshotPlace, CoreSnapshot]]:
+    """Yield a service's snapshots with offsets in [first, end), oldest first."""
+    for record in read_range(bus, state_topic(service), partition, first, end):
+        snapshot = decode_core_snapshot(record.value)
+        yield place_of(record, snapshot), snapshot

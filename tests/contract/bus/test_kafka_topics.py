@@ -1,0 +1,66 @@
+"""What a broker may not do by itself: a topic that it compacts or expires is set to keep everything."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from libs.bus.api import NewRecord, TopicPartition, TopicSpec
+from libs.bus.kafka import KafkaBus
+from tests.kit.kafka import NoKafka, find_kafka
+
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+
+@pytest.fixture(scope="module")
+def address() -> str:
+    try:
+        return find_kafka().address
+    except NoKafka as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def bus(address: str) -> Iterator[KafkaBus]:
+    with KafkaBus(address, prefix=f"{secrets.token_hex(6)}.") as opened:
+        yield opened
+
+
+def settings_of(address: str, stored_name: str) -> dict[str, str]:
+    resource = ConfigResource(ResourceType.TOPIC, stored_name)
+    admin = AdminClient({"bootstrap.servers": address})
+    found = admin.describe_configs([resource])[resource].result()
+    return {name: found[name].value for name in KEPT}
+
+
+def test_a_new_topic_keeps_everything(bus: KafkaBus, address: str) -> None:
+    bus.create_topics([TopicSpec("a")])
+    assert settings_of(address, f"{bus._session.prefix}a") == KEPT
+
+
+@pytest.mark.parametrize(
+    "losing",
+    [
+        {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"},
+        {"retention.ms": "1000"},
+        {"retention.bytes": "9"},
+    ],
+)
+def test_a_topic_that_the_broker_would_cut_is_set_to_keep_everything(
+    bus: KafkaBus, address: str, losing: dict[str, str]
+) -> None:
+    name = f"{bus._session.prefix}a"
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.create_topics([NewTopic(name, num_partitions=1, config=losing)], operation_timeout=30)[name].result()
+    bus.create_topics([TopicSpec("a")])
+    assert settings_of(address, name) == KEPT
+    producer = bus.producer("p")
+    producer.begin()
+    producer.send(NewRecord("a", b"k", b"%d" % n) for n in range(3))
+    producer.commit()
+    at = TopicPartition("a", 0)
+    bus.delete_before({at: 2})
+    assert bus.beginning_offsets([at]) == {at: 2}
