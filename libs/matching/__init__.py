@@ -2,7 +2,7 @@
 
 from libs.matching.fees import FeeModel
 from libs.matching.latency import LatencyModel
-from libs.matching.orders import MatchingTerms
+from libs.matching.orders import BarFill, MatchingTerms
 from libs.matching.paper_venue import PaperVenue
 
-__all__ = ["FeeModel", "LatencyModel", "MatchingTerms", "PaperVenue"]
+__all__ = ["BarFill", "FeeModel", "LatencyModel", "MatchingTerms", "PaperVenue"]

@@ -21,7 +21,7 @@ from libs.matching import filters
 from libs.matching.bar_path import path_of
 from libs.matching.book import Book
 from libs.matching.liquidity import Slippage, is_within, quantity_on_offer, take_liquidity
-from libs.matching.orders import MatchingTerms, Outcome, VenueOrder
+from libs.matching.orders import BarFill, MatchingTerms, Outcome, VenueOrder
 from libs.matching.queue_position import join_queue, observe_level, observe_trade
 from libs.matching.triggers import follow, is_triggered, trigger_level
 
@@ -42,6 +42,7 @@ class Matcher:
         self.conditional: list[VenueOrder] = []
         self.waiting: list[VenueOrder] = []
         self.outcomes: list[Outcome] = []
+        self._worst: tuple[int, int] | None = None
         self._slippage = Slippage.of(rules, terms.slippage_bps)
 
     @property
@@ -97,6 +98,8 @@ class Matcher:
         """Begin a bar: its open is the last price for orders that arrive there."""
         self.has_bars = True
         self.last_price = event.open_e8
+        if self.terms.bar_fill is BarFill.WORST:
+            self._worst = (event.high_e8, event.low_e8)
         self._settle(event.open_time, event.event_id, 0 if self.mark else event.open_e8)
 
     def walk_bar(self, event: ExchangeBar) -> None:
@@ -113,6 +116,10 @@ class Matcher:
                 if volume > 0 and is_through and order in self.resting:
                     volume -= self._fill_resting(order, volume, event.event_time, event.event_id)
         self._settle(event.event_time, event.event_id, 0)
+
+    def close_bar(self) -> None:
+        """End a bar, after whoever arrived at its close was matched."""
+        self._worst = None
 
     def _after_book_change(self, event_time: int, cause_id: str) -> None:
         self.has_ticks = True
@@ -231,7 +238,7 @@ class Matcher:
         if order.time_in_force in (TimeInForce.GTX, TimeInForce.FOK):
             quantity = self._fillable(order)
             offered = quantity_on_offer(
-                self.book, self._slippage, order.side, order.limit, quantity, self.last_price or self.mark
+                self.book, self._slippage, order.side, order.limit, quantity, self._taking_reference(order.side)
             )
             if order.time_in_force is TimeInForce.GTX and offered:
                 return filters.POST_ONLY
@@ -251,7 +258,7 @@ class Matcher:
         if order not in self.waiting:
             return
         wanted = self._fillable(order)
-        reference = self.last_price or self.mark
+        reference = self._taking_reference(order.side)
         taken = take_liquidity(self.book, self._slippage, order.side, None, wanted, reference) if wanted else []
         if not taken and wanted:
             return
@@ -263,7 +270,7 @@ class Matcher:
 
     def _start_limit(self, order: VenueOrder, event_time: int) -> None:
         limit = order.limit or 0
-        reference = self.last_price or self.mark
+        reference = self._taking_reference(order.side)
         wanted = self._fillable(order)
         taken = take_liquidity(self.book, self._slippage, order.side, limit, wanted, reference)
         self._fill_taken(order, taken, event_time, order.cause_id)
@@ -278,6 +285,12 @@ class Matcher:
             join_queue(order, self.book.shown_at(order.side, limit))
             self.resting.append(order)
             self.resting.sort(key=lambda resting: (resting.side, resting.priority))
+
+    def _taking_reference(self, taker: Side) -> int:
+        if self._worst is not None:
+            highest, lowest = self._worst
+            return highest if taker is Side.BUY else lowest
+        return self.last_price or self.mark
 
     # Fills.
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import Liquidity, OrderType, ReportKind, TimeInForce
 from libs.matching.book import UNKNOWN_QUANTITY
+
+
+class BarFill(StrEnum):
+    """At which price of a bar an order arrives where bars are the whole market.
+
+    CLOSE: at the close that was decided on, without latency. NEXT_OPEN: at the next bar's open, or at its close if the
+    order arrives later in it. WORST: with the next bar, a taker at the worst of its prices (the high for a buy).
+    """
+
+    CLOSE = "close"
+    NEXT_OPEN = "next-open"
+    WORST = "worst"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +32,13 @@ class MatchingTerms:
     `slippage_bps`: how much worse than the last known level a market order's remainder fills; it grows with the
     remainder in multiples of what the known levels gave. Where no book was ever seen it is the distance from the last
     price to the nearest offer. `no_liquidity_timeout_ns`: how long a market order waits for a market.
-    `bar_open_grace_ns`: orders arriving this long after a bar's open still get its open.
+    `bar_open_grace_ns`: orders arriving this long after a bar's open still get its open. `bar_fill`: see `BarFill`.
     """
 
     slippage_bps: Decimal = Decimal("2")
     no_liquidity_timeout_ns: int = 10 * NANOSECONDS
     bar_open_grace_ns: int = 5 * NANOSECONDS
+    bar_fill: BarFill = BarFill.NEXT_OPEN
 
     def __post_init__(self) -> None:
         if self.slippage_bps < 0 or self.no_liquidity_timeout_ns < 0 or self.bar_open_grace_ns < 0:

@@ -1,7 +1,7 @@
 """A venue made of market data: market events and commands in, `VenueReport` out. No order leaves the process.
 
 Commands wait for their arrival in market time and meet the market as it was before the first event at or after it.
-Where bars are the whole market they arrive with the next bar: at its open, or at its close if they come later in it.
+Where bars are the whole market `BarFill` says at which price of which bar they arrive.
 Ids are sequence numbers, so equal inputs give equal reports. Client order ids are unique among the last 2,048
 orders, a stronger promise than Binance's (unique among open orders).
 """
@@ -33,7 +33,7 @@ from libs.matching import filters
 from libs.matching.fees import FeeModel
 from libs.matching.latency import LatencyModel
 from libs.matching.matcher import Matcher
-from libs.matching.orders import MatchingTerms, VenueOrder
+from libs.matching.orders import BarFill, MatchingTerms, VenueOrder
 
 REMEMBERED_CLIENT_IDS = 2048
 
@@ -84,6 +84,11 @@ class PaperVenue:
     def position_of(self, instrument: str) -> Decimal:
         """Return the signed position that fills made here. Raises `KeyError` for an instrument that is not listed."""
         return from_e8(self._matchers[instrument].position)
+
+    def is_bar_driven(self, instrument: str) -> bool:
+        """Whether bars are all that is known of an instrument's market."""
+        matcher = self._matchers.get(instrument)
+        return matcher is not None and matcher.is_bar_driven
 
     def open_order_ids(self) -> list[str]:
         """Return the client ids of the orders that arrived and may still fill."""
@@ -177,6 +182,7 @@ class PaperVenue:
         matcher.walk_bar(event)
         self._report(matcher)
         self._release(event.event_time, event.instrument)
+        matcher.close_bar()
 
     # Commands.
 
@@ -197,13 +203,19 @@ class PaperVenue:
             self._await(command, is_cancel=True)
 
     def _await(self, command: PlaceOrder | CancelOrder, *, is_cancel: bool) -> None:
-        arrival = self._latency.arrival_time(
-            command.client_order_id, command.event_time, self._market_time, is_cancel=is_cancel
-        )
+        if self._arrives_at_close(command.instrument):
+            arrival = self._market_time
+        else:
+            arrival = self._latency.arrival_time(
+                command.client_order_id, command.event_time, self._market_time, is_cancel=is_cancel
+            )
         self._order_count += 1
         bisect.insort(self._pending, (arrival, self._order_count, command), key=lambda pending: pending[:2])
         if self._market_time:
             self._release(self._market_time)
+
+    def _arrives_at_close(self, instrument: str) -> bool:
+        return self._terms.bar_fill is BarFill.CLOSE and self.is_bar_driven(instrument)
 
     def _release(self, until: int, bar_instrument: str = "") -> None:
         # Where bars are the market, only the next bar says what an order met: ticks between them let nothing arrive.
@@ -213,7 +225,12 @@ class PaperVenue:
         for entry in pending:
             arrival, sequence, command = entry
             matcher = self._matchers.get(command.instrument)
-            waits_for_bar = matcher is not None and matcher.is_bar_driven and command.instrument != bar_instrument
+            waits_for_bar = (
+                self._terms.bar_fill is not BarFill.CLOSE
+                and matcher is not None
+                and matcher.is_bar_driven
+                and command.instrument != bar_instrument
+            )
             if arrival > until or waits_for_bar:
                 self._pending.append(entry)
             elif isinstance(command, PlaceOrder):

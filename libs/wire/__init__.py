@@ -1,6 +1,6 @@
 """The one door between bytes and domain values."""
 
-from libs.wire.codec import Encoded, decode, decode_any, encode, topic_of
+from libs.wire.codec import Encoded, decode, decode_any, encode, kind_of, topic_of
 from libs.wire.errors import DecodeError, EncodeError
 
-__all__ = ["DecodeError", "EncodeError", "Encoded", "decode", "decode_any", "encode", "topic_of"]
+__all__ = ["DecodeError", "EncodeError", "Encoded", "decode", "decode_any", "encode", "kind_of", "topic_of"]

@@ -76,6 +76,11 @@ def topic_of(kind: type) -> str:
     return _WRITERS[kind].topic
 
 
+def kind_of(kind: type) -> str:
+    """Return the record kind of a type of event."""
+    return _WRITERS[kind][1]
+
+
 def decode(topic: str, payload: bytes) -> Event:
     """Read a payload of a data topic. Raises `DecodeError`."""
     reader = _READERS.get(topic)

@@ -42,6 +42,8 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
         description["history_sha256"] = _sha256_of(history)
     first, events = _look_ahead(_read_all(source))
     timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
+    if timeframe:
+        description["timeframe"] = timeframe
     return MarketInput(description, timeframe, events)
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from libs.domain.bars import Bar
 from libs.domain.events import Core, Event, Unhandleable
 from libs.domain.forecasts import Forecast
-from libs.wire import encode
+from libs.wire import kind_of, topic_of
 
 ORDER = ("risk", "execution", "bars", "features", "inference", "strategy")
 """Who hears first of an event that several services read: risk knows a price before it judges by it."""
@@ -84,7 +84,7 @@ class Pipeline:
             self._observe(event)
             route = self._routes.get(type(event))
             if route is None:
-                route = self._routes[type(event)] = self._find_route(event)
+                route = self._routes[type(event)] = self._find_route(type(event))
             for stage in route:
                 self._give(stage, event, queue)
         raise EndlessCascade(f"more than {_CASCADE_LIMIT} events came of one, the last of them {queue[0]!r:.200}")
@@ -97,16 +97,13 @@ class Pipeline:
                 event = replace(event, is_history=True)
         try:
             queue.extend(stage.core.handle(event))
-        except Unhandleable as fault:
-            self.dead.append(DeadEvent(stage.name, event.event_id, str(fault)))
+        except Unhandleable as error:
+            self.dead.append(DeadEvent(stage.name, event.event_id, str(error)))
 
-    def _find_route(self, event: Event) -> tuple[Stage, ...]:
-        # Topic and kind belong to the type, so one event tells for all.
-        encoded = encode(event)
+    def _find_route(self, kind: type) -> tuple[Stage, ...]:
+        topic, name = topic_of(kind), kind_of(kind)
         return tuple(
             stage
             for stage in self._stages
-            if any(
-                one.topic == encoded.topic and (one.kinds is None or encoded.kind in one.kinds) for one in stage.inputs
-            )
+            if any(read.topic == topic and (read.kinds is None or name in read.kinds) for read in stage.inputs)
         )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from libs.runtime.service import CoreService, Input
-from services.bars.core import BarsCore
+from libs.runtime.service import CoreService
+from services.bars.building import build_core
+from services.bars.inputs import INPUTS
 from services.bars.settings import BarsSettings
-
-
-def build_core(settings: BarsSettings) -> BarsCore:
-    """Make the core that the settings describe."""
-    return BarsCore(settings.timeframes, settings.instruments, grace_ms=settings.grace_ms)
-
 
 SERVICE = CoreService(
     name="bars",
-    inputs=(Input("market.events.v1"),),
+    inputs=INPUTS,
     settings_type=BarsSettings,
     build_core=build_core,
 )

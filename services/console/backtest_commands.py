@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,16 @@ def backtest(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.json and report.html into this folder.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SERVICE.SETTING=VALUE", help="A setting for this run; may be given again."),
+    ] = None,
+    fill: Annotated[
+        str | None, typer.Option(help="Where bars are the market, orders fill at: close, next-open, worst (of bar).")
+    ] = None,
+    digests: Annotated[
+        bool, typer.Option("--digests", help="Run every stage and digest every topic, to compare with a session.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON for a program to read.")] = False,
 ) -> None:
     """Run the same decision code as live over the past, without a broker, and report what came of it.
@@ -54,6 +64,8 @@ def backtest(
       perpflow backtest --input capture.ns-jsonl.gz --history klines.parquet --json
 
       perpflow backtest --input bars.parquet --strategy 'ema_cross={"fast_bars": 5, "slow_bars": 20}' --from 2024-08-01
+
+      perpflow backtest --input bars.parquet --fill close --set risk.max_leverage=2 --set execution.slippage_bps=1
     """
     if (input_ is None) == (seed is None):
         raise BadInput("give --input PATH or --seed N, one of them")
@@ -68,18 +80,22 @@ def backtest(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from services.backtest.backtest import BacktestOptions, choices_of, run_backtest
     from services.backtest.inputs import open_recording, open_simulation
-    from services.backtest.report import report_of, write_report
+    from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
+    from services.backtest.report import build_report, write_report
+    from services.backtest.run import run_backtest
 
+    settings = parse_settings([*(set_ or []), *([] if fill is None else [f"execution.bar_fill={fill}"])])
     options = BacktestOptions(
         instrument=instrument,
-        strategies=choices_of(strategy or []),
+        strategies=parse_strategies(strategy or []),
         champion=model,
         models_dir=None if models_dir is None else str(models_dir),
         starting_balance_usdt=starting_balance,
         trade_from=trade_from,
         until=until,
+        settings=settings,
+        digests=digests,
     )
     if input_ is not None:
         market = open_recording(input_, instrument=instrument, history=history, history_bars=history_bars)
@@ -95,29 +111,46 @@ def backtest(
             bar.update(task, description=f"market time {_format_time(event_time)}")
 
         result = run_backtest(market, options, show)
-    report = report_of(result) if output is None else write_report(result, output)
+    report = build_report(result) if output is None else write_report(result, output)
     if json:
         print_json(report)
         return
-    print(f"{report['started_at']} to {report['ended_at']}")
-    for label, name in (
-        ("profit, USDT", "pnl_usdt"),
-        ("return", "return"),
-        ("fees, USDT", "fees_usdt"),
-        ("funding, USDT", "funding_usdt"),
-        ("round trips", "trades"),
-        ("fills", "fills"),
-        ("hit rate", "hit_rate"),
-        ("Sharpe, yearly", "sharpe"),
-        ("deepest drawdown", "max_drawdown"),
-        ("turnover", "turnover"),
-    ):
-        value = report[name]
-        print(f"  {label:<18} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
-    for note in (*result.notes, *result.faults):
+    _print_report(report)
+    for note in (*report["caveats"], *result.notes, *result.input_errors):
         sys.stderr.write(f"perpflow: {note}\n")
     if output is not None:
-        print(f"  report             {output / 'report.html'}")
+        print(f"  report                {output / 'report.html'}")
+
+
+_PRINTED = (
+    ("net profit, USDT", "pnl_usdt"),
+    ("return", "return"),
+    ("fees, USDT", "fees_usdt"),
+    ("funding, USDT", "funding_usdt"),
+    ("slippage, USDT", "slippage_usdt"),
+    ("round trips", "trades"),
+    ("fills", "fills"),
+    ("win rate", "win_rate"),
+    ("profit factor", "profit_factor"),
+    ("Sharpe, yearly", "sharpe"),
+    ("deepest drawdown", "max_drawdown"),
+    ("time in the market", "exposure_share"),
+    ("turnover", "turnover"),
+)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    halted = report["halted"]
+    if halted is not None:
+        print(
+            f"Risk stopped new positions at {halted['time']} ({halted['state']}), equity {halted['equity_usdt']} USDT: "
+            f"{halted['reason']}. {100 * halted['share_of_period_left']:.1f} % of the period was left."
+        )
+    print(f"{report['period']['from']} to {report['period']['to']}")
+    for label, name in _PRINTED:
+        value = report[name]
+        print(f"  {label:<21} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
+    print(f"  ratios are of         {report['grid_returns']} returns per {report['grid']}, the whole period")
 
 
 def _parse_time(option: str, text: str) -> int:

@@ -6,26 +6,15 @@ import sys
 
 import structlog
 
-from libs.runtime.service import CoreService, Input, run_process
+from libs.runtime.service import CoreService, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from services.execution.building import build_core
+from services.execution.inputs import INPUTS
 from services.execution.settings import ExecutionSettings
 
-_BOOKS = {"trade", "depth_snapshot", "depth_delta", "best_quote"}
-MARKET_KINDS = frozenset({*_BOOKS, "mark_price", "funding_settled", "exchange_bar", "clock_tick"})
 SERVICE = CoreService(
     name="execution",
-    inputs=(
-        Input("risk.verdicts.v1", kinds=frozenset({"order_approved"})),
-        Input("execution.commands.v1"),
-        Input("execution.reports.v1"),
-        Input("control.commands.v1"),
-        Input("control.states.v1"),
-        Input(
-            "market.events.v1",
-            kinds=MARKET_KINDS,
-        ),
-    ),
+    inputs=INPUTS,
     settings_type=ExecutionSettings,
     build_core=build_core,
 )

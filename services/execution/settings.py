@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.matching import BarFill
+
 
 class ExecutionSettings(BaseSettings):
     """The account and its venue. Fee rates are of notional (0.0005 = 5 bps); left open they are the instrument's own.
@@ -30,6 +32,7 @@ class ExecutionSettings(BaseSettings):
     maker_fee_rate: Decimal | None = Field(default=None, ge=Decimal("-0.01"), le=Decimal("0.01"))
     taker_fee_rate: Decimal | None = Field(default=None, ge=Decimal("-0.01"), le=Decimal("0.01"))
     slippage_bps: Decimal = Field(default=Decimal(2), ge=0, le=500)
+    bar_fill: BarFill = Field(default=BarFill.NEXT_OPEN, description="where bars are the whole market, see `BarFill`")
     no_liquidity_timeout_s: int = Field(default=10, ge=0, le=3_600)
     account_interval_s: int = Field(default=5, ge=1, le=3_600)
     api_key: SecretStr = SecretStr("")

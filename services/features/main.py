@@ -8,9 +8,10 @@ import structlog
 
 from libs.indicators.feature_sets import load_feature_set
 from libs.indicators.warm import compile_stream
-from libs.runtime.service import CoreService, Input, run_process
+from libs.runtime.service import CoreService, run_process
 from libs.runtime.settings import PlatformSettings
 from services.features.core import FeaturesCore
+from services.features.inputs import INPUTS
 from services.features.settings import FeaturesSettings
 
 
@@ -20,9 +21,7 @@ def build_core(settings: FeaturesSettings) -> FeaturesCore:
     return FeaturesCore(load_feature_set(settings.feature_set))
 
 
-SERVICE = CoreService(
-    name="features", inputs=(Input("bars.closed.v1"),), settings_type=FeaturesSettings, build_core=build_core
-)
+SERVICE = CoreService(name="features", inputs=INPUTS, settings_type=FeaturesSettings, build_core=build_core)
 
 
 def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from libs.runtime.errors import BadInput
-from libs.runtime.service import CoreService, Input
+from libs.runtime.service import CoreService
 from services.inference.core import InferenceCore, ManifestFault
+from services.inference.inputs import INPUTS
 from services.inference.onnx import load_models
 from services.inference.settings import InferenceSettings
 
@@ -19,7 +20,7 @@ def build_core(settings: InferenceSettings) -> InferenceCore:
 
 SERVICE = CoreService(
     name="inference",
-    inputs=(Input("features.vectors.v1"),),
+    inputs=INPUTS,
     settings_type=InferenceSettings,
     build_core=build_core,
 )

@@ -7,24 +7,17 @@ from dataclasses import replace
 
 import structlog
 
-from libs.runtime.service import CoreService, Input, run_process
+from libs.runtime.service import CoreService, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from services.risk.building import build_compared_core, build_core
+from services.risk.inputs import INPUTS
 from services.risk.settings import RiskSettings
 from services.risk.settings_record import record_limits
 from services.risk.watching import KillSwitchWatch
 
 SERVICE = CoreService(
     name="risk",
-    inputs=(
-        Input("control.commands.v1"),
-        Input("strategy.intents.v1"),
-        Input("execution.orders.v1"),
-        Input("execution.accounts.v1"),
-        Input("inference.forecasts.v1"),
-        Input("bars.closed.v1"),
-        Input("market.events.v1", frozenset({"best_quote", "mark_price", "clock_tick", "trade", "exchange_bar"})),
-    ),
+    inputs=INPUTS,
     settings_type=RiskSettings,
     build_core=build_core,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.runtime.errors import BadInput
-from services.strategy.core import Strategy, StrategyCore
+from services.strategy.core import HANDLERS, HostedStrategy, Strategy, StrategyCore, hears
 from services.strategy.core.ema_cross import EmaCross
 from services.strategy.core.forecast_threshold import ForecastThreshold
 from services.strategy.settings import StrategySettings
@@ -16,30 +16,39 @@ from services.strategy.settings import StrategySettings
 SHIPPED: Mapping[str, type[Strategy]] = {"ema_cross": EmaCross, "forecast_threshold": ForecastThreshold}
 
 
-class StrategyFault(BadInput):
-    """A strategy cannot be hosted; the message names it, the fault and the mend."""
+class StrategyError(BadInput):
+    """A strategy cannot be hosted; the message names it, what is wrong and how to fix it."""
 
 
-def build_strategy(path: str, parameters: Mapping[str, Any]) -> Strategy:
-    """Build a shipped strategy by name or one of the user's by ``package.module:Class``. Raises `StrategyFault`."""
+def build_strategy(path: str, parameters: Mapping[str, Any], timeframe: str = "") -> HostedStrategy:
+    """Build a shipped strategy by name or one of the user's by ``package.module:Class``. Raises `StrategyError`.
+
+    `timeframe` is that of a strategy whose parameters do not say one.
+    """
     kind = SHIPPED.get(path) or _import(path)
+    values = dict(parameters)
+    if timeframe and issubclass(kind, Strategy):
+        values.setdefault("timeframe", timeframe)
     try:
-        strategy = kind(**parameters)
-    except (TypeError, ValueError) as fault:
-        raise StrategyFault(f"strategy {path} does not take its parameters: {fault}") from fault
-    missing = [
-        name
-        for name in ("name", "on_bar", "on_forecast", "on_account", "snapshot", "restore")
-        if not hasattr(strategy, name)
-    ]
+        strategy = kind(**values)
+    except (TypeError, ValueError) as error:
+        raise StrategyError(f"strategy {path} does not take its parameters: {error}") from error
+    missing = [name for name in ("name", "snapshot", "restore") if not hasattr(strategy, name)]
     if missing:
-        raise StrategyFault(f"strategy {path} lacks {', '.join(missing)}; see services.strategy.Strategy")
+        raise StrategyError(f"strategy {path} lacks {', '.join(missing)}; derive it from services.strategy.Strategy")
+    if not any(hears(strategy, handler) for handler in HANDLERS):
+        raise StrategyError(f"strategy {path} hears nothing; give it one of {', '.join(HANDLERS)}")
+    if hears(strategy, "on_timer") and not getattr(strategy, "timer_s", 0):
+        raise StrategyError(f"strategy {path} has on_timer but no period; give it timer_s above 0")
     return strategy
 
 
-def build_strategy_core(settings: StrategySettings, strategies: Iterable[Strategy] = ()) -> StrategyCore:
-    """Build the core with the strategies of the settings and any others given. Raises `StrategyFault`."""
-    hosted = [*(build_strategy(choice.path, choice.parameters) for choice in settings.strategies), *strategies]
+def build_strategy_core(settings: StrategySettings, strategies: Iterable[HostedStrategy] = ()) -> StrategyCore:
+    """Build the core with the strategies of the settings and any others given. Raises `StrategyError`."""
+    hosted = [
+        *(build_strategy(choice.path, choice.parameters, settings.timeframe) for choice in settings.strategies),
+        *strategies,
+    ]
     try:
         return StrategyCore(
             account=settings.account,
@@ -47,23 +56,23 @@ def build_strategy_core(settings: StrategySettings, strategies: Iterable[Strateg
             instruments={name: find_instrument(name) for name in settings.instruments},
             timeframe=settings.timeframe,
         )
-    except (UnknownInstrument, ValueError) as fault:
-        raise StrategyFault(str(fault)) from fault
+    except (UnknownInstrument, ValueError) as error:
+        raise StrategyError(str(error)) from error
 
 
-def _import(path: str) -> type[Strategy]:
+def _import(path: str) -> type[Any]:
     module_name, _, class_name = path.partition(":")
     if not module_name or not class_name:
-        raise StrategyFault(
+        raise StrategyError(
             f"no strategy {path!r}; write package.module:Class or one of those shipped: {', '.join(sorted(SHIPPED))}"
         )
     try:
         module = importlib.import_module(module_name)
-    except ImportError as fault:
-        raise StrategyFault(
-            f"strategy {path}: cannot import {module_name} ({fault}); is it installed or on PYTHONPATH?"
-        ) from fault
+    except ImportError as error:
+        raise StrategyError(
+            f"strategy {path}: cannot import {module_name} ({error}); is it installed or on PYTHONPATH?"
+        ) from error
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
-        raise StrategyFault(f"strategy {path}: module {module_name} has no class {class_name}")
+        raise StrategyError(f"strategy {path}: module {module_name} has no class {class_name}")
     return kind

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from libs.runtime.service import CoreService, Input
+from libs.runtime.service import CoreService
+from services.strategy.inputs import INPUTS
 from services.strategy.loading import build_strategy_core
 from services.strategy.settings import StrategySettings
 
 SERVICE = CoreService(
     name="strategy",
-    inputs=(
-        Input("bars.closed.v1"),
-        Input("inference.forecasts.v1"),
-        Input("risk.verdicts.v1"),
-        Input("execution.orders.v1"),
-        Input("execution.accounts.v1"),
-    ),
+    inputs=INPUTS,
     settings_type=StrategySettings,
     build_core=build_strategy_core,
 )

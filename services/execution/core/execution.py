@@ -140,11 +140,16 @@ class ExecutionCore:
             is_due |= ledger.observe_funding(event)
         elif isinstance(event, ExchangeBar) and not event.is_history:
             ledger.observe_bar(event)
+            is_due |= ledger.has_open_position
         if not is_due and event.event_time >= self._next_account_time and ledger.has_open_position:
-            is_due = True
+            is_due = not self._waits_for_bar(event)
         if is_due:
             return [*reports, self._account_state(event.event_time, event.event_id)]
         return reports
+
+    def _waits_for_bar(self, event: _MarketEvent) -> bool:
+        # Where bars are the market a tick knows only the bar before; the bar that follows it says what the account is.
+        return isinstance(event, ClockTick) and self._venue is not None and self._venue.is_bar_driven(event.instrument)
 
     def _account_state(self, event_time: int, cause_id: str) -> Event:
         self._told = (*self._ledger.summary(), len(self._open_ids))

@@ -1,6 +1,17 @@
 """The strategy core: hosts strategies, nets their targets and asks for the orders that lead there."""
 
+from services.strategy.core.declaration import parameter, state
 from services.strategy.core.host import StrategyCore
-from services.strategy.core.strategy import AccountView, Strategy, Target
+from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Strategy, Target, hears
 
-__all__ = ["AccountView", "Strategy", "StrategyCore", "Target"]
+__all__ = [
+    "HANDLERS",
+    "AccountView",
+    "HostedStrategy",
+    "Strategy",
+    "StrategyCore",
+    "Target",
+    "hears",
+    "parameter",
+    "state",
+]

@@ -1,8 +1,11 @@
-"""The strategy core: lets strategies of one account hear what happens, nets their targets, asks for what is missing."""
+"""The strategy core: lets strategies of one account hear what happens, nets their targets, asks for what is missing.
+
+A strategy is called for what it has a method for, in the order in which the strategies were given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,8 +15,8 @@ from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.events import Event, Unhandleable
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.instruments import Instrument
-from libs.domain.market import Side
-from libs.domain.numbers import from_e8, round_down_to_step
+from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, Side, Trade
+from libs.domain.numbers import NANOSECONDS, from_e8, round_down_to_step
 from libs.domain.orders import (
     IntentAction,
     OrderApproved,
@@ -25,13 +28,14 @@ from libs.domain.orders import (
 )
 from libs.domain.state import StateFormat, Words
 from services.strategy.core.ledger import Ledger, LedgerState
-from services.strategy.core.strategy import AccountView, Strategy, Target
+from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Target, hears
 
 _ZERO = Decimal(0)
+NOTHING: tuple[Event, ...] = ()
 
 
 @dataclass(slots=True)
-class _Wish:
+class _StandingTarget:
     """A strategy's standing target: `quantity` (signed, unrounded) is None until a price is known."""
 
     notional: Decimal
@@ -53,15 +57,16 @@ class StrategyState:
     """What the core keeps between events, by instrument where it is not by strategy."""
 
     ledger: LedgerState
-    wishes: dict[str, dict[str, _Wish]]
+    standing: dict[str, dict[str, _StandingTarget]]
     changes: dict[str, _Change]
     prices_e8: dict[str, int]
     last_bars: dict[str, int]
     close_first: Words
+    timers: dict[str, int]
     strategies: dict[str, dict[str, Any]]
 
 
-_STATE = StateFormat("strategy", 1, StrategyState)
+_STATE = StateFormat("strategy", 2, StrategyState)
 
 
 class StrategyCore:
@@ -78,7 +83,7 @@ class StrategyCore:
         self,
         *,
         account: str,
-        strategies: Sequence[Strategy],
+        strategies: Sequence[HostedStrategy],
         instruments: Mapping[str, Instrument],
         timeframe: str = "1m",
     ) -> None:
@@ -95,74 +100,144 @@ class StrategyCore:
         self._instruments = dict(instruments)
         self._bar_ns = TIMEFRAMES[timeframe]
         self._ledger = Ledger()
-        self._wishes: dict[str, dict[str, _Wish]] = {}
+        self._standing: dict[str, dict[str, _StandingTarget]] = {}
         self._changes: dict[str, _Change] = {}
         self._prices_e8: dict[str, int] = {}
         self._last_bars: dict[str, int] = {}
         self._close_first: set[str] = set()
+        self._timers: dict[str, int] = {}
+        self._known_view: AccountView | None = None
+        self._hearing = {name: self._hearers_of(name) for name in HANDLERS}
+        self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
+            Bar: self._on_bar,
+            Forecast: self._on_forecast,
+            AccountState: self._on_account,
+            OrderApproved: self._on_approval,
+            OrderRefused: self._on_refusal,
+            OrderEvent: self._on_order,
+            Trade: self._on_trade,
+            BestQuote: self._on_quote,
+            DepthSnapshot: self._on_depth,
+            DepthDelta: self._on_depth,
+            ClockTick: self._on_tick,
+        }
+
+    def hears(self, handler: str) -> bool:
+        """Whether a hosted strategy has the method, such as ``on_forecast``."""
+        return bool(self._hearing[handler])
+
+    def _hearers_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[Target] | None]], ...]:
+        return tuple(
+            (strategy.name, getattr(strategy, handler)) for strategy in self._strategies if hears(strategy, handler)
+        )
 
     def handle(self, event: Event) -> Sequence[Event]:
         """Tell the strategies and answer with at most one intent."""
-        match event:
-            case Bar():
-                return self._on_bar(event)
-            case Forecast():
-                return self._on_forecast(event)
-            case AccountState():
-                return self._on_account(event)
-            case OrderRefused():
-                if event.account == self._account and self._ledger.see_refusal(event):
-                    self._close_first.add(event.instrument)
-                return []
-            case OrderApproved():
-                return []
-            case OrderEvent():
-                if event.account == self._account:
-                    self._ledger.see_order(event)
-                    if event.last_quantity is not None:
-                        self._close_first.discard(event.instrument)
-                return []
-            case _:
-                raise Unhandleable(f"strategy takes bars, forecasts, verdicts, orders, accounts, not {event!r:.80}")
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            raise Unhandleable(
+                f"strategy takes bars, forecasts, verdicts, orders, accounts and the market, not {event!r:.80}"
+            )
+        return handler(event)
 
     def _on_bar(self, bar: Bar) -> Sequence[Event]:
         self._rules(bar.instrument, bar.event_id)
-        if bar.is_history:
-            view = self._view()
-            for strategy in self._strategies:
-                strategy.on_bar(bar, view)
-            return []
-        self._price(bar.instrument, bar.close_e8)
+        if not bar.is_history:
+            self._price(bar.instrument, bar.close_e8)
         view = self._view()
         for strategy in self._strategies:
-            self._wish(strategy.name, strategy.on_bar(bar, view), bar.event_id)
-        return self._ask(bar.instrument, bar.event_id, bar.event_time)
+            timeframes = getattr(strategy, "timeframes", None)
+            indicators = getattr(strategy, "indicators", None)
+            if indicators is not None:
+                indicators.take(bar)
+            if not hears(strategy, "on_bar") or (timeframes is not None and bar.timeframe not in timeframes):
+                continue
+            targets = strategy.on_bar(bar, view)  # type: ignore[attr-defined]
+            if not bar.is_history:
+                self._stand(strategy.name, targets, bar.event_id)
+        return NOTHING if bar.is_history else self._ask(bar.instrument, bar.event_id, bar.event_time)
 
     def _on_forecast(self, forecast: Forecast) -> Sequence[Event]:
         self._rules(forecast.instrument, forecast.event_id)
         if forecast.role is not ModelRole.CHAMPION:
-            return []
+            return NOTHING
         self._price(forecast.instrument, forecast.reference_price_e8)
-        view = self._view()
-        for strategy in self._strategies:
-            self._wish(strategy.name, strategy.on_forecast(forecast, view), forecast.event_id)
+        self._tell("on_forecast", forecast, forecast.event_id)
         return self._ask(forecast.instrument, forecast.event_id, forecast.event_time)
 
     def _on_account(self, account: AccountState) -> Sequence[Event]:
         if account.account != self._account:
-            return []
+            return NOTHING
         self._ledger.see_account(account)
-        view = self._view()
+        self._known_view = None
+        return self._ask_for(self._tell("on_account", account, account.event_id), account.event_id, account.event_time)
+
+    def _on_approval(self, _approval: OrderApproved) -> Sequence[Event]:
+        return NOTHING
+
+    def _on_refusal(self, refusal: OrderRefused) -> Sequence[Event]:
+        if refusal.account == self._account and self._ledger.see_refusal(refusal):
+            self._close_first.add(refusal.instrument)
+        return NOTHING
+
+    def _on_order(self, order: OrderEvent) -> Sequence[Event]:
+        if order.account != self._account:
+            return NOTHING
+        self._ledger.see_order(order)
+        self._known_view = None
+        if order.last_quantity is None:
+            return NOTHING
+        self._close_first.discard(order.instrument)
+        return self._ask_for(self._tell("on_fill", order, order.event_id), order.event_id, order.event_time)
+
+    def _on_trade(self, trade: Trade) -> Sequence[Event]:
+        if not self._hearing["on_trade"]:
+            return NOTHING
+        self._rules(trade.instrument, trade.event_id)
+        self._price(trade.instrument, trade.price_e8)
+        return self._ask_for(self._tell("on_trade", trade, trade.event_id), trade.event_id, trade.event_time)
+
+    def _on_quote(self, quote: BestQuote) -> Sequence[Event]:
+        if not self._hearing["on_quote"]:
+            return NOTHING
+        self._rules(quote.instrument, quote.event_id)
+        if quote.bid_price_e8 and quote.ask_price_e8:
+            self._price(quote.instrument, (quote.bid_price_e8 + quote.ask_price_e8) // 2)
+        return self._ask_for(self._tell("on_quote", quote, quote.event_id), quote.event_id, quote.event_time)
+
+    def _on_depth(self, depth: DepthSnapshot | DepthDelta) -> Sequence[Event]:
+        if not self._hearing["on_book"]:
+            return NOTHING
+        self._rules(depth.instrument, depth.event_id)
+        return self._ask_for(self._tell("on_book", depth, depth.event_id), depth.event_id, depth.event_time)
+
+    def _on_tick(self, tick: ClockTick) -> Sequence[Event]:
         changed: list[str] = []
         for strategy in self._strategies:
-            targets = strategy.on_account(account, view)
-            self._wish(strategy.name, targets, account.event_id)
-            changed.extend(target.instrument for target in targets)
-        for instrument in dict.fromkeys(changed):
-            intents = self._ask(instrument, account.event_id, account.event_time)
+            period_ns = int(getattr(strategy, "timer_s", 0)) * NANOSECONDS
+            if not period_ns or not hears(strategy, "on_timer"):
+                continue
+            turn = tick.event_time // period_ns
+            before = self._timers.get(strategy.name)
+            self._timers[strategy.name] = turn
+            if before is not None and turn > before:
+                targets = strategy.on_timer(turn * period_ns, self._view())  # type: ignore[attr-defined]
+                changed += self._stand(strategy.name, targets, tick.event_id)
+        return self._ask_for(changed, tick.event_id, tick.event_time)
+
+    def _tell(self, handler: str, event: Event, cause_id: str) -> list[str]:
+        """Call a method of all strategies that have it; return the instruments whose targets changed."""
+        changed: list[str] = []
+        for name, hear in self._hearing[handler]:
+            changed += self._stand(name, hear(event, self._view()), cause_id)
+        return changed
+
+    def _ask_for(self, instruments: Sequence[str], cause_id: str, event_time: int) -> Sequence[Event]:
+        for instrument in dict.fromkeys(instruments):
+            intents = self._ask(instrument, cause_id, event_time)
             if intents:
                 return intents
-        return []
+        return NOTHING
 
     def _rules(self, instrument: str, event_id: str) -> Instrument:
         rules = self._instruments.get(instrument)
@@ -172,36 +247,46 @@ class StrategyCore:
         return rules
 
     def _view(self) -> AccountView:
-        ledger = self._ledger
-        return AccountView(self._account, ledger.equity, ledger.available, ledger.positions())
+        view = self._known_view
+        if view is None:
+            ledger = self._ledger
+            view = AccountView(self._account, ledger.equity, ledger.available, ledger.positions())
+            self._known_view = view
+        return view
 
     def _price(self, instrument: str, price_e8: int) -> None:
         self._prices_e8[instrument] = price_e8
-        for wish in self._wishes.get(instrument, {}).values():
-            if wish.quantity is None:
-                wish.quantity = wish.notional / from_e8(price_e8)
+        for target in self._standing.get(instrument, {}).values():
+            if target.quantity is None:
+                target.quantity = target.notional / from_e8(price_e8)
 
-    def _wish(self, strategy: str, targets: Sequence[Target], cause_id: str) -> None:
+    def _stand(self, strategy: str, targets: Sequence[Target] | None, cause_id: str) -> list[str]:
+        """Let targets stand; return their instruments."""
+        if not targets:
+            return []
         for target in targets:
             if target.instrument not in self._instruments:
                 known = ", ".join(sorted(self._instruments))
                 raise ValueError(f"strategy {strategy} wants {target.instrument!r}; this account trades {known}")
             price_e8 = self._prices_e8.get(target.instrument)
-            quantity = None if price_e8 is None else target.notional_usdt / from_e8(price_e8)
-            self._wishes.setdefault(target.instrument, {})[strategy] = _Wish(target.notional_usdt, quantity)
+            quantity = target.quantity
+            if quantity is None and price_e8 is not None:
+                quantity = target.notional_usdt / from_e8(price_e8)
+            self._standing.setdefault(target.instrument, {})[strategy] = _StandingTarget(target.notional_usdt, quantity)
             self._changes[target.instrument] = _Change(strategy, target.reason, target.confidence, cause_id)
+        return [target.instrument for target in targets]
 
     def _ask(self, instrument: str, cause_id: str, event_time: int) -> Sequence[Event]:
-        wishes = self._wishes.get(instrument)
+        standing = self._standing.get(instrument)
         price_e8 = self._prices_e8.get(instrument)
         bar = event_time // self._bar_ns
-        if wishes is None or price_e8 is None or self._last_bars.get(instrument, -1) >= bar:
+        if standing is None or price_e8 is None or self._last_bars.get(instrument, -1) >= bar:
             return []
         if not self._ledger.is_known or self._ledger.is_waiting(instrument):
             return []
         rules = self._instruments[instrument]
         price = from_e8(price_e8)
-        wanted = sum((wish.quantity for wish in wishes.values() if wish.quantity is not None), _ZERO)
+        wanted = sum((target.quantity for target in standing.values() if target.quantity is not None), _ZERO)
         target = round_down_to_step(wanted, rules.step_size)
         held = self._ledger.position(instrument)
         missing = target - held
@@ -240,11 +325,12 @@ class StrategyCore:
         return _STATE.encode(
             StrategyState(
                 self._ledger.state,
-                self._wishes,
+                self._standing,
                 self._changes,
                 self._prices_e8,
                 self._last_bars,
                 self._close_first,
+                self._timers,
                 {strategy.name: strategy.snapshot() for strategy in self._strategies},
             )
         )
@@ -254,14 +340,16 @@ class StrategyCore:
         kept = _STATE.decode(state)
         hosted = {strategy.name for strategy in self._strategies}
         self._ledger.state = kept.ledger
-        self._wishes = {
-            instrument: {name: wish for name, wish in wishes.items() if name in hosted}
-            for instrument, wishes in kept.wishes.items()
+        self._standing = {
+            instrument: {name: target for name, target in targets.items() if name in hosted}
+            for instrument, targets in kept.standing.items()
         }
         self._changes = kept.changes
         self._prices_e8 = kept.prices_e8
         self._last_bars = kept.last_bars
         self._close_first = kept.close_first
+        self._timers = kept.timers
+        self._known_view = None
         for strategy in self._strategies:
             if strategy.name in kept.strategies:
                 strategy.restore(kept.strategies[strategy.name])

@@ -1,35 +1,51 @@
-"""What a strategy is: it hears of bars, forecasts and the account, and answers with the positions it wants.
+"""What a strategy is: it hears of the market and its account, and answers with the positions it wants.
 
 It never sends orders. The host nets the targets of all strategies, rounds them and asks risk for what is missing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from libs.domain.accounts import AccountState
-from libs.domain.bars import Bar
-from libs.domain.forecasts import Forecast
+from services.strategy.core.declaration import Declaration, declaration_of, parameter
+from services.strategy.core.indicators import Indicators
 
 StateValue: TypeAlias = "bool | int | float | str | list[StateValue] | dict[str, StateValue] | None"
-"""What a strategy may keep: anything JSON can say. Write a Decimal as str."""
+"""What a strategy's state is saved as: anything JSON can say."""
+
+HANDLERS = (
+    "on_bar",
+    "on_forecast",
+    "on_account",
+    "on_fill",
+    "on_trade",
+    "on_quote",
+    "on_book",
+    "on_timer",
+)
+"""What a strategy may hear, each only if it has a method of that name."""
+MARKET_HANDLERS = ("on_trade", "on_quote", "on_book", "on_timer")
+"""Those for which a strategy reads the market itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """The position a strategy wants in an instrument, from now until it says otherwise.
 
-    `notional_usdt` is signed: above zero long, below zero short, 0 flat. `confidence` is the forecast's, None where
-    none was used. `reason` is one sentence for whoever asks why.
+    `notional_usdt` is signed: above zero long, below zero short, 0 flat. With `quantity` (signed, base units) the size
+    is that quantity and `notional_usdt` does not count. `confidence` is the forecast's, None where none was used.
+    `reason` is one sentence for whoever asks why.
     """
 
     instrument: str
     notional_usdt: Decimal
     reason: str
     confidence: float | None = None
+    quantity: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +58,12 @@ class AccountView:
     positions: Mapping[str, Decimal]
 
 
-class Strategy(Protocol):
-    """A strategy: same calls in, same answers out. No clock, no random, no I/O: time is that of the events.
-
-    Answer with no target to leave things as they are. Bars of history come first, marked `is_history`: learn from
-    them, targets answered to them are ignored. Only champions' forecasts come. `snapshot` and `restore` carry the
-    whole state as JSON. Arguments that you do not need may begin with '_'. Parameters are the constructor's keyword
-    arguments; raise ValueError for a bad one.
-    """
+class HostedStrategy(Protocol):
+    """What the host needs of any strategy: a name, its state as JSON, and methods named as in `HANDLERS`."""
 
     @property
     def name(self) -> str:
         """Name the strategy: letters, digits, '_' and '-'; two hosted together need two names."""
-        ...
-
-    def on_bar(self, bar: Bar, view: AccountView, /) -> Sequence[Target]:
-        """Answer a closed bar."""
-        ...
-
-    def on_forecast(self, forecast: Forecast, view: AccountView, /) -> Sequence[Target]:
-        """Answer a champion's forecast."""
-        ...
-
-    def on_account(self, account: AccountState, view: AccountView, /) -> Sequence[Target]:
-        """Answer a change of the account."""
         ...
 
     def snapshot(self) -> dict[str, StateValue]:
@@ -75,3 +73,83 @@ class Strategy(Protocol):
     def restore(self, state: Mapping[str, StateValue]) -> None:
         """Take over a state made by `snapshot`."""
         ...
+
+
+class Strategy:
+    """Base of strategies: same calls in, same answers out. No clock, no random, no I/O: time is that of the events.
+
+    Parameters are class attributes made by `parameter`, what is remembered by `state`; both with their types, and
+    nothing else can be assigned once `start` has run, because it would be forgotten at a restart. Write those of these
+    methods that you need; each answers with targets, or nothing to leave things as they are::
+
+        on_bar(bar, view)            a closed bar of one of `timeframes`
+        on_forecast(forecast, view)  a champion's forecast
+        on_account(account, view)    a change of the account
+        on_fill(order, view)         an order event that is a fill
+        on_trade(trade, view), on_quote(quote, view), on_book(depth, view)
+        on_timer(event_time, view)   each `timer_s` seconds of market time
+
+    Bars of history come first, marked `is_history`: learn from them, targets answered to them are ignored.
+    """
+
+    name: str = parameter("", description="tells strategies of one account apart")
+    timeframe: str = parameter("1m", description="timeframe of the bars that `on_bar` hears")
+    timer_s: int = parameter(0, minimum=0, description="seconds of market time between `on_timer` calls; 0 for none")
+
+    def __init__(self, **parameters: Any) -> None:
+        """Check the parameters; ValueError names the wrong one."""
+        declared = declaration_of(type(self))
+        values = declared.read_parameters(parameters)
+        values["name"] = values["name"] or _snake_case(type(self).__name__)
+        for name, value in {**values, **declared.make_state()}.items():
+            object.__setattr__(self, name, value)
+        self.indicators = Indicators(self.timeframe)
+        self.start()
+        object.__setattr__(self, "_is_started", True)
+
+    def start(self) -> None:
+        """Check parameters against one another and name the indicators to use; called once. Raises ValueError."""
+
+    @property
+    def timeframes(self) -> Sequence[str]:
+        """Timeframes of the bars to hear."""
+        return (self.timeframe,)
+
+    def snapshot(self) -> dict[str, StateValue]:
+        """Return what was declared as state, and the indicators'."""
+        saved = {
+            name: adapter.dump_python(getattr(self, name), mode="json")
+            for name, (_, adapter) in declaration_of(type(self)).state.items()
+        }
+        return {**saved, "indicators": self.indicators.snapshot()} if self.indicators.is_used else saved
+
+    def restore(self, state: Mapping[str, StateValue]) -> None:
+        """Take over a state made by `snapshot`. Raises ValueError where it lacks something that is declared."""
+        for name, (_, adapter) in declaration_of(type(self)).state.items():
+            if name not in state:
+                raise ValueError(f"the saved state of strategy {self.name} has no {name}; start a new session")
+            object.__setattr__(self, name, adapter.validate_python(state[name]))
+        if self.indicators.is_used:
+            self.indicators.restore(state["indicators"])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_is_started", False) and name not in declaration_of(type(self)).state:
+            raise AttributeError(
+                f"strategy {self.name} assigns {name}, which is not declared and would be forgotten at a restart; "
+                f"declare it in the class: {name}: TYPE = state(...)"
+            )
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def declaration(cls) -> Declaration:
+        """Return the parameters and state that the class declares."""
+        return declaration_of(cls)
+
+
+def hears(strategy: object, handler: str) -> bool:
+    """Whether a strategy has the method."""
+    return callable(getattr(strategy, handler, None))
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

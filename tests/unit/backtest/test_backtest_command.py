@@ -21,7 +21,7 @@ def test_backtest_of_a_seed_prints_json_and_writes_both_files(tmp_path: Path) ->
     assert outcome.exit_code == 0, outcome.output
     report = orjson.loads(outcome.stdout)
     assert report == orjson.loads((tmp_path / "report.json").read_bytes())
-    assert {"trades", "pnl_usdt", "fees_usdt", "funding_usdt", "sharpe", "max_drawdown", "turnover", "hit_rate"} <= set(
+    assert {"trades", "pnl_usdt", "fees_usdt", "funding_usdt", "sharpe", "max_drawdown", "turnover", "win_rate"} <= set(
         report
     )
     assert (tmp_path / "report.html").is_file()
@@ -30,7 +30,7 @@ def test_backtest_of_a_seed_prints_json_and_writes_both_files(tmp_path: Path) ->
 def test_backtest_says_the_measures_to_a_person() -> None:
     outcome = CliRunner().invoke(app, ["--seed", "7", "--span", "1m", "--history-bars", "200"])
     assert outcome.exit_code == 0, outcome.output
-    assert "profit, USDT" in outcome.stdout
+    assert "net profit, USDT" in outcome.stdout
 
 
 @pytest.mark.parametrize(

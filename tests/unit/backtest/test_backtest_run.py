@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from libs.domain.market import Trade
+from libs.domain.numbers import from_e8
 from libs.runtime.errors import BadInput
-from services.backtest.backtest import BacktestOptions, BacktestResult, choices_of, run_backtest
 from services.backtest.inputs import open_recording, open_simulation
-from services.backtest.report import report_of, write_report
+from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
+from services.backtest.report import build_report, write_report
+from services.backtest.run import BacktestResult, run_backtest
 from services.exchange.core import SimulatedMarket, generate_events, generate_history
 from services.exchange.core.frames import format_lines
 from services.strategy.settings import StrategyChoice
@@ -30,6 +32,7 @@ KLINES = SHARED / "data/market/ohlcv/binance_spot_BTCUSDT_1m_20240726_20240825.p
 
 
 def simulated(minutes: int = 6, **options: object) -> BacktestResult:
+    options.setdefault("digests", True)
     market = open_simulation(7, minutes=minutes, history_bars=300)
     return run_backtest(market, dataclasses.replace(BacktestOptions(BTC), **options))  # type: ignore[arg-type]
 
@@ -53,7 +56,7 @@ def bars_file(path: Path, minutes: int = 400, **changes: object) -> Path:
 
 
 def test_simulated_market_is_traded_end_to_end(six_minutes: BacktestResult) -> None:
-    report = report_of(six_minutes)
+    report = build_report(six_minutes)
     assert report["fills"] > 0
     assert report["counts"]["forecasts"] == 6
     assert report["counts"]["intents"] == report["counts"]["verdicts"]
@@ -61,36 +64,38 @@ def test_simulated_market_is_traded_end_to_end(six_minutes: BacktestResult) -> N
 
 
 def test_same_seed_gives_the_same_report_and_digests(six_minutes: BacktestResult) -> None:
-    assert report_of(simulated()) == report_of(six_minutes)
+    assert build_report(simulated()) == build_report(six_minutes)
 
 
 def test_profit_is_what_fills_and_the_open_position_make(six_minutes: BacktestResult) -> None:
-    summary = six_minutes.summary()
+    report, record = build_report(six_minutes), six_minutes.record
     position, wallet = Decimal(0), Decimal(0)
-    for fill in six_minutes.fills:
+    for fill in record.fills:
         position += fill.side.sign * fill.quantity
         wallet += fill.realised_pnl - fill.fee
-    assert six_minutes.points[-1].position == position
-    assert six_minutes.points[-1].wallet == six_minutes.points[0].wallet + wallet
-    assert Decimal(summary["fees_usdt"]) == sum(fill.fee for fill in six_minutes.fills)
-    assert Decimal(summary["pnl_usdt"]) == six_minutes.final_equity - six_minutes.starting_equity
+    assert from_e8(record.equity.position_e8[-1]) == position
+    assert from_e8(record.equity.wallet_e8[-1] - record.equity.wallet_e8[0]) == wallet - record.funding_paid
+    assert Decimal(report["fees_usdt"]) == sum(fill.fee for fill in record.fills)
+    assert Decimal(report["pnl_usdt"]) == from_e8(record.equity.equity_e8[-1]) - 10_000
+    assert Decimal(report["gross_pnl_usdt"]) == Decimal(report["pnl_usdt"]) + Decimal(report["fees_usdt"])
 
 
-def test_equity_curve_begins_with_the_market_and_not_with_its_history(six_minutes: BacktestResult) -> None:
-    assert six_minutes.started_at >= START
-    assert six_minutes.points[0].event_time == six_minutes.started_at
-    assert six_minutes.summary()["sharpe_samples"] == 6
+def test_measures_cover_the_market_and_not_its_history(six_minutes: BacktestResult) -> None:
+    assert six_minutes.start >= START
+    report = build_report(six_minutes)
+    assert (report["grid"], report["grid_returns"]) == ("1m", 7)
 
 
 def test_nothing_is_traded_before_the_time_asked_for() -> None:
     late = simulated(trade_from=START + 4 * MINUTE)
-    assert late.fills
-    assert all(fill.event_time >= START + 4 * MINUTE for fill in late.fills)
+    assert late.record.fills
+    assert all(fill.event_time >= START + 4 * MINUTE for fill in late.record.fills)
+    assert late.start == START + 4 * MINUTE
 
 
 def test_run_ends_at_the_time_asked_for() -> None:
     short = simulated(until=START + 3 * MINUTE)
-    assert short.ended_at < START + 3 * MINUTE
+    assert short.end < START + 3 * MINUTE
 
 
 def test_end_before_the_first_event_is_refused() -> None:
@@ -99,19 +104,20 @@ def test_end_before_the_first_event_is_refused() -> None:
 
 
 def test_starting_balance_is_what_was_asked_for() -> None:
-    assert simulated(minutes=1, starting_balance_usdt=Decimal(500)).starting_equity == 500
+    result = simulated(minutes=1, starting_balance_usdt=Decimal(500))
+    assert build_report(result)["starting_equity_usdt"] == "500.00000000"
 
 
 def test_strategies_are_those_asked_for() -> None:
     alone = simulated(strategies=(StrategyChoice(path="forecast_threshold", parameters={"min_confidence": 1.0}),))
-    assert alone.fills == []
+    assert alone.record.fills == []
 
 
 def test_settings_of_the_services_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERPFLOW_RISK_MAX_ORDER_NOTIONAL_USDT", "150")
     refused = simulated()
-    assert refused.fills == []
-    assert any("order_notional" in name for name in refused.refusals), refused.refusals
+    assert refused.record.fills == []
+    assert any("order_notional" in name for name in refused.record.failed_checks), refused.record.refusals
 
 
 @pytest.mark.parametrize(
@@ -131,9 +137,9 @@ def test_what_cannot_be_run_is_refused_by_name(options: dict[str, object], fault
 def test_bars_are_traded_without_quotes(tmp_path: Path) -> None:
     market = open_recording(bars_file(tmp_path / "bars.parquet"), instrument=BTC, history=None, history_bars=0)
     result = run_backtest(market, BacktestOptions(BTC))
-    assert len(result.fills) > 5
-    assert result.counts["inference.forecasts.v1"] == 400
-    assert not result.refusals["market_data_age_ms"]
+    assert len(result.record.fills) > 5
+    assert result.record.counts["inference.forecasts.v1"] == 400
+    assert not result.record.failed_checks["market_data_age_ms"]
 
 
 def test_trades_alone_are_traded_without_quotes(tmp_path: Path) -> None:
@@ -149,8 +155,8 @@ def test_trades_alone_are_traded_without_quotes(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), path)
     market = open_recording(path, instrument=BTC, history=None, history_bars=0)
     result = run_backtest(market, BacktestOptions(BTC, strategies=(StrategyChoice(path="ema_cross"),)))
-    assert result.counts["market.events.v1"] >= len(trades)
-    assert result.fills
+    assert result.record.counts["market.events.v1"] >= len(trades)
+    assert result.record.fills
     assert result.dead == []
 
 
@@ -160,8 +166,8 @@ def test_bars_of_a_timeframe_the_model_does_not_know_run_without_forecasts(tmp_p
     path = bars_file(tmp_path / "bars.parquet", minutes=len(bars), open_time=times)
     result = run_backtest(open_recording(path, instrument=BTC, history=None, history_bars=0), BacktestOptions(BTC))
     assert "reads 1m bars and the input has 5m bars" in result.notes[0]
-    assert result.counts["inference.forecasts.v1"] == 0
-    assert result.fills
+    assert result.record.counts["inference.forecasts.v1"] == 0
+    assert result.record.fills
 
 
 def test_faulty_rows_are_said_and_the_rest_is_run(tmp_path: Path) -> None:
@@ -171,9 +177,9 @@ def test_faulty_rows_are_said_and_the_rest_is_run(tmp_path: Path) -> None:
     market = open_recording(
         bars_file(tmp_path / "bars.parquet", close=close), instrument=BTC, history=None, history_bars=0
     )
-    report = report_of(run_backtest(market, BacktestOptions(BTC)))
+    report = build_report(run_backtest(market, BacktestOptions(BTC)))
     assert report["counts"]["dead_inputs"] == 1
-    assert "row 101" in report["input_faults"][0]
+    assert "row 101" in report["input_errors"][0]
 
 
 def test_report_is_written_as_json_and_as_a_page_without_outside_parts(
@@ -182,8 +188,8 @@ def test_report_is_written_as_json_and_as_a_page_without_outside_parts(
     report = write_report(six_minutes, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<svg" in page
-    for outside in ("http://", "https://", "<script", "<link", "src="):
+    assert "createChart" in page
+    for outside in ("<link", " src=", "fetch(", "import("):
         assert outside not in page
 
 
@@ -191,8 +197,8 @@ def test_page_escapes_what_it_shows(six_minutes: BacktestResult, tmp_path: Path)
     hostile = dataclasses.replace(six_minutes, description={"name": "<script>alert(1)</script>"}, notes=["<b>"])
     write_report(hostile, tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "<script>" not in page
-    assert "<b></code>" not in page
+    assert "<script>alert" not in page
+    assert "<p><b></p>" not in page
 
 
 @pytest.mark.parametrize(
@@ -203,13 +209,13 @@ def test_page_escapes_what_it_shows(six_minutes: BacktestResult, tmp_path: Path)
     ],
 )
 def test_strategy_is_named_with_or_without_parameters(text: str, choice: StrategyChoice) -> None:
-    assert choices_of([text]) == (choice,)
+    assert parse_strategies([text]) == (choice,)
 
 
 @pytest.mark.parametrize("text", ["ema_cross={", "ema_cross=[1]", '={"a": 1}'])
 def test_strategy_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="--strategy"):
-        choices_of([text])
+        parse_strategies([text])
 
 
 def test_simulated_market_and_its_recording_are_the_same_market(tmp_path: Path) -> None:
@@ -218,11 +224,15 @@ def test_simulated_market_and_its_recording_are_the_same_market(tmp_path: Path) 
     recording = tmp_path / "capture.ns-jsonl"
     recording.write_text("\n".join(line.rstrip("\n") for line in lines) + "\n")
     recorded = run_backtest(
-        open_recording(recording, instrument=BTC, history=None, history_bars=0), BacktestOptions(BTC, until=END)
+        open_recording(recording, instrument=BTC, history=None, history_bars=0),
+        BacktestOptions(BTC, until=END, digests=True),
     )
-    made = run_backtest(open_simulation(7, minutes=3, history_bars=0), BacktestOptions(BTC, until=END))
+    made = run_backtest(
+        open_simulation(7, minutes=3, history_bars=0),
+        BacktestOptions(BTC, until=END, digests=True),
+    )
     assert recorded.digests == made.digests
-    assert made.counts["bars.closed.v1"] == 2
+    assert made.record.counts["bars.closed.v1"] == 2
 
 
 @pytest.mark.skipif(not CAPTURE.is_file(), reason=f"no recorded capture at {CAPTURE}; set PERPFLOW_SHARED")
@@ -232,6 +242,50 @@ def test_recorded_capture_is_traded(tmp_path: Path) -> None:
         cut.write_bytes(b"".join(islice(whole, 40_000)))
     market = open_recording(cut, instrument=BTC, history=KLINES, history_bars=300)
     result = run_backtest(market, BacktestOptions(BTC))
-    assert (result.counts["dead_inputs"], result.dead) == (0, [])
-    assert result.counts["inference.forecasts.v1"] > 0
-    assert result.fills
+    assert (result.record.counts["dead_inputs"], result.dead) == (0, [])
+    assert result.record.counts["inference.forecasts.v1"] > 0
+    assert result.record.fills
+
+
+def test_only_what_the_run_needs_is_computed() -> None:
+    lean = simulated(strategies=(StrategyChoice(path="ema_cross"),), digests=False)
+    whole = simulated(strategies=(StrategyChoice(path="ema_cross"),))
+    assert lean.digests == {}
+    assert lean.record.counts["features.vectors.v1"] == 0
+    assert whole.record.counts["features.vectors.v1"] > 0
+    assert lean.record.fills == whole.record.fills
+    assert lean.record.equity == whole.record.equity
+
+
+def test_halt_is_said_first_and_measures_cover_the_time_after_it(tmp_path: Path) -> None:
+    bars = bars_file(tmp_path / "bars.parquet", minutes=900)
+    result = run_backtest(
+        open_recording(bars, instrument=BTC, history=None, history_bars=0),
+        BacktestOptions(
+            BTC,
+            strategies=(StrategyChoice(path="ema_cross"),),
+            settings=parse_settings(["risk.soft_drawdown_fraction=0.0001", "risk.hard_drawdown_fraction=0.0002"]),
+        ),
+    )
+    report = write_report(result, tmp_path)
+    halted = report["halted"]
+    assert next(iter(report)) == "halted"
+    assert "passes the" in halted["reason"]
+    assert halted["share_of_period_left"] > 0.5
+    assert Decimal(halted["equity_usdt"]) < 10_000
+    assert report["period"]["days"] == pytest.approx(900 / 1440)
+    assert report["grid_returns"] == 900
+    assert report["exposure_share"] < 0.5
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("Risk stopped new positions") < page.index("Sharpe, yearly")
+
+
+@pytest.mark.parametrize("text", ["risk.max_leverage", "max_leverage=2", "monitoring.port=1", "risk.=2"])
+def test_setting_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match=r"write SERVICE\.SETTING=VALUE"):
+        parse_settings([text])
+
+
+def test_setting_that_a_service_does_not_have_is_refused_by_name() -> None:
+    with pytest.raises(BadInput, match="max_leverag"):
+        simulated(minutes=1, settings=parse_settings(["risk.max_leverag=2"]))

@@ -12,7 +12,7 @@ from libs.domain.instruments import find_instrument
 from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, Side
 from libs.domain.numbers import NANOSECONDS, SCALE
 from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, TimeInForce, VenueReport
-from libs.matching import FeeModel, LatencyModel, MatchingTerms, PaperVenue
+from libs.matching import BarFill, FeeModel, LatencyModel, MatchingTerms, PaperVenue
 from tests.kit.builders import BTC, START
 
 Levels = Iterable[tuple[str, str]]
@@ -90,14 +90,14 @@ def an_exchange_bar(
     )
 
 
-def a_venue(latency_ms: int = 0, slippage_bps: str = "2") -> PaperVenue:
+def a_venue(latency_ms: int = 0, slippage_bps: str = "2", bar_fill: BarFill = BarFill.NEXT_OPEN) -> PaperVenue:
     """A paper venue of BTCUSDT; without latency a command acts as soon as a market was seen."""
     return PaperVenue(
         "paper",
         [find_instrument(BTC)],
         latency=LatencyModel(order_ns=latency_ms * 1_000_000, cancel_ns=latency_ms * 1_000_000),
         fees=FeeModel(),
-        terms=MatchingTerms(slippage_bps=Decimal(slippage_bps)),
+        terms=MatchingTerms(slippage_bps=Decimal(slippage_bps), bar_fill=bar_fill),
     )
 
 

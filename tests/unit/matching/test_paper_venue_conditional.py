@@ -8,7 +8,7 @@ import pytest
 
 from libs.domain.market import Side
 from libs.domain.orders import OrderType, PlaceOrder, ReportKind
-from libs.matching import PaperVenue
+from libs.matching import BarFill, PaperVenue
 from libs.matching.bar_path import path_of
 from tests.kit.builders import BTC, a_mark, a_quote, a_tick, a_trade
 from tests.unit.matching.builders import a_place, a_venue, an_exchange_bar, feed, fills, kinds
@@ -169,3 +169,17 @@ def test_path_meets_the_extreme_that_hurts_first() -> None:
     assert path_of(bar, position=1)[1:3] == (low, high)
     assert path_of(bar, position=-1)[1:3] == (high, low)
     assert path_of(bar, position=0)[1:3] == (low, high)
+
+
+def test_order_fills_at_the_close_it_was_decided_on_where_that_is_asked_for() -> None:
+    venue = a_venue(latency_ms=50, slippage_bps="0", bar_fill=BarFill.CLOSE)
+    feed(venue, an_exchange_bar(0, ("60000", "60100", "59900", "60050")))
+    assert fills(feed(venue, a_place(quantity="0.5", seconds=60))) == [("60050", "0.5")]
+
+
+def test_taker_fills_at_the_worst_price_of_the_next_bar_where_that_is_asked_for() -> None:
+    venue = a_venue(slippage_bps="0", bar_fill=BarFill.WORST)
+    feed(venue, an_exchange_bar(0, ("60000", "60100", "59900", "60050")), a_place(quantity="0.5", seconds=60))
+    assert fills(feed(venue, an_exchange_bar(1, ("60060", "60200", "60000", "60100")))) == [("60200", "0.5")]
+    feed(venue, a_place(2, side=Side.SELL, quantity="0.5", seconds=150))
+    assert fills(feed(venue, an_exchange_bar(2, ("60060", "60200", "59800", "60100")))) == [("59800", "0.5")]

@@ -7,7 +7,7 @@ import pytest
 
 from services.strategy.core.ema_cross import EmaCross
 from services.strategy.core.strategy import AccountView
-from tests.unit.strategy.builders import BTC, a_bar
+from tests.unit.strategy.builders import BTC, a_bar, a_core
 
 VIEW = AccountView("paper", None, None, {})
 
@@ -41,7 +41,7 @@ def test_averages_follow_the_textbook_recursion() -> None:
     strategy = EmaCross(fast_bars=3, slow_bars=8)
     for minute, price in enumerate(("100", "110", "105"), start=1):
         strategy.on_bar(a_bar(minute, price), VIEW)
-    fast, slow, seen, _ = strategy.snapshot()[BTC].values()  # type: ignore[union-attr]
+    fast, slow, seen, _ = strategy.averages[BTC]
     assert fast == pytest.approx(105.0)
     assert slow == pytest.approx(100 + 10 * 2 / 9 + (105 - (100 + 10 * 2 / 9)) * 2 / 9)
     assert seen == 3
@@ -49,9 +49,10 @@ def test_averages_follow_the_textbook_recursion() -> None:
 
 def test_other_timeframes_are_not_mixed_in() -> None:
     strategy = EmaCross()
-    strategy.on_bar(a_bar(1), VIEW)
+    core = a_core(strategy)
+    core.handle(a_bar(1))
     before = strategy.snapshot()
-    assert list(strategy.on_bar(a_bar(2, "70000", timeframe="5m"), VIEW)) == []
+    core.handle(a_bar(2, "70000", timeframe="5m"))
     assert strategy.snapshot() == before
 
 

@@ -73,8 +73,8 @@ def test_state_survives_json() -> None:
     assert len(second.on_bar(a_bar(6), VIEW)) == 1
 
 
-def test_kept_state_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"should be a dictionary or an instance of _Held"):
+def test_saved_state_of_an_older_build_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no held"):
         ForecastThreshold().restore({"BTCUSDT.BINANCE": "long"})
 
 

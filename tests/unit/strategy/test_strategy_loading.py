@@ -4,7 +4,7 @@ import pytest
 
 from services.strategy.core import StrategyCore
 from services.strategy.core.ema_cross import EmaCross
-from services.strategy.loading import StrategyFault, build_strategy, build_strategy_core
+from services.strategy.loading import StrategyError, build_strategy, build_strategy_core
 from services.strategy.settings import StrategyChoice, StrategySettings
 
 
@@ -24,17 +24,17 @@ def test_dotted_path_is_imported() -> None:
         ("ema_crss", "no strategy 'ema_crss'.*ema_cross, forecast_threshold"),
         ("nowhere.at_all:Mine", "cannot import nowhere.at_all"),
         ("services.strategy.core.ema_cross:Missing", "has no class Missing"),
-        ("decimal:Decimal", "lacks name, on_bar"),
+        ("decimal:Decimal", "lacks name, snapshot"),
     ],
 )
 def test_strategy_that_cannot_be_loaded_is_refused_by_name(path: str, fault: str) -> None:
-    with pytest.raises(StrategyFault, match=fault):
+    with pytest.raises(StrategyError, match=fault):
         build_strategy(path, {})
 
 
 @pytest.mark.parametrize("parameters", [{"speed": 3}, {"fast_bars": -1}])
 def test_parameters_a_strategy_does_not_take_are_refused(parameters: dict[str, object]) -> None:
-    with pytest.raises(StrategyFault, match="strategy ema_cross does not take its parameters"):
+    with pytest.raises(StrategyError, match="strategy ema_cross does not take its parameters"):
         build_strategy("ema_cross", parameters)
 
 
@@ -48,5 +48,5 @@ def test_settings_from_the_environment_build_the_core(monkeypatch: pytest.Monkey
 
 
 def test_unknown_instrument_in_the_settings_is_refused_by_name() -> None:
-    with pytest.raises(StrategyFault, match=r"DOGEUSDT\.BINANCE"):
+    with pytest.raises(StrategyError, match=r"DOGEUSDT\.BINANCE"):
         build_strategy_core(StrategySettings(instruments=("DOGEUSDT.BINANCE",)))

@@ -1,0 +1,132 @@
+"""Builds the services' cores from their own settings, with what the options of a run change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from libs.indicators.feature_sets import load_feature_set
+from libs.runtime.errors import BadInput
+from libs.runtime.settings import load_settings
+from services.backtest.options import BacktestOptions
+from services.backtest.pipeline import Stage
+from services.bars.building import build_core as build_bars
+from services.bars.inputs import INPUTS as BARS_INPUTS
+from services.bars.settings import BarsSettings
+from services.execution.building import build_core as build_execution
+from services.execution.inputs import INPUTS as EXECUTION_INPUTS
+from services.execution.settings import ExecutionSettings
+from services.features.core import FeaturesCore
+from services.features.inputs import INPUTS as FEATURES_INPUTS
+from services.features.settings import FeaturesSettings
+from services.inference.core import InferenceCore, ManifestFault
+from services.inference.inputs import INPUTS as INFERENCE_INPUTS
+from services.inference.onnx import load_models
+from services.inference.settings import InferenceSettings
+from services.risk.building import build_core as build_risk
+from services.risk.inputs import INPUTS as RISK_INPUTS
+from services.risk.settings import RiskSettings
+from services.strategy.core import StrategyCore
+from services.strategy.inputs import INPUTS as STRATEGY_INPUTS
+from services.strategy.loading import build_strategy_core
+from services.strategy.settings import StrategySettings
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The cores of a run, what they were built from, and what was left out and why."""
+
+    stages: tuple[Stage, ...]
+    strategy: StrategyCore
+    parameters: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
+    """Build what the run needs: features and models only where a strategy hears forecasts or digests are wanted.
+
+    On bars of another timeframe than the model's the run goes without forecasts. Raises `BadInput`.
+    """
+    instruments = {"instruments": (options.instrument,)}
+    balance = options.starting_balance_usdt
+    execution = _settings(
+        ExecutionSettings,
+        options,
+        {**instruments, **({} if balance is None else {"starting_balance_usdt": balance})},
+    )
+    risk = _settings(RiskSettings, options, {**instruments, "account": execution.account})
+    strategy = _strategy_settings(options, timeframe, execution.account)
+    strategy_core = build_strategy_core(strategy)
+    stages = [
+        Stage("bars", build_bars(_settings(BarsSettings, options, {})), BARS_INPUTS),
+        Stage("strategy", strategy_core, STRATEGY_INPUTS),
+        Stage("risk", build_risk(risk), RISK_INPUTS),
+        Stage("execution", build_execution(execution), EXECUTION_INPUTS),
+    ]
+    notes: list[str] = []
+    if options.digests or strategy_core.hears("on_forecast"):
+        features = _settings(FeaturesSettings, options, {})
+        stages.append(
+            Stage("features", FeaturesCore(load_feature_set(features.feature_set, timeframe)), FEATURES_INPUTS)
+        )
+        inference = _inference_core(options, timeframe, notes)
+        if inference is not None:
+            stages.append(Stage("inference", inference, INFERENCE_INPUTS))
+    parameters = {
+        "strategies": [choice.model_dump(mode="json") for choice in strategy.strategies],
+        "execution": execution.model_dump(mode="json", exclude=_NOT_OF_A_BACKTEST),
+        "risk": risk.model_dump(mode="json", exclude={"halt", "kill_switch_file"}),
+    }
+    return Stages(tuple(stages), strategy_core, parameters, tuple(notes))
+
+
+_NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url", "venue_speed"}
+
+
+def _strategy_settings(options: BacktestOptions, timeframe: str, account: str) -> StrategySettings:
+    settings = load_settings(StrategySettings)
+    chosen = options.strategies or settings.strategies
+    return _settings(
+        StrategySettings,
+        options,
+        {"instruments": (options.instrument,), "account": account, "timeframe": timeframe, "strategies": chosen},
+    )
+
+
+def _inference_core(options: BacktestOptions, timeframe: str, notes: list[str]) -> InferenceCore | None:
+    overrides: dict[str, Any] = {}
+    if options.champion is not None:
+        overrides["champion"] = options.champion
+    if options.models_dir is not None:
+        overrides["models_dir"] = options.models_dir
+    settings = _settings(InferenceSettings, options, overrides)
+    try:
+        models = load_models(settings.models_dir, settings.champion, settings.shadows)
+        manifest = models[0].manifest
+        if manifest.timeframe != timeframe:
+            notes.append(
+                f"model {manifest.model_id} reads {manifest.timeframe} bars and the input has {timeframe} bars: "
+                "the run goes without forecasts; train a model on such bars and name it with --model"
+            )
+            return None
+        return InferenceCore(models)
+    except ManifestFault as error:
+        raise BadInput(str(error)) from error
+
+
+def _settings(kind: type[SettingsT], options: BacktestOptions, overrides: Mapping[str, Any]) -> SettingsT:
+    load_settings(kind)
+    service = str(kind.model_config["env_prefix"]).split("_")[1].lower()
+    try:
+        return kind(**{**options.settings.get(service, {}), **overrides})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+        )
+        raise BadInput(f"{kind.__name__}: {problems}") from error

@@ -1,0 +1,187 @@
+"""Collects what a run comes to: counts, digests on demand, fills, equity, trading states, refusals, alerts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from libs.domain.accounts import AccountState
+from libs.domain.bars import Bar
+from libs.domain.control import Alert, ControlState, TradingState
+from libs.domain.events import Event
+from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
+from libs.wire import encode, topic_of, topics
+from services.backtest.equity import EquityCurve, PriceHistory
+from services.backtest.round_trips import Fill, FundingPayment
+
+_ZERO = Decimal(0)
+_SHOWN = 20
+
+DIGESTED = {
+    topics.MARKET_EVENTS: "market_events",
+    topics.BARS_CLOSED: "bars",
+    topics.FEATURE_VECTORS: "vectors",
+    topics.FORECASTS: "forecasts",
+    topics.INTENTS: "intents",
+    topics.VERDICTS: "verdicts",
+    topics.ORDERS: "orders",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TradingStateChange:
+    """Risk's trading state became another at a market time (ns), for a reason, at an equity."""
+
+    event_time: int
+    state: TradingState
+    reason: str
+    equity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An intent that risk refused."""
+
+    event_time: int
+    intent_id: str
+    strategy: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """What happened, as values."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    equity: EquityCurve = field(default_factory=EquityCurve)
+    prices: PriceHistory = field(default_factory=PriceHistory)
+    fills: list[Fill] = field(default_factory=list)
+    funding: list[FundingPayment] = field(default_factory=list)
+    state_changes: list[TradingStateChange] = field(default_factory=list)
+    failed_checks: Counter[str] = field(default_factory=Counter)
+    refusals: list[Refusal] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+
+    @property
+    def funding_paid(self) -> Decimal:
+        """Sum of funding payments, positive when paid."""
+        return sum((payment.amount for payment in self.funding), _ZERO)
+
+
+class RunRecorder:
+    """Hears every event of a run. `timeframe` is that of the bars kept as the price of the run."""
+
+    def __init__(self, instrument: str, timeframe: str, *, with_digests: bool) -> None:
+        self.record = RunRecord()
+        self._instrument = instrument
+        self._timeframe = timeframe
+        self._digests = {name: hashlib.sha256() for name in DIGESTED.values()} if with_digests else {}
+        self._type_counts: Counter[type] = Counter()
+        self._funding_paid = _ZERO
+        self._equity = _ZERO
+        self._state = TradingState.ACTIVE
+        # What an order was decided at and by whom, until its order has ended.
+        self._intents: dict[str, OrderIntent] = {}
+        self._hearers: dict[type, Callable[[Any], None]] = {
+            AccountState: self._see_account,
+            Bar: self._see_bar,
+            OrderEvent: self._see_order,
+            OrderIntent: self._see_intent,
+            OrderRefused: self._see_refusal,
+            ControlState: self._see_state,
+            Alert: self._see_alert,
+        }
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event."""
+        kind = type(event)
+        self._type_counts[kind] += 1
+        if self._digests:
+            encoded = encode(event)
+            name = DIGESTED.get(encoded.topic)
+            if name is not None:
+                self._digests[name].update(encoded.payload)
+        hear = self._hearers.get(kind)
+        if hear is not None:
+            hear(event)
+
+    def count(self, kind: type, number: int) -> None:
+        """Count events that were passed without being shown one by one."""
+        self._type_counts[kind] += number
+
+    def finish(self) -> RunRecord:
+        """Return the record with its counts by topic."""
+        for kind, number in self._type_counts.items():
+            self.record.counts[topic_of(kind)] += number
+        self._type_counts.clear()
+        return self.record
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of each topic's payloads; empty where none were asked for."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def _see_account(self, account: AccountState) -> None:
+        held = account.position(self._instrument)
+        self._equity = account.equity
+        self.record.equity.add(account.event_time, account.equity, account.wallet_balance, held.quantity)
+        if held.funding_paid != self._funding_paid:
+            payment = FundingPayment(account.event_time, held.funding_paid - self._funding_paid)
+            self.record.funding.append(payment)
+            self._funding_paid = held.funding_paid
+
+    def _see_bar(self, bar: Bar) -> None:
+        if bar.timeframe == self._timeframe and bar.instrument == self._instrument and not bar.is_history:
+            self.record.prices.append(bar.close_time, bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8)
+
+    def _see_order(self, order: OrderEvent) -> None:
+        if order.status is OrderStatus.SUBMITTING:
+            self.record.counts["orders_submitted"] += 1
+        if order.last_quantity is not None and order.last_price is not None and order.instrument == self._instrument:
+            intent = self._intents.get(order.intent_id)
+            self.record.fills.append(
+                Fill(
+                    event_time=order.event_time,
+                    client_order_id=order.client_order_id,
+                    intent_id=order.intent_id,
+                    strategy="risk" if intent is None else intent.strategy,
+                    side=order.side,
+                    quantity=order.last_quantity,
+                    price=order.last_price,
+                    fee=order.fee or _ZERO,
+                    realised_pnl=order.realised_pnl or _ZERO,
+                    decision_price=None if intent is None else intent.reference_price,
+                )
+            )
+        if not order.status.is_open:
+            self._intents.pop(order.intent_id, None)
+
+    def _see_intent(self, intent: OrderIntent) -> None:
+        self.record.counts["intents"] += 1
+        self._intents[intent.event_id] = intent
+
+    def _see_refusal(self, refusal: OrderRefused) -> None:
+        self.record.counts["refused"] += 1
+        self._intents.pop(refusal.intent_id, None)
+        for check in refusal.checks:
+            if not check.has_passed:
+                self.record.failed_checks[check.name] += 1
+        if len(self.record.refusals) < _SHOWN:
+            intent = refusal.intent
+            self.record.refusals.append(
+                Refusal(refusal.event_time, refusal.intent_id, intent.strategy, refusal.reasons)
+            )
+
+    def _see_state(self, state: ControlState) -> None:
+        if state.state is not self._state:
+            self._state = state.state
+            self.record.state_changes.append(
+                TradingStateChange(state.event_time, state.state, state.reason, self._equity)
+            )
+
+    def _see_alert(self, alert: Alert) -> None:
+        if alert.is_raised and len(self.record.alerts) < _SHOWN:
+            self.record.alerts.append(alert)
