@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import os
+import faulthandler
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.shell import CoreShell
 from libs.runtime.source import Source, SourceShell
-from libs.runtime.stop import StopRequested, StopSignal, stop_with_supervisor
+from libs.runtime.stop import StopRequested, StopSignal
 from libs.runtime.verify import compare_decisions, verify_service
 
 __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_process"]
@@ -84,8 +84,8 @@ class _CoreLoop(CoreShell):
 
 def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib.BoundLogger], int]) -> int:
     """Run a process's body and turn its errors into one clear line and an exit code."""
+    faulthandler.enable()
     logger = configure_logging(service)
-    stop_with_supervisor(os.environ)
     try:
         platform = load_settings(PlatformSettings)
         logger = configure_logging(service, platform.log_format, platform.log_level)

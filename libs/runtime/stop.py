@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a process to finish what it has in hand and stop."""
+"""SIGTERM and SIGINT ask a process to finish what it has in hand and stop; its supervisor's death ends it at once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ SUPERVISOR_VARIABLE = "PERPFLOW_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
 
 
-def stop_with_supervisor(environment: Mapping[str, str]) -> None:
-    """Have the kernel send SIGTERM when the supervisor that started this process dies, however it dies (Linux)."""
+def die_with_supervisor(environment: Mapping[str, str]) -> None:
+    """Have the kernel kill this process when the supervisor that started it dies, however it dies (Linux).
+
+    Killed, not asked to stop: nothing is lost by it, and a process that hangs or drains would not heed the question.
+    """
     supervisor = environment.get(SUPERVISOR_VARIABLE)
     if supervisor is None or not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(supervisor):
         # It died before the kernel was told.
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class StopRequested(BaseException):

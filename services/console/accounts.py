@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from libs.bus.api import Bus, Record, TopicPartition
-from libs.bus.open import open_bus
 from libs.domain.accounts import AccountState
 from libs.domain.control import ControlState
 from libs.domain.events import Event
@@ -17,6 +16,7 @@ from libs.runtime.records import read_range
 from libs.wire import DecodeError, decode
 from libs.wire.topics import ACCOUNTS, CONTROL_STATES
 from services.console.session import Session
+from services.console.session_bus import open_session_bus
 
 _Latest = TypeVar("_Latest", ControlState, AccountState)
 _TAIL = 256
@@ -51,7 +51,7 @@ def read_accounts(session: Session) -> list[AccountRow]:
     kind, _, path = session.bus.partition(":")
     if kind == "sqlite" and not Path(path).is_file():
         return [_row(name, None, None) for name in sorted(configured_accounts(session))]
-    with open_bus(session.bus, prefix=session.topic_prefix) as bus:
+    with open_session_bus(session) as bus:
         return accounts_on(bus, session)
 
 

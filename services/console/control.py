@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.bus.api import Bus, BusError, TopicPartition
-from libs.bus.open import open_bus
 from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, ControlState, TradingState
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.records import commit_records, read_range, stamped_record
@@ -23,6 +22,7 @@ from libs.wire.topics import CONTROL_STATES
 from services.console.accounts import AccountRow, read_accounts, read_event
 from services.console.running import running_folders
 from services.console.session import Session, demand_bus, load_session, read_session
+from services.console.session_bus import open_session_bus
 
 CONFIRM_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.02
@@ -116,7 +116,7 @@ def command_all(targets: Sequence[Target], action: ControlAction, reason: str) -
 def _command(target: Target, action: ControlAction, reason: str) -> list[Confirmation]:
     session = target.session
     try:
-        with open_bus(session.bus, prefix=session.topic_prefix) as bus:
+        with open_session_bus(session) as bus:
             partitions = [
                 TopicPartition(CONTROL_STATES, number) for number in range(bus.topics().get(CONTROL_STATES, 0))
             ]

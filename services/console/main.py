@@ -230,13 +230,13 @@ def trace(
 
     Example: perpflow trace pf-3x7q2m5k...
     """
-    from libs.bus.open import open_bus
     from services.console.session import demand_bus, load_session
+    from services.console.session_bus import open_session_bus
     from services.console.trace import describe, trace_order
 
     recorded = load_session(session)
     demand_bus(recorded)
-    with open_bus(recorded.bus, prefix=recorded.topic_prefix) as bus:
+    with open_session_bus(recorded) as bus:
         chain = trace_order(bus, order_id)
     if json:
         print_json(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import urllib.request
 from dataclasses import dataclass
 
+from libs.runtime.child import child_command
 from libs.runtime.errors import DependencyUnavailable
 from services.console.session import Session
 
@@ -42,7 +42,7 @@ class ProcessSpec:
 
 def service_command(service: str) -> tuple[str, ...]:
     """Return the command that runs a service in a process of its own."""
-    return (sys.executable, "-m", f"services.{service}.main")
+    return child_command(f"services.{service}.main")
 
 
 def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:

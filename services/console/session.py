@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from libs.runtime.errors import BadInput
 
 DESCRIPTION = "session.json"
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_LOCK = "lock"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def sessions_root() -> Path:
@@ -58,6 +62,38 @@ class Session:
         latest.replace(self.folder.parent / "latest")
 
 
+def check_session_name(name: str) -> str:
+    """Return a name that can be a session's: it becomes a folder. Raises `BadInput`."""
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            f"--session {name!r} cannot be a session's name; use letters, digits, '.', '_' and '-', at most 100, "
+            "the first a letter or a digit"
+        )
+    return name
+
+
+@contextmanager
+def locked_session(session: Session) -> Iterator[None]:
+    """Own a session's folder while the block lasts; nothing of another process's session is touched before.
+
+    Raises `BadInput` where another `perpflow up` owns it.
+    """
+    session.folder.mkdir(parents=True, exist_ok=True)
+    with (session.folder / _LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BadInput(
+                f"session {session.name} runs already (process {lock.read().strip() or 'unknown'}); see `perpflow "
+                "status`, stop it first, or give this one another name with --session"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
 def load_session(name: str | None = None) -> Session:
     """Return a session by name, or the latest one. Raises `BadInput` naming those that exist."""
     root = sessions_root()
@@ -66,8 +102,7 @@ def load_session(name: str | None = None) -> Session:
             name = (root / "latest").read_text().strip()
         except FileNotFoundError:
             raise BadInput(f"no session under {root}; start one with `perpflow up`") from None
-    if not _NAME.match(name):
-        raise BadInput(f"{name!r} is not the name of a session; {_known(root)}")
+    check_session_name(name)
     if not (root / name / DESCRIPTION).is_file():
         raise BadInput(f"no session {name!r} under {root}; {_known(root)}")
     return read_session(root / name)

@@ -18,13 +18,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from libs.bus.api import BusError
-from libs.bus.open import open_bus
 from libs.runtime.lag import read_lags
 from libs.runtime.metrics import is_alive, read_announcement
 from services.console.accounts import UNKNOWN, describe_positions, read_accounts
 from services.console.drain import GROUPS
 from services.console.running import is_running
 from services.console.session import Session, sessions_root
+from services.console.session_bus import open_session_bus
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ def describe_session(session: Session) -> dict[str, Any]:
         "market": session.market,
         "mode": session.mode,
         "is_running": is_running(session.folder),
+        "bus": read_announcement(session.run_dir / "supervisor.json").get("bus") or "ok",
         "services": as_rows(read_status(session)),
         "accounts": accounts,
     }
@@ -82,6 +83,8 @@ def print_session(facts: Mapping[str, Any], console: Console) -> None:
     for row in facts["services"]:
         table.add_row(*("-" if cell is None else str(cell) for cell in row.values()))
     console.print(table)
+    if facts["bus"] != "ok":
+        console.print(f"bus: {facts['bus']}", style="bold red", markup=False, soft_wrap=True)
     if facts["accounts"] is None:
         console.print("accounts unknown: the bus does not answer")
         return
@@ -93,11 +96,8 @@ def print_session(facts: Mapping[str, Any], console: Console) -> None:
 
 
 def _lags(session: Session) -> dict[str, int]:
-    path = session.bus.partition(":")[2]
-    if session.bus.startswith("sqlite:") and not Path(path).exists():
-        return {}
     try:
-        with open_bus(session.bus, prefix=session.topic_prefix) as bus:
+        with open_session_bus(session) as bus:
             return read_lags(bus, GROUPS)
     except BusError:
         # The bus is down; the table still says which processes live, and their lag is unknown.

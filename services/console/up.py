@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -20,12 +19,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from libs.bus.api import Bus, TopicSpec
-from libs.bus.open import open_bus
+from libs.bus.api import Bus, BusLost, BusUnavailable, TopicSpec
+from libs.bus.writer_lock import writer_lock_path
+from libs.clock import Deadline
+from libs.domain.control import ALL_ACCOUNTS, ControlAction
+from libs.runtime.child import child_command
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
+from libs.runtime.settings import PlatformSettings, load_settings
 from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
+from services.console.control import send_commands
 from services.console.drain import GROUPS, wait_until_drained
+from services.console.log_files import LogLimits
 from services.console.plan import (
     ProcessSpec,
     answers,
@@ -35,7 +41,8 @@ from services.console.plan import (
     process_environment,
 )
 from services.console.running import register_session
-from services.console.session import Session, sessions_root
+from services.console.session import Session, check_session_name, locked_session, sessions_root
+from services.console.session_bus import open_session_bus
 from services.console.summary import summarise_topics
 from services.console.supervisor import GaveUp, Supervisor
 
@@ -81,7 +88,9 @@ def run_up(options: UpOptions, console: Console) -> int:
         number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        return _Run(options, session, console, stop, page_port).execute()
+        # Before anything is written: the folder may be another session's that runs.
+        with locked_session(session):
+            return _Run(options, session, console, stop, page_port).execute()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -111,6 +120,8 @@ def prepare_session(options: UpOptions) -> Session:
     kind = options.market.partition(":")[0]
     check_mode(options.market, options.mode, options.speed)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    if options.session is not None:
+        check_session_name(options.session)
     name = options.session or (
         f"{options.mode}-live"
         if kind == "live"
@@ -201,7 +212,17 @@ class _Run:
         self._page = f"http://127.0.0.1:{page_port}/"
         self._started = time.monotonic()
         self._last_line = 0.0
-        self._supervisor = Supervisor(session.run_dir, session.log_dir, self._print_log)
+        self._bus: Bus | None = None
+        platform = load_settings(PlatformSettings)
+        kind, _, path = session.bus.partition(":")
+        self._supervisor = Supervisor(
+            session.run_dir,
+            session.log_dir,
+            self._print_log,
+            limits=LogLimits(int(platform.log_max_mb * 1e6), platform.log_files, platform.log_max_age_days * 86_400),
+            writer_lock=writer_lock_path(Path(path)) if kind == "sqlite" else None,
+            on_hung=self._halt_if_risk,
+        )
 
     def execute(self) -> int:
         kind = self._options.market.partition(":")[0]
@@ -209,7 +230,8 @@ class _Run:
         exit_code = EXIT_OK
         try:
             self._start_clickhouse()
-            with open_bus(self._session.bus, prefix=self._session.topic_prefix) as bus:
+            with open_session_bus(self._session, is_new=True) as bus, self._supervisor.watching_bus(bus.ping):
+                self._bus = bus
                 bus.create_topics(TopicSpec(topic) for topic in TOPICS)
                 self._register()
                 self._start_services(kind)
@@ -222,8 +244,13 @@ class _Run:
         finally:
             # ClickHouse last, so that whoever still writes to it can.
             self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)
-            self._supervisor.stop()
+            self._supervisor.close()
         return exit_code
+
+    def _halt_if_risk(self, service: str) -> None:
+        """Halt all trading where risk was killed for hanging: it did not watch meanwhile, and a person should look."""
+        if service == "risk" and self._bus is not None:
+            send_commands(self._bus, ControlAction.HALT, [ALL_ACCOUNTS], "risk hung and was killed by the supervisor")
 
     def _register(self) -> None:
         problem = register_session(self._session)
@@ -257,14 +284,14 @@ class _Run:
                 [
                     ProcessSpec(
                         CLICKHOUSE_PROCESS,
-                        (
-                            sys.executable,
-                            "-m",
+                        child_command(
                             "infra.local.clickhouse",
                             "--path",
                             str(session.folder / "clickhouse"),
                             "--port",
                             str(port),
+                            "--heartbeat",
+                            str(heartbeat_path(session.run_dir, CLICKHOUSE_PROCESS)),
                         ),
                         process_environment(session),
                         ready_url=f"{session.clickhouse}/ping",
@@ -275,16 +302,13 @@ class _Run:
         self._wait_for_clickhouse()
 
     def _wait_for_clickhouse(self) -> None:
-        deadline = time.monotonic() + 60.0
-        while not answers(f"{self._session.clickhouse}/ping"):
-            self._supervisor.watch()
-            if self._stop.is_set():
+        for _ in Deadline(60.0).attempts(0.1):
+            if self._stop.is_set() or answers(f"{self._session.clickhouse}/ping"):
                 return
-            if time.monotonic() > deadline:
-                raise DependencyUnavailable(
-                    f"ClickHouse at {self._session.clickhouse} does not answer; start it or correct PERPFLOW_CLICKHOUSE"
-                )
-            time.sleep(0.1)
+            self._supervisor.watch()
+        raise DependencyUnavailable(
+            f"ClickHouse at {self._session.clickhouse} does not answer; start it or correct PERPFLOW_CLICKHOUSE"
+        )
 
     def _start_services(self, kind: str) -> None:
         has_exchange = kind == "simulated"
@@ -326,8 +350,15 @@ class _Run:
         return wait_until_drained(bus, GROUPS, self._supervisor.watch, self._show_lags, DRAIN_TIMEOUT_S)
 
     def _show_progress(self, bus: Bus) -> None:
-        if time.monotonic() - self._last_line >= 10.0:
+        if time.monotonic() - self._last_line < 10.0:
+            return
+        try:
             self._show_lags(read_lags(bus, GROUPS))
+        except BusLost:
+            raise
+        except BusUnavailable:
+            # Said by the supervisor, which asks twice a second; the session goes on when the broker is back.
+            self._last_line = time.monotonic()
 
     def _show_lags(self, lags: Mapping[str, int]) -> None:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Runs the local ClickHouse server: ``python -m infra.local.clickhouse --path DIR --port N [--port-file FILE]``."""
+"""Runs the local ClickHouse server: ``python -m infra.local.clickhouse --path DIR --port N`` (see ``--help``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from libs.runtime.stop import stop_with_supervisor
+from libs.runtime.health import Heartbeat
 
 EXIT_OK = 0
 EXIT_UNAVAILABLE = 3
@@ -21,7 +21,7 @@ _DRAIN_S = 10.0
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 3 where the path or the port is not to be had."""
     options = _read_arguments(arguments)
-    stop_with_supervisor(os.environ)
+    heartbeat = Heartbeat(options.heartbeat)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s clickhouse %(message)s", stream=sys.stderr
     )
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("cannot open %s: %s", options.path, error)
         return EXIT_UNAVAILABLE
     try:
-        server = ClickHouseServer(engine, options.port)
+        server = ClickHouseServer(engine, options.port, heartbeat.beat)
     except OSError as error:
         log.error("cannot listen on %s:%d: %s; choose another --port (0: any)", HOST, options.port, error.strerror)
         engine.close()
@@ -70,6 +70,7 @@ def _read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--path", type=Path, required=True, help="folder of the data; created where it is missing")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="file to write the port to once it answers")
+    parser.add_argument("--heartbeat", type=Path, help="file whose time says that the server makes progress")
     return parser.parse_args(arguments)
 
 

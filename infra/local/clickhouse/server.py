@@ -14,6 +14,7 @@ import socket
 import string
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from email.message import Message
@@ -41,15 +42,16 @@ class BadRequest(Exception):
 
 
 class ClickHouseServer(ThreadingHTTPServer):
-    """Serves an engine on 127.0.0.1. Raises `OSError` where the port is taken."""
+    """Serves an engine on 127.0.0.1; `beat` is called every time around. Raises `OSError` where the port is taken."""
 
     daemon_threads = True
     # Connections are dropped at shutdown once no query is running; idle ones are not waited for.
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, engine: Engine, port: int) -> None:
+    def __init__(self, engine: Engine, port: int, beat: Callable[[], None] = lambda: None) -> None:
         self.engine = engine
+        self._beat = beat
         self.runner = Runner(engine)
         self.queries = ThreadPoolExecutor(_MAX_QUERIES, thread_name_prefix="query")
         self._active = 0
@@ -60,6 +62,10 @@ class ClickHouseServer(ThreadingHTTPServer):
     def port(self) -> int:
         """The port that is listened on."""
         return int(self.server_address[1])
+
+    def service_actions(self) -> None:
+        """Say that the loop turns, after each request taken in and at each of its looks for one."""
+        self._beat()
 
     def begin_request(self) -> None:
         """Count a request in."""

@@ -139,7 +139,7 @@ def test_an_unknown_session_is_refused_with_those_there_are(tmp_path: Path, monk
     a_session(tmp_path, "one").save()
     with pytest.raises(BadInput, match="known: one"):
         load_session("three")
-    with pytest.raises(BadInput, match="is not the name of a session"):
+    with pytest.raises(BadInput, match="cannot be a session's name"):
         load_session("../one")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from services.console.up import UpOptions, prepare_session
+from libs.runtime.errors import BadInput
+from services.console.session import load_session, locked_session
+from services.console.up import UpOptions, prepare_session, run_up
 
 OPTIONS = UpOptions("simulated", "paper", "BTCUSDT.BINANCE", 7, 20.0, None, None, None, None, None, None, False)
 
@@ -43,3 +47,24 @@ def test_simulated_venue_gets_a_key_of_this_session_alone() -> None:
 
 def test_paper_session_knows_no_key() -> None:
     assert not any("API_" in name for name in prepare_session(OPTIONS).environment)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "a\n", "x" * 101])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot be a session's name"):
+        prepare_session(replace(OPTIONS, session=name))
+    with pytest.raises(BadInput, match="cannot be a session's name"):
+        load_session(name)
+
+
+def test_a_second_session_in_the_same_folder_is_refused_before_it_writes_anything(tmp_path: Path) -> None:
+    live = replace(OPTIONS, market="live", speed=1.0)
+    first = prepare_session(live)
+    with locked_session(first):
+        first.save()
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(BadInput, match=rf"session paper-live runs already \(process {os.getpid()}\)"):
+            run_up(replace(live, instrument="ETHUSDT.BINANCE"), Console(quiet=True))
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with locked_session(prepare_session(live)):
+        pass
