@@ -28,9 +28,13 @@ class EquityPoint:
 
 
 def count_rows(database: str, tables: Sequence[str]) -> str:
-    """Count the records per topic over tables, a record that was written twice once."""
+    """Count the records per topic over tables, a record that was written twice once; those at or behind an offset of
+    their partition: `begins` of the TOPIC/PARTITION in `places`, 0 for those not among them."""
+    place = "indexOf({places:Array(String)}, concat(topic, '/', toString(partition)))"
+    is_behind = f"offset >= {{begins:Array(UInt64)}}[{place}]"
     parts = " UNION ALL ".join(
-        f"SELECT topic, count() AS records FROM `{database}`.`{table}` FINAL GROUP BY topic" for table in tables
+        f"SELECT topic, count() AS records FROM `{database}`.`{table}` FINAL WHERE {is_behind} GROUP BY topic"
+        for table in tables
     )
     return f"SELECT topic, sum(records) FROM ({parts}) GROUP BY topic ORDER BY topic"
 

@@ -106,17 +106,22 @@ class Store:
                 f"`{self.database}`.`{table.name}`", arrow.schema.names, sink.getvalue().to_pybytes(), fmt="ArrowStream"
             )
 
-    def count_rows(self) -> dict[str, int]:
-        """Count the distinct records of every topic that has any, whatever table keeps them."""
+    def count_rows(self, begins: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Count the distinct records of every topic that has any, whatever table keeps them.
+
+        With `begins`, by TOPIC/PARTITION, only those from these offsets on: what the topics still hold.
+        """
+        return self._count(tuple(TABLES), begins or {})
+
+    def _count(self, tables: Sequence[str], begins: Mapping[str, int]) -> dict[str, int]:
         with self._translated() as client:
-            result = client.query(queries.count_rows(self.database, tuple(TABLES)))
+            parameters = {"places": list(begins), "begins": list(begins.values())}
+            result = client.query(queries.count_rows(self.database, tables), parameters=parameters)
         return dict(result.result_rows)
 
     def count_undecodable(self) -> dict[str, int]:
         """Count the records per topic that could not be decoded; `count_rows` includes them."""
-        with self._translated() as client:
-            result = client.query(queries.count_rows(self.database, ("undecodable",)))
-        return dict(result.result_rows)
+        return self._count(("undecodable",), {})
 
     def bars(
         self,

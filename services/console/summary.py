@@ -1,4 +1,4 @@
-"""The summary of a session, reckoned from its topics and tables: counts, latencies, digests, invariants."""
+"""The summary of a session, computed from its topics and tables: counts, latencies, digests, invariants."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from libs.domain.orders import (
     VenueReport,
 )
 from libs.runtime.records import read_stamps, read_topic
+from libs.runtime.snapshots import partitions_of
 from libs.wire import DecodeError, decode, topics
 
 DIGESTED = {
@@ -34,6 +35,7 @@ DIGESTED = {
     "vectors": topics.FEATURE_VECTORS,
     "forecasts": topics.FORECASTS,
 }
+COUNTED = {**DIGESTED, "intents": topics.INTENTS, "verdicts": topics.VERDICTS}
 # A hop is named by the topic it ends in: from the making of the input to the making of the output.
 _HOPS = (
     topics.BARS_CLOSED,
@@ -65,7 +67,13 @@ class _Trading:
 
 
 def summarise_topics(bus: Bus) -> dict[str, Any]:
-    """Read every recorded topic of a session and reckon what its summary file says, tables left out."""
+    """Read every recorded topic of a session and compute what its summary file says, tables left out.
+
+    Counts and digests are of what the topics still hold; `first_offsets` says from where on that is, by
+    TOPIC/PARTITION, for those whose first records have passed retention. Orders, fills and what the invariants compare
+    lie in topics that are kept for ever, but for the account states, of which the last one counts.
+    """
+    begins = bus.beginning_offsets(partitions_of(bus, topics.RECORDED_TOPICS))
     rows: dict[str, int] = {}
     digests: dict[str, str] = {}
     latency: dict[str, Any] = {}
@@ -94,16 +102,12 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
         if topic == topics.COMMANDS and origins:
             latency["end_to_end"] = _percentiles(origins)
     return {
-        "market_events": rows[topics.MARKET_EVENTS],
-        "bars": rows[topics.BARS_CLOSED],
-        "vectors": rows[topics.FEATURE_VECTORS],
-        "forecasts": rows[topics.FORECASTS],
-        "intents": rows[topics.INTENTS],
-        "verdicts": rows[topics.VERDICTS],
+        **{name: rows[topic] for name, topic in COUNTED.items()},
         "orders": len(trading.placed),
         "fills": sum(trading.fills.values()),
         "dead_letters": sum(count for topic, count in rows.items() if topic.startswith("dead.")),
         "topics": rows,
+        "first_offsets": {f"{at.topic}/{at.partition}": begin for at, begin in begins.items() if begin > 0},
         "latency_ms": latency,
         "digests": digests,
         "invariants": _invariants(trading),

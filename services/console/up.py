@@ -43,7 +43,7 @@ from services.console.plan import (
 from services.console.running import register_session
 from services.console.session import Session, check_session_name, locked_session, sessions_root
 from services.console.session_bus import open_session_bus
-from services.console.summary import summarise_topics
+from services.console.summary import COUNTED, summarise_topics
 from services.console.supervisor import GaveUp, Supervisor
 
 DEFAULT_PAGE_PORT = 8420
@@ -381,10 +381,14 @@ class _Run:
 
         summary = summarise_topics(bus)
         with contextlib.closing(Store(self._session.clickhouse, self._session.clickhouse_database)) as store:
-            tables = {topic: rows for topic, rows in store.count_rows().items() if topic in summary["topics"]}
+            tables = store.count_rows(summary["first_offsets"])
+            recorded = store.count_rows() if summary["first_offsets"] else tables
         differing = sorted(topic for topic, rows in summary["topics"].items() if tables.get(topic, 0) != rows)
         summary |= {
+            # What has passed retention in the topics is in the tables alone.
+            **{name: recorded.get(topic, 0) for name, topic in COUNTED.items()},
             "tables": {topic: tables.get(topic, 0) for topic in summary["topics"]},
+            "recorded": {topic: recorded.get(topic, 0) for topic in summary["topics"]},
             "restarts": self._supervisor.restarts(),
             "market": self._options.market,
             "mode": self._options.mode,
@@ -397,6 +401,14 @@ class _Run:
         if self._options.summary is not None:
             _write_summary(self._options.summary, summary)
         self._print_summary(summary)
+        if summary["first_offsets"]:
+            self._console.print(
+                "  old records have passed retention: topics and tables are compared, and digests made, from the oldest "
+                f"records on that the topics hold, offset {summary['first_offsets'].get(f'{MARKET_EVENTS}/0', 0):,} of "
+                "market.events.v1",
+                highlight=False,
+                soft_wrap=True,
+            )
         broken = {name: count for name, count in summary["invariants"].items() if count}
         if broken or differing or not is_drained:
             self._console.print(

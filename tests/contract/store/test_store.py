@@ -157,6 +157,14 @@ def test_equal_events_at_different_offsets_are_different_records(store: Store) -
     assert store.count_rows() == {TOPIC: 3}
 
 
+def test_records_are_counted_from_the_offsets_that_a_topic_still_holds(store: Store) -> None:
+    trade = FULL_EVENTS[0]
+    store.insert(TOPIC, [a_row(trade, offset, partition) for partition in (0, 1) for offset in range(10)])
+    store.insert("journal.risk.v1", [a_row(JournalEntry("risk", (InputRun("a", 0, 1, 2),)), 4)])
+    assert store.count_rows({f"{TOPIC}/0": 7, f"{TOPIC}/1": 10}) == {TOPIC: 3, "journal.risk.v1": 1}
+    assert store.count_rows({"journal.risk.v1/0": 5}) == {TOPIC: 20}
+
+
 def test_old_market_recorded_today_does_not_expire_but_old_records_do(server: LocalServer, store: Store) -> None:
     year_ms = 365 * 86_400_000
     recorded_today = replace(FULL_EVENTS[0], event_time=0)
