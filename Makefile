@@ -70,6 +70,9 @@ bench: .venv/.dev ## measure, beside peers or a floor
 mutation: .venv/.dev ## plant defects in gate and margin and count those the tests catch (long)
 	@$(BIN)/python -m tests.mutation.run
 
+soak: .venv/.dev ## an hour of random kills, hangs and a second session, everything measured (SOAK="--minutes 10 --seed 7")
+	@$(BIN)/python -m tests.soak.run $(SOAK)
+
 locks: .venv/.dev ## resolve the locks anew from pyproject.toml
 	@$(BIN)/python -m infra.locks.resolve
 

@@ -20,7 +20,7 @@ from libs.runtime.control_lane import ControlLane
 from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
-from libs.runtime.snapshots import partitions_of, snapshot_record, state_key, take_snapshot
+from libs.runtime.snapshots import SnapshotSchedule, partitions_of, snapshot_record, state_key, take_snapshot
 from libs.wire import Encoded
 from libs.wire.records import (
     InputRun,
@@ -65,14 +65,11 @@ class CoreShell:
         self._logger = logger
         self._clock = clock
         self._batch_max_records = batch_max_records
-        self._snapshot_every = snapshot_every_records
-        self._snapshot_every_s = snapshot_every_s
+        self._snapshots = SnapshotSchedule(clock, snapshot_every_records, snapshot_every_s)
         self._check_outputs = check_outputs
         self._on_progress = on_progress
         self._partition = partition
         self._journal = TopicPartition(journal_topic(service), partition)
-        self._since_snapshot = 0
-        self._snapshot_at = 0.0
         self._begins: dict[TopicPartition, int] = {}
         self._handled_positions: dict[tuple[str, int], int] = {}
         self._last_lag_at = 0.0
@@ -91,7 +88,6 @@ class CoreShell:
             self._bus.beginning_offsets(partitions_of(self._bus, [each.topic for each in self._inputs]))
         )
         recovered = self._recover()
-        self._snapshot_at = self._clock.monotonic_s()
         self._consumer = self._bus.consumer(
             [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
         )
@@ -128,7 +124,7 @@ class CoreShell:
                         handled += 1
         finally:
             reader.close()
-        self._since_snapshot = handled
+        self._snapshots.add(handled)
         self._check_offsets()
         return handled
 
@@ -156,14 +152,14 @@ class CoreShell:
         records = self._lane.put_first(polled) if polled else polled
         if records:
             self._process(records)
-        elif self._is_snapshot_due():
+        elif self._snapshots.is_due:
             self._write_snapshot()
         self._watch_lag()
         return len(polled)
 
     def _process(self, records: Sequence[Record]) -> None:
         assert self._producer is not None and self._consumer is not None
-        extra = [self._snapshot_record()] if self._is_snapshot_due() else []
+        extra = [self._snapshot_record()] if self._snapshots.is_due else []
         started = self._clock.monotonic_s()
         outputs: list[NewRecord] = []
         runs: list[list[int | str]] = []
@@ -178,23 +174,14 @@ class CoreShell:
         self._commit(outputs, extra, runs)
         self._commit_seconds.observe(self._clock.monotonic_s() - made)
         self._transactions.inc()
-        self._note_snapshot(bool(extra))
-        self._since_snapshot += len(records)
-
-    def _is_snapshot_due(self) -> bool:
-        if self._since_snapshot >= self._snapshot_every:
-            return True
-        return self._since_snapshot > 0 and self._clock.monotonic_s() - self._snapshot_at >= self._snapshot_every_s
+        if extra:
+            self._snapshots.note_written()
+        self._snapshots.add(len(records))
 
     def _write_snapshot(self) -> None:
         assert self._producer is not None
         commit_records(self._producer, [self._snapshot_record()])
-        self._note_snapshot(True)
-
-    def _note_snapshot(self, is_written: bool) -> None:
-        if is_written:
-            self._since_snapshot = 0
-            self._snapshot_at = self._clock.monotonic_s()
+        self._snapshots.note_written()
 
     def _note_run(self, runs: list[list[int | str]], record: Record) -> None:
         if runs and runs[-1][0] == record.topic and runs[-1][1] == record.partition:
@@ -271,7 +258,7 @@ class CoreShell:
     def close(self) -> None:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""
         if self._producer is not None:
-            if self._consumer is not None and self._since_snapshot:
+            if self._consumer is not None and self._snapshots.records:
                 self._write_snapshot()
             self._producer.close()
         if self._consumer is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.bus.api import Bus, NewRecord, Record, TopicPartition
+from libs.clock import Clock
 from libs.runtime.handler import CoreHandler
 from libs.runtime.records import read_range, stamped_record
 from libs.wire import Encoded
@@ -73,6 +74,38 @@ def place_of(record: Record, snapshot: CoreSnapshot) -> SnapshotPlace:
         {TopicPartition(*at): offset for at, offset in snapshot.outputs.items()} or None,
         snapshot.journal_next_offset,
     )
+
+
+class SnapshotSchedule:
+    """Says when a snapshot is due: after so many records, or so many seconds after the last one if there were any."""
+
+    def __init__(self, clock: Clock, every_records: int, every_s: float) -> None:
+        self._clock = clock
+        self._every_records = every_records
+        self._every_s = every_s
+        self._records = 0
+        self._written_at = clock.monotonic_s()
+
+    @property
+    def records(self) -> int:
+        """How many records came since the last snapshot."""
+        return self._records
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a snapshot is due now."""
+        if self._records >= self._every_records:
+            return True
+        return self._records > 0 and self._clock.monotonic_s() - self._written_at >= self._every_s
+
+    def add(self, records: int) -> None:
+        """Count records that a snapshot does not cover yet."""
+        self._records += records
+
+    def note_written(self) -> None:
+        """Begin anew: a snapshot covers everything so far."""
+        self._records = 0
+        self._written_at = self._clock.monotonic_s()
 
 
 def take_snapshot(

@@ -403,9 +403,8 @@ class _Run:
         self._print_summary(summary)
         if summary["first_offsets"]:
             self._console.print(
-                "  old records have passed retention: topics and tables are compared, and digests made, from the oldest "
-                f"records on that the topics hold, offset {summary['first_offsets'].get(f'{MARKET_EVENTS}/0', 0):,} of "
-                "market.events.v1",
+                "  old records have passed retention: topics and tables are compared, and digests made, from the "
+                f"oldest records on that the topics hold (market.events.v1: offset {_first_offset(summary):,})",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -467,6 +466,10 @@ class _Run:
             text = " ".join([str(entry.get("event")), *(f"{key}={value}" for key, value in details.items())])
         if is_problem or self._options.is_verbose:
             self._console.print(f"  {service:<11}{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _first_offset(summary: dict[str, Any]) -> int:
+    return int(summary["first_offsets"].get(f"{MARKET_EVENTS}/0", 0))
 
 
 def _with_clickhouse(session: Session, url: str) -> Session:

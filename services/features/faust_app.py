@@ -1,8 +1,8 @@
 """Features on Kafka: a Faust app around the same core and the same handling of a record as the shell's.
 
 Faust is at-least-once: it commits now and then, and after a crash it reads again what it had not committed. So the core
-is rebuilt from the topic up to the committed offset before the app starts, what is read again gives the same vectors
-under the same ids, and their readers drop the repeats.
+is recovered up to the committed offset before the app starts, from its last snapshot and the bars behind it; what is
+read again gives the same vectors under the same ids, and their readers drop the repeats.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiokafka
@@ -19,24 +19,28 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import EventT
 
-from libs.bus.api import Bus, Record, TopicPartition
+from libs.bus.api import Record, TopicPartition
 from libs.bus.security import KafkaSecurity
+from libs.clock import SystemClock
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.handler import CoreHandler, Input, encode_dead
 from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.metrics import ServiceMetrics, announce
 from libs.runtime.platform_bus import kafka_security, open_platform_bus
-from libs.runtime.records import read_range, stamp_headers
+from libs.runtime.records import stamp_headers
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.wire import Encoded
-from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, dead_topic
+from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, dead_topic, state_topic
 from services.features.core import FeaturesCore
+from services.features.recovery import RecoveredCore
 from services.features.settings import FeaturesSettings
 
 NAME = "features"
 # Short, because whatever is not committed is published once more after a crash.
 _COMMIT_INTERVAL_S = 0.5
 _BEAT_EVERY_S = 0.5
+# A snapshot may be larger than aiokafka's megabyte.
+_LONGEST_MESSAGE_BYTES = 16 << 20
 
 
 class _CommittedReads(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -59,21 +63,10 @@ class _Transport(driver.Transport):  # type: ignore[misc]
     Consumer = _Consumer
 
 
-def rebuild(handler: CoreHandler, bus: Bus, on_progress: Callable[[], None] = lambda: None) -> int:
-    """Feed a fresh core everything that its group has committed; return the offset it then stands at."""
-    where = TopicPartition(BARS_CLOSED, 0)
-    at = bus.committed(NAME, [where])[where]
-    begin = bus.beginning_offsets([where])[where]
-    for record in read_range(bus, BARS_CLOSED, 0, begin, begin if at is None else at):
-        handler.handle(record)
-        on_progress()
-    return begin if at is None else at
-
-
 def build_app(
     platform: PlatformSettings,
     settings: FeaturesSettings,
-    handler: CoreHandler,
+    core: RecoveredCore,
     metrics: ServiceMetrics,
     loop: asyncio.AbstractEventLoop,
 ) -> faust.App:
@@ -92,6 +85,7 @@ def build_app(
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{platform.topic_prefix}{NAME}-0",
         producer_linger=0,
+        producer_max_request_size=_LONGEST_MESSAGE_BYTES,
         # Topics come from the registry, created before any service starts.
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -103,15 +97,20 @@ def build_app(
     bars = app.topic(f"{platform.topic_prefix}{BARS_CLOSED}", key_type=bytes, value_type=bytes, **_RAW)
     outputs = {
         topic: app.topic(f"{platform.topic_prefix}{topic}", key_type=bytes, value_type=bytes, **_RAW)
-        for topic in (FEATURE_VECTORS, dead_topic(BARS_CLOSED))
+        for topic in (FEATURE_VECTORS, dead_topic(BARS_CLOSED), state_topic(NAME))
     }
 
     @app.agent(bars, name=NAME)
     async def publish_vectors(stream: Any) -> None:
         events: AsyncIterator[EventT] = stream.events()
         async for event in events:
-            for topic, key, value, headers in _publications(handler, event, metrics):
+            for topic, key, value, headers in _publications(core, event, metrics):
                 await (await outputs[topic].send(key=key, value=value, headers=headers))
+            if core.is_snapshot_due:
+                # It asks the broker where the outputs stand; heartbeats go on meanwhile.
+                snapshot = await loop.run_in_executor(None, core.make_snapshot)
+                state = outputs[snapshot.topic]
+                await (await state.send(key=snapshot.key, value=snapshot.value, headers=dict(snapshot.headers)))
 
     return app
 
@@ -120,7 +119,7 @@ _RAW = {"key_serializer": "raw", "value_serializer": "raw", "partitions": 1}
 
 
 def _publications(
-    handler: CoreHandler, event: EventT, metrics: ServiceMetrics
+    core: RecoveredCore, event: EventT, metrics: ServiceMetrics
 ) -> Iterator[tuple[str, bytes, bytes, dict[str, bytes]]]:
     message = event.message
     headers = dict(message.headers or {})
@@ -133,7 +132,7 @@ def _publications(
         headers,
         int(message.timestamp * 1000),
     )
-    handled = handler.handle(record)
+    handled = core.take(record)
     metrics.records_in.labels(NAME, BARS_CLOSED).inc()
     outputs: list[Encoded] = list(handled.outputs) if handled.dead is None else [encode_dead(handled.dead)]
     for output in outputs:
@@ -143,7 +142,7 @@ def _publications(
 
 
 def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    """Rebuild the core, announce the process, and run the app until SIGTERM."""
+    """Recover the core, announce the process, and run the app until SIGTERM."""
     from libs.indicators.feature_sets import load_feature_set
 
     settings = load_settings(FeaturesSettings)
@@ -158,13 +157,21 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
 
     enter("starting")
     try:
-        # Faust has clients of its own; this one rebuilds the core and then tells whether the broker answers.
+        # Faust has clients of its own; this one recovers the core and then tells whether the broker answers.
         with open_platform_bus(platform, waiting=health.waiting) as bus:
             health.watch("bus", bus.ping)
-            at = rebuild(handler, bus, health.beat)
+            core = RecoveredCore(
+                handler,
+                TopicPartition(BARS_CLOSED, 0),
+                bus,
+                SystemClock(),
+                snapshot_every_records=platform.snapshot_every_records,
+                snapshot_every_s=platform.snapshot_every_s,
+            )
+            at = core.recover(health.beat)
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            app = build_app(platform, settings, handler, health.metrics, loop)
+            app = build_app(platform, settings, core, health.metrics, loop)
 
             @app.timer(_BEAT_EVERY_S)
             async def beat() -> None:
@@ -173,7 +180,7 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
             @app.on_partitions_assigned.connect
             async def say_ready(*_arguments: Any, **_details: Any) -> None:
                 enter("running")
-                logger.info("ready", engine="faust", rebuilt_to=at)
+                logger.info("ready", engine="faust", recovered_to=at)
 
             code = _run_worker(app, loop)
         enter("stopped" if code == EXIT_OK else "failed")

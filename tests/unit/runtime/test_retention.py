@@ -411,5 +411,5 @@ def test_recovery_handles_only_what_came_after_the_newest_snapshot(bus: Bus) -> 
     kill(shell)
     again = a_shell(bus)
     # At most a snapshot's distance and the batch that was in hand when it came due.
-    assert 0 < again._since_snapshot <= 30 + 7
+    assert 0 < again._snapshots.records <= 30 + 7
     again.close()
