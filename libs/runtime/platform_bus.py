@@ -9,6 +9,7 @@ from libs.bus.api import Bus, Waiting
 from libs.bus.open import open_bus
 from libs.bus.security import KafkaSecurity
 from libs.runtime.errors import BadInput
+from libs.runtime.masking import SECRETS
 from libs.runtime.settings import PlatformSettings
 
 
@@ -25,6 +26,7 @@ def kafka_security(platform: PlatformSettings) -> KafkaSecurity:
         if password:
             raise BadInput("PERPFLOW_KAFKA_PASSWORD and PERPFLOW_KAFKA_PASSWORD_FILE are both set; unset one")
         password = _read(platform.kafka_password_file, "PERPFLOW_KAFKA_PASSWORD_FILE").rstrip("\r\n")
+        SECRETS.add(password)
     security = KafkaSecurity(
         protocol=protocol,
         mechanism=platform.kafka_sasl_mechanism,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import faulthandler
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from libs.runtime.errors import (
 )
 from libs.runtime.handler import Input
 from libs.runtime.health import HealthServer, ServiceHealth
-from libs.runtime.log import configure_logging
+from libs.runtime.log import configure_logging, log_uncaught_errors
 from libs.runtime.metrics import ServiceMetrics, announce
 from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.settings import PlatformSettings, load_settings
@@ -84,8 +85,11 @@ class _CoreLoop(CoreShell):
 
 def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib.BoundLogger], int]) -> int:
     """Run a process's body and turn its errors into one clear line and an exit code."""
+    # What a process writes is for this user alone.
+    os.umask(0o077)
     faulthandler.enable()
     logger = configure_logging(service)
+    log_uncaught_errors(logger)
     try:
         platform = load_settings(PlatformSettings)
         logger = configure_logging(service, platform.log_format, platform.log_level)

@@ -3,6 +3,7 @@
 ::
 
     StoreError               ClickHouse or the store refused; the text names fault and mend
+    |- AccessRefused         ClickHouse does not know this user and password
     |- StoreUnavailable      ClickHouse does not answer; trying again may help
     `- MigrationMismatch     the database was migrated by something else than these files
 """
@@ -12,6 +13,10 @@ from __future__ import annotations
 
 class StoreError(Exception):
     """ClickHouse or the store refused what was asked."""
+
+
+class AccessRefused(StoreError):
+    """ClickHouse does not know this user and password."""
 
 
 class StoreUnavailable(StoreError):

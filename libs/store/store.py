@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
@@ -23,24 +23,31 @@ from urllib3.exceptions import HTTPError
 
 from libs.domain.bars import Bar
 from libs.store import queries
-from libs.store.errors import StoreError, StoreUnavailable
+from libs.store.errors import AccessRefused, StoreError, StoreUnavailable
 from libs.store.migrations import Applied, Migration, apply_migrations, load_migrations
 from libs.store.tables import TABLES, StoredRow, Table, complete_statements, market_view, table_of
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Timeouts, too many queries, network, memory, disk full, too many parts, read-only disk: they pass or are mended.
+# Unknown user, wrong password, authentication failed.
+_ACCESS_CODES = frozenset({192, 193, 194, 516})
 _PASSING_CODES = frozenset({159, 202, 209, 210, 241, 243, 252})
 
 
 class Store:
-    """A database on a ClickHouse server. `url` is ``http[s]://[user[:password]@]host[:port]``."""
+    """A database on a ClickHouse server. `url` is ``http[s]://host[:port]``; user and password are apart from it."""
 
     def __init__(
-        self, url: str, database: str = "perpflow", *, connect_timeout_s: int = 5, timeout_s: int = 60
+        self,
+        url: str,
+        database: str = "perpflow",
+        *,
+        user: str = "default",
+        password: str = "",
+        connect_timeout_s: int = 5,
+        timeout_s: int = 60,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise StoreError(f"ClickHouse address {url!r} is not of the form http://HOST:PORT")
+        parts = _split_address(url)
         if _DATABASE_NAME.fullmatch(database) is None:
             raise StoreError(f"database name {database!r} must be letters, digits and underscores")
         self.database = database
@@ -49,8 +56,8 @@ class Store:
             "interface": parts.scheme,
             "host": parts.hostname,
             "port": parts.port or 0,
-            "username": unquote(parts.username or "default"),
-            "password": unquote(parts.password or ""),
+            "username": user,
+            "password": password,
             "connect_timeout": connect_timeout_s,
             "send_receive_timeout": timeout_s,
             # On one machine compression costs more than it saves.
@@ -189,6 +196,11 @@ class Store:
             yield client
         except (ClickHouseError, HTTPError, ConnectionError) as error:
             code = getattr(error, "code", None)
+            if code in _ACCESS_CODES:
+                raise AccessRefused(
+                    f"ClickHouse at {self.address} refuses user {self._options['username']}: no such user or a wrong "
+                    "password; correct PERPFLOW_CLICKHOUSE_USER and PERPFLOW_CLICKHOUSE_PASSWORD"
+                ) from error
             if code in _PASSING_CODES:
                 raise StoreUnavailable(f"ClickHouse at {self.address} cannot at the moment: {error}") from error
             if code is None and isinstance(error, OperationalError | HTTPError | ConnectionError):
@@ -196,6 +208,22 @@ class Store:
                     f"ClickHouse at {self.address} does not answer; start it or correct its address"
                 ) from error
             raise StoreError(f"ClickHouse at {self.address} refused: {error}") from error
+
+
+def _split_address(url: str) -> SplitResult:
+    if "@" in url:
+        raise StoreError(
+            "the ClickHouse address holds a user or a password; give them as PERPFLOW_CLICKHOUSE_USER and "
+            "PERPFLOW_CLICKHOUSE_PASSWORD, and the address as http://HOST:PORT"
+        )
+    try:
+        parts = urlsplit(url)
+        has_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_address = False
+    if not has_address or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise StoreError(f"ClickHouse address {url!r} is not of the form http://HOST:PORT")
+    return parts
 
 
 class _Target:

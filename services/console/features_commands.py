@@ -6,7 +6,6 @@ The features come from the stream's own compiled step; nothing here reckons.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from services.console.output import print_json
 if TYPE_CHECKING:
     from libs.indicators.feature_set import FeatureSet
     from libs.indicators.program import Program
+    from libs.store.store import Store
     from services.console.features_files import BarsFile
 
 features_app = typer.Typer(
@@ -121,7 +121,7 @@ def engineer_features(
     began = time.perf_counter()
     source: Any
     if input_.startswith("clickhouse:"):
-        source = BarsInStore.open(input_, *_find_store(clickhouse, session))
+        source = BarsInStore.open(input_, _find_store(clickhouse, session))
     else:
         source = BarsFile.open(Path(input_))
         if output.exists() and output.resolve() == Path(input_).resolve():
@@ -136,15 +136,17 @@ def engineer_features(
         _print_summary(summary)
 
 
-def _find_store(clickhouse: str | None, session: str | None) -> tuple[str, str]:
-    """Where the bars are: the address given or set, else that of a session; with the database."""
+def _find_store(clickhouse: str | None, session: str | None) -> Store:
+    """Open the store with the bars: the address given or set, else that of a session."""
+    from libs.runtime.configuration import read_configuration
     from services.console.session import load_session
+    from services.console.store_access import open_configured, open_store, read_password
 
-    address = clickhouse or os.environ.get("PERPFLOW_CLICKHOUSE")
-    if address and session is None:
-        return address, os.environ.get("PERPFLOW_CLICKHOUSE_DATABASE", "perpflow")
+    configuration = read_configuration()
+    if (clickhouse or "PERPFLOW_CLICKHOUSE" in configuration.variables) and session is None:
+        return open_configured(configuration, clickhouse)
     recorded = load_session(session)
-    return clickhouse or recorded.clickhouse, recorded.clickhouse_database
+    return open_store(recorded, read_password(recorded, configuration), clickhouse)
 
 
 def _write_features(

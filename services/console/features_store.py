@@ -40,15 +40,14 @@ class BarsInStore:
     notes: InputNotes = field(default_factory=InputNotes)
 
     @classmethod
-    def open(cls, source: str, url: str, database: str) -> Self:
-        """Connect and see which bars there are; `source` is ``clickhouse:INSTRUMENT/TIMEFRAME``."""
+    def open(cls, source: str, store: Store) -> Self:
+        """See which bars there are; `source` is ``clickhouse:INSTRUMENT/TIMEFRAME``."""
         instrument, _, timeframe = source.removeprefix(_PREFIX).partition("/")
         if not instrument or timeframe not in TIMEFRAMES:
             raise BadInput(
                 f"--input {source}: not of the form clickhouse:INSTRUMENT/TIMEFRAME with one of {', '.join(TIMEFRAMES)}"
             )
         try:
-            store = Store(url, database)
             (extent,) = store.query(_EXTENT, {"instrument": instrument, "timeframe": timeframe})
         except StoreUnavailable as error:
             hint = "start a session with `perpflow up`, or give --clickhouse URL"

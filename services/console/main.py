@@ -131,10 +131,10 @@ def run(service: Annotated[str, typer.Argument(help="ingestion, bars, features, 
 
     Example: PERPFLOW_BUS=kafka:localhost:9092 perpflow run bars
     """
-    from services.console.plan import RUNNABLE_SERVICES
+    from libs.runtime.settings import SERVICE_NAMES
 
-    if service not in RUNNABLE_SERVICES:
-        raise BadInput(f"unknown service {service!r}; known: {', '.join(RUNNABLE_SERVICES)}")
+    if service not in SERVICE_NAMES:
+        raise BadInput(f"unknown service {service!r}; known: {', '.join(SERVICE_NAMES)}")
     sys.argv = [f"perpflow run {service}"]
     runpy.run_module(f"services.{service}.main", run_name="__main__", alter_sys=True)
 

@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from libs.runtime.child import child_command
+from libs.runtime.configuration import CONFIG_VARIABLE
 from libs.runtime.errors import DependencyUnavailable
+from libs.runtime.settings import SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
 from services.console.session import Session
 
-# In the order in which events flow, so that the status table reads like the picture.
-ONLINE_SERVICES = (
-    "ingestion",
-    "bars",
-    "features",
-    "inference",
-    "strategy",
-    "risk",
-    "execution",
-    "recorder",
-    "monitoring",
+RUNNABLE_SERVICES = SERVICE_NAMES
+ONLINE_SERVICES = tuple(name for name in SERVICE_NAMES if name != "exchange")
+# Of the variables of whoever started the session, what a Python process needs to run; secrets are never among them.
+_INHERITED = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
+    | {"NUMBA_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 )
-RUNNABLE_SERVICES = (*ONLINE_SERVICES, "exchange")
+# The way out of this network, whose address may hold a password: for those who go out.
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+_GO_OUT = frozenset({"ingestion", "execution", "features"})
+_READ_STORE = frozenset({"recorder", "monitoring"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,41 @@ def answers(url: str) -> bool:
         return False
 
 
-def process_environment(session: Session) -> dict[str, str]:
-    """Return the environment of every process of a session."""
+def base_environment(*, goes_out: bool = False) -> dict[str, str]:
+    """Return what any Python process needs of this one's environment."""
     return {
-        **os.environ,
-        **session.environment,
-        "PERPFLOW_BUS": session.bus,
-        "PERPFLOW_TOPIC_PREFIX": session.topic_prefix,
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or name.startswith("LC_") or (goes_out and name.upper() in _PROXIES)
+    }
+
+
+def process_environment(
+    session: Session, service: str, secrets: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Return the environment of one service: its own settings, the platform's, and of `secrets` its own alone."""
+    platform = frozenset(variables_of(PlatformSettings).values())
+    store = frozenset(variables_of(StoreSettings).values())
+    prefix = service_prefix(service)
+    own = {
+        name: value
+        for name, value in {**session.environment, **secrets}.items()
+        if name.startswith(prefix) or name in platform or (service in _READ_STORE and name in store)
+    }
+    reached = {
         "PERPFLOW_CLICKHOUSE": session.clickhouse,
         "PERPFLOW_CLICKHOUSE_DATABASE": session.clickhouse_database,
+        "PERPFLOW_CLICKHOUSE_USER": session.clickhouse_user,
+    }
+    return {
+        **base_environment(goes_out=service in _GO_OUT),
+        **own,
+        **(reached if service in _READ_STORE else {}),
+        "PERPFLOW_BUS": session.bus,
+        "PERPFLOW_TOPIC_PREFIX": session.topic_prefix,
         "PERPFLOW_RUN_DIR": str(session.run_dir),
+        # The session has taken what the file says.
+        CONFIG_VARIABLE: "",
         "PYTHONUNBUFFERED": "1",
         # Two cores carry ten processes: libraries that start a thread per core only get in each other's way.
         "OMP_NUM_THREADS": "1",
@@ -93,12 +120,15 @@ def process_environment(session: Session) -> dict[str, str]:
     }
 
 
-def plan_processes(session: Session, *, has_exchange: bool, is_bounded: bool) -> list[ProcessSpec]:
+def plan_processes(
+    session: Session, secrets: Mapping[str, str], *, has_exchange: bool, is_bounded: bool
+) -> list[ProcessSpec]:
     """List the processes of a session, the readers before those who write, so that little has to be caught up."""
-    environment = process_environment(session)
+
+    def spec(name: str, *, ends_by_itself: bool = False) -> ProcessSpec:
+        return ProcessSpec(name, service_command(name), process_environment(session, name, secrets), ends_by_itself)
+
     order = ("recorder", "monitoring", "execution", "risk", "strategy", "inference", "features", "bars")
-    specs = [ProcessSpec(name, service_command(name), environment) for name in order]
-    if has_exchange:
-        specs.insert(0, ProcessSpec("exchange", service_command("exchange"), environment))
-    specs.append(ProcessSpec("ingestion", service_command("ingestion"), environment, ends_by_itself=is_bounded))
+    specs = [spec(name) for name in (*(["exchange"] if has_exchange else []), *order)]
+    specs.append(spec("ingestion", ends_by_itself=is_bounded))
     return specs

@@ -10,9 +10,12 @@ from typing import Any
 import orjson
 
 from libs.bus.api import BusError
+from libs.runtime.configuration import read_configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.runtime.settings import PlatformSettings
 from libs.wire.topics import CORE_SERVICES
 from services.console.plan import process_environment, service_command
+from services.console.registry import secret_variables
 from services.console.session import Session
 
 
@@ -47,9 +50,12 @@ def _verify(session: Session, service: str) -> ServiceReplay:
 
 
 def _ask(session: Session, service: str, word: str, overrides: dict[str, str]) -> Any:
+    # A core needs no secret; opening the bus may.
+    given = read_configuration().variables
+    secrets = {name: given[name] for name in secret_variables({"platform": PlatformSettings}) if name in given}
     done = subprocess.run(
         [*service_command(service), word],
-        env={**process_environment(session), **overrides},
+        env={**process_environment(session, service, secrets), **overrides},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

@@ -8,8 +8,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from libs.runtime.errors import BadInput
 
@@ -25,7 +27,11 @@ def sessions_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run. `environment` is what its services were started with, secrets left out."""
+    """One run. `environment` is what its services were started with, secrets left out.
+
+    Its folder and what is in it are this user's alone. The one secret in there is `password_file`, the embedded
+    ClickHouse's password, which is made anew at each start and opens nothing but this session's tables.
+    """
 
     name: str
     folder: Path
@@ -38,6 +44,7 @@ class Session:
     topic_prefix: str
     clickhouse: str
     clickhouse_database: str
+    clickhouse_user: str = "default"
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -50,12 +57,18 @@ class Session:
         """Where their logs are kept."""
         return self.folder / "logs"
 
+    @property
+    def password_file(self) -> Path:
+        """Where the password of an embedded ClickHouse is while it runs."""
+        return self.folder / "clickhouse.password"
+
     def save(self) -> None:
         """Write the description and make this the latest session."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.folder)
         facts = {**asdict(self), "folder": str(self.folder)}
         draft = self.folder / f".{DESCRIPTION}"
         draft.write_text(json.dumps(facts, indent=2))
+        draft.chmod(0o600)
         draft.replace(self.folder / DESCRIPTION)
         latest = self.folder.parent / ".latest"
         latest.write_text(self.name)
@@ -78,7 +91,7 @@ def locked_session(session: Session) -> Iterator[None]:
 
     Raises `BadInput` where another `perpflow up` owns it.
     """
-    session.folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(session.folder)
     with (session.folder / _LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,6 +107,9 @@ def locked_session(session: Session) -> Iterator[None]:
         yield
 
 
+_DESCRIBED = TypeAdapter(Session)
+
+
 def load_session(name: str | None = None) -> Session:
     """Return a session by name, or the latest one. Raises `BadInput` naming those that exist."""
     root = sessions_root()
@@ -102,6 +118,8 @@ def load_session(name: str | None = None) -> Session:
             name = (root / "latest").read_text().strip()
         except FileNotFoundError:
             raise BadInput(f"no session under {root}; start one with `perpflow up`") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{root / 'latest'} cannot be read ({error}); name a session with --session") from None
     check_session_name(name)
     if not (root / name / DESCRIPTION).is_file():
         raise BadInput(f"no session {name!r} under {root}; {_known(root)}")
@@ -115,11 +133,30 @@ def read_session(folder: Path) -> Session:
         facts = json.loads(description.read_text())
     except FileNotFoundError:
         raise BadInput(f"{folder} is no session: {DESCRIPTION} is missing; restore it") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise BadInput(f"{description} cannot be read ({error.strerror}); make it readable") from None
+    except ValueError as error:
         raise BadInput(f"{description} is damaged ({error}); restore it or name another session") from error
+    try:
+        session = _DESCRIBED.validate_python(facts)
+    except ValidationError as error:
+        raise BadInput(
+            f"{description} is damaged ({_first_fault(error)}); restore it or name another session"
+        ) from None
     # The folder may have been moved or mounted elsewhere since, and its bus with it.
-    facts["bus"] = facts["bus"].replace(f"sqlite:{facts['folder']}/", f"sqlite:{folder}/")
-    return Session(**{**facts, "folder": folder})
+    bus = session.bus.replace(f"sqlite:{session.folder}/", f"sqlite:{folder}/")
+    return replace(session, folder=folder, bus=bus)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder that only this user can enter; one that is there is closed to others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}".removeprefix(": ")
 
 
 def demand_bus(session: Session) -> None:

@@ -24,10 +24,11 @@ from libs.bus.writer_lock import writer_lock_path
 from libs.clock import Deadline
 from libs.domain.control import ALL_ACCOUNTS, ControlAction
 from libs.runtime.child import child_command
+from libs.runtime.configuration import Configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
 from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
-from libs.runtime.settings import PlatformSettings, load_settings
+from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings, variables_of
 from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
 from services.console.control import send_commands
 from services.console.drain import GROUPS, wait_until_drained
@@ -35,14 +36,16 @@ from services.console.log_files import LogLimits
 from services.console.plan import (
     ProcessSpec,
     answers,
+    base_environment,
     free_port,
     plan_processes,
     preferred_port,
-    process_environment,
 )
+from services.console.registry import read_checked, recorded_variables, secret_variables, settings_models
 from services.console.running import register_session
 from services.console.session import Session, check_session_name, locked_session, sessions_root
 from services.console.session_bus import open_session_bus
+from services.console.store_access import EMBEDDED_USER, make_password, open_store
 from services.console.summary import COUNTED, summarise_topics
 from services.console.supervisor import GaveUp, Supervisor
 
@@ -57,7 +60,11 @@ _ORDER_WORDS = {
     ("live", False): "[bold red]to Binance: REAL MONEY[/]",
 }
 _KEY_VARIABLES = ("PERPFLOW_EXECUTION_API_KEY", "PERPFLOW_EXECUTION_API_SECRET")
-_SECRET_WORDS = ("TOKEN", "SECRET", "API_KEY")
+# Of what was set for a session, what its own plan decides.
+_PLANNED = frozenset(
+    {"PERPFLOW_BUS", "PERPFLOW_TOPIC_PREFIX", "PERPFLOW_RUN_DIR", "PERPFLOW_LOG_FORMAT"}
+    | set(variables_of(StoreSettings).values())
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,13 @@ class UpOptions:
 
 def run_up(options: UpOptions, console: Console) -> int:
     """Run a session and return the exit code. Raises `BadInput` and `DependencyUnavailable` before it starts."""
-    session = prepare_session(options)
+    # Everything that a session writes is for this user alone.
+    os.umask(0o077)
+    models = settings_models()
+    configuration = read_checked()
+    session = prepare_session(options, configuration)
+    hidden = secret_variables(models)
+    secret_settings = {name: value for name, value in configuration.variables.items() if name in hidden}
     page_port = _page_port(options)
     session.environment["PERPFLOW_MONITORING_PORT"] = str(page_port)
     stop = threading.Event()
@@ -90,7 +103,7 @@ def run_up(options: UpOptions, console: Console) -> int:
     try:
         # Before anything is written: the folder may be another session's that runs.
         with locked_session(session):
-            return _Run(options, session, console, stop, page_port).execute()
+            return _Run(options, session, secret_settings, console, stop, page_port).execute()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -100,7 +113,7 @@ def _page_port(options: UpOptions) -> int:
     return preferred_port(DEFAULT_PAGE_PORT) if options.port is None else free_port(options.port)
 
 
-def check_mode(market: str, mode: str, speed: float) -> None:
+def check_mode(market: str, mode: str, speed: float, variables: Mapping[str, str]) -> None:
     """Raise `BadInput` for a mode that a market or its speed leaves no venue for."""
     kind = market.partition(":")[0]
     if kind == "recorded" and mode != "paper":
@@ -108,17 +121,18 @@ def check_mode(market: str, mode: str, speed: float) -> None:
     if kind == "simulated" and mode == "live":
         raise BadInput("--mode live cannot trade on a simulated market; use --mode testnet or --mode paper")
     if kind == "live" and mode != "paper":
-        missing = [name for name in _KEY_VARIABLES if not os.environ.get(name)]
+        missing = [name for name in _KEY_VARIABLES if not variables.get(name)]
         if missing:
             raise BadInput(f"--mode {mode} sends orders to Binance and needs {' and '.join(missing)}")
     if kind == "simulated" and mode == "testnet" and not speed:
         raise BadInput("--mode testnet needs a venue with a clock: give --speed above 0")
 
 
-def prepare_session(options: UpOptions) -> Session:
+def prepare_session(options: UpOptions, configuration: Configuration) -> Session:
     """Return the session that the options ask for, nothing written yet. Raises `BadInput`."""
     kind = options.market.partition(":")[0]
-    check_mode(options.market, options.mode, options.speed)
+    given = configuration.variables
+    check_mode(options.market, options.mode, options.speed, given)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     if options.session is not None:
         check_session_name(options.session)
@@ -133,8 +147,8 @@ def prepare_session(options: UpOptions) -> Session:
             raise BadInput(f"session {name} exists already; choose another name, or replay it with `perpflow replay`")
         name = f"{name}-{os.getpid()}"
         folder = folder.with_name(name)
-    bus = os.environ.get("PERPFLOW_BUS", "")
-    shared_clickhouse = os.environ.get("PERPFLOW_CLICKHOUSE", "")
+    bus = given.get("PERPFLOW_BUS", "")
+    shared_clickhouse = given.get("PERPFLOW_CLICKHOUSE", "")
     session = Session(
         name=name,
         folder=folder,
@@ -149,6 +163,9 @@ def prepare_session(options: UpOptions) -> Session:
         clickhouse_database="perpflow"
         if not shared_clickhouse
         else "perpflow_" + name.replace("-", "_").replace(".", "_"),
+        clickhouse_user=load_settings(StoreSettings, configuration).clickhouse_user
+        if shared_clickhouse
+        else EMBEDDED_USER,
     )
     settings = {
         "PERPFLOW_INGESTION_MARKET": options.market,
@@ -163,7 +180,7 @@ def prepare_session(options: UpOptions) -> Session:
     for service in ("STRATEGY", "RISK", "EXECUTION"):
         # Called after its mode, so that nobody takes it for paper.
         name_of_account = f"PERPFLOW_{service}_ACCOUNT"
-        settings[name_of_account] = os.environ.get(name_of_account, options.mode)
+        settings[name_of_account] = given.get(name_of_account, options.mode)
     settings["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] = settings["PERPFLOW_EXECUTION_ACCOUNT"]
     if options.span_s is not None:
         settings["PERPFLOW_INGESTION_SPAN_S"] = f"{options.span_s:g}"
@@ -174,19 +191,19 @@ def prepare_session(options: UpOptions) -> Session:
         settings["PERPFLOW_EXCHANGE_SPEED"] = f"{options.speed:g}"
         settings["PERPFLOW_MONITORING_SESSION_SEED"] = str(options.seed)
         if options.mode == "testnet":
-            settings |= _simulated_venue(options.speed)
+            settings["PERPFLOW_EXECUTION_VENUE_SPEED"] = f"{options.speed:g}"
+            settings["PERPFLOW_INGESTION_FOLLOW_EXCHANGE_CLOCK"] = "true"
+            # Its exchange lists one instrument.
+            settings["PERPFLOW_EXECUTION_INSTRUMENTS"] = '["BTCUSDT.BINANCE"]'
     # What the person who started this has set for a service belongs to the session: replay needs the same.
-    platform = {"PERPFLOW_BUS", "PERPFLOW_CLICKHOUSE", "PERPFLOW_VAR"}
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("PERPFLOW_") and name not in platform and not any(word in name for word in _SECRET_WORDS)
-    }
-    session.environment.update({**inherited, **settings})
+    inherited = recorded_variables(configuration, settings_models())
+    session.environment.update(
+        {**{name: value for name, value in inherited.items() if name not in _PLANNED}, **settings}
+    )
     return session
 
 
-def _simulated_venue(speed: float) -> dict[str, str]:
+def _simulated_venue_keys() -> dict[str, str]:
     # A key that only this session's exchange knows, and that guards nothing of worth.
     key, secret = secrets.token_hex(16), secrets.token_hex(16)
     return {
@@ -194,19 +211,25 @@ def _simulated_venue(speed: float) -> dict[str, str]:
         "PERPFLOW_EXCHANGE_API_SECRET": secret,
         "PERPFLOW_EXECUTION_API_KEY": key,
         "PERPFLOW_EXECUTION_API_SECRET": secret,
-        "PERPFLOW_EXECUTION_VENUE_SPEED": f"{speed:g}",
-        "PERPFLOW_INGESTION_FOLLOW_EXCHANGE_CLOCK": "true",
-        # Its exchange lists one instrument.
-        "PERPFLOW_EXECUTION_INSTRUMENTS": '["BTCUSDT.BINANCE"]',
     }
 
 
 class _Run:
     def __init__(
-        self, options: UpOptions, session: Session, console: Console, stop: threading.Event, page_port: int
+        self,
+        options: UpOptions,
+        session: Session,
+        secret_settings: Mapping[str, str],
+        console: Console,
+        stop: threading.Event,
+        page_port: int,
     ) -> None:
         self._options = options
         self._session = session
+        # Handed to the processes that need them and written nowhere.
+        self._secrets = dict(secret_settings)
+        if options.mode == "testnet" and options.market == "simulated":
+            self._secrets |= _simulated_venue_keys()
         self._console = console
         self._stop = stop
         self._page = f"http://127.0.0.1:{page_port}/"
@@ -245,6 +268,7 @@ class _Run:
             # ClickHouse last, so that whoever still writes to it can.
             self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)
             self._supervisor.close()
+            self._session.password_file.unlink(missing_ok=True)
         return exit_code
 
     def _halt_if_risk(self, service: str) -> None:
@@ -280,6 +304,7 @@ class _Run:
         if not session.clickhouse:
             port = free_port()
             session = self._session = _with_clickhouse(session, f"http://127.0.0.1:{port}")
+            self._secrets["PERPFLOW_CLICKHOUSE_PASSWORD"] = make_password(session)
             self._supervisor.start(
                 [
                     ProcessSpec(
@@ -292,8 +317,10 @@ class _Run:
                             str(port),
                             "--heartbeat",
                             str(heartbeat_path(session.run_dir, CLICKHOUSE_PROCESS)),
+                            "--password-file",
+                            str(session.password_file),
                         ),
-                        process_environment(session),
+                        base_environment(),
                         ready_url=f"{session.clickhouse}/ping",
                     )
                 ]
@@ -320,7 +347,9 @@ class _Run:
                 self._session.environment["PERPFLOW_EXECUTION_REST_URL"] = f"http://127.0.0.1:{port}"
                 self._session.environment["PERPFLOW_EXECUTION_STREAM_URL"] = f"ws://127.0.0.1:{port}"
             self._session.save()
-        self._supervisor.start(plan_processes(self._session, has_exchange=has_exchange, is_bounded=kind != "live"))
+        self._supervisor.start(
+            plan_processes(self._session, self._secrets, has_exchange=has_exchange, is_bounded=kind != "live")
+        )
         shown = -1
         while not self._stop.is_set():
             self._supervisor.watch()
@@ -377,10 +406,9 @@ class _Run:
         self._supervisor.stop(["recorder"])
 
     def _report(self, bus: Bus, is_drained: bool) -> int:
-        from libs.store import Store
-
         summary = summarise_topics(bus)
-        with contextlib.closing(Store(self._session.clickhouse, self._session.clickhouse_database)) as store:
+        password = self._secrets.get("PERPFLOW_CLICKHOUSE_PASSWORD", "")
+        with contextlib.closing(open_store(self._session, password)) as store:
             tables = store.count_rows(summary["first_offsets"])
             recorded = store.count_rows() if summary["first_offsets"] else tables
         differing = sorted(topic for topic, rows in summary["topics"].items() if tables.get(topic, 0) != rows)

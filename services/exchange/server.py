@@ -59,7 +59,9 @@ def serve(settings: ExchangeSettings, run_dir: Path, logger: structlog.stdlib.Bo
     clock = open_clock(run_dir, settings.seed, settings.speed)
     terms = AccountTerms(settings.starting_balance_usdt, settings.leverage, settings.seed)
     session = TradingSession(tape, clock, terms, run_dir)
-    app = build_app(tape, clock, session, Door(settings.api_key, settings.api_secret, clock))
+    app = build_app(
+        tape, clock, session, Door(settings.api_key.get_secret_value(), settings.api_secret.get_secret_value(), clock)
+    )
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2)
     # Whoever reads that it runs may come at once; the kernel keeps them until it serves.
     bound.listen()

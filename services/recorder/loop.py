@@ -18,7 +18,7 @@ from libs.bus.api import Consumer, Record, TopicPartition, Waiting
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import read_stamps
-from libs.store import MigrationMismatch, StoredRow, StoreUnavailable, Undecodable
+from libs.store import AccessRefused, MigrationMismatch, StoredRow, StoreUnavailable, Undecodable
 from libs.wire import DecodeError
 from services.recorder.settings import RecorderSettings
 
@@ -122,7 +122,7 @@ class RecorderLoop:
                 with self._waiting():
                     self._buffered -= self._store.insert(topic, self._rows[topic])
                 del self._rows[topic]
-        except MigrationMismatch as error:
+        except (AccessRefused, MigrationMismatch) as error:
             raise BadInput(str(error)) from error
         except StoreUnavailable as error:
             self._note_down(error)

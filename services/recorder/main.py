@@ -10,7 +10,7 @@ from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.retention import RetentionThread, RetentionTimes
 from libs.runtime.service import run_loop, run_process
-from libs.runtime.settings import PlatformSettings, load_settings
+from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings
 from libs.store import Store
 from libs.wire import decode_any
 from libs.wire.topics import RECORDED_TOPICS
@@ -20,10 +20,16 @@ from services.recorder.settings import RecorderSettings
 
 def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
     settings = load_settings(RecorderSettings)
+    where = load_settings(StoreSettings)
     health = ServiceHealth(NAME, platform.run_dir, ServiceMetrics(NAME))
     with (
         open_platform_bus(platform, waiting=health.waiting) as bus,
-        Store(platform.clickhouse, platform.clickhouse_database) as store,
+        Store(
+            where.clickhouse,
+            where.clickhouse_database,
+            user=where.clickhouse_user,
+            password=where.clickhouse_password.get_secret_value(),
+        ) as store,
     ):
         loop = RecorderLoop(
             lambda: bus.consumer(RECORDED_TOPICS, group=NAME, member_id=f"{NAME}-0"),

@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="perpflow-bench-") as folder:
         server = LocalServer(Path(folder)).start()
         try:
-            with Store(server.url, "bench") as store:
+            with server.store("bench") as store:
                 store.migrate()
                 figures = {
                     "build_rows_per_s": measure_building(),

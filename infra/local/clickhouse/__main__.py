@@ -11,34 +11,52 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from infra.local.clickhouse.admission import USER, Credential
+from infra.local.clickhouse.sandbox import confine
 from libs.runtime.health import Heartbeat
 
 EXIT_OK = 0
+EXIT_BAD_INPUT = 2
 EXIT_UNAVAILABLE = 3
 _DRAIN_S = 10.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns 0, or 3 where the path or the port is not to be had."""
+    """Serve until SIGTERM or SIGINT. Returns 0, 2 for a bad password file, 3 where the path or port is taken."""
     options = _read_arguments(arguments)
+    os.umask(0o077)
     heartbeat = Heartbeat(options.heartbeat)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s clickhouse %(message)s", stream=sys.stderr
     )
+    log = logging.getLogger("infra.local.clickhouse")
     # DateTime values without a zone mean UTC on every machine; the engine reads this when it is loaded.
     os.environ["TZ"] = "UTC"
+    try:
+        credential = Credential.read(options.password_file)
+    except (OSError, ValueError) as error:
+        log.error("cannot take the password from %s: %s", options.password_file, error)
+        return EXIT_BAD_INPUT
+    # The library starts threads and a first engine, in a temporary folder, as soon as it is loaded.
+    os.environ["TMPDIR"] = str(options.path / "tmp")
+    told = (options.port_file, options.heartbeat)
+    folders = [options.path, options.path / "tmp", *(path.parent for path in told if path is not None)]
+    try:
+        confine(folders)
+    except OSError as error:
+        log.error("cannot open %s: %s", options.path, error)
+        return EXIT_UNAVAILABLE
     from infra.local.clickhouse.engine import Engine, PathLocked
     from infra.local.clickhouse.errors import EngineError
     from infra.local.clickhouse.server import HOST, ClickHouseServer
 
-    log = logging.getLogger("infra.local.clickhouse")
     try:
         engine = Engine(options.path)
     except (PathLocked, EngineError, OSError) as error:
         log.error("cannot open %s: %s", options.path, error)
         return EXIT_UNAVAILABLE
     try:
-        server = ClickHouseServer(engine, options.port, heartbeat.beat)
+        server = ClickHouseServer(engine, options.port, credential, heartbeat.beat)
     except OSError as error:
         log.error("cannot listen on %s:%d: %s; choose another --port (0: any)", HOST, options.port, error.strerror)
         engine.close()
@@ -69,6 +87,9 @@ def _read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--path", type=Path, required=True, help="folder of the data; created where it is missing")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument(
+        "--password-file", type=Path, required=True, help=f"file of mode 0600 with the password of user {USER}"
+    )
     parser.add_argument("--port-file", type=Path, help="file to write the port to once it answers")
     parser.add_argument("--heartbeat", type=Path, help="file whose time says that the server makes progress")
     return parser.parse_args(arguments)

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 from chdb.state.sqlitelike import Connection as _ChdbConnection
 
-from infra.local.clickhouse.errors import EngineError, read_engine_error
+from infra.local.clickhouse.access import HOME_DATABASE, write_access_rules
+from infra.local.clickhouse.errors import ACCESS_DENIED, EngineError, read_engine_error
 
 _LOCK_FILE = "perpflow-server.lock"
 
@@ -133,10 +134,13 @@ class Engine:
         written and `EngineError` where chDB cannot open it."""
         path.mkdir(parents=True, exist_ok=True)
         self._lock = self._lock_path(path)
-        self._connection_string = str(path.resolve())
+        folder = path.resolve()
+        self._connection_string = f"{folder}?config-file={write_access_rules(folder)}"
         try:
             # This one stays open: chDB closes the engine with its last connection.
             self._anchor = Connection(self._connection_string)
+            self._demand_access_rules()
+            self._anchor.query(f"CREATE DATABASE IF NOT EXISTS {HOME_DATABASE}".encode(), "TabSeparated")
             version, timezone = (
                 self._anchor.query(b"SELECT version(), timezone()", "TabSeparated").body.decode().split()
             )
@@ -147,18 +151,26 @@ class Engine:
         self.timezone = timezone
 
     def connect(self) -> Connection:
-        """Open a connection in database `default` with default settings."""
-        return Connection(self._connection_string)
+        """Open a connection in the home database with default settings."""
+        connection = Connection(self._connection_string)
+        connection.query(f"USE {HOME_DATABASE}".encode(), "TabSeparated")
+        return connection
 
     def close(self) -> None:
         """Close the engine and let go of the path. Other connections must be closed before."""
         self._anchor.close()
         os.close(self._lock)
 
+    def _demand_access_rules(self) -> None:
+        # chDB grants everything where it does not find its rules.
+        grants = self._anchor.query(b"SHOW GRANTS", "TabSeparatedRaw").body.decode()
+        if "SOURCES" in grants or "TABLE ENGINE ON *" in grants:
+            raise EngineError(ACCESS_DENIED, "the engine did not take the access rules; reinstall chdb 4.4")
+
     @staticmethod
     def _lock_path(path: Path) -> int:
         lock_file = path / _LOCK_FILE
-        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

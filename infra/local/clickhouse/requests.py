@@ -1,22 +1,20 @@
-"""Reads HTTP requests the way a ClickHouse server does: URL parameters, bodies, forms with external tables, users."""
+"""Reads HTTP requests the way a ClickHouse server does: URL parameters, bodies, forms with external tables."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from infra.local.clickhouse.compression import decompress
-from infra.local.clickhouse.errors import AUTHENTICATION_FAILED, BAD_ARGUMENTS, NOT_IMPLEMENTED, refuse
+from infra.local.clickhouse.errors import BAD_ARGUMENTS, NOT_IMPLEMENTED, refuse
 from infra.local.clickhouse.runner import ExternalTable, Query
 
 # URL parameters that are HTTP's own; everything else is a setting, which the engine knows or refuses.
 _RESERVED = frozenset(
     (
-        *("query", "database", "user", "password", "quota_key", "query_id", "stacktrace", "role", "default_format"),
+        *("query", "database", "query_id", "default_format"),
         *("session_id", "session_timeout", "session_check", "close_session", "client_protocol_version"),
         *("wait_end_of_query", "buffer_size", "compress", "decompress", "enable_http_compression"),
         *("send_progress_in_http_headers", "http_headers_progress_interval_ms"),
@@ -48,7 +46,6 @@ class Request:
 def read_request(method: str, query_string: str, headers: Mapping[str, str], body: bytes) -> Request:
     """Read a request's parameters and body. Raises `EngineError` with a ClickHouse code where a server would."""
     url = dict(parse_qsl(query_string, keep_blank_values=True, encoding="utf-8", errors="surrogateescape"))
-    _authenticate(url, headers)
     for name in ("compress", "decompress"):
         if _is_true(url.get(name)):
             raise refuse(NOT_IMPLEMENTED, f"{name}=1 (native compressed blocks) is not served here; use HTTP encodings")
@@ -72,10 +69,10 @@ def read_request(method: str, query_string: str, headers: Mapping[str, str], bod
         text=text,
         parameters={name[6:]: value for name, value in values.items() if name.startswith("param_")},
         settings={n: v for n, v in url.items() if n not in reserved and not n.startswith("param_")},
-        database=url.get("database") or headers.get("X-ClickHouse-Database", ""),
-        default_format=url.get("default_format") or headers.get("X-ClickHouse-Format", "") or "TabSeparated",
+        database=url.get("database", ""),
+        default_format=url.get("default_format") or "TabSeparated",
         external_tables=tables,
-        is_read_only=method in ("GET", "HEAD"),
+        is_read_only=method == "GET",
         wants_stream=not _is_true(url.get("wait_end_of_query")),
         session_id=url.get("session_id", ""),
         session_timeout=url.get("session_timeout"),
@@ -84,7 +81,7 @@ def read_request(method: str, query_string: str, headers: Mapping[str, str], bod
     interval_ms = url.get("http_headers_progress_interval_ms", "100")
     return Request(
         query=query,
-        query_id=url.get("query_id") or headers.get("X-ClickHouse-Query-Id", ""),
+        query_id=url.get("query_id", ""),
         may_compress=_is_true(url.get("enable_http_compression", "1")),
         sends_progress=_is_true(url.get("send_progress_in_http_headers")),
         progress_interval_s=max(int(interval_ms), 10) / 1000 if interval_ms.isdigit() else 0.1,
@@ -133,23 +130,6 @@ def _join(query: str, body: bytes) -> bytes:
     if text and body:
         return text + b"\n" + body
     return text or body
-
-
-def _authenticate(url: Mapping[str, str], headers: Mapping[str, str]) -> None:
-    user = url.get("user") or headers.get("X-ClickHouse-User", "") or "default"
-    password = url.get("password") or headers.get("X-ClickHouse-Key", "")
-    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            raise refuse(AUTHENTICATION_FAILED, "Authorization is not valid Basic authentication") from None
-    if user not in ("", "default") or password:
-        raise refuse(
-            AUTHENTICATION_FAILED,
-            f"{user}: Authentication failed: password is incorrect, or there is no user with such name. "
-            "This local server has one user, default, without a password",
-        )
 
 
 def _is_true(text: str | None) -> bool:

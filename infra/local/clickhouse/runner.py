@@ -7,16 +7,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.local.clickhouse.access import HOME_DATABASE
 from infra.local.clickhouse.engine import Connection, Engine, Outcome
 from infra.local.clickhouse.errors import BAD_ARGUMENTS, READONLY, EngineError, refuse
-from infra.local.clickhouse.sessions import (
-    BorrowedSettings,
-    Session,
-    SessionTable,
-    apply_settings,
-    quote_name,
-)
+from infra.local.clickhouse.policy import StatementPolicy, forbid_values_expressions
+from infra.local.clickhouse.sessions import BorrowedSettings, Session, SessionTable, apply_settings
 from infra.local.clickhouse.statements import Statement, parse_statement
+from infra.local.clickhouse.text import quote_name
 
 # Formats whose blocks may simply be sent one after the other; all others are made whole first.
 _STREAMABLE = frozenset({"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"})
@@ -67,11 +64,13 @@ class Runner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._policy = StatementPolicy(engine.connect)
         self._sessions = SessionTable()
 
     def run(self, query: Query, report_progress: Callable[[Any], None] | None = None) -> Answer:
         """Run a statement. Raises `EngineError`; an error behind the first block is raised by `Answer.blocks`."""
         statement = parse_statement(query.text)
+        self._check(query, statement)
         with ExitStack() as stack:
             session = None
             if query.session_id:
@@ -81,8 +80,6 @@ class Runner:
                 return self._run_in_session(query, statement, session, session.connection)
             connection = self._engine.connect()
             stack.callback(connection.close)
-            if query.is_read_only:
-                _refuse_change(connection, statement)
             keeps_state = session is not None and connection.classify(statement.head or query.text) == "CONTROL"
             if session is not None and keeps_state:
                 answer = self._run_in_session(query, statement, session, connection)
@@ -109,10 +106,21 @@ class Runner:
         """Drop all sessions."""
         self._sessions.close()
 
+    def _check(self, query: Query, statement: Statement) -> None:
+        self._policy.check_settings(query.settings)
+        text = statement.text if statement.input_format is None else statement.head_with_format
+        verdict = self._policy.check(text.decode(errors="surrogateescape"))
+        for table in query.external_tables:
+            self._policy.check(_create_table(table))
+        if query.is_read_only and not verdict.is_reading:
+            raise refuse(
+                READONLY,
+                "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
+                "You should use method POST for modifying queries",
+            )
+
     def _run_in_session(self, query: Query, statement: Statement, session: Session, connection: Connection) -> Answer:
-        if query.is_read_only:
-            _refuse_change(connection, statement)
-        database = query.database or session.database or "default"
+        database = query.database or session.database or HOME_DATABASE
         _use_database(connection, database)
         # A SET must last, so nothing is put back behind it.
         settings = {} if statement.keyword == "SET" else query.settings
@@ -137,6 +145,7 @@ def _execute(connection: Connection, query: Query, statement: Statement, output_
         if query.parameters:
             # The engine's streaming insert takes no parameters; SET gives them to the statement all the same.
             apply_settings(connection, {f"param_{name}": value for name, value in query.parameters.items()})
+        forbid_values_expressions(connection)
         return connection.insert(statement.head, statement.input_format, statement.data)
     outcome = connection.query(query.text, output_format or _DEFAULT_FORMAT, query.parameters)
     if output_format == "Native" and not outcome.body:
@@ -195,19 +204,13 @@ def _use_database(connection: Connection, database: str) -> None:
         connection.query(f"USE {quote_name(database)}".encode(), _DEFAULT_FORMAT)
 
 
-def _refuse_change(connection: Connection, statement: Statement) -> None:
-    if statement.keyword == "INSERT" or connection.classify(statement.text) not in ("READ_ONLY", "UNKNOWN"):
-        raise refuse(
-            READONLY,
-            "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
-            "You should use method POST for modifying queries",
-        )
-
-
 def _create_external_tables(connection: Connection, tables: Sequence[ExternalTable]) -> None:
     for table in tables:
-        if not table.structure:
-            raise refuse(BAD_ARGUMENTS, f"External table {table.name} has neither structure nor types")
-        name = quote_name(table.name)
-        connection.query(f"CREATE TEMPORARY TABLE {name} ({table.structure})".encode(), _DEFAULT_FORMAT)
-        connection.insert(f"INSERT INTO {name}".encode(), table.input_format, table.data)
+        connection.query(_create_table(table).encode(), _DEFAULT_FORMAT)
+        connection.insert(f"INSERT INTO {quote_name(table.name)}".encode(), table.input_format, table.data)
+
+
+def _create_table(table: ExternalTable) -> str:
+    if not table.structure:
+        raise refuse(BAD_ARGUMENTS, f"External table {table.name} has neither structure nor types")
+    return f"CREATE TEMPORARY TABLE {quote_name(table.name)} ({table.structure})"

@@ -24,6 +24,7 @@ from time import monotonic_ns
 from typing import Any
 from urllib.parse import urlsplit
 
+from infra.local.clickhouse.admission import Credential, find_foreign_origin
 from infra.local.clickhouse.compression import choose_coding, compress, stream_compressor
 from infra.local.clickhouse.engine import Engine, Outcome
 from infra.local.clickhouse.errors import ENGINE_CRASHED, EngineError
@@ -49,8 +50,11 @@ class ClickHouseServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, engine: Engine, port: int, beat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, engine: Engine, port: int, credential: Credential, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self.engine = engine
+        self.credential = credential
         self._beat = beat
         self.runner = Runner(engine)
         self.queries = ThreadPoolExecutor(_MAX_QUERIES, thread_name_prefix="query")
@@ -112,9 +116,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
-    def do_HEAD(self) -> None:
-        self._serve()
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by http.server
         _LOG.debug(format, *args)
 
@@ -138,19 +139,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send_text(HTTPStatus.BAD_REQUEST, f"{error}\n")
             return
+        foreign = find_foreign_origin(self.headers)
+        if foreign:
+            self.close_connection = True
+            self._send_text(HTTPStatus.FORBIDDEN, f"{foreign}\n")
+            return
         url = urlsplit(self.path)
-        if url.path in ("/ping", "/replicas_status") or (url.path == "/" and not url.query and not body):
+        if url.path == "/ping" or (url.path == "/" and not url.query and not body):
             self._send_text(HTTPStatus.OK, "Ok.\n")
             return
-        if url.path not in ("/", "/query"):
-            self._send_text(
-                HTTPStatus.NOT_FOUND,
-                f"There is no handle {url.path}\n\nUse / or /ping for health checks.\n"
-                "Send queries from your program with POST method or GET /?query=...\n",
-            )
+        if url.path != "/":
+            self._send_text(HTTPStatus.NOT_FOUND, "Send queries to / and health checks to /ping\n")
             return
         started = monotonic_ns()
         try:
+            self.server.credential.check(self.headers)
             request = read_request(self.command, url.query, dict(self.headers.items()), body)
             self._query_id = request.query_id or str(uuid.uuid4())
             answer = self._run(request)
@@ -258,17 +261,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_text(self, status: HTTPStatus, text: str) -> None:
         self._begin(status)
         self.send_header("X-ClickHouse-Server-Display-Name", "perpflow-local")
-        self.send_header("Content-Type", "text/html; charset=UTF-8")
+        self.send_header("Content-Type", "text/plain; charset=UTF-8")
         self._end_with(text.encode())
 
     def _end_with(self, body: bytes) -> None:
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(body)
 
     def _send_chunk(self, data: bytes) -> None:
-        if data and self.command != "HEAD":
+        if data:
             self.wfile.write(b"%x\r\n" % len(data))
             self.wfile.write(data)
             self.wfile.write(b"\r\n")

@@ -13,6 +13,7 @@ from time import monotonic
 
 from infra.local.clickhouse.engine import Connection
 from infra.local.clickhouse.errors import INVALID_SESSION_TIMEOUT, SESSION_IS_LOCKED, SESSION_NOT_FOUND, refuse
+from infra.local.clickhouse.text import quote, quote_name
 
 DEFAULT_TIMEOUT_S = 60
 MAX_TIMEOUT_S = 3600
@@ -113,16 +114,6 @@ def apply_settings(connection: Connection, settings: Mapping[str, str]) -> None:
     if settings:
         assignments = ", ".join(f"{quote_name(name)} = {quote(value)}" for name, value in settings.items())
         connection.query(f"SET {assignments}".encode(), "TabSeparated")
-
-
-def quote(value: str) -> str:
-    """Write a string literal."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def quote_name(name: str) -> str:
-    """Write an identifier."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def _read_timeout(text: str | None) -> int:

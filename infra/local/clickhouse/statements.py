@@ -41,6 +41,11 @@ class Statement:
     without_format: bytes = b""
 
     @property
+    def head_with_format(self) -> bytes:
+        """The text of an INSERT without its data."""
+        return self.head + f" FORMAT {self.input_format}".encode()
+
+    @property
     def has_result(self) -> bool:
         """Whether the statement answers with rows, be they none."""
         return self.keyword in _RESULT_KEYWORDS
@@ -68,7 +73,7 @@ def _parse_insert(text: bytes) -> Statement:
     for word, start, end in _words(text):
         upper = word.upper()
         if upper == "VALUES" and previous != "FORMAT":
-            break
+            return Statement(text, "INSERT", head=text[:start].rstrip(), input_format="Values", data=text[end:])
         if previous == "FORMAT":
             return Statement(
                 text, "INSERT", head=text[:previous_start].rstrip(), input_format=word, data=_data_behind(text, end)

@@ -39,14 +39,14 @@ def client(server: LocalServer, database: str) -> Iterator[Client]:
 @pytest.fixture
 def fresh_store(server: LocalServer, database: str) -> Iterator[Store]:
     """A migrated database of the test's own, to be spoilt."""
-    with Store(server.url, database) as opened:
+    with server.store(database) as opened:
         opened.migrate()
         yield opened
 
 
 @pytest.fixture(scope="session")
 def shared_database(server: LocalServer) -> str:
-    with Store(server.url, "shared") as opened:
+    with server.store("shared") as opened:
         opened.migrate()
     return "shared"
 
@@ -59,5 +59,5 @@ def store(server: LocalServer, shared_database: str) -> Iterator[Store]:
         for (table,) in client.query(used).result_rows:
             if table != "schema_migrations":
                 client.command(f"TRUNCATE TABLE {table}")
-    with Store(server.url, shared_database) as opened:
+    with server.store(shared_database) as opened:
         yield opened

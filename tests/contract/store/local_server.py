@@ -12,7 +12,14 @@ from pathlib import Path
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
+from libs.store import Store
+
 ROOT = Path(__file__).parents[3]
+
+
+PASSWORD = "a-password-of-these-tests"
+HEADERS = {"X-ClickHouse-User": "perpflow", "X-ClickHouse-Key": PASSWORD}
+VARIABLES = {"PERPFLOW_CLICKHOUSE_USER": "perpflow", "PERPFLOW_CLICKHOUSE_PASSWORD": PASSWORD}
 
 
 class LocalServer:
@@ -45,7 +52,11 @@ class LocalServer:
         return self
 
     def client(self, **options: object) -> Client:
-        return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, **options)  # type: ignore[arg-type]
+        credential = {"username": "perpflow", "password": PASSWORD}
+        return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, **{**credential, **options})  # type: ignore[arg-type]
+
+    def store(self, database: str = "perpflow") -> Store:
+        return Store(self.url, database, user="perpflow", password=PASSWORD)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -65,9 +76,12 @@ class LocalServer:
 def spawn(path: Path, port: int, port_file: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the server's command line with its output in `log`."""
     command = [sys.executable, "-m", "infra.local.clickhouse", "--path", str(path), "--port", str(port)]
+    password_file = log.with_name("password")
+    password_file.touch(0o600)
+    password_file.write_text(PASSWORD)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [*command, "--port-file", str(port_file)],
+            [*command, "--port-file", str(port_file), "--password-file", str(password_file)],
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,

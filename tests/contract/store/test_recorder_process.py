@@ -19,7 +19,7 @@ from libs.store import Store, StoreError
 from libs.wire import encode
 from libs.wire.topics import RECORDED_TOPICS
 from tests.contract.store.events import FULL_EVENTS
-from tests.contract.store.local_server import ROOT, LocalServer
+from tests.contract.store.local_server import ROOT, VARIABLES, LocalServer
 from tests.kit.builders import a_trade
 from tests.kit.waiting import eventually
 
@@ -41,6 +41,7 @@ class Recorder:
             "PERPFLOW_BUS": self.bus_url,
             "PERPFLOW_CLICKHOUSE": server_url,
             "PERPFLOW_CLICKHOUSE_DATABASE": database,
+            **VARIABLES,
             "PERPFLOW_RUN_DIR": str(self.folder / "run"),
             **{f"PERPFLOW_RECORDER_{name.upper()}": str(value) for name, value in settings.items()},
         }
@@ -100,7 +101,7 @@ def test_every_topic_lands_in_its_tables_and_counts_agree(
     recorder.start(server.url, database)
     ends = bus.end_offsets([TopicPartition(topic, 0) for topic in RECORDED_TOPICS])
     expected = {where.topic: end for where, end in ends.items() if end}
-    with Store(server.url, database) as store:
+    with server.store(database) as store:
         eventually(lambda: count(store) == expected, within_s=60)
     announced = json.loads((recorder.folder / "run" / "recorder.json").read_text())
     assert announced["state"] == "running"
@@ -112,7 +113,7 @@ def test_kill_9_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     total = 12_000
     write(bus, [a_trade(number) for number in range(total)])
-    with Store(server.url, database) as store:
+    with server.store(database) as store:
         for part in (0, total // 4, total // 2):
             recorder.start(server.url, database, batch_rows=300, poll_max_records=100)
             eventually(lambda part=part: count(store).get(MARKET, 0) > part, within_s=60)
@@ -136,7 +137,7 @@ def test_outage_of_clickhouse_is_borne(recorder: Recorder, bus: Bus, tmp_path: P
         recorder.start(own.url, "session", retry_max_ms=300)
         eventually(lambda: "store is down" in recorder.log(), within_s=30)
         own.start(port)
-        with Store(own.url, "session") as store:
+        with own.store("session") as store:
             eventually(lambda: count(store) == {MARKET: 500}, within_s=60)
             own.kill()
             write(bus, [a_trade(number) for number in range(500, 900)])

@@ -14,7 +14,9 @@ import cramjam
 import pytest
 
 from infra.local.clickhouse.statements import parse_statement
-from tests.contract.store.local_server import LocalServer
+from tests.contract.store.local_server import HEADERS, LocalServer
+
+RAW_HEADERS = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items()).encode()
 
 
 class Reply:
@@ -46,7 +48,8 @@ class Caller:
     ) -> Reply:
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         payload = iter(body) if isinstance(body, list) else body
-        self._connection.request(method, target, payload, headers or {}, encode_chunked=isinstance(body, list))
+        everything = {**HEADERS, **(headers or {})}
+        self._connection.request(method, target, payload, everything, encode_chunked=isinstance(body, list))
         return Reply(self._connection.getresponse())
 
     def close(self) -> None:
@@ -81,16 +84,15 @@ def test_answer_carries_the_servers_headers(call: Caller) -> None:
     assert json.loads(reply.headers["X-ClickHouse-Summary"])["result_rows"] == "1"
 
 
-def test_default_format_comes_from_parameter_or_header_and_yields_to_the_query(call: Caller) -> None:
+def test_default_format_comes_from_a_parameter_and_yields_to_the_query(call: Caller) -> None:
     assert call(body="SELECT 1 AS a", default_format="JSONEachRow").text == '{"a":1}\n'
-    assert call(body="SELECT 1 AS a", headers={"X-ClickHouse-Format": "CSVWithNames"}).text == '"a"\n1\n'
+    assert call(body="SELECT 1 AS a", default_format="CSVWithNames").text == '"a"\n1\n'
     assert call(body="SELECT 'x' AS a FORMAT CSV", default_format="JSON").text == '"x"\n'
 
 
 def test_parameters_and_database_are_url_parameters(call: Caller) -> None:
     assert call(body="SELECT {a:String}", param_a="it's").text == "it\\'s\n"
     assert call(body="SELECT currentDatabase()", database="system").text == "system\n"
-    assert call(body="SELECT currentDatabase()", headers={"X-ClickHouse-Database": "system"}).text == "system\n"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,10 @@ def test_session_is_kept_checked_and_locked(call: Caller, server: LocalServer) -
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as held:
         query = b"SELECT sleepEachRow(0.5) FROM numbers(3) FORMAT Null"
-        held.sendall(b"POST /?session_id=s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(query), query))
+        held.sendall(
+            b"POST /?session_id=s HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
+            % (RAW_HEADERS, len(query), query)
+        )
         while call(body="SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(0.5)%'").text != "2\n":
             continue
         assert call(body="SELECT 1", session_id="s").headers["X-ClickHouse-Exception-Code"] == "373"
@@ -194,7 +199,8 @@ def test_progress_headers_keep_a_long_query_alive(server: LocalServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(
             b"POST /?wait_end_of_query=1&send_progress_in_http_headers=1&http_headers_progress_interval_ms=50 "
-            b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(query), query)
+            b"HTTP/1.1\r\nHost: localhost\r\n%bConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+            % (RAW_HEADERS, len(query), query)
         )
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -208,7 +214,8 @@ def test_late_error_after_progress_headers_is_told_in_a_header(server: LocalServ
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(
             b"POST /?wait_end_of_query=1&send_progress_in_http_headers=1&http_headers_progress_interval_ms=50 "
-            b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(query), query)
+            b"HTTP/1.1\r\nHost: localhost\r\n%bConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+            % (RAW_HEADERS, len(query), query)
         )
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 200")
@@ -218,8 +225,8 @@ def test_late_error_after_progress_headers_is_told_in_a_header(server: LocalServ
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
 def test_malformed_http_is_a_bad_request(server: LocalServer, head: bytes) -> None:
@@ -232,7 +239,10 @@ def test_client_that_goes_away_in_mid_stream_leaves_the_server_well(server: Loca
     query = b"SELECT number, repeat('x', 100) FROM numbers(5000000)"
     for size in (1, 1000, 10_000_000, 20_000_000):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(query), query))
+            connection.sendall(
+                b"POST / HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
+                % (RAW_HEADERS, len(query), query)
+            )
             while size > 0:
                 size -= len(connection.recv(size))
         for _ in range(5):
@@ -258,6 +268,7 @@ def test_server_listens_on_the_loopback_only(server: LocalServer) -> None:
             "Values",
             b"(1)",
         ),
+        (b"INSERT INTO t VALUES ('FORMAT CSV')", b"INSERT INTO t", "Values", b" ('FORMAT CSV')"),
         (b"INSERT INTO t FORMAT Native\n\n\n", b"INSERT INTO t", "Native", b"\n\n"),
     ],
 )
@@ -268,7 +279,7 @@ def test_inserts_data_begins_behind_its_format(text: bytes, head: bytes, input_f
 
 @pytest.mark.parametrize(
     "text",
-    [b"INSERT INTO t VALUES ('FORMAT CSV')", b"INSERT INTO t SELECT 1", b"INSERT INTO t FROM INFILE 'x' FORMAT CSV"],
+    [b"INSERT INTO t SELECT 1", b"INSERT INTO t FROM INFILE 'x' FORMAT CSV"],
 )
 def test_inserts_without_data_in_a_format_go_to_the_engine_whole(text: bytes) -> None:
     assert parse_statement(text).input_format is None

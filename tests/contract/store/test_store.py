@@ -17,7 +17,7 @@ from libs.domain.accounts import AccountState
 from libs.domain.features import FeatureVector
 from libs.domain.numbers import from_e8
 from libs.domain.orders import CancelOrder, OrderApproved, OrderRefused, PlaceOrder
-from libs.store import MigrationMismatch, Store, StoredRow, StoreError, StoreUnavailable, Undecodable
+from libs.store import AccessRefused, MigrationMismatch, Store, StoredRow, StoreError, StoreUnavailable, Undecodable
 from libs.store.migrations import load_migrations
 from libs.store.tables import EVENT_TABLES, TABLES, table_of
 from libs.wire.records import DeadLetter, InputRun, JournalEntry
@@ -282,7 +282,7 @@ def test_interrupted_migration_is_taken_up_again(server: LocalServer, fresh_stor
 
 
 def test_missing_database_is_named(server: LocalServer) -> None:
-    with Store(server.url, "never_made") as store, pytest.raises(StoreError, match="never_made"):
+    with server.store("never_made") as store, pytest.raises(StoreError, match="never_made"):
         store.count_rows()
 
 
@@ -291,7 +291,7 @@ def test_dead_server_is_unavailable_and_a_later_one_is_used(server: LocalServer,
         assert not store.is_reachable()
         with pytest.raises(StoreUnavailable, match=r"http://127\.0\.0\.1:1 does not answer"):
             store.migrate()
-    with Store(server.url, database) as store:
+    with server.store(database) as store:
         assert store.is_reachable()
 
 
@@ -316,12 +316,22 @@ def test_event_that_no_table_keeps_is_refused_by_name(store: Store) -> None:
         store.insert(TOPIC, [a_row(Stranger())])
 
 
-def test_password_never_shows_in_errors() -> None:
-    with Store("http://someone:hunter2@127.0.0.1:1", connect_timeout_s=1) as store:
-        with pytest.raises(StoreUnavailable) as caught:
+@pytest.mark.parametrize("password", ["hunter2", "hunter2/x", "hunter2#x", "p@hunter2", "hunter2?a=1"])
+def test_user_and_password_in_the_address_are_refused_without_being_shown(password: str) -> None:
+    with pytest.raises(StoreError, match="PERPFLOW_CLICKHOUSE_PASSWORD") as caught:
+        Store(f"http://someone:{password}@127.0.0.1:1")
+    assert "hunter2" not in str(caught.value)
+    with Store("http://127.0.0.1:1", user="someone", password=password, connect_timeout_s=1) as store:
+        with pytest.raises(StoreUnavailable) as unreachable:
             store.count_rows()
-        assert "hunter2" not in str(caught.value)
-        assert "hunter2" not in store.address
+        assert "hunter2" not in str(unreachable.value)
+
+
+@pytest.mark.parametrize("password", ["wrong", "a/b#c?d@e:f%67 \"'\\"])
+def test_wrong_password_is_refused_by_the_name_of_its_setting(server: LocalServer, password: str) -> None:
+    refusal = "correct PERPFLOW_CLICKHOUSE_USER and PERPFLOW_CLICKHOUSE_PASSWORD"
+    with Store(server.url, user="perpflow", password=password) as store, pytest.raises(AccessRefused, match=refusal):
+        store.count_rows()
 
 
 def test_query_takes_server_side_parameters(store: Store) -> None:

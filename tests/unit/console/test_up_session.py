@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 from rich.console import Console
 
 from libs.runtime.errors import BadInput
-from services.console.session import load_session, locked_session
+from libs.runtime.settings import SERVICE_NAMES
+from services.console.plan import process_environment
+from services.console.registry import read_checked, secret_variables, settings_models
+from services.console.session import Session, load_session, locked_session
+from services.console.store_access import make_password, read_password
 from services.console.up import UpOptions, prepare_session, run_up
 
 OPTIONS = UpOptions("simulated", "paper", "BTCUSDT.BINANCE", 7, 20.0, None, None, None, None, None, None, False)
@@ -22,12 +27,20 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environments(session: Session, secrets: dict[str, str]) -> dict[str, dict[str, str]]:
+    return {service: process_environment(session, service, secrets) for service in SERVICE_NAMES}
+
+
+def marked_secrets() -> dict[str, str]:
+    return {name: f"marked-{name.lower()}" for name in secret_variables(settings_models())}
+
+
 def test_limits_of_the_person_are_remembered_and_keys_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PERPFLOW_RISK_MAX_LEVERAGE", "2")
     monkeypatch.setenv("PERPFLOW_EXECUTION_ACCOUNT", "mine")
-    for name in ("EXECUTION_API_KEY", "EXECUTION_API_SECRET", "MONITORING_TOKEN"):
-        monkeypatch.setenv(f"PERPFLOW_{name}", "of-the-person")
-    session = prepare_session(replace(OPTIONS, market="live", mode="testnet", speed=1.0))
+    for name in secret_variables(settings_models()):
+        monkeypatch.setenv(name, "of-the-person")
+    session = prepare_session(replace(OPTIONS, market="live", mode="testnet", speed=1.0), read_checked())
     assert session.environment["PERPFLOW_RISK_MAX_LEVERAGE"] == "2"
     assert session.environment["PERPFLOW_EXECUTION_MODE"] == "testnet"
     assert {session.environment[f"PERPFLOW_{name}_ACCOUNT"] for name in ("STRATEGY", "RISK")} == {"testnet"}
@@ -36,35 +49,75 @@ def test_limits_of_the_person_are_remembered_and_keys_are_not(monkeypatch: pytes
     assert b"of-the-person" not in (session.folder / "session.json").read_bytes()
 
 
-def test_simulated_venue_gets_a_key_of_this_session_alone() -> None:
-    first, second = (prepare_session(replace(OPTIONS, mode="testnet")).environment for _ in range(2))
-    for side in ("EXCHANGE", "EXECUTION"):
-        assert first[f"PERPFLOW_{side}_API_SECRET"] != second[f"PERPFLOW_{side}_API_SECRET"]
-    assert first["PERPFLOW_EXCHANGE_API_SECRET"] == first["PERPFLOW_EXECUTION_API_SECRET"]
-    assert first["PERPFLOW_EXECUTION_VENUE_SPEED"] == "20"
-    assert first["PERPFLOW_INGESTION_FOLLOW_EXCHANGE_CLOCK"] == "true"
+def test_a_session_folder_is_its_users_alone() -> None:
+    session = prepare_session(OPTIONS, read_checked())
+    password = make_password(session)
+    session.save()
+    assert stat.S_IMODE(session.folder.stat().st_mode) == 0o700
+    for name in ("session.json", "clickhouse.password"):
+        assert stat.S_IMODE((session.folder / name).stat().st_mode) == 0o600
+    assert password not in (session.folder / "session.json").read_text()
+    assert read_password(session, read_checked()) == password
+
+
+def test_each_process_is_started_with_its_own_secrets_alone() -> None:
+    secrets = marked_secrets()
+    assert {"PERPFLOW_EXECUTION_API_SECRET", "PERPFLOW_FEATURES_GLASSNODE_KEY"} <= secrets.keys()
+    for service, environment in environments(prepare_session(OPTIONS, read_checked()), secrets).items():
+        held = {name for name, value in environment.items() if value in secrets.values()}
+        # All of them meet on Kafka.
+        allowed = {name for name in secrets if name.startswith(("PERPFLOW_KAFKA_", f"PERPFLOW_{service.upper()}_"))}
+        if service in ("recorder", "monitoring"):
+            allowed.add("PERPFLOW_CLICKHOUSE_PASSWORD")
+        assert held == allowed, service
+
+
+def test_the_environment_of_whoever_starts_a_session_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-person")
+    monkeypatch.setenv("HTTPS_PROXY", "http://someone:of-the-person@proxy:3128")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    for service, environment in environments(prepare_session(OPTIONS, read_checked()), {}).items():
+        assert "AWS_SECRET_ACCESS_KEY" not in environment
+        assert ("HTTPS_PROXY" in environment) == (service in ("ingestion", "execution", "features"))
+        assert environment["LC_ALL"] == "C.UTF-8"
+        assert environment["PATH"]
+
+
+def test_a_service_gets_its_own_settings_and_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPFLOW_RISK_MAX_LEVERAGE", "2")
+    monkeypatch.setenv("PERPFLOW_LOG_LEVEL", "debug")
+    started = environments(prepare_session(OPTIONS, read_checked()), {})
+    assert [name for name in started if "PERPFLOW_RISK_MAX_LEVERAGE" in started[name]] == ["risk"]
+    assert [name for name in started if "PERPFLOW_CLICKHOUSE" in started[name]] == ["recorder", "monitoring"]
+    assert {environment["PERPFLOW_LOG_LEVEL"] for environment in started.values()} == {"debug"}
+
+
+def test_a_misspelt_setting_keeps_a_session_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPFLOW_RIKS_MAX_LEVERAGE", "2")
+    with pytest.raises(BadInput, match="PERPFLOW_RIKS_MAX_LEVERAGE; did you mean PERPFLOW_RISK_MAX_LEVERAGE"):
+        read_checked()
 
 
 def test_paper_session_knows_no_key() -> None:
-    assert not any("API_" in name for name in prepare_session(OPTIONS).environment)
+    assert not any("API_" in name for name in prepare_session(OPTIONS, read_checked()).environment)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "a\n", "x" * 101])
 def test_a_name_that_is_no_folder_of_its_own_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="cannot be a session's name"):
-        prepare_session(replace(OPTIONS, session=name))
+        prepare_session(replace(OPTIONS, session=name), read_checked())
     with pytest.raises(BadInput, match="cannot be a session's name"):
         load_session(name)
 
 
 def test_a_second_session_in_the_same_folder_is_refused_before_it_writes_anything(tmp_path: Path) -> None:
     live = replace(OPTIONS, market="live", speed=1.0)
-    first = prepare_session(live)
+    first = prepare_session(live, read_checked())
     with locked_session(first):
         first.save()
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         with pytest.raises(BadInput, match=rf"session paper-live runs already \(process {os.getpid()}\)"):
             run_up(replace(live, instrument="ETHUSDT.BINANCE"), Console(quiet=True))
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    with locked_session(prepare_session(live)):
+    with locked_session(prepare_session(live, read_checked())):
         pass

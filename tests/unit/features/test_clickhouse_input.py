@@ -12,11 +12,10 @@ import pytest
 
 from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.errors import BadInput
-from libs.store import Store
 from libs.store.tables import StoredRow
 from libs.wire.topics import BARS_CLOSED
 from services.console.features_commands import engineer_features
-from tests.contract.store.local_server import LocalServer
+from tests.contract.store.local_server import VARIABLES, LocalServer
 from tests.unit.indicators.recorded import compute, made_rows, same_bits, stream_of
 
 CORE = load_feature_set()
@@ -35,10 +34,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 def address(server: LocalServer) -> str:
     times, rows = made_rows(COUNT)
     bars = stream_of(BTC, times, rows, ("5m", "1h"))
-    with Store(server.url) as store:
+    with server.store() as store:
         store.migrate()
         store.insert(BARS_CLOSED, [StoredRow(0, offset, BTC.encode(), 0, bar) for offset, bar in enumerate(bars)])
     return server.url
+
+
+@pytest.fixture(autouse=True)
+def credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
 
 
 def _engineer(address: str, source: str, output: Path, capsys: pytest.CaptureFixture[str]) -> dict:

@@ -10,37 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_settings import BaseSettings
 
-from libs.runtime.settings import PlatformSettings
-from services.bars.settings import BarsSettings
-from services.exchange.settings import ExchangeSettings
-from services.execution.settings import ExecutionSettings
-from services.features.settings import FeaturesSettings
-from services.inference.settings import InferenceSettings
-from services.ingestion.settings import IngestionSettings
-from services.monitoring.settings import MonitoringSettings
-from services.recorder.settings import RecorderSettings
-from services.risk.settings import RiskSettings
-from services.strategy.settings import StrategySettings
+from libs.runtime.settings import PlatformSettings, service_prefix, variables_of
+from services.console.registry import secret_variables, settings_models
 
 yaml = pytest.importorskip("yaml", reason="PyYAML reads the deployment files: pip install pyyaml")
 
 ROOT = Path(__file__).resolve().parents[3]
 INFRA = ROOT / "infra"
-SETTINGS: tuple[type[BaseSettings], ...] = (
-    PlatformSettings,
-    BarsSettings,
-    ExchangeSettings,
-    ExecutionSettings,
-    FeaturesSettings,
-    InferenceSettings,
-    IngestionSettings,
-    MonitoringSettings,
-    RecorderSettings,
-    RiskSettings,
-    StrategySettings,
-)
 
 
 def read_yaml(path: Path) -> Any:
@@ -66,11 +43,17 @@ def run_tool(*command: str | Path) -> str:
 
 def known_variables() -> set[str]:
     """Return every environment variable that some settings read."""
-    return {
-        f"{kind.model_config.get('env_prefix', '')}{name}".upper() for kind in SETTINGS for name in kind.model_fields
-    }
+    return {variable for kind in settings_models().values() for variable in variables_of(kind).values()}
 
 
 def unknown_variables(names: set[str]) -> set[str]:
     """Return those of perpflow's variables that nothing reads."""
     return {name for name in names if name.startswith("PERPFLOW_")} - known_variables()
+
+
+def foreign_secrets(service: str, names: set[str]) -> set[str]:
+    """Return the secrets among `names` that are none of the service's business."""
+    own = {name for name in names if name.startswith(service_prefix(service))}
+    store = {"PERPFLOW_CLICKHOUSE_PASSWORD"} if service in ("recorder", "monitoring") else set()
+    platform = set(variables_of(PlatformSettings).values())
+    return names & secret_variables(settings_models()) - own - store - platform

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES
-from tests.unit.infra.files import INFRA, ROOT, find_tool, read_yaml, run_tool, unknown_variables
+from tests.unit.infra.files import INFRA, ROOT, find_tool, foreign_secrets, read_yaml, run_tool, unknown_variables
 
 DOCKERFILE = INFRA / "docker" / "Dockerfile"
 COMPOSE = read_yaml(ROOT / "docker-compose.yml")
@@ -56,6 +56,14 @@ def test_compose_builds_each_service_as_itself() -> None:
 def test_compose_sets_variables_that_are_read() -> None:
     names = {name for service in COMPOSE["services"].values() for name in service.get("environment", {})}
     assert unknown_variables(names) == set()
+
+
+def test_compose_gives_each_service_no_secret_but_its_own() -> None:
+    for service in RUNNABLE_SERVICES:
+        names = set(COMPOSE["services"][service].get("environment", {}))
+        assert foreign_secrets(service, names) == set(), service
+    assert "PERPFLOW_CLICKHOUSE_PASSWORD" in COMPOSE["services"]["recorder"]["environment"]
+    assert not any("@" in str(value) for value in COMPOSE["services"]["recorder"]["environment"].values())
 
 
 def test_compose_pins_versions_and_publishes_on_loopback_only() -> None:

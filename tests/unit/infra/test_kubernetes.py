@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.console.plan import RUNNABLE_SERVICES
-from tests.unit.infra.files import INFRA, find_tool, run_tool, unknown_variables, yaml
+from tests.unit.infra.files import INFRA, find_tool, foreign_secrets, run_tool, unknown_variables, yaml
 
 OVERLAYS = sorted(path.name for path in (INFRA / "kubernetes" / "overlays").iterdir())
 
@@ -106,6 +106,14 @@ def test_variables_are_read_by_somebody() -> None:
     for pod in pods().values():
         names |= {variable["name"] for variable in pod["containers"][0].get("env", [])}
     assert unknown_variables(names) == set()
+
+
+def test_each_pod_gets_no_secret_but_its_own() -> None:
+    for service in RUNNABLE_SERVICES:
+        (container,) = pods()[service]["containers"]
+        assert not any("secretRef" in source for source in container.get("envFrom", ())), service
+        given = {variable["name"] for variable in container.get("env", [])}
+        assert foreign_secrets(service, given) == set(), service
 
 
 def test_no_secret_is_in_the_files() -> None:

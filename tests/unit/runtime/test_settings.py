@@ -37,7 +37,7 @@ def test_a_value_out_of_range_is_named_with_its_bound(monkeypatch: pytest.Monkey
 def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERPFLOW_GATE_MAX_LEVERGE", "2")
     with pytest.raises(
-        BadInput, match="unknown setting PERPFLOW_GATE_MAX_LEVERGE; GateSettings has PERPFLOW_GATE_MAX_LEVERAGE"
+        BadInput, match="unknown setting PERPFLOW_GATE_MAX_LEVERGE; did you mean PERPFLOW_GATE_MAX_LEVERAGE"
     ):
         load_settings(GateSettings)
 

@@ -1,0 +1,57 @@
+"""Opening ClickHouse from the command line: the embedded one of a session, or the one that settings name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from libs.runtime.configuration import Configuration
+from libs.runtime.errors import BadInput
+from libs.runtime.masking import SECRETS
+from libs.runtime.settings import StoreSettings, load_settings
+from libs.store.errors import StoreError
+from libs.store.store import Store
+from services.console.session import Session, make_private_folder
+
+# The one user that infra/local/clickhouse knows.
+EMBEDDED_USER = "perpflow"
+
+
+def make_password(session: Session) -> str:
+    """Make the password of a session's embedded ClickHouse and write it to a file of this user's alone."""
+    password = secrets.token_urlsafe(32)
+    SECRETS.add(password)
+    make_private_folder(session.folder)
+    session.password_file.unlink(missing_ok=True)
+    descriptor = os.open(session.password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(password + "\n")
+    return password
+
+
+def read_password(session: Session, configuration: Configuration) -> str:
+    """Return the password of a session's ClickHouse: the embedded one's from its file, any other's from settings."""
+    if session.clickhouse_user == EMBEDDED_USER and session.password_file.is_file():
+        password = session.password_file.read_text().strip()
+        SECRETS.add(password)
+        return password
+    return load_settings(StoreSettings, configuration).clickhouse_password.get_secret_value()
+
+
+def open_store(session: Session, password: str, address: str | None = None) -> Store:
+    """Open a session's tables. Raises `BadInput` for an address that is none."""
+    return _open(address or session.clickhouse, session.clickhouse_database, session.clickhouse_user, password)
+
+
+def open_configured(configuration: Configuration, address: str | None = None) -> Store:
+    """Open the store that settings name, at another address where one is given. Raises `BadInput`."""
+    where = load_settings(StoreSettings, configuration)
+    password = where.clickhouse_password.get_secret_value()
+    return _open(address or where.clickhouse, where.clickhouse_database, where.clickhouse_user, password)
+
+
+def _open(address: str, database: str, user: str, password: str) -> Store:
+    try:
+        return Store(address, database, user=user, password=password)
+    except StoreError as error:
+        raise BadInput(str(error)) from None
