@@ -238,6 +238,8 @@ def trace(
     demand_bus(recorded)
     with open_session_bus(recorded) as bus:
         chain = trace_order(bus, order_id)
+    for text in chain.missing:
+        sys.stderr.write(f"perpflow: {text}\n")
     if json:
         print_json(
             [
@@ -250,12 +252,12 @@ def trace(
                     "event_time": link.event.event_time,
                     "says": describe(link),
                 }
-                for link in chain
+                for link in chain.links
             ]
         )
         return
-    trades = [link for link in chain if link.step == "trade"]
-    for link in [link for link in chain if link.step != "trade"] + trades[-10:]:
+    trades = [link for link in chain.links if link.step == "trade"]
+    for link in [link for link in chain.links if link.step != "trade"] + trades[-10:]:
         print(f"{link.step:<9} {link.topic}/{link.partition}@{link.offset:<8} {describe(link)}")
     if len(trades) > 10:
         print(f"          the last 10 of {len(trades)} trades; --json prints all")

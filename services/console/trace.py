@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from libs.bus.api import Bus, Record
@@ -15,6 +15,7 @@ from libs.domain.numbers import from_e8
 from libs.domain.orders import OrderApproved, OrderEvent, PlaceOrder, VenueReport
 from libs.runtime.errors import BadInput
 from libs.runtime.records import KIND, read_topic
+from libs.runtime.snapshots import partitions_of
 from libs.wire import DecodeError, decode, topics
 
 
@@ -27,6 +28,14 @@ class Link:
     partition: int
     offset: int
     event: Any
+
+
+@dataclass(slots=True)
+class Chain:
+    """The steps from an order back to its causes, and what is missing because it has passed retention, in words."""
+
+    links: list[Link]
+    missing: list[str] = field(default_factory=list)
 
 
 def _events(
@@ -49,8 +58,9 @@ def _find(bus: Bus, topic: str, step: str, is_wanted: Callable[[Any], bool]) -> 
     ]
 
 
-def trace_order(bus: Bus, order_id: str) -> list[Link]:
-    """Return the chain of an order, from its last fill back to the trades of the bar that led to it.
+def trace_order(bus: Bus, order_id: str) -> Chain:
+    """Return the chain of an order, from its last fill back to the trades of the bar that led to it, as far as the
+    topics still hold it.
 
     `order_id` is a client order id, a venue order id or an intent id. Raises `BadInput` naming some that exist.
     """
@@ -76,9 +86,10 @@ def trace_order(bus: Bus, order_id: str) -> list[Link]:
     chain += verdicts
     intents = _find(bus, topics.INTENTS, "intent", lambda event: event.event_id == command.event.intent_id)
     chain += intents
+    found = Chain(chain)
     if intents:
-        chain += _causes(bus, set(intents[0].event.cause_ids))
-    return chain
+        _add_causes(bus, found, set(intents[0].event.cause_ids))
+    return found
 
 
 def _client_order_id(order_id: str, commands: list[Link], orders: list[Link]) -> str:
@@ -91,16 +102,25 @@ def _client_order_id(order_id: str, commands: list[Link], orders: list[Link]) ->
     raise BadInput(f"no order {order_id!r} in this session; the last ones are {some}")
 
 
-def _causes(bus: Bus, cause_ids: set[str]) -> list[Link]:
+def _add_causes(bus: Bus, chain: Chain, cause_ids: set[str]) -> None:
     forecasts = _find(bus, topics.FORECASTS, "forecast", lambda event: event.event_id in cause_ids)
     vector_ids = cause_ids | {link.event.vector_id for link in forecasts if isinstance(link.event, Forecast)}
     vectors = _find(bus, topics.FEATURE_VECTORS, "vector", lambda event: event.event_id in vector_ids)
     bar_ids = cause_ids | {link.event.bar_id for link in vectors if isinstance(link.event, FeatureVector)}
     bars = _find(bus, topics.BARS_CLOSED, "bar", lambda event: event.event_id in bar_ids)
-    chain = forecasts + vectors + bars
-    for bar in bars:
-        chain += _trades_of(bus, bar.event)
-    return chain
+    chain.links += forecasts + vectors + bars
+    trades = [link for bar in bars for link in _trades_of(bus, bar.event)]
+    chain.links += trades
+    steps = ((topics.FORECASTS, forecasts), (topics.FEATURE_VECTORS, vectors), (topics.BARS_CLOSED, bars))
+    for topic, found in (*steps, (topics.MARKET_EVENTS, trades)):
+        begin = _first_offset(bus, topic)
+        if not found and begin > 0:
+            chain.missing.append(f"what {topic} held before offset {begin} has passed retention")
+
+
+def _first_offset(bus: Bus, topic: str) -> int:
+    places = partitions_of(bus, [topic])
+    return min(bus.beginning_offsets(places).values(), default=0)
 
 
 def _trades_of(bus: Bus, bar: Bar) -> list[Link]:

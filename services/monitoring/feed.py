@@ -212,8 +212,8 @@ class BusFeed:
         if not places:
             return
         ends = self._bus.end_offsets(places)
-        missing = [at for at in places if at not in self._begins]
-        self._begins.update(self._bus.beginning_offsets(missing) if missing else {})
+        # Retention moves them on.
+        self._begins.update(self._bus.beginning_offsets(places))
         totals: dict[str, int] = {}
         counts: dict[str, int] = {}
         for at in places:

@@ -112,6 +112,10 @@ def _properties(directory: Path, port: int, controller: int) -> str:
         "group.initial.rebalance.delay.ms": 0,
         "broker.heartbeat.interval.ms": 250,
         "broker.session.timeout.ms": 1500,
+        # What a broker does to topics by its own schedule, it does at once.
+        "log.cleaner.backoff.ms": 500,
+        "log.retention.check.interval.ms": 2_000,
+        "log.segment.delete.delay.ms": 1_000,
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 

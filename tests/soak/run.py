@@ -7,6 +7,7 @@ where the session does not end whole, cannot be replayed, or needs ever more mem
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -87,13 +88,13 @@ class Samples:
 
 def _sizes(session: Path) -> dict[str, int]:
     sizes: Counter[str] = Counter()
-    for path in session.rglob("*"):
-        try:
-            size = path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-        part = path.relative_to(session).parts[0]
-        sizes["bus" if part.startswith("bus.db") else part] += size
+    # Files come and go meanwhile; `os.walk` passes over folders that went.
+    for folder, _, names in os.walk(session):
+        for name in names:
+            path = Path(folder) / name
+            part = path.relative_to(session).parts[0]
+            with contextlib.suppress(FileNotFoundError):
+                sizes["bus" if part.startswith("bus.db") else part] += path.lstat().st_size
     return dict(sizes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.bus.api import Bus, BusError, NewRecord, Record, TopicPartition, TopicSpec
+from libs.bus.api import Bus, BusError, NewRecord, OffsetGone, Record, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
 from libs.clock import SimulatedClock
 from libs.domain.control import ControlAction, ControlCommand
@@ -222,3 +222,10 @@ def test_a_service_without_control_topics_is_left_alone(bus: Bus) -> None:
     clock.now += 10.0
     lane.check({VERDICTS})
     assert bus.end_offsets([TopicPartition(INTENTS, 0)])[TopicPartition(INTENTS, 0)] == 1
+
+
+def test_commands_removed_before_they_were_handled_stop_the_service(bus: Bus) -> None:
+    publish(bus, a_control(number=1), a_control(number=2))
+    bus.delete_before({TopicPartition(CONTROL_COMMANDS, 0): 1})
+    with pytest.raises(OffsetGone, match=r"control\.commands\.v1/0 was to be read from offset 0"):
+        ControlLane(bus, [CONTROL_COMMANDS], {}).look()

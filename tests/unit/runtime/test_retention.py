@@ -78,8 +78,9 @@ def publish(bus: Bus, *events: Event) -> None:
 
 def publish_round(bus: Bus, number: int, size: int = 20) -> None:
     first = 1 + number * size
-    for at in range(first, first + size):
-        publish(bus, replace(a_trade(at), event_id=f"t-{at}"), replace(ACCOUNT_STATE, event_id=f"a-{at}"))
+    numbers = range(first, first + size)
+    trades = [replace(a_trade(number), event_id=f"t-{number}") for number in numbers]
+    publish(bus, *trades, *(replace(ACCOUNT_STATE, event_id=f"a-{number}") for number in numbers))
 
 
 class SilentCore:
