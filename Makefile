@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test check lint types imports proto proto-check bench soak locks clean mutation
+.PHONY: help setup setup-dev run test check lint types imports proto proto-check bench soak locks clean kafka-starts mutation
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ check: lint types imports proto-check test ## everything; never edits
 
 bench: .venv/.dev ## measure, beside peers or a floor
 	@for each in tests/benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m $$(echo $${each%.py} | tr / .) || exit 1; done
+
+kafka-starts: .venv/.dev ## twenty first starts on a real Kafka, each of which must be clean (about half an hour)
+	@$(BIN)/python -m tests.integration.kafka_starts 20
 
 mutation: .venv/.dev ## plant defects in gate and margin and count those the tests catch (long)
 	@$(BIN)/python -m tests.mutation.run

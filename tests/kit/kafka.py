@@ -18,15 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.bus.api import BusUnavailable
+from libs.bus.api import BusDenied, BusUnavailable
 from libs.bus.kafka import KafkaBus
+from libs.bus.security import KafkaSecurity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 90.0
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+_NO_SECURITY = KafkaSecurity()
 
 
 class NoKafka(Exception):
@@ -48,15 +52,21 @@ def find_kafka() -> FoundKafka:
     if given:
         with KafkaBus(given):
             return _print_origin(FoundKafka(given, "PERPFLOW_TEST_KAFKA"))
-    shared = Path(os.environ.get("PERPFLOW_SHARED", REPOSITORY.parent / "shared"))
-    homes = {"KAFKA_HOME": os.environ.get("KAFKA_HOME"), "../shared/kafka": str(shared / "kafka")}
+    home = _home()
+    if home is None:
+        raise NoKafka("no Kafka: set PERPFLOW_TEST_KAFKA=HOST:PORT or KAFKA_HOME=DIR")
     java = shutil.which("java")
-    for origin, home in homes.items():
+    if java is None:
+        raise NoKafka(f"Kafka lies at {home} but there is no java on the path: install Java 17 or later")
+    return _print_origin(FoundKafka(_start(home, java), str(home)))
+
+
+def _home() -> Path | None:
+    shared = Path(os.environ.get("PERPFLOW_SHARED", REPOSITORY.parent / "shared"))
+    for home in (os.environ.get("KAFKA_HOME"), str(shared / "kafka")):
         if home and (Path(home) / "libs").is_dir():
-            if java is None:
-                raise NoKafka(f"Kafka lies at {home} but there is no java on the path: install Java 17 or later")
-            return _print_origin(FoundKafka(_start(Path(home), java), f"{origin}: {home}"))
-    raise NoKafka("no Kafka: set PERPFLOW_TEST_KAFKA=HOST:PORT or KAFKA_HOME=DIR")
+            return Path(home)
+    return None
 
 
 def _print_origin(found: FoundKafka) -> FoundKafka:
@@ -65,36 +75,82 @@ def _print_origin(found: FoundKafka) -> FoundKafka:
 
 
 def _start(home: Path, java: str) -> str:
-    directory = Path(tempfile.mkdtemp(prefix="perpflow-kafka-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    port, controller = _free_port(), _free_port()
-    properties = directory / "server.properties"
-    properties.write_text(_properties(directory, port, controller))
-    config = next((home / place for place in ("log4j2.yaml", "config/log4j2.yaml") if (home / place).exists()), None)
-    command = [java, "-XX:+UseSerialGC", "-Xms256m", "-Xmx512m", "-cp", f"{home}/libs/*"]
-    if config is not None:
-        command.insert(1, f"-Dlog4j2.configurationFile={config}")
-    subprocess.run(
-        [*command, "kafka.tools.StorageTool", "format", "-t", "perpflowTests00000000w", "-c", str(properties)],
-        check=True,
-        capture_output=True,
-        timeout=_START_TIMEOUT_S,
-    )
-    log = directory / "broker.log"
-    with log.open("wb") as output:
-        broker = subprocess.Popen(
-            [*command, "kafka.Kafka", str(properties)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    broker = KafkaBroker(home, java)
+    atexit.register(broker.close)
+    return broker.address
+
+
+@contextmanager
+def a_kafka(
+    properties: Mapping[str, object] | None = None, security: KafkaSecurity | None = None
+) -> Iterator[KafkaBroker]:
+    """Run a broker of a test's own; `properties` with their listeners go over the usual ones. Raises `NoKafka`."""
+    java, home = shutil.which("java"), _home()
+    if java is None or home is None:
+        raise NoKafka("no Kafka of a test's own: set KAFKA_HOME=DIR and install Java 17 or later")
+    broker = KafkaBroker(home, java, properties or {}, security or KafkaSecurity())
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+class KafkaBroker:
+    """One node in a folder of its own, which goes with it. `{port}` in a property is the port of `address`."""
+
+    def __init__(
+        self,
+        home: Path,
+        java: str,
+        properties: Mapping[str, object] | None = None,
+        security: KafkaSecurity = _NO_SECURITY,
+    ) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="perpflow-kafka-"))
+        port, controller = _free_port(), _free_port()
+        self.address = f"127.0.0.1:{port}"
+        self._security = security
+        config = self.directory / "server.properties"
+        config.write_text(_properties(self.directory, port, controller, properties or {}))
+        logs = next((home / place for place in ("log4j2.yaml", "config/log4j2.yaml") if (home / place).exists()), None)
+        self._command = [java, "-XX:+UseSerialGC", "-Xms256m", "-Xmx512m", "-cp", f"{home}/libs/*"]
+        if logs is not None:
+            self._command.insert(1, f"-Dlog4j2.configurationFile={logs}")
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        subprocess.run(
+            [*self._command, "kafka.tools.StorageTool", "format", "-t", "perpflowTests00000000w", "-c", str(config)],
+            check=True,
+            capture_output=True,
+            timeout=_START_TIMEOUT_S,
         )
-    atexit.register(_end, broker)
-    _await_answer(broker, f"127.0.0.1:{port}", log)
-    return f"127.0.0.1:{port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after a `kill`, and wait for its first answer."""
+        log = self.directory / "broker.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*self._command, "kafka.Kafka", str(self._config)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        _await_answer(self._process, self.address, log, self._security)
+
+    def kill(self) -> None:
+        """Kill it, as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=20)
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _properties(directory: Path, port: int, controller: int) -> str:
+def _properties(directory: Path, port: int, controller: int, more: Mapping[str, object]) -> str:
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -117,25 +173,23 @@ def _properties(directory: Path, port: int, controller: int) -> str:
         "log.retention.check.interval.ms": 2_000,
         "log.segment.delete.delay.ms": 1_000,
     }
+    for name, value in more.items():
+        settings[name] = str(value).replace("{port}", str(port)).replace("{controller}", str(controller))
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def _await_answer(broker: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def _await_answer(broker: subprocess.Popen[bytes], address: str, log: Path, security: KafkaSecurity) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         if broker.poll() is not None:
             raise NoKafka(f"the broker ended at once with {broker.returncode}: {log.read_text()[-2000:]}")
         try:
-            with KafkaBus(address, connect_timeout_s=2.0):
+            with KafkaBus(address, connect_timeout_s=2.0, security=security):
                 return
-        except BusUnavailable:
+        except (BusUnavailable, BusDenied):
+            # Before it has read its credentials a broker may refuse the right ones.
             if time.monotonic() > deadline:
                 raise
-
-
-def _end(broker: subprocess.Popen[bytes]) -> None:
-    broker.kill()
-    broker.wait(timeout=20)
 
 
 def _die_with_parent() -> None:
