@@ -114,7 +114,8 @@ class KafkaSession:
         self.bootstrap = bootstrap
         self.prefix = prefix
         self.waiting = waiting
-        self._denied = ""
+        self._denials: list[str] = []
+        self._last_error = ""
         self.settings: dict[str, Any] = {
             **security.client_settings(),
             "bootstrap.servers": bootstrap,
@@ -134,8 +135,10 @@ class KafkaSession:
         return explain(error, doing, self.bootstrap)
 
     def _note_error(self, error: KafkaError) -> None:
-        if error.code() in _DENIED_CODES:
-            self._denied = error.str()
+        self._last_error = error.str()
+        # What a broker says to a certificate comes as a failed connection.
+        if error.code() in _DENIED_CODES or "SSL routines" in self._last_error:
+            self._denials.append(self._last_error)
 
     def connect(self, timeout_s: float) -> None:
         """Wait for the first answer. Raises `BusUnavailable`, or `BusDenied` as soon as the reason is known."""
@@ -144,17 +147,18 @@ class KafkaSession:
             try:
                 self.counts(min(_CONNECT_STEP_S, deadline.left_s + 0.001))
                 return
-            except BusUnavailable:
+            except BusUnavailable as error:
                 # Errors of a connection are told from here.
                 self.admin.poll(0)
-                if self._denied:
+                # One alone may come of a broker that just starts or ends.
+                if len(self._denials) > 1:
                     raise BusDenied(
-                        f"Kafka at {self.bootstrap} and this client do not trust each other ({self._denied}): "
+                        f"Kafka at {self.bootstrap} and this client do not trust each other ({self._denials[-1]}): "
                         "check PERPFLOW_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _USERNAME, _PASSWORD, _CA_FILE, "
                         "_CERTIFICATE_FILE and _KEY_FILE"
                     ) from None
                 if deadline.is_over:
-                    raise
+                    raise BusUnavailable(f"{error} (last: {self._last_error or 'no answer'})") from error
 
     def ping(self) -> None:
         """Ask the cluster for itself. Raises `BusUnavailable`."""
