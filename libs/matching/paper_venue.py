@@ -90,6 +90,19 @@ class PaperVenue:
         matcher = self._matchers.get(instrument)
         return matcher is not None and matcher.is_bar_driven
 
+    def is_idle(self, instrument: str) -> bool:
+        """Whether bars are all of an instrument's market and no order is on its way or open anywhere."""
+        return (
+            self.is_bar_driven(instrument)
+            and not self._pending
+            and all(not matcher.open_order_count for matcher in self._matchers.values())
+        )
+
+    def pass_bars(self, instrument: str, event_time: int, close_e8: int) -> None:
+        """Go to the end of bars during which it `is_idle`: the last of them closed at `event_time`, at `close_e8`."""
+        self._matchers[instrument].last_price = close_e8
+        self._market_time = max(self._market_time, event_time)
+
     def open_order_ids(self) -> list[str]:
         """Return the client ids of the orders that arrived and may still fill."""
         return [

@@ -18,6 +18,7 @@ from services.bars.building import build_core as build_bars
 from services.bars.inputs import INPUTS as BARS_INPUTS
 from services.bars.settings import BarsSettings
 from services.execution.building import build_core as build_execution
+from services.execution.core import ExecutionCore
 from services.execution.inputs import INPUTS as EXECUTION_INPUTS
 from services.execution.settings import ExecutionSettings
 from services.features.core import FeaturesCore
@@ -28,6 +29,7 @@ from services.inference.inputs import INPUTS as INFERENCE_INPUTS
 from services.inference.onnx import load_models
 from services.inference.settings import InferenceSettings
 from services.risk.building import build_core as build_risk
+from services.risk.core import RiskCore
 from services.risk.inputs import INPUTS as RISK_INPUTS
 from services.risk.settings import RiskSettings
 from services.strategy.core import StrategyCore
@@ -44,6 +46,8 @@ class Stages:
 
     stages: tuple[Stage, ...]
     strategy: StrategyCore
+    risk: RiskCore
+    execution: ExecutionCore
     parameters: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -62,12 +66,13 @@ def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
     )
     risk = _settings(RiskSettings, options, {**instruments, "account": execution.account})
     strategy = _strategy_settings(options, timeframe, execution.account)
+    risk_core, execution_core = build_risk(risk), build_execution(execution)
     strategy_core = build_strategy_core(strategy)
     stages = [
         Stage("bars", build_bars(_settings(BarsSettings, options, {})), BARS_INPUTS),
         Stage("strategy", strategy_core, STRATEGY_INPUTS),
-        Stage("risk", build_risk(risk), RISK_INPUTS),
-        Stage("execution", build_execution(execution), EXECUTION_INPUTS),
+        Stage("risk", risk_core, RISK_INPUTS),
+        Stage("execution", execution_core, EXECUTION_INPUTS),
     ]
     notes: list[str] = []
     if options.digests or strategy_core.hears("on_forecast"):
@@ -83,7 +88,7 @@ def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
         "execution": execution.model_dump(mode="json", exclude=_NOT_OF_A_BACKTEST),
         "risk": risk.model_dump(mode="json", exclude={"halt", "kill_switch_file"}),
     }
-    return Stages(tuple(stages), strategy_core, parameters, tuple(notes))
+    return Stages(tuple(stages), strategy_core, risk_core, execution_core, parameters, tuple(notes))
 
 
 _NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url", "venue_speed"}

@@ -11,6 +11,7 @@ from libs.domain.bars import TIMEFRAMES
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.source import DeadInput
+from services.backtest.columns import BarColumns, read_columns
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
 from services.ingestion.feed import Pacer
@@ -23,28 +24,48 @@ _MINUTE = 60 * NANOSECONDS
 
 @dataclass(frozen=True, slots=True)
 class MarketInput:
-    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks."""
+    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks.
+
+    `columns` hold the same events where the whole market is bars of one file.
+    """
 
     description: dict[str, str | int]
     timeframe: str
     events: Iterator[MarketEvent | DeadInput]
+    columns: BarColumns | None = None
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
     """Open a capture, a Parquet file of trades or bars, or a folder of them. Raises `BadInput`."""
-    source = RecordedSource(path, instrument=instrument, pacer=Pacer(0), history=history, history_bars=history_bars)
-    source.open(None)
     description: dict[str, str | int] = {"source": "recorded", "name": path.name, "instrument": instrument}
+    columns = None if history is not None else read_columns(path, instrument)
+    if columns is not None:
+        timeframe, events = columns.timeframe, _read_source(path, instrument, None, 0)
+    else:
+        # Opened now, so that what is wrong with the input is said before anything is built.
+        source = _open_source(path, instrument, history, history_bars)
+        first, events = _look_ahead(_read_all(source))
+        timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
     if path.is_file():
         description["sha256"] = _sha256_of(path)
     if history is not None:
         description["history"] = history.name
         description["history_sha256"] = _sha256_of(history)
-    first, events = _look_ahead(_read_all(source))
-    timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
     if timeframe:
         description["timeframe"] = timeframe
-    return MarketInput(description, timeframe, events)
+    return MarketInput(description, timeframe, events, columns)
+
+
+def _open_source(path: Path, instrument: str, history: Path | None, history_bars: int) -> RecordedSource:
+    source = RecordedSource(path, instrument=instrument, pacer=Pacer(0), history=history, history_bars=history_bars)
+    source.open(None)
+    return source
+
+
+def _read_source(
+    path: Path, instrument: str, history: Path | None, history_bars: int
+) -> Iterator[MarketEvent | DeadInput]:
+    yield from _read_all(_open_source(path, instrument, history, history_bars))
 
 
 def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInput:

@@ -14,6 +14,7 @@ from typing import Protocol
 from libs.domain.bars import Bar
 from libs.domain.events import Core, Event, Unhandleable
 from libs.domain.forecasts import Forecast
+from libs.domain.market import ExchangeBar
 from libs.wire import kind_of, topic_of
 
 ORDER = ("risk", "execution", "bars", "features", "inference", "strategy")
@@ -76,16 +77,23 @@ class Pipeline:
         queue: deque[Event] = deque((event,))
         self._drain(queue)
 
+    def feed_bar(self, event: ExchangeBar, bar: Bar) -> None:
+        """Give a market's bar to whom it concerns but the bars service, whose closed bar is at hand already."""
+        queue: deque[Event] = deque()
+        self._observe(event)
+        for stage in self._route_of(event):
+            if stage.name != "bars":
+                self._give(stage, event, queue)
+        queue.append(bar)
+        self._drain(queue)
+
     def _drain(self, queue: deque[Event]) -> None:
         for _ in range(_CASCADE_LIMIT):
             if not queue:
                 return
             event = queue.popleft()
             self._observe(event)
-            route = self._routes.get(type(event))
-            if route is None:
-                route = self._routes[type(event)] = self._find_route(type(event))
-            for stage in route:
+            for stage in self._route_of(event):
                 self._give(stage, event, queue)
         raise EndlessCascade(f"more than {_CASCADE_LIMIT} events came of one, the last of them {queue[0]!r:.200}")
 
@@ -93,12 +101,18 @@ class Pipeline:
         if stage.name == "strategy" and event.event_time < self._trade_from:
             if isinstance(event, Forecast):
                 return
-            if isinstance(event, Bar):
+            if isinstance(event, Bar) and not event.is_history:
                 event = replace(event, is_history=True)
         try:
             queue.extend(stage.core.handle(event))
         except Unhandleable as error:
             self.dead.append(DeadEvent(stage.name, event.event_id, str(error)))
+
+    def _route_of(self, event: Event) -> tuple[Stage, ...]:
+        route = self._routes.get(type(event))
+        if route is None:
+            route = self._routes[type(event)] = self._find_route(type(event))
+        return route
 
     def _find_route(self, kind: type) -> tuple[Stage, ...]:
         topic, name = topic_of(kind), kind_of(kind)

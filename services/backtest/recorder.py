@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -13,9 +13,11 @@ from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlState, TradingState
 from libs.domain.events import Event
+from libs.domain.market import ClockTick, ExchangeBar
+from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
 from libs.wire import encode, topic_of, topics
-from services.backtest.equity import EquityCurve, PriceHistory
+from services.backtest.equity import EquityCurve, Ints, PriceHistory
 from services.backtest.round_trips import Fill, FundingPayment
 
 _ZERO = Decimal(0)
@@ -109,9 +111,20 @@ class RunRecorder:
         if hear is not None:
             hear(event)
 
-    def count(self, kind: type, number: int) -> None:
-        """Count events that were passed without being shown one by one."""
-        self._type_counts[kind] += number
+    def pass_bars(self, bars: Sequence[Bar], equity_e8: Ints | None, wallet: Decimal, position: Decimal) -> None:
+        """Take note of bars that were passed without an event each; equity is None where no position was held."""
+        for kind in (ClockTick, ExchangeBar, Bar):
+            self._type_counts[kind] += len(bars)
+        for bar in bars:
+            if not bar.is_history:
+                self.record.prices.append(bar.close_time, bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8)
+        if equity_e8 is None:
+            return
+        self._type_counts[AccountState] += len(bars)
+        wallet_e8, position_e8 = to_e8(wallet), to_e8(position)
+        for bar, equity in zip(bars, equity_e8.tolist(), strict=True):
+            self.record.equity.append(bar.event_time, equity, wallet_e8, position_e8)
+        self._equity = from_e8(int(equity_e8[-1]))
 
     def finish(self) -> RunRecord:
         """Return the record with its counts by topic."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from libs.domain.instruments import UnknownInstrument, find_instrument
-from libs.domain.market import ClockTick, ExchangeBar
+from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.runtime.errors import BadInput
 from libs.runtime.source import DeadInput
-from services.backtest.building import build_stages
+from services.backtest.building import Stages, build_stages
+from services.backtest.columns import BarColumns
 from services.backtest.inputs import MarketInput, bar_length_ns
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import DeadEvent, Pipeline
+from services.backtest.quiet_bars import QuietBars
 from services.backtest.recorder import RunRecord, RunRecorder
 
 _SHOWN_ERRORS = 20
@@ -50,31 +54,20 @@ def run_backtest(
     built = build_stages(options, timeframe)
     recorder = RunRecorder(options.instrument, timeframe, with_digests=options.digests)
     pipeline = Pipeline(built.stages, recorder.observe, trade_from=options.trade_from)
-    input_errors: list[str] = []
-    dead_inputs = started_at = ended_at = 0
-    heard_at = 0
-    for event in market.events:
-        if isinstance(event, DeadInput):
-            dead_inputs += 1
-            if len(input_errors) < _SHOWN_ERRORS:
-                input_errors.append(f"{event.source}:{event.position}: {event.reason}")
-            continue
-        if options.until is not None and event.event_time >= options.until:
-            break
-        if not (isinstance(event, ExchangeBar) and event.is_history):
-            started_at = started_at or _start_of(event)
-            ended_at = max(ended_at, event.event_time)
-        pipeline.feed(event)
-        if isinstance(event, ClockTick | ExchangeBar) and event.event_time >= heard_at + step_ns:
-            heard_at = event.event_time
-            progress(event.event_time)
+    feed = _Feed(pipeline, options, step_ns, progress)
+    columns = market.columns
+    if columns is not None and QuietBars.can_run(columns, built.strategy, options):
+        feed.run_columns(columns, built, recorder)
+    else:
+        feed.run_events(market.events)
+    started_at, ended_at = feed.started_at, feed.ended_at
     if not started_at:
         raise BadInput("the input holds no market event before the end that was asked for; check the file and --to")
     start = max(started_at, options.trade_from)
     if start >= ended_at:
         raise BadInput("the input ends before --from; nothing could be traded")
     record = recorder.finish()
-    record.counts["dead_inputs"] = dead_inputs
+    record.counts["dead_inputs"] = feed.dead_inputs
     return BacktestResult(
         description=dict(market.description),
         parameters=built.parameters,
@@ -83,9 +76,63 @@ def run_backtest(
         record=record,
         digests=recorder.digests(),
         dead=pipeline.dead,
-        input_errors=input_errors,
+        input_errors=feed.input_errors,
         notes=list(built.notes),
     )
+
+
+class _Feed:
+    """Feeds a market to the pipeline up to the end asked for, and knows its first and last time."""
+
+    def __init__(
+        self, pipeline: Pipeline, options: BacktestOptions, step_ns: int, progress: Callable[[int], None]
+    ) -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._step_ns = step_ns
+        self._progress = progress
+        self.started_at = self.ended_at = self.dead_inputs = 0
+        self.input_errors: list[str] = []
+
+    def run_columns(self, columns: BarColumns, built: Stages, recorder: RunRecorder) -> None:
+        """Run a market of bars, passing those between which nothing is decided."""
+        until = self._options.until
+        count = len(columns)
+        if until is not None:
+            count = int(np.searchsorted(columns.open_time + columns.length_ns, until))
+        if not count:
+            return
+        self.started_at = int(columns.open_time[0])
+        self.ended_at = int(columns.open_time[count - 1]) + columns.length_ns
+        quiet = QuietBars(
+            columns,
+            self._pipeline,
+            recorder,
+            risk=built.risk,
+            execution=built.execution,
+            strategy=built.strategy,
+            trade_from=self._options.trade_from,
+        )
+        quiet.run(count, self._progress)
+
+    def run_events(self, events: Iterable[MarketEvent | DeadInput]) -> None:
+        """Run a market event by event."""
+        heard_at = 0
+        for event in events:
+            if isinstance(event, DeadInput):
+                self.dead_inputs += 1
+                if len(self.input_errors) < _SHOWN_ERRORS:
+                    self.input_errors.append(f"{event.source}:{event.position}: {event.reason}")
+                continue
+            if self._options.until is not None and event.event_time >= self._options.until:
+                return
+            if not (isinstance(event, ExchangeBar) and event.is_history):
+                self.started_at = self.started_at or _start_of(event)
+                self.ended_at = max(self.ended_at, event.event_time)
+            self._pipeline.feed(event)
+            if isinstance(event, ClockTick | ExchangeBar) and event.event_time >= heard_at + self._step_ns:
+                heard_at = event.event_time
+                self._progress(event.event_time)
 
 
 def _start_of(event: object) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from libs.domain.accounts import VenueAccount
+from libs.domain.accounts import Position, VenueAccount
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity, TradingState
 from libs.domain.events import Event, Unhandleable
 from libs.domain.market import (
@@ -118,6 +118,35 @@ class ExecutionCore:
         """Return where an order stands, None for one that is not known (any more)."""
         order = self._orders.get(client_order_id)
         return order.status if order else None
+
+    def is_quiet(self, instrument: str) -> bool:
+        """Whether the next bar of a market of bars can change nothing here but the price and the account's equity."""
+        venue = self._venue
+        return venue is not None and venue.is_idle(instrument) and not self._open_ids and self._told is not None
+
+    def pass_bars(self, instrument: str, event_time: int, close_e8: int, count: int) -> None:
+        """Go to the end of `count` bars during which it `is_quiet`, as if they had been handled one by one."""
+        assert self._venue is not None, "only a paper venue passes bars"
+        self._venue.pass_bars(instrument, event_time, close_e8)
+        states = count if self._ledger.has_open_position else 0
+        self._ledger.pass_bars(instrument, close_e8, states)
+        if states:
+            self._next_account_time = event_time + self._account_interval_ns
+
+    def held(self, instrument: str) -> Position:
+        """Return the position in an instrument."""
+        return self._ledger.position(instrument)
+
+    @property
+    def wallet_balance(self) -> Decimal:
+        """Realised profit, fees and funding included."""
+        return self._ledger.wallet_balance
+
+    def value_at(self, instrument: str, close_e8: int) -> tuple[Decimal, Decimal]:
+        """Return equity and available balance with the price of an instrument at a close; changes nothing else."""
+        self._ledger.pass_bars(instrument, close_e8, 0)
+        equity = self._ledger.equity()
+        return equity, max(Decimal(0), equity - self._ledger.initial_margin(self._opening_orders()))
 
     def handle(self, event: Event) -> Sequence[Event]:
         """Advance by one event; events that do not concern execution or its account change nothing."""

@@ -86,6 +86,11 @@ class Ledger:
         """Remember a bar's close in case nothing better comes."""
         self._prices[event.instrument] = event.close_e8
 
+    def pass_bars(self, instrument: str, close_e8: int, states: int) -> None:
+        """Go to the end of bars that moved nothing but the price, with an account state made at `states` of them."""
+        self._prices[instrument] = close_e8
+        self.sequence += states
+
     def observe_mark(self, event: MarkPrice) -> bool:
         """Take over a mark price; True where it passed a funding time that charged a position."""
         name = event.instrument

@@ -20,27 +20,32 @@ def show(value: Decimal) -> str:
     return format_decimal(value)
 
 
+@lru_cache(maxsize=1024)
+def _bound(sign: str, limit: Decimal | int) -> str:
+    return f"{sign} {write(limit)}"
+
+
 def at_most(name: str, value: Decimal | int | None, limit: Decimal | int) -> CheckResult:
     """Check that a number is known and no larger than its limit."""
     if value is None:
-        return CheckResult(name, False, UNKNOWN, f"<= {write(limit)}")
-    return CheckResult(name, value <= limit, write(value), f"<= {write(limit)}")
+        return CheckResult(name, False, UNKNOWN, _bound("<=", limit))
+    return CheckResult(name, value <= limit, write(value), _bound("<=", limit))
 
 
 def at_least(name: str, value: Decimal | int | None, limit: Decimal | int) -> CheckResult:
     """Check that a number is known and no smaller than its limit."""
     if value is None:
-        return CheckResult(name, False, UNKNOWN, f">= {write(limit)}")
-    return CheckResult(name, value >= limit, write(value), f">= {write(limit)}")
+        return CheckResult(name, False, UNKNOWN, _bound(">=", limit))
+    return CheckResult(name, value >= limit, write(value), _bound(">=", limit))
 
 
 def share_at_most(name: str, part: Decimal | None, whole: Decimal | None, limit: Decimal) -> CheckResult:
     """Compare part / whole with a limit without rounding; an unknown part or whole, or a whole not above 0, fails."""
     if part is None or whole is None:
-        return CheckResult(name, False, UNKNOWN, f"<= {write(limit)}")
+        return CheckResult(name, False, UNKNOWN, _bound("<=", limit))
     if whole <= 0:
-        return CheckResult(name, False, f"{write(part)} of {write(whole)}", f"<= {write(limit)}")
-    return CheckResult(name, part <= limit * whole, show(part / whole), f"<= {write(limit)}")
+        return CheckResult(name, False, f"{write(part)} of {write(whole)}", _bound("<=", limit))
+    return CheckResult(name, part <= limit * whole, show(part / whole), _bound("<=", limit))
 
 
 def write(value: Decimal | int) -> str:

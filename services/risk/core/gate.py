@@ -17,7 +17,7 @@ first SET_LIMITS that they issued, so that a replay needs no settings, or, where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 
@@ -59,7 +59,7 @@ from services.risk.core.limits import SETTINGS, LimitError, RiskLimits
 from services.risk.core.own_orders import make_cancel, make_closing_orders, make_stop
 from services.risk.core.situation import Situation, assess
 from services.risk.core.state import STATE, UNSCOPED, ZERO, GateState, RiskState, WorkingOrder
-from services.risk.core.stops import ProtectiveStops, StopOrder
+from services.risk.core.stops import ProtectiveStops, StopOrder, has_protective_stops
 
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _FLATTEN_RETRY_NS = 5 * NANOSECONDS
@@ -148,6 +148,65 @@ class RiskCore:
                 event.close_time, event.high_e8, event.low_e8, event.close_e8, self._limits.volatility_warmup_bars
             )
         return []
+
+    def is_quiet(self, instrument: str) -> bool:
+        """Whether bars of a market without quotes and marks can change nothing here until equity nears a limit.
+
+        So it is without working orders, unsettled fills or protective stops, and unless positions are being closed.
+        """
+        state, limits = self._state, self._limits
+        view = state.markets.get(instrument)
+        held = state.account is not None and any(position.quantity for position in state.account.positions)
+        return (
+            state.account is not None
+            and view is not None
+            and view.is_last_price
+            and not view.mark_time
+            and not state.orders
+            and not state.unsettled
+            and not (held and state.control.is_flattening)
+            and not has_protective_stops(limits)
+        )
+
+    def equity_floor(self) -> float:
+        """Return the equity below which a limit of loss is passed; the peak and the day's start only raise it."""
+        state, limits = self._state, self._limits
+        floor = state.peak_equity * (1 - limits.hard_drawdown_fraction)
+        if state.trading_state is TradingState.ACTIVE:
+            soft = state.peak_equity * (1 - limits.soft_drawdown_fraction)
+            daily = state.day_start_equity * (1 - limits.max_daily_loss_fraction)
+            floor = max(floor, soft, daily)
+        return float(floor)
+
+    def drawdown_share(self) -> float:
+        """Return the share of the peak that equity may lose before a limit of drawdown is passed."""
+        is_active = self._state.trading_state is TradingState.ACTIVE
+        limits = self._limits
+        return float(limits.soft_drawdown_fraction if is_active else limits.hard_drawdown_fraction)
+
+    @property
+    def peak_equity(self) -> Decimal:
+        """The highest equity seen."""
+        return self._state.peak_equity
+
+    def pass_bars(self, bars: Sequence[Bar]) -> None:
+        """Go to the end of bars of one UTC day during which it `is_quiet` and no limit was passed."""
+        state, last = self._state, bars[-1]
+        view = state.market(last.instrument)
+        view.quote_time = last.event_time
+        with localcontext(_EXACT):
+            # With a position equity moves one way with the price, so its peak is at one of the two.
+            for close_e8 in {max(bar.close_e8 for bar in bars), min(bar.close_e8 for bar in bars)}:
+                view.bid_e8 = view.ask_e8 = close_e8
+                equity = state.equity(self._limits.allow_quote_as_mark)
+                if equity is not None:
+                    state.peak_equity = max(state.peak_equity, equity)
+        view.bid_e8 = view.ask_e8 = last.close_e8
+        view.quote_skew_ns = 0
+        state.now = max(state.now, last.event_time)
+        if last.timeframe == "1m":
+            for bar in bars:
+                view.add_bar(bar.close_time, bar.high_e8, bar.low_e8, bar.close_e8, self._limits.volatility_warmup_bars)
 
     def snapshot(self) -> bytes:
         """Return the whole state, limits included."""

@@ -51,6 +51,17 @@ class HeldPosition:
     best_price: Decimal
 
 
+def has_protective_stops(limits: RiskLimits) -> bool:
+    """Whether the limits ask for any protective order."""
+    return bool(
+        limits.stop_loss_fraction
+        or limits.take_profit_fraction
+        or limits.trailing_stop_fraction
+        or limits.break_even_trigger_fraction
+        or limits.max_holding_s
+    )
+
+
 def _toward_entry(price: Decimal, entry: Decimal, tick: Decimal) -> Decimal:
     return round_up_to_step(price, tick) if price < entry else round_down_to_step(price, tick)
 

@@ -107,7 +107,19 @@ class StrategyCore:
         self._close_first: set[str] = set()
         self._timers: dict[str, int] = {}
         self._known_view: AccountView | None = None
+        # Known until a target, a fill or the account changes it.
+        self._settled: dict[str, bool] = {}
+        self._heard: tuple[Bar, list[tuple[str, Sequence[Target]]]] | None = None
         self._hearing = {name: self._hearers_of(name) for name in HANDLERS}
+        self._bar_hearers = tuple(
+            (
+                strategy.name,
+                getattr(strategy, "on_bar", None),
+                getattr(strategy, "timeframes", None),
+                getattr(strategy, "indicators", None),
+            )
+            for strategy in self._strategies
+        )
         self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
             Bar: self._on_bar,
             Forecast: self._on_forecast,
@@ -144,18 +156,56 @@ class StrategyCore:
         self._rules(bar.instrument, bar.event_id)
         if not bar.is_history:
             self._price(bar.instrument, bar.close_e8)
-        view = self._view()
-        for strategy in self._strategies:
-            timeframes = getattr(strategy, "timeframes", None)
-            indicators = getattr(strategy, "indicators", None)
+        heard, self._heard = self._heard, None
+        answers = heard[1] if heard is not None and heard[0] is bar else self._hear_bar(bar, self.view())
+        if bar.is_history:
+            return NOTHING
+        for name, targets in answers:
+            self._stand(name, targets, bar.event_id)
+        return self._ask(bar.instrument, bar.event_id, bar.event_time)
+
+    def _hear_bar(self, bar: Bar, view: AccountView) -> list[tuple[str, Sequence[Target]]]:
+        answers: list[tuple[str, Sequence[Target]]] = []
+        for strategy, hear, timeframes, indicators in self._bar_hearers:
             if indicators is not None:
                 indicators.take(bar)
-            if not hears(strategy, "on_bar") or (timeframes is not None and bar.timeframe not in timeframes):
-                continue
-            targets = strategy.on_bar(bar, view)  # type: ignore[attr-defined]
-            if not bar.is_history:
-                self._stand(strategy.name, targets, bar.event_id)
-        return NOTHING if bar.is_history else self._ask(bar.instrument, bar.event_id, bar.event_time)
+            if hear is not None and (timeframes is None or bar.timeframe in timeframes):
+                targets = hear(bar, view)
+                if targets:
+                    answers.append((strategy, targets))
+        return answers
+
+    def hear_ahead(self, bar: Bar, view: AccountView) -> bool:
+        """Let the strategies hear a bar before it is handled; the answer is whether handling it may ask for an order.
+
+        Handling this very bar afterwards takes their answers from here. A bar that need not be handled may be left out.
+        """
+        answers = self._hear_bar(bar, view)
+        self._heard = (bar, answers)
+        if bar.is_history:
+            return False
+        return bool(answers) or not self._is_settled(bar.instrument)
+
+    def pass_bars(self, bar: Bar) -> None:
+        """Go to a bar, the last of those that were heard ahead and not handled."""
+        if not bar.is_history:
+            self._prices_e8[bar.instrument] = bar.close_e8
+
+    def hears_only_bars_of(self, timeframe: str) -> bool:
+        """Whether the strategies hear closed bars of this timeframe and fills, and nothing else."""
+        others = [name for name in HANDLERS if name not in ("on_bar", "on_fill")]
+        return not any(self._hearing[name] for name in others) and all(
+            timeframes is not None and tuple(timeframes) == (timeframe,) for _, _, timeframes, _ in self._bar_hearers
+        )
+
+    def _is_settled(self, instrument: str) -> bool:
+        """Whether the position is the one that stands as wanted, so that no price makes an order of the difference."""
+        if instrument not in self._settled:
+            standing = self._standing.get(instrument, {})
+            wanted = sum((target.quantity for target in standing.values() if target.quantity is not None), _ZERO)
+            target = round_down_to_step(wanted, self._instruments[instrument].step_size)
+            self._settled[instrument] = target == self._ledger.position(instrument)
+        return self._settled[instrument]
 
     def _on_forecast(self, forecast: Forecast) -> Sequence[Event]:
         self._rules(forecast.instrument, forecast.event_id)
@@ -170,6 +220,7 @@ class StrategyCore:
             return NOTHING
         self._ledger.see_account(account)
         self._known_view = None
+        self._settled.clear()
         return self._ask_for(self._tell("on_account", account, account.event_id), account.event_id, account.event_time)
 
     def _on_approval(self, _approval: OrderApproved) -> Sequence[Event]:
@@ -185,6 +236,7 @@ class StrategyCore:
             return NOTHING
         self._ledger.see_order(order)
         self._known_view = None
+        self._settled.clear()
         if order.last_quantity is None:
             return NOTHING
         self._close_first.discard(order.instrument)
@@ -221,7 +273,7 @@ class StrategyCore:
             before = self._timers.get(strategy.name)
             self._timers[strategy.name] = turn
             if before is not None and turn > before:
-                targets = strategy.on_timer(turn * period_ns, self._view())  # type: ignore[attr-defined]
+                targets = strategy.on_timer(turn * period_ns, self.view())  # type: ignore[attr-defined]
                 changed += self._stand(strategy.name, targets, tick.event_id)
         return self._ask_for(changed, tick.event_id, tick.event_time)
 
@@ -229,7 +281,7 @@ class StrategyCore:
         """Call a method of all strategies that have it; return the instruments whose targets changed."""
         changed: list[str] = []
         for name, hear in self._hearing[handler]:
-            changed += self._stand(name, hear(event, self._view()), cause_id)
+            changed += self._stand(name, hear(event, self.view()), cause_id)
         return changed
 
     def _ask_for(self, instruments: Sequence[str], cause_id: str, event_time: int) -> Sequence[Event]:
@@ -246,7 +298,8 @@ class StrategyCore:
             raise Unhandleable(f"{event_id} is of unknown instrument {instrument!r}; this account trades {known}")
         return rules
 
-    def _view(self) -> AccountView:
+    def view(self) -> AccountView:
+        """Return the account as it is known."""
         view = self._known_view
         if view is None:
             ledger = self._ledger
@@ -259,6 +312,7 @@ class StrategyCore:
         for target in self._standing.get(instrument, {}).values():
             if target.quantity is None:
                 target.quantity = target.notional / from_e8(price_e8)
+                self._settled.pop(instrument, None)
 
     def _stand(self, strategy: str, targets: Sequence[Target] | None, cause_id: str) -> list[str]:
         """Let targets stand; return their instruments."""
@@ -268,6 +322,7 @@ class StrategyCore:
             if target.instrument not in self._instruments:
                 known = ", ".join(sorted(self._instruments))
                 raise ValueError(f"strategy {strategy} wants {target.instrument!r}; this account trades {known}")
+            self._settled.pop(target.instrument, None)
             price_e8 = self._prices_e8.get(target.instrument)
             quantity = target.quantity
             if quantity is None and price_e8 is not None:
@@ -350,6 +405,7 @@ class StrategyCore:
         self._close_first = kept.close_first
         self._timers = kept.timers
         self._known_view = None
+        self._settled.clear()
         for strategy in self._strategies:
             if strategy.name in kept.strategies:
                 strategy.restore(kept.strategies[strategy.name])

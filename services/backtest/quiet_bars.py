@@ -1,0 +1,186 @@
+"""Passes the bars of a market of bars between which nothing is decided, without handling them one by one.
+
+Strategies hear every bar. A bar is handled by the pipeline, as any event is, when a strategy answers, when the position
+is not the wanted one, when an order is on its way or open, when a UTC day begins, and when equity comes near a limit of
+loss. All others change only prices, the equity and its peak, which the cores then take over at once. So there is one
+engine: what is passed is what it would have done nothing about, and the tests hold both ways equal to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import numpy as np
+
+from libs.domain.bars import Bar
+from libs.domain.market import ExchangeBar
+from libs.domain.numbers import SCALE, to_e8
+from services.backtest.columns import BarColumns
+from services.backtest.equity import Ints
+from services.backtest.options import BacktestOptions
+from services.backtest.pipeline import Pipeline
+from services.backtest.recorder import RunRecorder
+from services.execution.core import ExecutionCore
+from services.ingestion.core.stream import Stream
+from services.risk.core import RiskCore
+from services.strategy.core import AccountView, StrategyCore
+
+_CHUNK = 256
+_DAY_NS = 86_400 * 10**9
+_NEAR = 1e-9
+"""Equity within this share of a limit is left to exact arithmetic."""
+
+
+class LazyAccountView(AccountView):
+    """The account at a bar that is heard ahead: its equity is computed when a strategy looks at it."""
+
+    __slots__ = ("_values",)
+    _values: Callable[[], tuple[Decimal, Decimal]]
+
+    def __init__(self, known: AccountView, value: Callable[[], tuple[Decimal, Decimal]]) -> None:
+        object.__setattr__(self, "account", known.account)
+        object.__setattr__(self, "positions", known.positions)
+        object.__setattr__(self, "_values", value)
+
+    @property
+    def equity_usdt(self) -> Decimal:
+        """Equity at the close of the bar."""
+        return self._values()[0]
+
+    @property
+    def available_usdt(self) -> Decimal:
+        """Balance available at the close of the bar."""
+        return self._values()[1]
+
+
+class QuietBars:
+    """Runs bars in columns through a pipeline and its cores; `can_run` says whether a run may go this way."""
+
+    def __init__(
+        self,
+        columns: BarColumns,
+        pipeline: Pipeline,
+        recorder: RunRecorder,
+        *,
+        risk: RiskCore,
+        execution: ExecutionCore,
+        strategy: StrategyCore,
+        trade_from: int,
+    ) -> None:
+        self._columns = columns
+        self._pipeline = pipeline
+        self._recorder = recorder
+        self._risk = risk
+        self._execution = execution
+        self._strategy = strategy
+        self._trade_from = trade_from
+        self._stream = Stream(columns.instrument)
+        self._made: tuple[int, list[Bar]] = (0, [])
+        self._close_times = columns.open_time + columns.length_ns
+
+    @staticmethod
+    def can_run(columns: BarColumns | None, strategy: StrategyCore, options: BacktestOptions) -> bool:
+        """Whether bars are all that the strategies hear and nobody asked for digests."""
+        return (
+            options.fast
+            and not options.digests
+            and columns is not None
+            and columns.instrument == options.instrument
+            and strategy.hears_only_bars_of(columns.timeframe)
+        )
+
+    def run(self, count: int, progress: Callable[[int], None]) -> None:
+        """Run the first `count` bars."""
+        place = 0
+        while place < count:
+            ahead = self._bars_from(place, count)
+            bars = ahead[: self._next_day(place) - place]
+            if not bars or not self._is_quiet():
+                self._handle(ahead[0], place)
+                place += 1
+                continue
+            passed = self._pass(bars, place)
+            place += passed
+            if passed < len(bars):
+                self._handle(bars[passed], place)
+                place += 1
+            progress(int(self._close_times[place - 1]))
+
+    def _bars_from(self, place: int, count: int) -> list[Bar]:
+        # Bars are made once, some at a time, however often a stretch of them is cut short.
+        first, made = self._made
+        if not first <= place < first + len(made):
+            first, made = place, self._columns.bars(place, min(count, place + _CHUNK), self._trade_from)
+            self._made = first, made
+        return made[place - first :]
+
+    def _is_quiet(self) -> bool:
+        instrument = self._columns.instrument
+        return self._execution.is_quiet(instrument) and self._risk.is_quiet(instrument)
+
+    def _next_day(self, place: int) -> int:
+        """Return the place of the next bar that closes in another UTC day than the one before `place`; itself if so."""
+        day = int(self._close_times[place - 1]) // _DAY_NS
+        return int(np.searchsorted(self._close_times, (day + 1) * _DAY_NS)) if place else 0
+
+    def _pass(self, bars: list[Bar], place: int) -> int:
+        """Let strategies hear bars until one must be handled; take those before it over; return how many they were."""
+        strategy = self._strategy
+        closes = self._columns.close_e8[place : place + len(bars)]
+        held = self._execution.held(self._columns.instrument)
+        equity = _equity_at(closes, self._execution.wallet_balance, held.quantity, held.entry_price)
+        last = self._first_near_limit(equity, is_held=bool(held.quantity))
+        known = strategy.view()
+        passed = 0
+        while passed < last:
+            bar = bars[passed]
+            if strategy.hear_ahead(bar, self._view_at(known, bar.close_e8, is_held=bool(held.quantity))):
+                break
+            passed += 1
+        if passed:
+            self._take_over(bars[:passed], equity[:passed], held.quantity)
+        return passed
+
+    def _view_at(self, known: AccountView, close_e8: int, *, is_held: bool) -> AccountView:
+        if not is_held:
+            return known
+        return LazyAccountView(known, lambda: self._execution.value_at(self._columns.instrument, close_e8))
+
+    def _first_near_limit(self, equity: Ints, *, is_held: bool) -> int:
+        if not is_held:
+            return len(equity)
+        levels = equity / SCALE
+        peaks = np.maximum(np.maximum.accumulate(levels), float(self._risk.peak_equity))
+        floors = np.maximum(self._risk.equity_floor(), peaks * (1.0 - self._risk.drawdown_share()))
+        near = np.flatnonzero(levels <= floors * (1.0 + _NEAR))
+        return int(near[0]) if len(near) else len(equity)
+
+    def _take_over(self, bars: list[Bar], equity: Ints, quantity: Decimal) -> None:
+        last = bars[-1]
+        self._execution.pass_bars(last.instrument, last.event_time, last.close_e8, len(bars))
+        self._risk.pass_bars(bars)
+        self._strategy.pass_bars(last)
+        self._recorder.pass_bars(bars, equity if quantity else None, self._execution.wallet_balance, quantity)
+
+    def _handle(self, bar: Bar, place: int) -> None:
+        for event in self._stream.accept(self._columns.exchange_bar(place)):
+            if isinstance(event, ExchangeBar):
+                self._pipeline.feed_bar(event, bar)
+            else:
+                self._pipeline.feed(event)
+
+
+def _equity_at(closes: Ints, wallet: Decimal, quantity: Decimal, entry_price: Decimal) -> Ints:
+    """Return the equity at closes, in 1e-8, rounded half-even as the ledger's is; exact in 64 bits.
+
+    The product of two numbers of 1e-8 does not fit, so both are split at the point.
+    """
+    size, sign = abs(to_e8(quantity)), (1 if quantity > 0 else -1)
+    moved = (closes - to_e8(entry_price)) * sign
+    whole, part = np.divmod(moved, SCALE)
+    size_whole, size_part = divmod(size, SCALE)
+    exact = part * size_part
+    below, rest = np.divmod(exact, SCALE)
+    rounded = below + ((rest > SCALE // 2) | ((rest == SCALE // 2) & (below % 2 == 1)))
+    return np.asarray(to_e8(wallet) + whole * size + part * size_whole + rounded, np.int64)

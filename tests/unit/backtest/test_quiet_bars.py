@@ -1,0 +1,149 @@
+"""Passing the bars between decisions gives the same orders, fills and equity as handling every bar, to the bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.domain.bars import Bar
+from libs.domain.numbers import from_e8, quantize_e8
+from services.backtest.columns import read_columns
+from services.backtest.inputs import open_recording
+from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
+from services.backtest.quiet_bars import QuietBars, _equity_at
+from services.backtest.run import BacktestResult, run_backtest
+from services.ingestion.core.stream import Stream
+from services.strategy import AccountView, Strategy, Target, state
+from tests.unit.backtest.test_oracle import ORACLE
+
+BTC = "BTCUSDT.BINANCE"
+SHARED = Path(os.environ.get("PERPFLOW_SHARED", Path(__file__).parents[3] / ".." / "shared")).resolve()
+OHLCV = SHARED / "data/market/ohlcv"
+CROSS = 'ema_cross={"fast_bars": 4, "slow_bars": 9, "quantity": "0.5"}'
+MARKETS = (
+    "binance_um_BTCUSDT_5m_20230101_20240514.parquet",
+    "binance_um_BTCUSDT_1h_20190908_20250630.parquet",
+    "bybit_linear_BTCUSDT_5m_20250924_20260331.parquet",
+)
+
+
+class Looker(Strategy):
+    """Turns every few bars and sizes by the equity it sees, so that what is seen must be the same."""
+
+    seen: list[str] = state(list)
+    count: int = state(0)
+
+    def on_bar(self, bar: Bar, view: AccountView) -> Sequence[Target]:
+        self.count += 1
+        self.seen.append(f"{view.equity_usdt} {view.available_usdt} {dict(view.positions)}")
+        if self.count % 7 or view.equity_usdt is None:
+            return ()
+        side = 1 if self.count % 14 else -1
+        return (Target(bar.instrument, view.equity_usdt / 4 * side, "the turn has come"),)
+
+
+def run(path: Path, bars: int, *, fast: bool, strategies: Sequence[str], changed: Sequence[str]) -> BacktestResult:
+    market = open_recording(path, instrument=BTC, history=None, history_bars=0)
+    assert market.columns is not None
+    until = int(market.columns.open_time[bars])
+    options = BacktestOptions(
+        BTC,
+        strategies=parse_strategies(strategies),
+        starting_balance_usdt=Decimal(100_000),
+        settings=parse_settings(changed),
+        until=until,
+        fast=fast,
+    )
+    return run_backtest(market, options)
+
+
+@pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
+@pytest.mark.parametrize("name", MARKETS)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ORACLE,
+        (*ORACLE[:-3], "execution.bar_fill=next-open"),
+        (*ORACLE[:-3], "execution.bar_fill=worst", "risk.soft_drawdown_fraction=0.01"),
+        (
+            *ORACLE,
+            "risk.max_daily_loss_fraction=0.002",
+            "risk.soft_drawdown_fraction=0.02",
+            "risk.hard_drawdown_fraction=0.03",
+        ),
+        (*ORACLE, "risk.soft_drawdown_fraction=0.004", "risk.hard_drawdown_fraction=0.008"),
+        (*ORACLE, "risk.stop_loss_fraction=0.004", "risk.take_profit_fraction=0.01"),
+        (),
+    ],
+    ids=["wide", "next-open", "worst", "daily-loss", "drawdown", "stops", "default-limits"],
+)
+def test_passing_quiet_bars_decides_nothing_differently(name: str, changed: Sequence[str]) -> None:
+    path = OHLCV / name
+    passed, handled = (run(path, 700, fast=fast, strategies=[CROSS], changed=changed).record for fast in (True, False))
+    assert passed.fills == handled.fills
+    assert passed.equity == handled.equity
+    assert passed.prices == handled.prices
+    assert passed.state_changes == handled.state_changes
+    assert passed.refusals == handled.refusals
+    assert passed.failed_checks == handled.failed_checks
+    assert passed.counts == handled.counts
+
+
+@pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
+def test_strategy_sees_the_same_account_at_every_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = OHLCV / MARKETS[0]
+    made: list[Looker] = []
+    monkeypatch.setattr(Looker, "start", lambda looker: made.append(looker))
+    choice = ["tests.unit.backtest.test_quiet_bars:Looker"]
+    passed, handled = (run(path, 500, fast=fast, strategies=choice, changed=ORACLE) for fast in (True, False))
+    assert passed.record.fills == handled.record.fills
+    assert len(made[0].seen) == 500
+    assert made[0].seen == made[1].seen
+
+
+@pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
+def test_most_bars_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[int] = []
+    handle = QuietBars._handle
+    monkeypatch.setattr(
+        QuietBars, "_handle", lambda self, bar, place: (handled.append(place), handle(self, bar, place))
+    )
+    result = run(OHLCV / MARKETS[0], 700, fast=True, strategies=[CROSS], changed=ORACLE)
+    assert len(handled) <= len(result.record.fills) + 6
+
+
+@pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
+@pytest.mark.parametrize("name", [*MARKETS, "ftx_BTC-PERP_1m_20211231_20220201.parquet"])
+def test_columns_hold_what_the_row_reader_reads(name: str) -> None:
+    columns = read_columns(OHLCV / name, BTC)
+    assert columns is not None
+    market = open_recording(OHLCV / name, instrument=BTC, history=None, history_bars=0)
+    stream = Stream(BTC)
+    for place in range(300):
+        for ours in stream.accept(columns.exchange_bar(place)):
+            assert ours == next(market.events)
+
+
+@settings(deadline=None)
+@given(
+    wallet=st.integers(0, 10**15),
+    quantity=st.integers(-(10**12), 10**12),
+    entry=st.integers(1, 10**13),
+    closes=st.lists(st.integers(1, 10**13), min_size=1, max_size=5),
+)
+def test_equity_in_integers_is_the_exact_one(wallet: int, quantity: int, entry: int, closes: list[int]) -> None:
+    found = _equity_at(np.array(closes), from_e8(wallet), from_e8(quantity), from_e8(entry))
+    for close, equity in zip(closes, found.tolist(), strict=True):
+        assert from_e8(equity) == from_e8(wallet) + quantize_e8((from_e8(close) - from_e8(entry)) * from_e8(quantity))
+
+
+def test_other_markets_are_not_read_as_columns(tmp_path: Path) -> None:
+    assert read_columns(tmp_path, BTC) is None
+    assert read_columns(tmp_path / "capture.jsonl", BTC) is None
