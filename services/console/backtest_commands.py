@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from libs.runtime.errors import BadInput
+from services.console.backtests_commands import backtests_root
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
 
@@ -43,6 +45,7 @@ def backtest(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.json and report.html into this folder.")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="Keep the report under this name, for `perpflow backtests`.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SERVICE.SETTING=VALUE", help="A setting for this run; may be given again."),
@@ -71,6 +74,12 @@ def backtest(
         raise BadInput("give --input PATH or --seed N, one of them")
     if seed is not None and history is not None:
         raise BadInput("--history belongs to --input; the simulated market brings its own")
+    if name is not None:
+        if output is not None:
+            raise BadInput("give --name or --output, not both")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise BadInput(f"--name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
+        output = backtests_root() / name
     trade_from = 0 if from_ is None else _parse_time("--from", from_)
     until = None if to is None else _parse_time("--to", to)
     if until is not None and until <= trade_from:
@@ -151,6 +160,53 @@ def _print_report(report: dict[str, Any]) -> None:
         value = report[name]
         print(f"  {label:<21} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
     print(f"  ratios are of         {report['grid_returns']} returns per {report['grid']}, the whole period")
+
+
+def check_strategy(
+    strategy: Annotated[
+        list[str], typer.Option(help='NAME, package.module:Class, or either with ={"parameter": value}.')
+    ],
+    input_: Annotated[
+        Path | None, typer.Option("--input", metavar="PATH", help="A capture, Parquet bars or trades.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated market, without --input.")] = 7,
+    span: Annotated[str, typer.Option(metavar="TIME", help="How long the simulated market runs.")] = "2h",
+    to: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stop at this UTC time.")] = None,
+    instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look for look-ahead, forgotten state, a hidden clock or chance and outside access in a strategy of your own.
+
+    It runs over a market; then fresh copies hear the same events again under another clock and restored from snapshots.
+    Exit code 0 where nothing was found, 1 with findings.
+
+    Examples:
+
+      perpflow check-strategy --strategy 'my_strategies:Breakout={"bars": 10}'
+
+      perpflow check-strategy --strategy ema_cross --input bars.parquet --to 2023-03-01 --json
+    """
+    from dataclasses import asdict
+
+    from services.backtest.check_strategy import check_strategy as find
+    from services.backtest.inputs import open_recording, open_simulation
+    from services.backtest.options import BacktestOptions, parse_strategies
+
+    until = None if to is None else _parse_time("--to", to)
+    options = BacktestOptions(instrument=instrument, strategies=parse_strategies(strategy), until=until)
+    if input_ is not None:
+        market = open_recording(input_, instrument=instrument, history=None, history_bars=0)
+    else:
+        minutes = max(1, round(parse_duration_s("--span", span) / _MINUTE_S))
+        market = open_simulation(seed, minutes=minutes, history_bars=300)
+    findings = find(market, options)
+    if json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.kind}: {finding.detail}")
+        print(f"{len(findings)} findings" if findings else "nothing found")
+    raise typer.Exit(1 if findings else 0)
 
 
 def _parse_time(option: str, text: str) -> int:

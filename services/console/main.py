@@ -309,7 +309,8 @@ def doctor(json: JsonOption = False) -> None:
 
 
 def _mount() -> None:
-    from services.console.backtest_commands import backtest
+    from services.console.backtest_commands import backtest, check_strategy
+    from services.console.backtests_commands import backtests_app
     from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
     from services.console.features_commands import engineer_features, features_app
@@ -325,6 +326,8 @@ def _mount() -> None:
     app.add_typer(risk_app)
     app.command()(train_models)
     app.command()(backtest)
+    app.command()(check_strategy)
+    app.add_typer(backtests_app)
 
 
 _mount()

@@ -25,7 +25,7 @@ def build_strategy(path: str, parameters: Mapping[str, Any], timeframe: str = ""
 
     `timeframe` is that of a strategy whose parameters do not say one.
     """
-    kind = SHIPPED.get(path) or _import(path)
+    kind = SHIPPED.get(path) or import_strategy(path)
     values = dict(parameters)
     if timeframe and issubclass(kind, Strategy):
         values.setdefault("timeframe", timeframe)
@@ -60,7 +60,8 @@ def build_strategy_core(settings: StrategySettings, strategies: Iterable[HostedS
         raise StrategyError(str(error)) from error
 
 
-def _import(path: str) -> type[Any]:
+def import_strategy(path: str) -> type[Any]:
+    """Import the class that ``package.module:Class`` names. Raises `StrategyError`."""
     module_name, _, class_name = path.partition(":")
     if not module_name or not class_name:
         raise StrategyError(

@@ -1,0 +1,286 @@
+"""Looks for what makes a strategy unfit to trade: look-ahead, forgotten state, a hidden clock or chance, file access.
+
+The strategy runs once over a market through the whole pipeline, and what its host heard and asked is kept. Then fresh
+strategies hear the same again: under another wall clock and other chance, and restored from a snapshot at several
+places. Every difference is a finding. While they hear, opening a file or a socket is one too: the future of a recording
+lies in a file. A scan of the source names calls that cannot be repeated.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import random
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from libs.domain.bars import Bar
+from libs.domain.events import Core, Event, Unhandleable
+from libs.runtime.errors import BadInput
+from libs.runtime.source import DeadInput
+from services.backtest.building import build_stages
+from services.backtest.inputs import MarketInput
+from services.backtest.options import BacktestOptions
+from services.backtest.pipeline import Pipeline, Stage
+from services.strategy.core import StrategyCore
+from services.strategy.loading import SHIPPED, build_strategy, import_strategy
+
+LOOK_AHEAD, FORGOTTEN_STATE, HIDDEN_CLOCK, OUTSIDE_ACCESS = (
+    "look-ahead",
+    "forgotten state",
+    "hidden clock or chance",
+    "outside access",
+)
+_CUTS = 8
+_SHIFT_S = 37 * 86_400.0
+_CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
+_UNREPEATABLE = {"time", "random", "secrets", "uuid", "socket", "urllib", "requests", "httpx", "os", "subprocess"}
+_NOW = {"now", "utcnow", "today"}
+_OPENING = ("open", "socket.connect", "subprocess.Popen")
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyFinding:
+    """Something that makes a strategy unfit: what kind, and where it showed."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(slots=True)
+class _Heard:
+    event: Event
+    answers: tuple[Event, ...]
+
+
+class _Listening:
+    """Stands for the strategy's core in the pipeline and keeps what it heard and answered."""
+
+    def __init__(self, core: StrategyCore) -> None:
+        self._core = core
+        self.heard: list[_Heard] = []
+
+    def handle(self, event: Event) -> Sequence[Event]:
+        answers = tuple(self._core.handle(event))
+        self.heard.append(_Heard(event, answers))
+        return answers
+
+    def snapshot(self) -> bytes:
+        return self._core.snapshot()
+
+    def restore(self, state: bytes) -> None:
+        self._core.restore(state)
+
+
+def check_strategy(market: MarketInput, options: BacktestOptions) -> list[StrategyFinding]:
+    """Check the strategies of the options over a market; no finding means that nothing was found. Raises `BadInput`."""
+    findings = _scan_sources(options)
+    accessed: list[str] = []
+    with _watch_access(accessed):
+        with _controlled(0.0, 1):
+            heard = _hear(market, options)
+        if not any(isinstance(one.event, Bar) for one in heard):
+            raise BadInput("the market closed no bar; give a longer one")
+        findings += _compare_again(options, market, heard)
+        findings += _compare_under_another_clock(options, market, heard)
+        findings += _compare_with_the_future_changed(options, market, heard)
+        findings += _compare_restored(options, market, heard)
+    findings += [StrategyFinding(OUTSIDE_ACCESS, what) for what in dict.fromkeys(accessed)]
+    return list(dict.fromkeys(findings))
+
+
+def _build(options: BacktestOptions, market: MarketInput) -> tuple[tuple[Stage, ...], StrategyCore]:
+    built = build_stages(options, market.timeframe or "1m")
+    return built.stages, built.strategy
+
+
+def _hear(market: MarketInput, options: BacktestOptions) -> list[_Heard]:
+    stages, core = _build(options, market)
+    listening = _Listening(core)
+    instead: Core = listening
+    heard_by = [replace(stage, core=instead) if stage.name == "strategy" else stage for stage in stages]
+    pipeline = Pipeline(heard_by, lambda _: None, trade_from=options.trade_from)
+    for event in market.events:
+        if isinstance(event, DeadInput):
+            continue
+        if options.until is not None and event.event_time >= options.until:
+            break
+        pipeline.feed(event)
+    return listening.heard
+
+
+def _answers(core: StrategyCore, event: Event) -> tuple[Event, ...]:
+    try:
+        return tuple(core.handle(event))
+    except Unhandleable:
+        return ()
+
+
+def _first_difference(core: StrategyCore, heard: Sequence[_Heard]) -> str:
+    """Return where a core answers differently than was heard; empty where it does not."""
+    for one in heard:
+        answers = _answers(core, one.event)
+        if answers != one.answers:
+            return (
+                f"at {one.event.event_id}: {_describe(one.answers)} at first, {_describe(answers)} over the same events"
+            )
+    return ""
+
+
+def _describe(answers: Sequence[Event]) -> str:
+    if not answers:
+        return "nothing"
+    return ", ".join(f"{getattr(one, 'side', '')!s} {getattr(one, 'quantity', '')}" for one in answers)
+
+
+def _compare_again(options: BacktestOptions, market: MarketInput, heard: list[_Heard]) -> Iterator[StrategyFinding]:
+    core = _build(options, market)[1]
+    with _controlled(0.0, 1):
+        found = _first_difference(core, heard)
+    if found:
+        # What one strategy remembers outside itself, the next one knows beforehand.
+        yield StrategyFinding(LOOK_AHEAD, f"a second run knew of the first: {found}")
+
+
+def _compare_under_another_clock(
+    options: BacktestOptions, market: MarketInput, heard: list[_Heard]
+) -> Iterator[StrategyFinding]:
+    core = _build(options, market)[1]
+    with _controlled(_SHIFT_S, 2):
+        found = _first_difference(core, heard)
+    if found:
+        yield StrategyFinding(HIDDEN_CLOCK, found)
+
+
+def _compare_with_the_future_changed(
+    options: BacktestOptions, market: MarketInput, heard: list[_Heard]
+) -> Iterator[StrategyFinding]:
+    """Let a first strategy hear a changed future; a second one must answer the past as before."""
+    half = len(heard) // 2
+    first = _build(options, market)[1]
+    with _controlled(0.0, 1):
+        for place, one in enumerate(heard):
+            event = one.event
+            if place >= half and isinstance(event, Bar):
+                high = 2 * event.high_e8
+                event = replace(event, close_e8=high, high_e8=high)
+            _answers(first, event)
+    second = _build(options, market)[1]
+    with _controlled(0.0, 1):
+        found = _first_difference(second, heard[:half])
+    if found:
+        yield StrategyFinding(LOOK_AHEAD, f"with another future: {found}")
+
+
+def _compare_restored(options: BacktestOptions, market: MarketInput, heard: list[_Heard]) -> Iterator[StrategyFinding]:
+    whole = _build(options, market)[1]
+    cuts = {len(heard) * number // (_CUTS + 1) for number in range(1, _CUTS + 1)}
+    states: dict[int, bytes] = {}
+    for place, one in enumerate(heard):
+        if place in cuts:
+            states[place] = whole.snapshot()
+        _answers(whole, one.event)
+    for place, state in states.items():
+        core = _build(options, market)[1]
+        core.restore(state)
+        found = _first_difference(core, heard[place:])
+        if found:
+            yield StrategyFinding(FORGOTTEN_STATE, f"restored before {heard[place].event.event_id}, {found}")
+            return
+
+
+@contextmanager
+def _controlled(shift_s: float, seed: int) -> Iterator[None]:
+    """Let the clocks of `time` stand still at a start that is shifted, and chance begin from a seed."""
+    kept = {name: getattr(time, name) for name in _CLOCKS}
+    chance = random.getstate()
+    random.seed(seed)
+    try:
+        for name in _CLOCKS:
+            at = _STARTED_S + shift_s
+            setattr(time, name, _stand_still(int(at * 1e9) if name.endswith("_ns") else at))
+        yield
+    finally:
+        random.setstate(chance)
+        for name, read in kept.items():
+            setattr(time, name, read)
+
+
+def _stand_still(at: float) -> Callable[[], float]:
+    return lambda: at
+
+
+_STARTED_S = 1_700_000_000.0
+_WATCHED: list[list[str]] = []
+
+
+def _hear_audit(name: str, arguments: tuple[Any, ...]) -> None:
+    if not _WATCHED or name not in _OPENING:
+        return
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if owner is not None and frame.f_globals.get("__name__") in _STRATEGY_MODULES:
+            _WATCHED[-1].append(f"{name} {arguments[0]!s:.120}, in {frame.f_code.co_qualname}")
+            return
+        frame = frame.f_back
+
+
+_STRATEGY_MODULES: set[str] = set()
+_IS_HOOKED: list[bool] = []
+
+
+@contextmanager
+def _watch_access(accessed: list[str]) -> Iterator[None]:
+    if not _IS_HOOKED:
+        # An audit hook stays for the life of the process; it does nothing while nothing is watched.
+        sys.addaudithook(_hear_audit)
+        _IS_HOOKED.append(True)
+    _WATCHED.append(accessed)
+    try:
+        yield
+    finally:
+        _WATCHED.pop()
+
+
+def _scan_sources(options: BacktestOptions) -> list[StrategyFinding]:
+    findings: list[StrategyFinding] = []
+    for choice in options.strategies:
+        build_strategy(choice.path, choice.parameters)
+        kind = SHIPPED.get(choice.path) or import_strategy(choice.path)
+        _STRATEGY_MODULES.add(kind.__module__)
+        try:
+            source = textwrap.dedent(inspect.getsource(kind))
+            _, first_line = inspect.getsourcelines(kind)
+        except (OSError, TypeError):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            name = _unrepeatable_call(node, sys.modules[kind.__module__])
+            if name:
+                line = first_line + getattr(node, "lineno", 1) - 1
+                findings.append(
+                    StrategyFinding(HIDDEN_CLOCK, f"{kind.__module__}:{line} calls {name}; time is that of the events")
+                )
+    return findings
+
+
+def _unrepeatable_call(node: ast.AST, module: object) -> str:
+    if not isinstance(node, ast.Call):
+        return ""
+    if isinstance(node.func, ast.Name):
+        origin = getattr(getattr(module, node.func.id, None), "__module__", "")
+        return node.func.id if origin in _UNREPEATABLE else ""
+    if not isinstance(node.func, ast.Attribute):
+        return ""
+    owner: ast.expr = node.func.value
+    while isinstance(owner, ast.Attribute):
+        owner = owner.value
+    if not isinstance(owner, ast.Name):
+        return ""
+    is_now = node.func.attr in _NOW and owner.id in ("datetime", "date", "dt")
+    return ast.unparse(node.func) if is_now or owner.id in _UNREPEATABLE else ""
