@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test check lint types imports proto proto-check bench soak locks clean kafka-starts mutation
+.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts mutation
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,13 @@ run: .venv/.run ## start everything on this machine and trade on paper
 
 test: .venv/.dev ## the tests (integration ones find Kafka by themselves or skip with the reason)
 	@$(BIN)/python -m pytest
+
+test-fast: .venv/.dev ## the unit and architecture tests of the rooms that need no process, compiler or long search
+	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow"
+
+format: .venv/.dev ## format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
 
 lint: .venv/.dev ## style
 	@$(BIN)/ruff check .

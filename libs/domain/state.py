@@ -1,23 +1,27 @@
 """How a core's state becomes bytes and comes back: each core declares one dataclass, a name and a version.
 
-The bytes are a line of JSON and, behind it, the arrays that the state holds, as they lie in memory. Equal states give
-equal bytes: dicts keep their order, sets are sorted. A state of another name is refused, one of an older version is
-brought up step by step or refused, each by name.
+A class with state extends the dataclass of what it keeps and calls `adopt` to go on from it; what it is configured
+with stays its own. The bytes are a line of JSON and, behind it, the arrays that the state holds, as they lie in memory.
+Equal states give equal bytes: dicts keep their order, sets are sorted. A state of another name is refused, one of an
+older version is brought up step by step or refused, each by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar
+from dataclasses import fields
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 import orjson
 from pydantic import PlainSerializer, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, core_schema, from_json
 
 T = TypeVar("T")
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes a state's JSON values of one version, returns those of the next."""
+
+_STATE_KEY = b',"state":'
 
 Words: TypeAlias = Annotated[set[str], PlainSerializer(sorted)]
 """A set of texts, kept in order."""
@@ -25,6 +29,12 @@ Words: TypeAlias = Annotated[set[str], PlainSerializer(sorted)]
 
 class StateMismatch(ValueError):
     """A kept state is not one that this core can go on from."""
+
+
+def adopt(owner: object, state: object) -> None:
+    """Give an object every field of a state, whose class it extends."""
+    for each in fields(cast(Any, state)):
+        setattr(owner, each.name, getattr(state, each.name))
 
 
 class StateFormat(Generic[T]):
@@ -53,11 +63,28 @@ class StateFormat(Generic[T]):
         arrays: list[bytes] = []
         body = self._adapter.dump_json(state, context=arrays)
         head = orjson.dumps({"name": self.name, "version": self.version})
-        return b"".join((head[:-1], b',"state":', body, b"}\n", *arrays))
+        return b"".join((head[:-1], _STATE_KEY, body, b"}\n", *arrays))
 
     def decode(self, data: bytes) -> T:
         """Return the state that bytes hold. Raises `StateMismatch`."""
-        version, values, arrays = self._open(data)
+        head, _, arrays = data.partition(b"\n")
+        name_and_version, _, body = head.partition(_STATE_KEY)
+        values: dict[str, Any] = {}
+        version = self._read_version(name_and_version + b"}") if body else 0
+        if not body:
+            values = self._from_before_versions(data)
+        elif version < self.version:
+            values = from_json(body[:-1])
+        try:
+            if version == self.version and body:
+                return self._adapter.validate_json(body[:-1], context=arrays)
+            return self._adapter.validate_python(self._migrate(version, values), context=arrays)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise StateMismatch(f"the kept state of {self.name} cannot be read: {where}: {first['msg']}") from error
+
+    def _migrate(self, version: int, values: dict[str, Any]) -> dict[str, Any]:
         while version < self.version:
             migrate = self._migrations.get(version)
             if migrate is None:
@@ -67,36 +94,28 @@ class StateFormat(Generic[T]):
                 )
             values = migrate(values)
             version += 1
-        try:
-            # As JSON, so that numbers and enums are read as strictly as they were written.
-            return self._adapter.validate_json(orjson.dumps(values), context=arrays)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise StateMismatch(f"the kept state of {self.name} cannot be read: {where}: {first['msg']}") from error
+        return values
 
-    def _open(self, data: bytes) -> tuple[int, dict[str, Any], bytes]:
-        line, _, arrays = data.partition(b"\n")
-        try:
-            head = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            head = None
-        if isinstance(head, dict) and {"name", "version", "state"} == head.keys():
-            if head["name"] != self.name:
-                raise StateMismatch(f"the kept state is of {head['name']}, not of {self.name}")
-            if head["version"] > self.version:
-                raise StateMismatch(
-                    f"the kept state of {self.name} is version {head['version']}, newer than the {self.version} that "
-                    "this build reads; go on with the build that wrote it"
-                )
-            return head["version"], head["state"], arrays
+    def _read_version(self, head: bytes) -> int:
+        kept = orjson.loads(head)
+        if kept["name"] != self.name:
+            raise StateMismatch(f"the kept state is of {kept['name']}, not of {self.name}")
+        version: int = kept["version"]
+        if version > self.version:
+            raise StateMismatch(
+                f"the kept state of {self.name} is version {version}, newer than the {self.version} that this build "
+                "reads; go on with the build that wrote it"
+            )
+        return version
+
+    def _from_before_versions(self, data: bytes) -> dict[str, Any]:
         if self._read_unversioned is None:
             raise StateMismatch(
                 f"the kept state of {self.name} is of a build before states had versions and this one cannot read it; "
                 "go on with the build that wrote it, or start a new session"
             )
         try:
-            return 0, self._read_unversioned(data), b""
+            return self._read_unversioned(data)
         except (ValueError, KeyError, TypeError) as error:
             raise StateMismatch(f"the kept bytes are no state of {self.name}: {error}") from error
 

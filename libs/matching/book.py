@@ -7,26 +7,25 @@ times the higher update id.
 
 from __future__ import annotations
 
-import base64
-from collections import deque
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, Side
 from libs.domain.numbers import NANOSECONDS
+from libs.domain.state import ArrayOf
 from libs.matching.ladder import (
     ASKS,
     BIDS,
     CAPACITY,
+    LadderState,
     apply_depth,
     apply_quote,
     find_level,
     new_ladder,
-    pack_ladder,
     quantity_within,
     take_levels,
-    unpack_ladder,
 )
 
 UNKNOWN_QUANTITY = -1
@@ -37,33 +36,26 @@ RESTART_NS = 5 * NANOSECONDS
 _NO_LIMIT = 2**62
 
 
+@dataclass(eq=False)
 class Book:
-    """The levels of one instrument. Prices and quantities are integers of 1e-8."""
+    """The levels of one instrument. Prices and quantities are integers of 1e-8.
 
-    __slots__ = (
-        "_is_quote_applied",
-        "_quote",
-        "_recent",
-        "_state",
-        "_taken",
-        "depth_time",
-        "has_levels",
-        "is_anchored",
-        "update_id",
-    )
+    `is_anchored` says whether the levels go back to a snapshot, so that an absent level within reach is an empty one;
+    `has_levels` whether depth or a quote was ever seen.
+    """
 
-    def __init__(self) -> None:
-        self._state = new_ladder()
+    _state: Annotated[LadderState, ArrayOf("<i8")] = field(default_factory=new_ladder)
+    _quote: tuple[int, int, int, int, int, int] | None = None
+    _is_quote_applied: bool = True
+    _recent: list[DepthDelta] = field(default_factory=list)
+    depth_time: int = 0
+    update_id: int = 0
+    is_anchored: bool = False
+    has_levels: bool = False
+
+    def __post_init__(self) -> None:
+        # Scratch, not state.
         self._taken = np.zeros((2, CAPACITY), dtype=np.int64)
-        self._quote: tuple[int, int, int, int, int, int] | None = None
-        self._is_quote_applied = True
-        self._recent: deque[DepthDelta] = deque(maxlen=RECENT_DELTAS)
-        self.depth_time = 0
-        self.update_id = 0
-        self.is_anchored = False
-        """Whether the levels go back to a snapshot, so that an absent level within reach is an empty one."""
-        self.has_levels = False
-        """Whether depth or a quote was ever seen."""
 
     def apply_snapshot(self, event: DepthSnapshot) -> None:
         """Replace every level. A snapshot that deltas have overtaken is brought up to date with them, or ignored."""
@@ -94,6 +86,7 @@ class Book:
         self.update_id = event.final_update_id
         if not self.is_anchored:
             self._recent.append(event)
+            del self._recent[:-RECENT_DELTAS]
 
     def _apply(self, event: DepthSnapshot | DepthDelta, *, is_whole: bool) -> None:
         quote = self._quote
@@ -197,34 +190,6 @@ class Book:
         count = int(self._state[row, 0, 0])
         return [(abs(int(self._state[row, 0, i])), int(self._state[row, 1, i])) for i in range(1, 1 + count)]
 
-    def to_saved(self) -> dict[str, Any]:
-        """Return the state in JSON types."""
-        return {
-            "levels": base64.b64encode(pack_ladder(self._state)).decode(),
-            "quote": list(self._quote) if self._quote else None,
-            "is_quote_applied": self._is_quote_applied,
-            "depth_time": self.depth_time,
-            "update_id": self.update_id,
-            "is_anchored": self.is_anchored,
-            "has_levels": self.has_levels,
-            "recent": [_save_delta(delta) for delta in self._recent],
-        }
-
-    @classmethod
-    def from_saved(cls, saved: dict[str, Any]) -> Book:
-        """Return the book that `to_saved` saved."""
-        book = cls()
-        book._state = unpack_ladder(base64.b64decode(saved["levels"]))
-        quote = saved["quote"]
-        book._quote = (quote[0], quote[1], quote[2], quote[3], quote[4], quote[5]) if quote else None
-        book._is_quote_applied = saved["is_quote_applied"]
-        book.depth_time = saved["depth_time"]
-        book.update_id = saved["update_id"]
-        book.is_anchored = saved["is_anchored"]
-        book.has_levels = saved["has_levels"]
-        book._recent.extend(_load_delta(delta) for delta in saved["recent"])
-        return book
-
 
 def _opposite(taker: Side, limit: int | None) -> tuple[int, int]:
     if taker is Side.BUY:
@@ -234,16 +199,3 @@ def _opposite(taker: Side, limit: int | None) -> tuple[int, int]:
 
 def _continues(delta: DepthDelta, update_id: int) -> bool:
     return delta.first_update_id <= update_id + 1 or delta.previous_final_update_id == update_id
-
-
-def _save_delta(delta: DepthDelta) -> list[Any]:
-    return [
-        [delta.event_time, delta.first_update_id, delta.final_update_id, delta.previous_final_update_id],
-        [delta.bid_prices_e8, delta.bid_quantities_e8, delta.ask_prices_e8, delta.ask_quantities_e8],
-    ]
-
-
-def _load_delta(saved: list[Any]) -> DepthDelta:
-    (event_time, first, final, previous), levels = saved
-    bids, bid_quantities, asks, ask_quantities = (tuple(numbers) for numbers in levels)
-    return DepthDelta("", "", event_time, 0, first, final, previous, bids, bid_quantities, asks, ask_quantities)

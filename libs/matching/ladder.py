@@ -25,30 +25,6 @@ def new_ladder() -> LadderState:
     return np.zeros((2, 2, 1 + CAPACITY), dtype=np.int64)
 
 
-def pack_ladder(state: LadderState) -> bytes:
-    """Return the levels as bytes: both counts, then keys and quantities of each side, little-endian int64."""
-    parts = [state[:, 0, 0].astype("<i8").tobytes()]
-    for side in (BIDS, ASKS):
-        count = int(state[side, 0, 0])
-        parts.append(state[side, :, 1 : 1 + count].astype("<i8").tobytes())
-    return b"".join(parts)
-
-
-def unpack_ladder(packed: bytes) -> LadderState:
-    """Return the ladder that `pack_ladder` packed. Raises `ValueError` where the length does not fit the counts."""
-    numbers = np.frombuffer(packed, dtype="<i8")
-    if len(numbers) < 2 or len(numbers) != 2 + 2 * int(numbers[:2].sum()) or int(numbers[:2].max()) > CAPACITY:
-        raise ValueError(f"a packed ladder of {len(packed)} bytes does not fit its level counts")
-    state = new_ladder()
-    start = 2
-    for side in (BIDS, ASKS):
-        count = int(numbers[side])
-        state[side, 0, 0] = count
-        state[side, :, 1 : 1 + count] = numbers[start : start + 2 * count].reshape(2, count)
-        start += 2 * count
-    return state
-
-
 @njit(cache=True)
 def find_level(state: LadderState, side: int, key: int) -> int:
     """Return the index (from 0) of the first level whose key is not below `key`."""

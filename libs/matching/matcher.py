@@ -11,7 +11,7 @@ Everything that happens is appended to `outcomes` in order; whoever calls takes 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
 
 from libs.domain.instruments import Instrument
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, ExchangeBar, MarkPrice, Side, Trade
@@ -26,29 +26,36 @@ from libs.matching.queue_position import join_queue, observe_level, observe_trad
 from libs.matching.triggers import follow, is_triggered, trigger_level
 
 
-class Matcher:
-    """One instrument at the paper venue. `position` is signed, in 1e-8 of base units."""
+@dataclass(eq=False)
+class MatcherState:
+    """What is kept of an instrument; `outcomes` must have been taken before."""
 
-    def __init__(self, rules: Instrument, terms: MatchingTerms) -> None:
-        self.rules = rules
-        self.terms = terms
-        self.book = Book()
-        self.position = 0
-        self.mark = 0
-        self.last_price = 0
-        self.has_ticks = False
-        self.has_bars = False
-        self.resting: list[VenueOrder] = []
-        self.conditional: list[VenueOrder] = []
-        self.waiting: list[VenueOrder] = []
-        self.outcomes: list[Outcome] = []
-        self._worst: tuple[int, int] | None = None
-        self._slippage = Slippage.of(rules, terms.slippage_bps)
+    book: Book = field(default_factory=Book)
+    position: int = 0
+    mark: int = 0
+    last_price: int = 0
+    has_ticks: bool = False
+    has_bars: bool = False
+    resting: list[VenueOrder] = field(default_factory=list)
+    conditional: list[VenueOrder] = field(default_factory=list)
+    waiting: list[VenueOrder] = field(default_factory=list)
 
     @property
     def open_order_count(self) -> int:
         """Orders that may still fill."""
         return len(self.resting) + len(self.conditional) + len(self.waiting)
+
+
+class Matcher(MatcherState):
+    """One instrument at the paper venue. `position` is signed, in 1e-8 of base units."""
+
+    def __init__(self, rules: Instrument, terms: MatchingTerms) -> None:
+        super().__init__()
+        self.rules = rules
+        self.terms = terms
+        self.outcomes: list[Outcome] = []
+        self._worst: tuple[int, int] | None = None
+        self._slippage = Slippage.of(rules, terms.slippage_bps)
 
     @property
     def is_bar_driven(self) -> bool:
@@ -340,31 +347,3 @@ class Matcher:
 
     def _say(self, order: VenueOrder, kind: ReportKind, event_time: int, cause_id: str, reason: str = "") -> None:
         self.outcomes.append(Outcome(order, kind, event_time, cause_id, reason))
-
-    # Saved form.
-
-    def to_saved(self) -> dict[str, Any]:
-        """Return the state in JSON types; `outcomes` must have been taken."""
-        return {
-            "book": self.book.to_saved(),
-            "position": self.position,
-            "mark": self.mark,
-            "last_price": self.last_price,
-            "has_ticks": self.has_ticks,
-            "has_bars": self.has_bars,
-            "resting": [order.to_saved() for order in self.resting],
-            "conditional": [order.to_saved() for order in self.conditional],
-            "waiting": [order.to_saved() for order in self.waiting],
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a state that `to_saved` saved."""
-        self.book = Book.from_saved(saved["book"])
-        self.position = saved["position"]
-        self.mark = saved["mark"]
-        self.last_price = saved["last_price"]
-        self.has_ticks = saved["has_ticks"]
-        self.has_bars = saved["has_bars"]
-        self.resting = [VenueOrder.from_saved(order) for order in saved["resting"]]
-        self.conditional = [VenueOrder.from_saved(order) for order in saved["conditional"]]
-        self.waiting = [VenueOrder.from_saved(order) for order in saved["waiting"]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
@@ -84,19 +84,6 @@ class VenueOrder:
         """Sort key of resting orders of one side: price, then time."""
         limit = self.limit or 0
         return (-limit if self.side is Side.BUY else limit), self.sequence
-
-    def to_saved(self) -> dict[str, Any]:
-        """Return the order in JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_saved(cls, saved: dict[str, Any]) -> VenueOrder:
-        """Return the order that `to_saved` saved."""
-        order = cls(**saved)
-        order.side = Side(saved["side"])
-        order.order_type = OrderType(saved["order_type"])
-        order.time_in_force = TimeInForce(saved["time_in_force"])
-        return order
 
 
 class Outcome(NamedTuple):

@@ -9,11 +9,10 @@ orders, a stronger promise than Binance's (unique among open orders).
 from __future__ import annotations
 
 import bisect
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 from libs.domain.events import Event
 from libs.domain.instruments import Instrument
@@ -24,15 +23,15 @@ from libs.domain.market import (
     DepthSnapshot,
     ExchangeBar,
     MarkPrice,
-    Side,
     Trade,
 )
 from libs.domain.numbers import from_e8, to_e8
-from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, TimeInForce, VenueReport
+from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, VenueReport
+from libs.domain.state import StateMismatch, adopt
 from libs.matching import filters
 from libs.matching.fees import FeeModel
 from libs.matching.latency import LatencyModel
-from libs.matching.matcher import Matcher
+from libs.matching.matcher import Matcher, MatcherState
 from libs.matching.orders import BarFill, MatchingTerms, VenueOrder
 
 REMEMBERED_CLIENT_IDS = 2048
@@ -40,7 +39,21 @@ REMEMBERED_CLIENT_IDS = 2048
 _Pending = tuple[int, int, PlaceOrder | CancelOrder]
 
 
-class PaperVenue:
+@dataclass(eq=False)
+class PaperVenueState:
+    """What is kept of the venue; its reports must have been taken before."""
+
+    account: str
+    matchers: dict[str, MatcherState] = field(default_factory=dict)
+    _market_time: int = 0
+    _pending: list[_Pending] = field(default_factory=list)
+    _client_ids: dict[str, None] = field(default_factory=dict)
+    _sequence: int = 0
+    _order_count: int = 0
+    _trade_count: int = 0
+
+
+class PaperVenue(PaperVenueState):
     """The venue of one account. `handle` takes market events, `PlaceOrder` and `CancelOrder` of that account."""
 
     def __init__(
@@ -51,18 +64,12 @@ class PaperVenue:
         fees: FeeModel | None = None,
         terms: MatchingTerms | None = None,
     ) -> None:
-        self.account = account
         self._latency = latency or LatencyModel()
         self._fees = fees or FeeModel()
         terms = terms or MatchingTerms()
         self._matchers = {rules.instrument: Matcher(rules, terms) for rules in instruments}
+        super().__init__(account, dict(self._matchers))
         self._terms = terms
-        self._market_time = 0
-        self._pending: list[_Pending] = []
-        self._client_ids: dict[str, None] = {}
-        self._sequence = 0
-        self._order_count = 0
-        self._trade_count = 0
         self._reports: list[VenueReport] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             Trade: self._on_trade,
@@ -359,65 +366,19 @@ class PaperVenue:
             )
         matcher.outcomes.clear()
 
-    # Saved form.
-
-    def snapshot(self) -> bytes:
-        """Return the state as JSON with sorted keys."""
-        state = {
-            "account": self.account,
-            "market_time": self._market_time,
-            "pending": [[arrival, sequence, _save_command(command)] for arrival, sequence, command in self._pending],
-            "client_ids": list(self._client_ids),
-            "sequence": self._sequence,
-            "order_count": self._order_count,
-            "trade_count": self._trade_count,
-            "matchers": {name: matcher.to_saved() for name, matcher in self._matchers.items()},
-        }
-        return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
-
-    def restore(self, state: bytes) -> None:
-        """Take over a state made by `snapshot`. Raises `ValueError` where it is another account's.
+    def restore(self, state: PaperVenueState) -> None:
+        """Take over what was kept. Raises `StateMismatch` where it is another account's.
 
         Instruments that the state does not know start afresh; one it knows and the venue no longer lists is refused
         while a position or an order is open in it.
         """
-        saved = json.loads(state)
-        if saved["account"] != self.account:
-            raise ValueError(f"the state is of account {saved['account']!r}, this venue serves {self.account!r}")
-        for name, matcher in saved["matchers"].items():
+        if state.account != self.account:
+            raise StateMismatch(f"the state is of account {state.account!r}, this venue serves {self.account!r}")
+        for name, matcher in state.matchers.items():
             if name in self._matchers:
-                self._matchers[name].restore(matcher)
-            elif matcher["position"] or matcher["resting"] or matcher["conditional"] or matcher["waiting"]:
-                raise ValueError(
+                adopt(self._matchers[name], matcher)
+            elif matcher.position or matcher.open_order_count:
+                raise StateMismatch(
                     f"the state holds a position or orders in {name}, which is not configured; add it again"
                 )
-        self._market_time = saved["market_time"]
-        self._pending = [(arrival, sequence, _load_command(command)) for arrival, sequence, command in saved["pending"]]
-        self._client_ids = dict.fromkeys(saved["client_ids"])
-        self._sequence = saved["sequence"]
-        self._order_count = saved["order_count"]
-        self._trade_count = saved["trade_count"]
-
-
-_DECIMALS = ("quantity", "limit_price", "trigger_price", "callback_rate")
-
-
-def _save_command(command: PlaceOrder | CancelOrder) -> dict[str, Any]:
-    saved = asdict(command)
-    for name in _DECIMALS:
-        if saved.get(name) is not None:
-            saved[name] = str(saved[name])
-    return saved
-
-
-def _load_command(saved: dict[str, Any]) -> PlaceOrder | CancelOrder:
-    if "side" not in saved:
-        return CancelOrder(**saved)
-    fields = dict(saved)
-    for name in _DECIMALS:
-        if fields[name] is not None:
-            fields[name] = Decimal(cast(str, fields[name]))
-    fields["side"] = Side(fields["side"])
-    fields["order_type"] = OrderType(fields["order_type"])
-    fields["time_in_force"] = TimeInForce(fields["time_in_force"])
-    return PlaceOrder(**fields)
+        adopt(self, replace(state, matchers=self.matchers))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
-
-import orjson
+from dataclasses import dataclass
 
 from libs.domain.market import ExchangeBar, MarketEvent
+from libs.domain.state import StateFormat, StateMismatch
+from libs.runtime.errors import BadInput
 from libs.runtime.source import DeadInput
-from services.ingestion.core.stream import Stream
+from services.ingestion.core.stream import Stream, StreamState
 from services.ingestion.items import Item
 
 
@@ -60,10 +60,25 @@ class Pacer:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class FeedCursor:
+    """How far a source was read: the history bars sent, the last item's file, line and clock, the stream's state."""
+
+    origin: str
+    history: int
+    file: int
+    line: int
+    clock: int
+    stream: StreamState
+
+
+_CURSOR = StateFormat("feed-cursor", 1, FeedCursor)
+
+
 class Feed:
     """History first, then the items of a source through its stream.
 
-    `items` yields None when nothing is to be had for the moment. `read` and `cursor_state` are what a source needs for
+    `items` yields None when nothing is to be had for the moment. `read` and `cursor` are what a source needs for
     its own `read` and `cursor`.
     """
 
@@ -81,21 +96,15 @@ class Feed:
         self._next: Item | None = None
         self._is_exhausted = False
 
-    def resume(self, state: dict[str, Any]) -> None:
+    def resume(self, cursor: FeedCursor) -> None:
         """Continue behind what a cursor covers; `items` must begin there too."""
-        self._history_sent = state["history"]
-        self._file, self._line, self._clock = state["file"], state["line"], state["clock"]
-        self._stream.restore(state["stream"])
+        self._history_sent = cursor.history
+        self._file, self._line, self._clock = cursor.file, cursor.line, cursor.clock
+        self._stream.restore(cursor.stream)
 
-    def cursor_state(self) -> dict[str, Any]:
-        """Return what has been read, as plain JSON values."""
-        return {
-            "history": self._history_sent,
-            "file": self._file,
-            "line": self._line,
-            "clock": self._clock,
-            "stream": self._stream.state(),
-        }
+    def cursor(self, origin: str) -> FeedCursor:
+        """Return what has been read."""
+        return FeedCursor(origin, self._history_sent, self._file, self._line, self._clock, self._stream.state())
 
     def close(self) -> None:
         """Let go of what the items are read from."""
@@ -152,7 +161,7 @@ class FeedSource:
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
-        return encode_cursor(self._origin, self._opened.cursor_state())
+        return _CURSOR.encode(self._opened.cursor(self._origin))
 
     @property
     def is_finished(self) -> bool:
@@ -171,12 +180,9 @@ class FeedSource:
         return self._feed
 
 
-def encode_cursor(origin: str, state: dict[str, Any]) -> bytes:
-    """Write a cursor: what it belongs to, and how far it was read."""
-    return orjson.dumps({"origin": origin, **state})
-
-
-def decode_cursor(cursor: bytes) -> tuple[str, dict[str, Any]]:
-    """Read a cursor back into its origin and state."""
-    state = orjson.loads(cursor)
-    return state.pop("origin"), state
+def decode_cursor(cursor: bytes) -> FeedCursor:
+    """Read a cursor. Raises `BadInput` for one of another build or source."""
+    try:
+        return _CURSOR.decode(cursor)
+    except StateMismatch as error:
+        raise BadInput(str(error)) from error

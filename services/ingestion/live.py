@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent, Trade
 from libs.domain.numbers import NANOSECONDS
+from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.source import DeadInput
 from libs.venues.binance import TRADE_LIMIT, BinanceMarketData
@@ -24,8 +26,7 @@ from libs.venues.binance_frames import decode_frame, open_frame
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
-from services.ingestion.core.stream import Stream
-from services.ingestion.feed import decode_cursor, encode_cursor
+from services.ingestion.core.stream import Stream, StreamState
 
 _MINUTE = 60 * NANOSECONDS
 _SEAM_PATIENCE_NS = 1_500_000_000
@@ -40,6 +41,19 @@ _HELD_NS = 60 * NANOSECONDS
 _HELD_DELTAS = 2000
 
 Output = MarketEvent | DeadInput
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCursor:
+    """How far a market was followed."""
+
+    origin: str
+    stream: StreamState
+    seam_open: int
+    next_kline_open: int
+
+
+_CURSOR = StateFormat("live-cursor", 1, LiveCursor)
 
 
 class LiveSource:
@@ -132,8 +146,7 @@ class LiveSource:
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
-        state = {"stream": self._stream.state(), "seam": self._seam_open, "next_kline": self._next_kline_open}
-        return encode_cursor(self._origin, state)
+        return _CURSOR.encode(LiveCursor(self._origin, self._stream.state(), self._seam_open, self._next_kline_open))
 
     @property
     def is_finished(self) -> bool:
@@ -148,11 +161,14 @@ class LiveSource:
         self._data.close()
 
     def _resume(self, cursor: bytes) -> None:
-        origin, state = decode_cursor(cursor)
-        if origin != self._origin:
-            raise BadInput(f"this session was following {origin}, not {self._origin}; start a new session")
-        self._stream.restore(state["stream"])
-        self._seam_open, self._next_kline_open = state["seam"], state["next_kline"]
+        try:
+            kept = _CURSOR.decode(cursor)
+        except StateMismatch as error:
+            raise BadInput(str(error)) from error
+        if kept.origin != self._origin:
+            raise BadInput(f"this session was following {kept.origin}, not {self._origin}; start a new session")
+        self._stream.restore(kept.stream)
+        self._seam_open, self._next_kline_open = kept.seam_open, kept.next_kline_open
         last = self._stream.normaliser.max_event_time
         if not last:
             return

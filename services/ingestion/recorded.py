@@ -55,13 +55,13 @@ class RecordedSource(FeedSource):
         if cursor is None:
             self._feed = Feed(stream, history, self._read_items(0, 0, 0), self._pacer)
             return
-        origin, state = decode_cursor(cursor)
-        if origin != self._origin:
+        kept = decode_cursor(cursor)
+        if kept.origin != self._origin:
             raise BadInput(
-                f"this session was reading {origin}, not {self._origin}; start a new session for other files"
+                f"this session was reading {kept.origin}, not {self._origin}; start a new session for other files"
             )
-        self._feed = Feed(stream, history, self._read_items(state["file"], state["line"], state["clock"]), self._pacer)
-        self._feed.resume(state)
+        self._feed = Feed(stream, history, self._read_items(kept.file, kept.line, kept.clock), self._pacer)
+        self._feed.resume(kept)
 
     def _read_items(
         self, file: int, line: int, clock: int, seen_symbols: set[str] | None = None

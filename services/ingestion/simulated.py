@@ -65,13 +65,13 @@ class SimulatedSource(FeedSource):
         if cursor is None:
             self._feed = Feed(stream, history, self._read_items(0, 0), self._pacer)
             return
-        origin, state = decode_cursor(cursor)
-        if origin != self._origin:
+        kept = decode_cursor(cursor)
+        if kept.origin != self._origin:
             raise BadInput(
-                f"this session was reading {origin}, not {self._origin}; start a new session for another seed"
+                f"this session was reading {kept.origin}, not {self._origin}; start a new session for another seed"
             )
-        self._feed = Feed(stream, history, self._read_items(state["line"], state["clock"]), self._pacer)
-        self._feed.resume(state)
+        self._feed = Feed(stream, history, self._read_items(kept.line, kept.clock), self._pacer)
+        self._feed.resume(kept)
 
     def close(self) -> None:
         """Stop reading and close the connections."""

@@ -7,8 +7,8 @@ before they are booked. The core sends no order that was not approved; where one
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +36,8 @@ from libs.domain.orders import (
     VenueReport,
     client_order_id_of,
 )
-from libs.matching.paper_venue import PaperVenue
+from libs.domain.state import StateFormat, StateMismatch, adopt
+from libs.matching.paper_venue import PaperVenue, PaperVenueState
 from services.execution.core.commands import (
     check_verdict,
     make_cancel_command,
@@ -44,7 +45,7 @@ from services.execution.core.commands import (
     make_place_command,
 )
 from services.execution.core.gate import TradingGate
-from services.execution.core.ledger import Ledger, OpeningOrder
+from services.execution.core.ledger import Ledger, LedgerState, OpeningOrder
 from services.execution.core.order_states import ManagedOrder
 
 # A venue that refuses a second order of an id says nothing about the first.
@@ -59,7 +60,27 @@ MISMATCH_ALERT = "orders_do_not_match_intents"
 _MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | FundingSettled | ExchangeBar | ClockTick
 
 
-class ExecutionCore:
+@dataclass(eq=False)
+class ExecutionState:
+    """What is kept between events; `_told` is what consumers last heard of the account."""
+
+    ledger: LedgerState
+    gate: TradingGate
+    venue: PaperVenueState | None
+    _has_books: bool
+    _orders: dict[str, ManagedOrder] = field(default_factory=dict)
+    _open_ids: dict[str, None] = field(default_factory=dict)
+    _closed_ids: dict[str, None] = field(default_factory=dict)
+    _intents: dict[str, None] = field(default_factory=dict)
+    _alert_count: int = 0
+    _told: tuple[Decimal, tuple[Decimal, ...], int] | None = None
+    _next_account_time: int = 0
+
+
+STATE = StateFormat("execution", 1, ExecutionState)
+
+
+class ExecutionCore(ExecutionState):
     """The core of execution for one account.
 
     With a `venue` (paper) commands are given to it and its reports are returned; without one (external) an outbox
@@ -80,17 +101,9 @@ class ExecutionCore:
         self.account = account
         self._ledger = Ledger(account, starting_balance, leverage, charges_funding=venue is not None)
         self._venue = venue
-        self._gate = TradingGate(account, SERVICE)
-        self._account_interval_ns = account_interval_ns
-        self._orders: dict[str, ManagedOrder] = {}
-        self._open_ids: dict[str, None] = {}
-        self._closed_ids: dict[str, None] = {}
-        self._intents: dict[str, None] = {}
-        self._alert_count = 0
         # A real venue keeps the books; until they came nobody is told of an account.
-        self._has_books = venue is not None
-        self._told: tuple[object, ...] | None = None
-        self._next_account_time = 0
+        super().__init__(self._ledger, TradingGate(account, SERVICE), venue, venue is not None)
+        self._account_interval_ns = account_interval_ns
         self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
             Trade: self._on_market,
             BestQuote: self._on_market,
@@ -112,7 +125,7 @@ class ExecutionCore:
     @property
     def trading_state(self) -> TradingState:
         """The strictest trading state in force here."""
-        return self._gate.state
+        return self.gate.state
 
     def order_status(self, client_order_id: str) -> OrderStatus | None:
         """Return where an order stands, None for one that is not known (any more)."""
@@ -223,7 +236,7 @@ class ExecutionCore:
         command = make_place_command(verdict)
         order = ManagedOrder(command)
         self._orders[client_order_id] = order
-        refusal = self._gate.refuse(is_reducing=self._is_reducing(command))
+        refusal = self.gate.refuse(is_reducing=self._is_reducing(command))
         if refusal:
             order.status = OrderStatus.REJECTED
             self._retire(client_order_id)
@@ -271,7 +284,7 @@ class ExecutionCore:
             order.has_been_sent = True
             return NOTHING
         is_reducing = self._is_reducing(command)
-        refusal = self._gate.refuse(is_reducing=is_reducing)
+        refusal = self.gate.refuse(is_reducing=is_reducing)
         if not refusal and not is_reducing:
             refusal = self._refuse_margin()
         if refusal:
@@ -373,10 +386,10 @@ class ExecutionCore:
     # Control.
 
     def _on_control_command(self, command: ControlCommand) -> Sequence[Event]:
-        was_self_halted = self._gate.is_self_halted
-        if not self._gate.take_command(command):
+        was_self_halted = self.gate.is_self_halted
+        if not self.gate.take_command(command):
             return NOTHING
-        if was_self_halted and not self._gate.is_self_halted:
+        if was_self_halted and not self.gate.is_self_halted:
             message = f"resumed by {command.issued_by}: {command.reason}"
             return [self._alert(command.event_time, message, is_raised=False)]
         return self._cancel_opening_orders(command.event_time, command.event_id)
@@ -384,16 +397,16 @@ class ExecutionCore:
     def _on_control_state(self, state: ControlState) -> Sequence[Event]:
         if state.account not in (self.account, ALL_ACCOUNTS):
             return NOTHING
-        self._gate.published = state.state
+        self.gate.published = state.state
         return self._cancel_opening_orders(state.event_time, state.event_id)
 
     def _halt_itself(self, event_time: int, cause_id: str, message: str) -> list[Event]:
         alert = self._alert(event_time, f"trading halted: {message}", is_raised=True)
-        halt = self._gate.halt_itself(self._alert_count, event_time, message)
+        halt = self.gate.halt_itself(self._alert_count, event_time, message)
         return [halt, alert, *self._cancel_opening_orders(event_time, cause_id)]
 
     def _cancel_opening_orders(self, event_time: int, cause_id: str) -> list[Event]:
-        if self._gate.state is TradingState.ACTIVE:
+        if self.gate.state is TradingState.ACTIVE:
             return []
         # A paper order on its way is not beyond recall, and none may arrive any more.
         withdrawn = self._venue.withdraw_opening(event_time, WITHDRAWN) if self._venue is not None else []
@@ -419,57 +432,21 @@ class ExecutionCore:
             message=message,
         )
 
-    # Saved form.
-
     def snapshot(self) -> bytes:
-        """Return the state as JSON with sorted keys."""
-        state = {
-            "ledger": self._ledger.to_saved(),
-            "gate": self._gate.to_saved(),
-            "orders": [order.to_saved() for order in self._orders.values()],
-            "open_ids": list(self._open_ids),
-            "closed_ids": list(self._closed_ids),
-            "intents": list(self._intents),
-            "alert_count": self._alert_count,
-            "has_books": self._has_books,
-            "told": _save_told(self._told),
-            "next_account_time": self._next_account_time,
-            "venue": json.loads(self._venue.snapshot()) if self._venue is not None else None,
-        }
-        return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
+        """Return the whole state as bytes."""
+        return STATE.encode(self)
 
     def restore(self, state: bytes) -> None:
-        """Take over a state made by `snapshot`. Raises `ValueError` for another account's or another mode's."""
-        saved = json.loads(state)
-        if (saved["venue"] is None) != (self._venue is None):
-            made, wanted = ("external", "paper") if saved["venue"] is None else ("paper", "external")
-            raise ValueError(
+        """Take over a state made by `snapshot`. Raises `StateMismatch` for another account's or another mode's."""
+        kept = STATE.decode(state)
+        if (kept.venue is None) != (self.venue is None):
+            made, wanted = ("external", "paper") if kept.venue is None else ("paper", "external")
+            raise StateMismatch(
                 f"the state was made in {made} mode and cannot go on in {wanted} mode; start a new session"
             )
-        self._ledger.restore(saved["ledger"])
-        self._gate = TradingGate.from_saved(saved["gate"], self.account, SERVICE)
-        orders = [ManagedOrder.from_saved(order) for order in saved["orders"]]
-        self._orders = {order.command.client_order_id: order for order in orders}
-        self._open_ids = dict.fromkeys(saved["open_ids"])
-        self._closed_ids = dict.fromkeys(saved["closed_ids"])
-        self._intents = dict.fromkeys(saved["intents"])
-        self._alert_count = saved["alert_count"]
-        self._has_books = saved.get("has_books", self._has_books)
-        self._told = _load_told(saved["told"])
-        self._next_account_time = saved["next_account_time"]
-        if self._venue is not None:
-            self._venue.restore(json.dumps(saved["venue"]).encode())
-
-
-def _save_told(told: tuple[object, ...] | None) -> list[Any] | None:
-    if told is None:
-        return None
-    wallet, quantities, count = told
-    assert isinstance(quantities, Iterable)
-    return [str(wallet), [str(quantity) for quantity in quantities], count]
-
-
-def _load_told(saved: list[Any] | None) -> tuple[object, ...] | None:
-    if saved is None:
-        return None
-    return Decimal(saved[0]), tuple(Decimal(quantity) for quantity in saved[1]), saved[2]
+        if kept.ledger.account != self.account:
+            raise StateMismatch(f"the state is of account {kept.ledger.account!r}, this service keeps {self.account!r}")
+        adopt(self._ledger, kept.ledger)
+        if self._venue is not None and kept.venue is not None:
+            self._venue.restore(kept.venue)
+        adopt(self, replace(kept, ledger=self._ledger, venue=self._venue))

@@ -12,10 +12,9 @@ Execution's own halt is a HALT command of its own on the control topic, so that 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, Hold, TradingControl, TradingState
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, TradingControl, TradingState
 
 
 @dataclass(slots=True)
@@ -67,21 +66,3 @@ class TradingGate:
                 "then resume the account"
             )
         return f"trading is {self.state.name}: only reductions are sent"
-
-    def to_saved(self) -> dict[str, Any]:
-        """Return the state in JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_saved(cls, saved: dict[str, Any], account: str, issuer: str) -> TradingGate:
-        """Return the gate that `to_saved` saved."""
-        if "commanded" in saved:
-            # Written before holds had a scope: the account resumes them.
-            in_force = TradingState(saved["commanded"])
-            holds = {} if in_force is TradingState.ACTIVE else {account: Hold(in_force, "commanded before an upgrade")}
-        else:
-            holds = {
-                scope: Hold(TradingState(hold["state"]), hold["reason"], hold["is_flattening"])
-                for scope, hold in saved["control"]["holds"].items()
-            }
-        return cls(account, issuer, TradingControl(holds), TradingState(saved["published"]), saved["is_self_halted"])

@@ -8,9 +8,9 @@ mark price was ever seen the middle of the best quote serves as the mark, else t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from libs.domain.accounts import AccountState, Position, VenueAccount
 from libs.domain.market import BestQuote, ExchangeBar, FundingSettled, MarkPrice, Side, Trade
@@ -29,7 +29,22 @@ class OpeningOrder(NamedTuple):
     price: Decimal
 
 
-class Ledger:
+@dataclass(eq=False)
+class LedgerState:
+    """What is kept of the books, by instrument: `_announced` is the rate of the next funding and its time."""
+
+    account: str
+    wallet_balance: Decimal
+    sequence: int = 0
+    _positions: dict[str, Position] = field(default_factory=dict)
+    _marks: dict[str, int] = field(default_factory=dict)
+    _quotes: dict[str, BestQuote] = field(default_factory=dict)
+    _prices: dict[str, int] = field(default_factory=dict)
+    _announced: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _settled_times: dict[str, int] = field(default_factory=dict)
+
+
+class Ledger(LedgerState):
     """Positions and wallet of one account. `leverage` is what the account has configured for every instrument.
 
     Without `charges_funding` it is left to a real venue, whose wallet has it.
@@ -42,17 +57,9 @@ class Ledger:
             raise ValueError(f"the starting balance must be above zero, got {starting_balance}")
         if not leverage.is_finite() or not 1 <= leverage <= 125:
             raise ValueError(f"leverage must lie within 1 to 125, got {leverage}")
-        self.account = account
+        super().__init__(account, starting_balance)
         self.leverage = leverage
         self._charges_funding = charges_funding
-        self.wallet_balance = starting_balance
-        self.sequence = 0
-        self._positions: dict[str, Position] = {}
-        self._marks: dict[str, int] = {}
-        self._quotes: dict[str, BestQuote] = {}
-        self._prices: dict[str, int] = {}
-        self._announced: dict[str, tuple[int, int]] = {}
-        self._settled_times: dict[str, int] = {}
 
     @property
     def has_open_position(self) -> bool:
@@ -204,43 +211,3 @@ class Ledger:
             open_order_count=open_order_count,
             cause_id=cause_id,
         )
-
-    def to_saved(self) -> dict[str, Any]:
-        """Return the state in JSON types."""
-        return {
-            "account": self.account,
-            "wallet_balance": str(self.wallet_balance),
-            "sequence": self.sequence,
-            "positions": {name: _save_position(held) for name, held in self._positions.items()},
-            "marks": self._marks,
-            "quotes": {name: [quote.bid_price_e8, quote.ask_price_e8] for name, quote in self._quotes.items()},
-            "prices": self._prices,
-            "announced": self._announced,
-            "settled_times": self._settled_times,
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a state that `to_saved` saved. Raises `ValueError` for another account's."""
-        if saved["account"] != self.account:
-            raise ValueError(f"the state is of account {saved['account']!r}, this service keeps {self.account!r}")
-        self.wallet_balance = Decimal(saved["wallet_balance"])
-        self.sequence = saved["sequence"]
-        self._positions = {name: _load_position(name, held) for name, held in saved["positions"].items()}
-        self._marks = dict(saved["marks"])
-        self._quotes = {
-            name: BestQuote(name, "", 0, 0, 0, quote[0], 0, quote[1], 0) for name, quote in saved["quotes"].items()
-        }
-        self._prices = dict(saved["prices"])
-        self._announced = {name: (pair[0], pair[1]) for name, pair in saved["announced"].items()}
-        self._settled_times = dict(saved["settled_times"])
-
-
-_AMOUNTS = ("quantity", "entry_price", "mark_price", "realised_pnl", "fees_paid", "funding_paid")
-
-
-def _save_position(held: Position) -> list[str]:
-    return [str(getattr(held, name)) for name in _AMOUNTS]
-
-
-def _load_position(instrument: str, saved: list[str]) -> Position:
-    return Position(instrument, *(Decimal(amount) for amount in saved))

@@ -14,19 +14,15 @@ or becomes FILLED when nothing is left of it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
-from libs.domain.market import Side
 from libs.domain.numbers import quantize_e8
 from libs.domain.orders import (
     OrderEvent,
     OrderStatus,
-    OrderType,
     PlaceOrder,
     ReportKind,
-    TimeInForce,
     VenueReport,
 )
 
@@ -141,34 +137,3 @@ class ManagedOrder:
             reason=reason,
             report_id=report.event_id if report else "",
         )
-
-    def to_saved(self) -> dict[str, Any]:
-        """Return the order in JSON types."""
-        saved = asdict(self)
-        saved["command"] = {name: _save(value) for name, value in saved["command"].items()}
-        return {name: _save(value) for name, value in saved.items()}
-
-    @classmethod
-    def from_saved(cls, saved: dict[str, Any]) -> ManagedOrder:
-        """Return the order that `to_saved` saved."""
-        fields = dict(saved)
-        fields["command"] = _load_command(saved["command"])
-        fields["status"] = OrderStatus(saved["status"])
-        fields["filled_quantity"] = Decimal(saved["filled_quantity"])
-        fields["filled_notional"] = Decimal(saved["filled_notional"])
-        return cls(**fields)
-
-
-def _save(value: Any) -> Any:
-    return str(value) if isinstance(value, Decimal) else value
-
-
-def _load_command(saved: dict[str, Any]) -> PlaceOrder:
-    fields = dict(saved)
-    for name in ("quantity", "limit_price", "trigger_price", "callback_rate"):
-        if fields[name] is not None:
-            fields[name] = Decimal(fields[name])
-    fields["side"] = Side(fields["side"])
-    fields["order_type"] = OrderType(fields["order_type"])
-    fields["time_in_force"] = TimeInForce(fields["time_in_force"])
-    return PlaceOrder(**fields)

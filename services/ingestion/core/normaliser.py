@@ -7,9 +7,7 @@ It never invents a price and never reorders trades. Pure: the same events in giv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from libs.domain.market import (
     BestQuote,
@@ -32,7 +30,9 @@ HELD_DELTAS = 256
 
 
 @dataclass(slots=True)
-class _State:
+class NormaliserState:
+    """What is kept: the last of everything seen, counters, and the depth deltas held back."""
+
     max_event_time: int = 0
     last_second: int = 0
     trade_kind: str = ""
@@ -50,6 +50,7 @@ class _State:
     duplicates: int = 0
     depth_gaps: int = 0
     trade_gaps: int = 0
+    held: list[DepthDelta] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -63,47 +64,46 @@ class Normaliser:
     instrument: str
     held_ns: int = HELD_NS
     held_deltas: int = HELD_DELTAS
-    _state: _State = field(default_factory=_State)
-    _held: list[DepthDelta] = field(default_factory=list)
+    state: NormaliserState = field(default_factory=NormaliserState)
 
     @property
     def max_event_time(self) -> int:
         """The latest venue time seen, ns; 0 before the first event."""
-        return self._state.max_event_time
+        return self.state.max_event_time
 
     @property
     def duplicates(self) -> int:
         """Events dropped because they, or later ones of their kind, had been seen."""
-        return self._state.duplicates
+        return self.state.duplicates
 
     @property
     def depth_gaps(self) -> int:
         """Depth deltas that did not continue the one before: the book is unknown until the next snapshot."""
-        return self._state.depth_gaps
+        return self.state.depth_gaps
 
     @property
     def trade_gaps(self) -> int:
         """Trades whose id was not the one after the last."""
-        return self._state.trade_gaps
+        return self.state.trade_gaps
 
     @property
     def last_trade_id(self) -> int:
         """The id of the last trade that went out; -1 before the first."""
-        return self._state.last_trade_id
+        return self.state.last_trade_id
 
     @property
     def last_final_update_id(self) -> int:
         """The update id of the last depth delta that came; -1 before the first."""
-        return self._state.last_final_update_id
+        return self.state.last_final_update_id
 
     @property
     def is_holding(self) -> bool:
         """Whether depth deltas wait for a snapshot."""
-        return self._state.is_holding
+        return self.state.is_holding
 
     def is_bridged_by(self, snapshot: DepthSnapshot) -> bool:
         """Tell whether the held deltas go on from a snapshot: the first that is not older must span its update id."""
-        for delta in self._held:
+        for delta in self.state.held:
             if delta.final_update_id >= snapshot.last_update_id:
                 follows = delta.previous_final_update_id == snapshot.last_update_id
                 return follows or delta.first_update_id <= snapshot.last_update_id + 1
@@ -111,17 +111,17 @@ class Normaliser:
 
     def is_continued_by(self, delta: DepthDelta) -> bool:
         """Tell whether a delta goes on from the last delta or snapshot: it names it in pu, or spans what follows it."""
-        last = self._state.last_final_update_id
+        last = self.state.last_final_update_id
         return last < 0 or delta.previous_final_update_id == last or delta.first_update_id <= last + 1
 
     def forget_trades(self) -> None:
         """Start over with trade ids: so many were missed that klines stand for them."""
-        self._state.last_trade_id = -1
+        self.state.last_trade_id = -1
 
     def accept(self, event: MarketEvent) -> list[MarketEvent]:
         """Return the events that go out for one that came in, in order."""
         if not self._is_new(event):
-            self._state.duplicates += 1
+            self.state.duplicates += 1
             return []
         out: list[MarketEvent] = []
         if isinstance(event, ExchangeBar) and event.is_history:
@@ -130,7 +130,7 @@ class Normaliser:
         if isinstance(event, DepthSnapshot):
             self._release_onto(event, out)
             return out
-        if isinstance(event, DepthDelta) and self._state.is_holding:
+        if isinstance(event, DepthDelta) and self.state.is_holding:
             self._hold(event, out)
             return out
         if isinstance(event, MarkPrice):
@@ -146,24 +146,10 @@ class Normaliser:
 
     def hold_depth(self) -> None:
         """Hold deltas from now on until the next snapshot: the connection was lost and the book with it."""
-        self._state.is_holding = True
-
-    def state(self) -> dict[str, Any]:
-        """Return the state as plain JSON values."""
-        names = [item.name for item in fields(_State)]
-        state: dict[str, Any] = dict(zip(names, astuple(self._state), strict=True))
-        state["held"] = [list(astuple(delta)) for delta in self._held]
-        return state
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a state made by `state`, also after it went through JSON."""
-        values = dict(state)
-        held = values.pop("held")
-        self._state = _State(**values)
-        self._held = [_read_delta(row) for row in held]
+        self.state.is_holding = True
 
     def _is_new(self, event: MarketEvent) -> bool:
-        state = self._state
+        state = self.state
         if isinstance(event, BestQuote):
             if event.update_id <= state.last_quote_id:
                 return False
@@ -201,7 +187,7 @@ class Normaliser:
 
     def _is_new_trade(self, event: Trade) -> bool:
         # A capture may hold both the trade and the aggTrade stream; counting both would double the volume.
-        state = self._state
+        state = self.state
         kind = event.event_id.split("/", 2)[1]
         if not state.trade_kind:
             state.trade_kind = kind
@@ -213,7 +199,7 @@ class Normaliser:
         return True
 
     def _advance(self, event_time: int, received_time: int, out: list[MarketEvent]) -> None:
-        state = self._state
+        state = self.state
         if event_time <= state.max_event_time:
             return
         second = event_time // NANOSECONDS
@@ -226,23 +212,23 @@ class Normaliser:
         state.max_event_time = event_time
 
     def _hold(self, delta: DepthDelta, out: list[MarketEvent]) -> None:
-        self._held.append(delta)
-        is_overdue = self._state.max_event_time - self._held[0].event_time > self.held_ns
-        if is_overdue or len(self._held) > self.held_deltas:
-            out.extend(self._held)
-            self._held = []
-            self._state.is_holding = False
+        self.state.held.append(delta)
+        is_overdue = self.state.max_event_time - self.state.held[0].event_time > self.held_ns
+        if is_overdue or len(self.state.held) > self.held_deltas:
+            out.extend(self.state.held)
+            self.state.held = []
+            self.state.is_holding = False
 
     def _release_onto(self, snapshot: DepthSnapshot, out: list[MarketEvent]) -> None:
         # Deltas often reach a recorder before the snapshot they must be applied to.
         out.append(snapshot)
-        out.extend(delta for delta in self._held if delta.final_update_id >= snapshot.last_update_id)
-        self._state.duplicates += sum(delta.final_update_id < snapshot.last_update_id for delta in self._held)
-        self._held = []
-        self._state.is_holding = False
+        out.extend(delta for delta in self.state.held if delta.final_update_id >= snapshot.last_update_id)
+        self.state.duplicates += sum(delta.final_update_id < snapshot.last_update_id for delta in self.state.held)
+        self.state.held = []
+        self.state.is_holding = False
 
     def _settle_funding(self, mark: MarkPrice, out: list[MarketEvent]) -> None:
-        state = self._state
+        state = self.state
         due = state.next_funding_time
         if due and mark.next_funding_time > due and mark.event_time >= due:
             out.append(
@@ -257,8 +243,3 @@ class Normaliser:
             )
         state.next_funding_time = mark.next_funding_time
         state.funding_rate_e8 = mark.funding_rate_e8
-
-
-def _read_delta(row: list[Any]) -> DepthDelta:
-    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
-    return DepthDelta(*values)

@@ -6,13 +6,22 @@ place once the minute is over. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
-from services.ingestion.core.normaliser import Normaliser
+from services.ingestion.core.normaliser import Normaliser, NormaliserState
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What is kept of a stream."""
+
+    first_event_time: int
+    seam_open: int
+    is_over: bool
+    normaliser: NormaliserState
 
 
 @dataclass(slots=True)
@@ -53,21 +62,14 @@ class Stream:
         self._end_span(out)
         return out
 
-    def state(self) -> dict[str, Any]:
-        """Return the state as plain JSON values; settings and klines are not part of it."""
-        return {
-            "first": self.first_event_time,
-            "seam": self._seam_open,
-            "over": self.is_over,
-            "normaliser": self.normaliser.state(),
-        }
+    def state(self) -> StreamState:
+        """Return what is kept; settings and klines are not part of it."""
+        return StreamState(self.first_event_time, self._seam_open, self.is_over, self.normaliser.state)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a state made by `state`, also after it went through JSON."""
-        self.first_event_time = state["first"]
-        self._seam_open = state["seam"]
-        self.is_over = state["over"]
-        self.normaliser.restore(state["normaliser"])
+    def restore(self, state: StreamState) -> None:
+        """Take over what was kept."""
+        self.first_event_time, self._seam_open = state.first_event_time, state.seam_open
+        self.is_over, self.normaliser.state = state.is_over, state.normaliser
 
     def _close_seam(self, out: list[MarketEvent]) -> None:
         if not self._seam_open:

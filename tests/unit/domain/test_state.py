@@ -32,6 +32,7 @@ class Sample:
 
     name: str = ""
     count: int = 0
+    big: int = 0
     rate: float = 0.0
     by_name: dict[str, Inner] = field(default_factory=dict)
     pairs: list[tuple[int, str]] = field(default_factory=list)
@@ -47,7 +48,7 @@ FORMAT = StateFormat("sample", 1, Sample)
 @settings(deadline=None)
 @given(
     st.text(),
-    st.integers(-(2**63), 2**63 - 1),
+    st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
     st.dictionaries(
         st.text(), st.builds(Inner, st.decimals(allow_nan=False, allow_infinity=False), st.sampled_from([None, *Side]))
@@ -59,10 +60,13 @@ FORMAT = StateFormat("sample", 1, Sample)
 def test_a_state_comes_back_as_it_was(
     name: str, count: int, rate: float, by_name: Any, pairs: Any, words: Any, rows: Any
 ) -> None:
-    state = Sample(name, count, rate, by_name, pairs, words, None, np.array(rows, RECORD), np.full((2, 3), np.nan))
+    state = Sample(
+        name, count, count * 10**30, rate, by_name, pairs, words, None, np.array(rows, RECORD), np.full((2, 3), np.nan)
+    )
     kept = FORMAT.encode(state)
     again = FORMAT.decode(kept)
     assert FORMAT.encode(again) == kept
+    assert again.big == count * 10**30
     assert (again.name, again.count, again.rate, again.pairs, again.words) == (name, count, rate, pairs, words)
     assert list(again.by_name.items()) == list(by_name.items())
     assert [str(inner.amount) for inner in again.by_name.values()] == [str(inner.amount) for inner in by_name.values()]
@@ -75,6 +79,12 @@ def test_a_state_comes_back_as_it_was(
 def test_a_command_of_either_kind_comes_back_as_that_kind(kind: str) -> None:
     command: Any = examples()[kind]
     assert FORMAT.decode(FORMAT.encode(Sample(command=command))).command == command
+
+
+def test_a_state_that_is_brought_up_keeps_its_arrays_and_big_numbers() -> None:
+    kept = FORMAT.encode(Sample(big=10**40, records=np.array([(1, 0.5)], RECORD)))
+    again = StateFormat("sample", 2, Sample, migrations={1: lambda values: values}).decode(kept)
+    assert again.big == 10**40 and again.records.tolist() == [(1, 0.5)]
 
 
 def test_another_cores_state_and_a_newer_one_are_refused_by_name() -> None:

@@ -218,5 +218,5 @@ def test_core_goes_on_exactly_from_a_snapshot() -> None:
 
 
 def test_snapshot_of_another_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="saved as 'older'"):
+    with pytest.raises(ValueError, match="the kept state of exchange-account is of a build before states had versions"):
         TradingCore(AccountTerms()).restore(b'{"format":"older"}')

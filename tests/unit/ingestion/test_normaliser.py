@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import orjson
-
 from libs.domain.market import ClockTick, DepthDelta, DepthSnapshot, FundingSettled, MarketEvent, Trade
 from libs.domain.numbers import NANOSECONDS
+from libs.domain.state import StateFormat
 from services.ingestion.core import Normaliser
+from services.ingestion.core.normaliser import NormaliserState
 from services.ingestion.core.stream import Stream, select_history
 from tests.kit.builders import BTC, START, a_mark, a_quote, a_trade
 from tests.unit.ingestion.builders import a_delta, a_kline, a_snapshot
@@ -84,14 +84,15 @@ def test_funding_settles_when_the_next_funding_time_moves_on() -> None:
     assert settled == [FundingSettled(BTC, f"{BTC}/funding/{due}", due, after.received_time, 777, after.mark_price_e8)]
 
 
-def test_state_survives_json_with_held_deltas() -> None:
+def test_state_survives_being_kept_with_held_deltas() -> None:
     events = [a_trade(1), a_delta(1, 4, 0), a_delta(5, 8, 4)]
     rest = [a_snapshot(6), a_trade(1), a_trade(2, seconds=2), a_delta(9, 12, 8)]
     one, other = Normaliser(BTC), Normaliser(BTC)
     _accept_all(events, one)
-    other.restore(orjson.loads(orjson.dumps(one.state())))
+    kept = StateFormat("normaliser", 1, NormaliserState)
+    other.state = kept.decode(kept.encode(one.state))
     assert _accept_all(rest, one) == _accept_all(rest, other)
-    assert one.state() == other.state()
+    assert one.state == other.state
 
 
 def test_seam_kline_takes_the_place_of_the_first_partial_minute() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
 from libs.domain.market import Side
 from libs.domain.numbers import SCALE
+from libs.domain.state import StateFormat
 from libs.matching.book import UNKNOWN_QUANTITY, Book
-from libs.matching.ladder import ASKS, BIDS, CAPACITY, new_ladder, pack_ladder, set_level, unpack_ladder
+from libs.matching.ladder import ASKS, BIDS, CAPACITY, new_ladder, set_level
 from tests.kit.builders import a_quote
 from tests.unit.matching.builders import a_delta, a_depth
 
@@ -63,7 +62,8 @@ def test_snapshot_that_deltas_overtook_is_brought_up_to_date_with_them() -> None
     book.apply_delta(a_delta([("100", "1")], number=10, before=9))
     book.apply_delta(a_delta([("99", "0")], number=11, before=10))
     book.apply_delta(a_delta([("98", "6")], number=12, before=11))
-    again = Book.from_saved(json.loads(json.dumps(book.to_saved())))
+    kept = StateFormat("book", 1, Book)
+    again = kept.decode(kept.encode(book))
     for each in (book, again):
         each.apply_snapshot(a_depth([("100", "1"), ("99", "2"), ("98", "3")], [("101", "3")], number=10))
         assert plain(each.levels(Side.BUY)) == [(100, 1), (98, 6)]
@@ -156,6 +156,4 @@ def test_ladder_equals_a_sorted_dictionary(changes: list[tuple[int, int]], is_bi
     count = int(state[side, 0, 0])
     assert dict(zip(state[side, 0, 1 : 1 + count], state[side, 1, 1 : 1 + count], strict=True)) == known
     assert list(state[side, 0, 1 : 1 + count]) == sorted(known)
-    again = unpack_ladder(pack_ladder(state))
-    assert pack_ladder(again) == pack_ladder(state)
-    assert int(np.count_nonzero(again[1 - side])) == 0
+    assert int(np.count_nonzero(state[1 - side])) == 0

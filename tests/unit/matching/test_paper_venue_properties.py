@@ -14,10 +14,13 @@ from libs.domain.instruments import find_instrument
 from libs.domain.market import Side, Trade
 from libs.domain.numbers import from_e8
 from libs.domain.orders import Liquidity, OrderType, PlaceOrder, ReportKind, TimeInForce, VenueReport
+from libs.domain.state import StateFormat
 from libs.matching import LatencyModel, PaperVenue
+from libs.matching.paper_venue import PaperVenueState
 from tests.kit.builders import BTC, a_mark, a_quote, a_tick, a_trade
 from tests.unit.matching.builders import a_cancel, a_delta, a_depth, a_place, a_venue
 
+FORMAT = StateFormat("paper-venue", 1, PaperVenueState)
 PRICES = st.integers(-30, 30).map(lambda steps: str(Decimal(60_000) + Decimal(steps)))
 QUANTITIES = st.sampled_from(["0.01", "0.1", "0.5", "1", "3"])
 SIDES = st.sampled_from([Side.BUY, Side.SELL])
@@ -132,12 +135,12 @@ def test_restored_venue_goes_on_as_if_never_saved(events: list[Event], data: st.
     actual: list[VenueReport] = []
     for event in events[:cut]:
         actual += first.handle(event)
-    second.restore(first.snapshot())
-    assert second.snapshot() == first.snapshot()
+    second.restore(FORMAT.decode(FORMAT.encode(first)))
+    assert FORMAT.encode(second) == FORMAT.encode(first)
     for event in events[cut:]:
         actual += second.handle(event)
     assert actual == expected
-    assert second.snapshot() == straight.snapshot()
+    assert FORMAT.encode(second) == FORMAT.encode(straight)
 
 
 @given(st.lists(st.tuples(SIDES, QUANTITIES), min_size=1, max_size=20))
@@ -166,7 +169,7 @@ def test_takers_get_the_book_and_cash_is_conserved(orders: list[tuple[Side, str]
 def test_state_of_another_account_is_refused() -> None:
     other = PaperVenue("other", [find_instrument(BTC)])
     with pytest.raises(ValueError, match="account 'paper'"):
-        other.restore(a_venue().snapshot())
+        other.restore(a_venue())
 
 
 def test_state_with_a_position_in_an_unlisted_instrument_is_refused() -> None:
@@ -175,7 +178,7 @@ def test_state_with_a_position_in_an_unlisted_instrument_is_refused() -> None:
         venue.handle(event)
     elsewhere = PaperVenue("paper", [find_instrument("ETHUSDT.BINANCE")])
     with pytest.raises(ValueError, match="add it again"):
-        elsewhere.restore(venue.snapshot())
+        elsewhere.restore(venue)
 
 
 def test_negative_latency_is_refused() -> None:

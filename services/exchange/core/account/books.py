@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.exchange.core.account import forms
 from services.exchange.core.account.parameters import Parameters
-from services.exchange.core.account.records import AlgoRecord, FillRecord, OrderRecord, save
+from services.exchange.core.account.records import AlgoRecord, FillRecord, OrderRecord
 from services.exchange.core.account.refusals import Refused
 
 FIRST_ORDER_ID = 4_000_000_001
@@ -15,18 +16,25 @@ FIRST_TRADE_ID = 500_000_001
 FIRST_ALGO_ID = 3_000_000_000_000_001
 
 
-class Books:
+@dataclass(eq=False)
+class BooksState:
+    """What is kept of the books; `events` must have been taken before."""
+
+    order_count: int = 0
+    orders: dict[int, OrderRecord] = field(default_factory=dict)
+    algos: dict[int, AlgoRecord] = field(default_factory=dict)
+    fills: list[FillRecord] = field(default_factory=list)
+
+
+class Books(BooksState):
     """Orders, algos and fills; ids count up and client ids find the newest order that bears them."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self._seed = seed
-        self.orders: dict[int, OrderRecord] = {}
         self.open_orders: dict[int, OrderRecord] = {}
-        self.algos: dict[int, AlgoRecord] = {}
         self.open_algos: dict[int, AlgoRecord] = {}
-        self.fills: list[FillRecord] = []
         self.events: list[dict[str, Any]] = []
-        self.order_count = 0
         self._order_of_client: dict[str, int] = {}
         self._algo_of_client: dict[str, int] = {}
         self._algo_of_order: dict[int, int] = {}
@@ -110,28 +118,16 @@ class Books:
             algo_id = self._algo_of_client.get(sent.sent["clientAlgoId"], 0)
         return self.algos.get(algo_id)
 
-    def to_saved(self) -> dict[str, Any]:
-        """Return the state in JSON types; `events` must have been taken."""
-        return {
-            "order_count": self.order_count,
-            "orders": save(list(self.orders.values())),
-            "algos": save(list(self.algos.values())),
-            "fills": save(self.fills),
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a state that `to_saved` saved."""
-        self.order_count = saved["order_count"]
-        for entry in saved["orders"]:
-            order = OrderRecord(**entry)
+    def restore(self, state: BooksState) -> None:
+        """Take over what was kept, and find again what follows from it."""
+        self.order_count, self.fills = state.order_count, state.fills
+        for order in state.orders.values():
             self.add_order(order)
             if not order.is_open:
                 del self.open_orders[order.order_id]
-        for entry in saved["algos"]:
-            algo = AlgoRecord(**entry)
+        for algo in state.algos.values():
             self._keep_algo(algo)
             if algo.order_id:
                 self._algo_of_order[algo.order_id] = algo.algo_id
             if algo.status != "NEW":
                 del self.open_algos[algo.algo_id]
-        self.fills = [FillRecord(**fill) for fill in saved["fills"]]

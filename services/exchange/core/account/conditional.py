@@ -29,7 +29,7 @@ class ConditionalOrders:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._waiting: dict[int, VenueOrder] = {}
+        self.waiting: dict[int, VenueOrder] = {}
 
     def place(self, wanted: WantedAlgo, now_ms: int) -> dict[str, Any]:
         """Take a conditional order and answer as POST algoOrder does. Raises `Refused`."""
@@ -67,7 +67,7 @@ class ConditionalOrders:
         if _is_past(algo, waiting, price):
             raise Refused(-2021, "Order would immediately trigger.")
         follow(waiting, price)
-        self._waiting[algo_id] = waiting
+        self.waiting[algo_id] = waiting
         books.add_algo(algo, now_ms)
         return forms.algo_form(algo)
 
@@ -76,7 +76,7 @@ class ConditionalOrders:
         for algo in list(self._desk.books.open_algos.values()):
             # A trigger before this one may have led to its end.
             if algo.working_type == working_type and algo.status == "NEW":
-                waiting = self._waiting[algo.algo_id]
+                waiting = self.waiting[algo.algo_id]
                 follow(waiting, price)
                 if is_triggered(waiting, price):
                     self._send(algo, time_ms)
@@ -101,7 +101,7 @@ class ConditionalOrders:
             updated_ms=time_ms,
             original_type=algo.order_type,
         )
-        del self._waiting[algo.algo_id]
+        del self.waiting[algo.algo_id]
         algo.triggered_ms = time_ms
         try:
             desk.check_margin(order)
@@ -130,16 +130,8 @@ class ConditionalOrders:
         return CANCELLED_ALL
 
     def _withdraw(self, algo: AlgoRecord, time_ms: int) -> None:
-        del self._waiting[algo.algo_id]
+        del self.waiting[algo.algo_id]
         self._desk.books.change_algo(algo, "CANCELED", time_ms)
-
-    def to_saved(self) -> list[dict[str, Any]]:
-        """Return what waits in JSON types."""
-        return [order.to_saved() for order in self._waiting.values()]
-
-    def restore(self, saved: list[dict[str, Any]]) -> None:
-        """Take over what `to_saved` saved."""
-        self._waiting = {order.sequence: order for order in map(VenueOrder.from_saved, saved)}
 
 
 def _watch(algo: AlgoRecord) -> VenueOrder:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
 
 from libs.domain.accounts import ZERO, Position
 from libs.domain.market import Side
@@ -22,7 +21,7 @@ from libs.margin.liquidation import (
     liquidate_account,
 )
 from libs.margin.requirements import initial_margin, notional_of, open_loss
-from services.exchange.core.account.records import IncomeRecord, OrderRecord, save
+from services.exchange.core.account.records import IncomeRecord, OrderRecord
 from services.exchange.core.frames import INSTRUMENT, SYMBOL
 
 BRACKETS: BracketTable = DEFAULT_BRACKETS[SYMBOL]
@@ -62,16 +61,23 @@ class MarginState:
         return max(ZERO, min(self.available, self.wallet - self.initial))
 
 
-class Ledger:
-    """The account's money. `incomes` are in the order in which they happened."""
+@dataclass(eq=False)
+class LedgerState:
+    """What is kept of the money. `incomes` are in the order in which they happened."""
+
+    wallet: Decimal
+    leverage: int
+    position: Position = field(default_factory=lambda: Position(INSTRUMENT))
+    updated_ms: int = 0
+    incomes: list[IncomeRecord] = field(default_factory=list)
+    _open_fees: Decimal = ZERO
+
+
+class Ledger(LedgerState):
+    """The account's money."""
 
     def __init__(self, starting_balance: Decimal, leverage: int) -> None:
-        self.wallet = quantize_e8(starting_balance)
-        self.leverage = leverage
-        self.position = Position(INSTRUMENT)
-        self.updated_ms = 0
-        self.incomes: list[IncomeRecord] = []
-        self._open_fees = ZERO
+        super().__init__(quantize_e8(starting_balance), leverage)
 
     @property
     def break_even(self) -> Decimal:
@@ -191,34 +197,3 @@ class Ledger:
 
     def _initial(self, notional: Decimal) -> Decimal:
         return quantize_e8(initial_margin(notional, Decimal(self.leverage)))
-
-    def to_saved(self) -> dict[str, Any]:
-        """Return the state in JSON types."""
-        position = self.position
-        return {
-            "wallet": str(self.wallet),
-            "leverage": self.leverage,
-            "position": [
-                str(value)
-                for value in (
-                    position.quantity,
-                    position.entry_price,
-                    position.realised_pnl,
-                    position.fees_paid,
-                    position.funding_paid,
-                )
-            ],
-            "updated_ms": self.updated_ms,
-            "open_fees": str(self._open_fees),
-            "incomes": save(self.incomes),
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a state that `to_saved` saved."""
-        self.wallet = Decimal(saved["wallet"])
-        self.leverage = saved["leverage"]
-        quantity, entry, realised, fees, funding = (Decimal(text) for text in saved["position"])
-        self.position = Position(INSTRUMENT, quantity, entry, ZERO, realised, fees, funding)
-        self.updated_ms = saved["updated_ms"]
-        self._open_fees = Decimal(saved["open_fees"])
-        self.incomes = [IncomeRecord(**income) for income in saved["incomes"]]

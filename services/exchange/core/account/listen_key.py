@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from services.exchange.core.account.refusals import Refused
@@ -10,14 +11,21 @@ from services.exchange.core.account.refusals import Refused
 LIFE_MS = 60 * 60_000
 
 
-class ListenKey:
-    """The one key of the account; `text` is empty and `ends_ms` 0 while there is none."""
+@dataclass(eq=False)
+class ListenKeyState:
+    """What is kept: `text` is empty and `ends_ms` 0 while there is no key."""
+
+    text: str = ""
+    ends_ms: int = 0
+    _count: int = 0
+
+
+class ListenKey(ListenKeyState):
+    """The one key of the account."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self._seed = seed
-        self._count = 0
-        self.text = ""
-        self.ends_ms = 0
 
     def open(self, now_ms: int) -> dict[str, Any]:
         """Return the key for another hour, a new one if there is none."""
@@ -47,11 +55,3 @@ class ListenKey:
     def _check(self, named: str | None) -> None:
         if not self.text or named not in (None, self.text):
             raise Refused(-1125, "This listenKey does not exist.")
-
-    def to_saved(self) -> list[Any]:
-        """Return the state in JSON types."""
-        return [self.text, self.ends_ms, self._count]
-
-    def restore(self, saved: list[Any]) -> None:
-        """Take over a state that `to_saved` saved."""
-        self.text, self.ends_ms, self._count = saved

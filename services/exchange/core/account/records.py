@@ -15,8 +15,7 @@ Algo status::
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 OPEN = ("NEW", "PARTIALLY_FILLED")
 
@@ -103,8 +102,3 @@ class IncomeRecord:
     time_ms: int
     transaction_id: int
     trade_id: int = 0
-
-
-def save(records: list[Any]) -> list[dict[str, Any]]:
-    """Return records in JSON types."""
-    return [asdict(record) for record in records]

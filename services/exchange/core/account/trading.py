@@ -7,7 +7,6 @@ looks. One account, one symbol, one-way, cross margin.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,18 +15,20 @@ from typing import Any
 
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, MarketEvent, MarkPrice, Trade
 from libs.domain.numbers import from_e8
-from services.exchange.core.account.books import Books
+from libs.domain.state import StateFormat, adopt
+from libs.matching.matcher import MatcherState
+from libs.matching.orders import VenueOrder
+from services.exchange.core.account.books import Books, BooksState
 from services.exchange.core.account.conditional import ConditionalOrders
 from services.exchange.core.account.desk import MS, Desk
-from services.exchange.core.account.ledger import BRACKETS, Ledger
+from services.exchange.core.account.ledger import BRACKETS, Ledger, LedgerState
 from services.exchange.core.account.liquidation import liquidate_if_due
-from services.exchange.core.account.listen_key import ListenKey
+from services.exchange.core.account.listen_key import ListenKey, ListenKeyState
 from services.exchange.core.account.parameters import Parameters
 from services.exchange.core.account.refusals import Refused
 from services.exchange.core.account.requests import read_algo, read_order
 from services.exchange.core.frames import SYMBOL
 
-_FORMAT = "perpflow-exchange-account-1"
 Action = Callable[[int], Any]
 
 
@@ -38,6 +39,23 @@ class AccountTerms:
     starting_balance: Decimal = Decimal(10_000)
     leverage: int = 20
     seed: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKept:
+    """What is kept between events and requests."""
+
+    ledger: LedgerState
+    books: BooksState
+    matcher: MatcherState
+    waiting: dict[int, VenueOrder]
+    listen_key: ListenKeyState
+    countdown_ends_ms: int
+    funding_ms: int
+    funding_rate: int
+
+
+_STATE = StateFormat("exchange-account", 1, AccountKept)
 
 
 class TradingCore:
@@ -204,37 +222,31 @@ class TradingCore:
             )
         return {"leverage": leverage, "maxNotionalValue": str(limit), "symbol": SYMBOL}
 
-    # Saved form.
-
     def snapshot(self) -> bytes:
-        """Return the state as JSON with sorted keys; the events must have been taken."""
-        state = {
-            "format": _FORMAT,
-            "ledger": self.ledger.to_saved(),
-            "books": self.books.to_saved(),
-            "matcher": self.desk.matcher.to_saved(),
-            "waiting": self.conditional.to_saved(),
-            "listen_key": self.listen_key.to_saved(),
-            "countdown_ends_ms": self.countdown_ends_ms,
-            "funding": [self._funding_ms, self._funding_rate],
-        }
-        return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
+        """Return the state as bytes; the events must have been taken."""
+        return _STATE.encode(
+            AccountKept(
+                self.ledger,
+                self.books,
+                self.desk.matcher,
+                self.conditional.waiting,
+                self.listen_key,
+                self.countdown_ends_ms,
+                self._funding_ms,
+                self._funding_rate,
+            )
+        )
 
     def restore(self, state: bytes) -> None:
-        """Take over a state made by `snapshot`, into a core without orders.
-
-        Raises `ValueError` where it is of another format.
-        """
-        saved = json.loads(state)
-        if saved.get("format") != _FORMAT:
-            raise ValueError(f"the account is saved as {saved.get('format')!r}, this exchange reads {_FORMAT!r}")
-        self.ledger.restore(saved["ledger"])
-        self.books.restore(saved["books"])
-        self.desk.matcher.restore(saved["matcher"])
-        self.conditional.restore(saved["waiting"])
-        self.listen_key.restore(saved["listen_key"])
-        self.countdown_ends_ms = saved["countdown_ends_ms"]
-        self._funding_ms, self._funding_rate = saved["funding"]
+        """Take over a state made by `snapshot`, into a core without orders. Raises `StateMismatch`."""
+        kept = _STATE.decode(state)
+        adopt(self.ledger, kept.ledger)
+        self.books.restore(kept.books)
+        adopt(self.desk.matcher, kept.matcher)
+        self.conditional.waiting = kept.waiting
+        adopt(self.listen_key, kept.listen_key)
+        self.countdown_ends_ms = kept.countdown_ends_ms
+        self._funding_ms, self._funding_rate = kept.funding_ms, kept.funding_rate
 
 
 def _of_symbol(sent: Parameters, action: Action) -> Action:
