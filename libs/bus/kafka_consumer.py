@@ -191,7 +191,8 @@ class KafkaConsumer:
     def _on_assign(self, client: Any, places: list[Any]) -> None:
         session = self._session
         wanted = [session.unplace(place) for place in places]
-        if self._group is None or not wanted:
+        if self._group is None or not wanted or self._is_closed:
+            # A member that leaves may still be told of its share; its client answers no question any more.
             return
         committed = session.committed(session.prefix + self._group, wanted, client)
         spec = OffsetSpec.earliest() if self._start == "earliest" else OffsetSpec.latest()

@@ -15,6 +15,7 @@ from libs.bus.api import TopicSpec
 from libs.bus.kafka import KafkaBus
 from libs.runtime.lag import read_lags
 from libs.runtime.shell import CoreShell
+from libs.runtime.snapshots import group_topics, partitions_of
 from libs.runtime.verify import verify_service
 from libs.wire import topics
 from tests.kit.kafka import NoKafka, find_kafka
@@ -61,6 +62,9 @@ def bus() -> Iterator[KafkaBus]:
 
 
 def run_dry(bus: KafkaBus, shell: CoreShell) -> None:
+    places = partitions_of(bus, group_topics(shell.service))
+    # Until its marker is written, a transaction that was just committed is no lag.
+    eventually(lambda: bus.end_offsets(places) == bus.end_offsets(places, with_uncommitted=True), within_s=120.0)
     eventually(
         lambda: read_lags(bus, [shell.service])[shell.service] == 0, step=lambda: shell.step(100), within_s=120.0
     )
