@@ -72,8 +72,8 @@ class RiskCore:
 
     `instruments` is keyed by instrument id, `brackets` by symbol (the shipped tables if None). Returns one
     `OrderApproved` or `OrderRefused` per intent id, `ControlState` on every change, and orders of its own (origin
-    RISK). Without `follows_settings` it ignores the limits that settings put on record, so that those handed in count:
-    for asking what other settings would have changed.
+    RISK). Without `follows_settings` it ignores the limits that settings put on record and those of a restored state,
+    so that those handed in count: for asking what other settings would have changed.
     """
 
     def __init__(
@@ -213,11 +213,12 @@ class RiskCore:
         return STATE.encode(RiskState(self._state, self._limits.as_strings(), self._stops.state))
 
     def restore(self, state: bytes) -> None:
-        """Take over a state made by `snapshot`; the limits in it replace those handed in at construction."""
+        """Take over a state made by `snapshot`; its limits replace those handed in where settings are followed."""
         kept = STATE.decode(state)
         self._state = kept.gate
         self._state.control = self._state.control.rename(UNSCOPED, self._account)
-        self._limits = self._limits.with_changes(kept.limits)
+        if self._follows_settings:
+            self._limits = self._limits.with_changes(kept.limits)
         self._stops.restore(kept.stops)
 
     # --- what is known ---------------------------------------------------------------------------------------

@@ -247,6 +247,14 @@ def test_a_gate_that_asks_what_if_keeps_the_limits_handed_in() -> None:
     assert core.limits.max_leverage == 4
 
 
+def test_a_gate_that_asks_what_if_from_a_snapshot_keeps_the_limits_handed_in() -> None:
+    core = a_core()
+    core.handle(by_settings(1, **limits(max_leverage=5).as_strings()))
+    asking = RiskCore(limits(max_leverage=2), INSTRUMENTS, "paper", follows_settings=False)
+    asking.restore(core.snapshot())
+    assert asking.limits.max_leverage == 2
+
+
 def test_new_limits_do_not_hide_why_trading_is_halted() -> None:
     core = a_core()
     core.handle(a_control())
