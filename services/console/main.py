@@ -315,6 +315,7 @@ def _mount() -> None:
     from services.console.data_commands import collect_data, models
     from services.console.features_commands import engineer_features, features_app
     from services.console.risk_commands import risk_app
+    from services.console.simulate_commands import simulate
     from services.console.training_commands import train_models
 
     for command in (halt, reduce, flatten, resume):
@@ -328,6 +329,7 @@ def _mount() -> None:
     app.command()(backtest)
     app.command()(check_strategy)
     app.add_typer(backtests_app)
+    app.command()(simulate)
 
 
 _mount()

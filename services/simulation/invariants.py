@@ -1,0 +1,237 @@
+"""What must hold after every simulated session, checked on the order in which everything was committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import zip_longest
+
+from libs.bus.api import Bus, NewRecord, TopicPartition
+from libs.domain.accounts import AccountState
+from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.events import Core, Event
+from libs.domain.market import MarketEvent
+from libs.domain.orders import (
+    CancelOrder,
+    OrderApproved,
+    OrderEvent,
+    OrderIntent,
+    OrderRefused,
+    OrderStatus,
+    Origin,
+    PlaceOrder,
+    ReportKind,
+    VenueReport,
+)
+from libs.runtime.control_lane import FRESH_S
+from libs.runtime.records import read_topic
+from libs.wire import decode, encode, topics
+from libs.wire.records import decode_journal_entry
+from services.risk.core.limits import RiskLimits
+
+_ZERO = Decimal(0)
+_RISK_JOURNAL = topics.journal_topic("risk")
+_ORDER_LIMIT = "max_order_notional_usdt"
+# The limit holds at the price the order was judged at; it may have moved until the fill.
+_PRICE_ROOM = Decimal("1.05")
+_TRADING_TOPICS = frozenset(
+    {
+        topics.INTENTS,
+        topics.VERDICTS,
+        topics.COMMANDS,
+        topics.REPORTS,
+        topics.ORDERS,
+        topics.ACCOUNTS,
+        topics.CONTROL_COMMANDS,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The records of one transaction and the monotonic second of its commit; a session's are in order of commit."""
+
+    at_s: float
+    records: Sequence[NewRecord]
+
+
+@dataclass(slots=True)
+class _Trading:
+    intents: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    approved: Counter[str] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
+    placed: dict[str, PlaceOrder] = field(default_factory=dict)
+    placed_count: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+    fills: Counter[str] = field(default_factory=Counter)
+    filled: dict[str, Decimal] = field(default_factory=dict)
+    positions: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    locally_rejected: set[str] = field(default_factory=set)
+    accounts: dict[str, AccountState] = field(default_factory=dict)
+    fees: dict[str, Decimal] = field(default_factory=dict)
+    controls: set[str] = field(default_factory=set)
+    halted_at_s: float | None = None
+    order_limit: Decimal = _ZERO
+    commands_logged: list[ControlCommand] = field(default_factory=list)
+    commands_handled: int = 0
+
+
+def check_trading(history: Sequence[Committed], limits: RiskLimits, starting_balance: Decimal) -> list[str]:
+    """Return what does not hold, a line each."""
+    trading = _Trading(order_limit=limits.max_order_notional_usdt)
+    broken: list[str] = []
+    for committed in history:
+        _follow_limits(trading, committed.records)
+        for record in committed.records:
+            if record.topic in _TRADING_TOPICS:
+                event = decode(record.topic, record.value)
+                broken.extend(_follow(trading, event, committed.at_s, limits))
+    broken.extend(_exactly_once("intent", "verdict", trading.intents, trading.verdicts))
+    # A halt cancels what rests in the book: those commands answer to it, not to an approval.
+    commands = Counter({name: count for name, count in trading.commands.items() if name not in trading.controls})
+    sent = {
+        name: count
+        for name, count in trading.approved.items()
+        if name in trading.commands or name not in trading.locally_rejected
+    }
+    broken.extend(_exactly_once("approval", "command", Counter(sent), commands))
+    broken.extend(f"order {name} was placed {count} times" for name, count in trading.placed_count.items() if count > 1)
+    broken.extend(f"order {name} was accepted {count} times" for name, count in trading.accepted.items() if count > 1)
+    broken.extend(f"trade {name} was reported {count} times" for name, count in trading.fills.items() if count > 1)
+    broken.extend(_books(trading, starting_balance))
+    return broken
+
+
+def _follow_limits(trading: _Trading, records: Sequence[NewRecord]) -> None:
+    """Let the commands that risk handled in this transaction take hold: it handles them before all else in a batch."""
+    for record in records:
+        if record.topic != _RISK_JOURNAL:
+            continue
+        for run in decode_journal_entry(record.value).runs:
+            if run.topic != topics.CONTROL_COMMANDS:
+                continue
+            for command in trading.commands_logged[trading.commands_handled : run.next_offset]:
+                if command.action is ControlAction.SET_LIMITS and _ORDER_LIMIT in command.arguments:
+                    trading.order_limit = Decimal(command.arguments[_ORDER_LIMIT])
+            trading.commands_handled = run.next_offset
+
+
+def _follow(trading: _Trading, event: Event, at_s: float, limits: RiskLimits) -> Iterator[str]:
+    match event:
+        case OrderIntent():
+            trading.intents[event.event_id] += 1
+        case OrderApproved():
+            trading.approved[event.intent_id] += 1
+            if event.origin is Origin.STRATEGY:
+                trading.verdicts[event.intent_id] += 1
+            failed = [check.name for check in event.checks if not check.has_passed]
+            if failed and event.origin is Origin.STRATEGY:
+                yield f"intent {event.intent_id} was approved though {', '.join(failed)} did not pass"
+            yield from _follow_approval(trading, event)
+        case OrderRefused():
+            trading.verdicts[event.intent_id] += 1
+        case PlaceOrder():
+            trading.commands[event.intent_id] += 1
+            trading.placed_count[event.client_order_id] += 1
+            trading.placed[event.client_order_id] = event
+        case CancelOrder():
+            trading.commands[event.intent_id] += 1
+        case VenueReport():
+            yield from _follow_report(trading, event, at_s, limits)
+        case OrderEvent():
+            if event.status is OrderStatus.REJECTED and not event.report_id:
+                trading.locally_rejected.add(event.intent_id)
+        case AccountState():
+            trading.accounts[event.account] = event
+        case ControlCommand():
+            trading.controls.add(event.event_id)
+            trading.commands_logged.append(event)
+            if event.action in (ControlAction.HALT, ControlAction.FLATTEN) and trading.halted_at_s is None:
+                trading.halted_at_s = at_s
+            elif event.action is ControlAction.RESUME:
+                trading.halted_at_s = None
+        case _:
+            return
+
+
+def _follow_approval(trading: _Trading, approval: OrderApproved) -> Iterator[str]:
+    intent = approval.intent
+    if approval.origin is not Origin.STRATEGY or intent.reduce_only or intent.reference_price is None:
+        return
+    worth = intent.quantity * intent.reference_price
+    # Judged at the price of its moment, which may lie a little beside the reference.
+    if worth > trading.order_limit * _PRICE_ROOM:
+        yield f"intent {approval.intent_id} of {worth:.2f} USDT was approved past a limit of {trading.order_limit}"
+
+
+def _follow_report(trading: _Trading, report: VenueReport, at_s: float, limits: RiskLimits) -> Iterator[str]:
+    order = trading.placed.get(report.client_order_id)
+    if order is None:
+        yield f"a report on order {report.client_order_id}, which was never commanded"
+        return
+    if report.kind is ReportKind.ACCEPTED:
+        trading.accepted[report.client_order_id] += 1
+    if report.kind is ReportKind.FILL:
+        assert report.last_quantity is not None and report.last_price is not None
+        trading.fills[report.venue_trade_id] += 1
+        filled = trading.filled.get(report.client_order_id, _ZERO) + report.last_quantity
+        trading.filled[report.client_order_id] = filled
+        if filled > order.quantity:
+            yield f"order {report.client_order_id} filled {filled} of {order.quantity}"
+        where = (report.account, report.instrument)
+        held = trading.positions.get(where, _ZERO) + order.side.sign * report.last_quantity
+        trading.positions[where] = held
+        trading.fees[report.account] = trading.fees.get(report.account, _ZERO) + (report.fee or _ZERO)
+        if not order.reduce_only and abs(held) * report.last_price > limits.max_position_notional_usdt * _PRICE_ROOM:
+            yield f"position of {held} {report.instrument} at {report.last_price} is past the limit"
+    adds_risk = not order.reduce_only and report.kind in (ReportKind.ACCEPTED, ReportKind.FILL)
+    if adds_risk and trading.halted_at_s is not None and at_s > trading.halted_at_s + FRESH_S:
+        late_ms = (at_s - trading.halted_at_s) * 1000
+        yield f"{report.kind.name} of order {report.client_order_id} came {late_ms:.0f} ms after a halt"
+
+
+def _exactly_once(asked: str, answered: str, questions: Counter[str], answers: Counter[str]) -> Iterator[str]:
+    for name in sorted({*questions, *answers}):
+        if questions[name] != 1 or answers[name] != 1:
+            yield f"{asked} {name} stands {questions[name]} times and has {answers[name]} {answered}s"
+
+
+def _books(trading: _Trading, starting_balance: Decimal) -> Iterator[str]:
+    for account, state in trading.accounts.items():
+        held = {position.instrument: position.quantity for position in state.positions if position.quantity}
+        summed = {
+            name: quantity for (owner, name), quantity in trading.positions.items() if owner == account and quantity
+        }
+        if held != summed:
+            yield f"account {account} holds {held}, its fills sum to {summed}"
+        funding = sum((position.funding_paid for position in state.positions), _ZERO)
+        realised = sum((position.realised_pnl for position in state.positions), _ZERO)
+        wallet = starting_balance + realised - trading.fees.get(account, _ZERO) - funding
+        fees = sum((position.fees_paid for position in state.positions), _ZERO)
+        if fees != trading.fees.get(account, _ZERO):
+            yield f"account {account} has paid {fees} in fees, its fills cost {trading.fees.get(account, _ZERO)}"
+        if state.wallet_balance != wallet:
+            yield f"account {account} has {state.wallet_balance} in its wallet, fills and funding make {wallet}"
+    if trading.positions and not trading.accounts:
+        yield "there were fills, yet no account state"
+
+
+def check_bars(bus: Bus, bars: Core, market: Sequence[MarketEvent]) -> list[str]:
+    """Return a line where the bars are not those of the market as it was sent, each event once and in order."""
+    expected = [encode(bar) for event in market for bar in bars.handle(event)]
+    recorded = [(record.key, record.value) for record in read_topic(bus, topics.BARS_CLOSED)]
+    for number, (made, found) in enumerate(zip_longest(expected, recorded)):
+        if made is None or (made.key, made.payload) != found:
+            wanted = "none" if made is None else decode(topics.BARS_CLOSED, made.payload)
+            got = "none" if found is None else decode(topics.BARS_CLOSED, found[1])
+            return [f"bar {number} is {got!s:.160}, an undisturbed run closes {wanted!s:.160}"]
+    return []
+
+
+def check_dead_letters(bus: Bus) -> list[str]:
+    """Return a line for each dead-letter topic that holds anything: a simulated market is well formed."""
+    places = [TopicPartition(name, 0) for name in topics.TOPICS if name.startswith("dead.")]
+    return [f"{at.topic} holds {end} records" for at, end in bus.end_offsets(places).items() if end]

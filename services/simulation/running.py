@@ -1,0 +1,135 @@
+"""Runs seeds: one session each, its invariants and its replay, side by side on the cores that there are."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import get_context
+
+import structlog
+
+from libs.clock import SimulatedClock
+from libs.runtime.log import configure_logging
+from libs.runtime.records import read_topic
+from libs.runtime.verify import verify_service
+from libs.wire import topics
+from services.simulation.invariants import check_bars, check_dead_letters, check_trading
+from services.simulation.market import START_NS, make_market
+from services.simulation.mishaps import Mishaps, draw_mix
+from services.simulation.platform import Platform, build_platform
+from services.simulation.world import Stuck, World
+
+EVENTS = 500
+_SEEDS_A_TASK = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One session: what did not hold (empty where all did), what happened, and how much was traded."""
+
+    seed: int
+    broken: tuple[str, ...]
+    mishaps: Mapping[str, int]
+    mix: Mapping[str, float]
+    intents: int
+    restarts: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """Many sessions in sum."""
+
+    sessions: int = 0
+    intents: int = 0
+    restarts: int = 0
+    mishaps: Counter[str] = field(default_factory=Counter)
+    failures: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take one session in."""
+        self.sessions += 1
+        self.intents += outcome.intents
+        self.restarts += outcome.restarts
+        self.mishaps.update(outcome.mishaps)
+        if outcome.broken:
+            self.failures.append(outcome)
+
+
+@cache
+def _shared() -> tuple[Platform, structlog.stdlib.BoundLogger]:
+    # Errors are what a simulation makes on purpose: they are counted, not logged.
+    return build_platform(), configure_logging("simulation", level="critical")
+
+
+def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> Outcome:
+    """Run one session. An error that no mishap explains is what did not hold."""
+    platform, logger = _shared()
+    chosen = dict(draw_mix(seed) if mix is None else mix)
+    rng = random.Random(f"scheduler/{seed}")
+    world = World(
+        seed=seed,
+        events=make_market(seed, event_count),
+        services=platform.services,
+        mishaps=Mishaps(rng, chosen),
+        metrics=platform.metrics,
+        logger=logger,
+        clock=SimulatedClock(START_NS),
+        rng=rng,
+    )
+    try:
+        world.run()
+        broken = _check(world, platform)
+    except Stuck as error:
+        broken = [str(error)]
+    # Whatever a defect raises is what the simulation found.
+    except Exception as error:  # noqa: BLE001
+        broken = [f"{type(error).__name__}: {error}"]
+    return Outcome(
+        seed=seed,
+        broken=tuple(broken),
+        mishaps=dict(world.mishaps.counts),
+        mix=chosen,
+        intents=sum(1 for _ in read_topic(world.bus, topics.INTENTS)),
+        restarts=world.restarts,
+    )
+
+
+def _check(world: World, platform: Platform) -> list[str]:
+    broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt)
+    broken += check_dead_letters(world.bus)
+    bars = next(service for service in platform.services if service.name == "bars")
+    broken += check_bars(world.bus, bars.build_core(), world.events)
+    for service in platform.services:
+        difference = verify_service(service.name, service.build_core(), service.inputs, world.bus).difference
+        if difference is not None:
+            broken.append(
+                f"replay of {service.name} differs at {difference.topic} #{difference.index}: recorded "
+                f"{difference.recorded:.120}, replayed {difference.replayed:.120}, after {difference.cause}"
+            )
+    return broken
+
+
+def run_seeds(seeds: Sequence[int], workers: int | None = None) -> Iterator[Outcome]:
+    """Run many seeds in processes of their own; outcomes come in order of the seeds."""
+    count = workers or os.cpu_count() or 1
+    chunks = [seeds[at : at + _SEEDS_A_TASK] for at in range(0, len(seeds), _SEEDS_A_TASK)]
+    if count == 1 or len(chunks) == 1:
+        yield from map(run_seed, seeds)
+        return
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        for outcomes in pool.map(_run_chunk, chunks):
+            yield from outcomes
+
+
+def _run_chunk(seeds: Sequence[int]) -> list[Outcome]:
+    return [run_seed(seed) for seed in seeds]
+
+
+def find_failure(seeds: Iterable[int], run: Callable[[int], Outcome] = run_seed) -> Outcome | None:
+    """Run seeds one after the other until one fails; return it, or None where all hold."""
+    return next((outcome for outcome in map(run, seeds) if outcome.broken), None)

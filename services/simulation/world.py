@@ -1,0 +1,245 @@
+"""One simulated session: every core in its shell on a memory bus, a scheduler that draws who steps next, mishaps.
+
+Nothing here reads a clock or chance of its own: a seed repeats a session exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from libs.bus.api import BusError, NewRecord, Producer, TopicSpec
+from libs.bus.memory import MemoryBus
+from libs.clock import SimulatedClock
+from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.events import Core
+from libs.domain.market import MarketEvent
+from libs.runtime.handler import Input
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.records import commit_records, stamped_record
+from libs.runtime.shell import CoreShell
+from libs.wire import encode
+from libs.wire.topics import TOPICS
+from services.simulation.bus import RoughBus, RoughCore
+from services.simulation.invariants import Committed
+from services.simulation.mishaps import Killed, Mishaps
+
+_BATCHES = (1, 7, 100, 1000)
+_SNAPSHOTS = (25, 200, 20_000)
+_CHUNKS = (2, 4, 8)
+_IDLE_ROUNDS = 3
+_REPEATED_OF = 40
+# Below and above what the strategy's orders are worth.
+_ORDER_LIMITS = ("200", "5000")
+_HANG_STEPS = 12
+# Beyond what any session needs: a session that never becomes quiet is a defect of its own.
+_STEP_LIMIT = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedService:
+    """A service of the simulation: its name, what it reads, and how a fresh core is made."""
+
+    name: str
+    inputs: Sequence[Input]
+    build_core: Callable[[], Core]
+
+
+@dataclass(slots=True)
+class Instance:
+    """One process of a service. `is_replaced` once another was started in its place."""
+
+    service: SimulatedService
+    shell: CoreShell
+    is_replaced: bool = False
+    is_busy: bool = False
+
+
+class Stuck(AssertionError):
+    """The session never became quiet."""
+
+
+@dataclass(slots=True)
+class World:
+    """A session in progress. `run` takes it to its end; what it left is on `bus`."""
+
+    seed: int
+    events: Sequence[MarketEvent]
+    services: Sequence[SimulatedService]
+    mishaps: Mishaps
+    metrics: dict[str, ServiceMetrics]
+    logger: structlog.stdlib.BoundLogger
+    clock: SimulatedClock
+    rng: random.Random
+    bus: MemoryBus = field(init=False)
+    history: list[Committed] = field(default_factory=list)
+    restarts: int = 0
+    steps: int = 0
+    _instances: dict[str, Instance] = field(default_factory=dict)
+    _zombies: list[Instance] = field(default_factory=list)
+    _published: int = 0
+    _commands: int = 0
+    _is_hanging: bool = False
+    _is_halted: bool = False
+    _batch: int = field(init=False)
+    _snapshot_every: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bus = MemoryBus(clock=self.clock)
+        self.bus.create_topics(TopicSpec(topic.name) for topic in TOPICS.values())
+        self._batch = self.rng.choice(_BATCHES)
+        self._snapshot_every = self.rng.choice(_SNAPSHOTS)
+
+    def run(self) -> None:
+        """Run the session until everything published was handled. Raises `Stuck` where that never comes."""
+        feed = self.bus.producer("ingestion")
+        for service in self.services:
+            self._start(service)
+        quiet = 0
+        while quiet < _IDLE_ROUNDS:
+            if self.steps > _STEP_LIMIT:
+                raise Stuck(f"not quiet after {self.steps} steps")
+            handled = self._round(feed)
+            if not handled and self._is_halted:
+                # A session ends as it was begun, so that what a halt left behind is seen too.
+                self._command(ControlAction.RESUME)
+                handled = 1
+            quiet = 0 if handled else quiet + 1
+
+    def _round(self, feed: Producer) -> int:
+        handled = 0
+        names = [service.name for service in self.services]
+        self.rng.shuffle(names)
+        for name in names:
+            if self._published < len(self.events) and self.rng.random() < 0.4:
+                handled += 1
+                continue
+            handled += self._step(self._instances[name])
+        for zombie in list(self._zombies):
+            self._step(zombie)
+        if self._published < len(self.events):
+            self._publish(feed)
+            handled += 1
+        if self.mishaps.strikes("halt"):
+            self._command(ControlAction.RESUME if self._is_halted else ControlAction.HALT)
+            handled += 1
+        if self.mishaps.strikes("limits"):
+            self._command(ControlAction.SET_LIMITS, {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)})
+            handled += 1
+        self.clock.advance(self.rng.choice((0.001, 0.02, 0.2, 2.0)))
+        if self.mishaps.strikes("clock_jump"):
+            self.clock.set_wall(self.clock.now_ns() + self.rng.choice((-3_600, -5, 5, 3_600)) * 1_000_000_000)
+        return handled
+
+    def _step(self, instance: Instance) -> int:
+        if instance.is_busy:
+            return 0
+        self.steps += 1
+        if not instance.is_replaced:
+            if self.mishaps.strikes("kill_between_steps"):
+                self._replace(instance)
+                return 1
+            if self.mishaps.strikes("zombie"):
+                # It is taken for dead, is not, and goes on beside its successor.
+                self._replace(instance)
+                self._zombies.append(instance)
+                return 1
+        instance.is_busy = True
+        try:
+            handled = instance.shell.step(0)
+        except (Killed, BusError) as error:
+            if instance.is_replaced:
+                self._zombies.remove(instance)
+                if not isinstance(error, Killed):
+                    self.mishaps.counts["zombie_refused"] += 1
+            else:
+                self._replace(instance)
+            return 1
+        finally:
+            instance.is_busy = False
+        return handled
+
+    def _replace(self, instance: Instance) -> None:
+        if instance.is_replaced:
+            return
+        instance.is_replaced = True
+        self.restarts += 1
+        self._start(instance.service)
+
+    def _start(self, service: SimulatedService) -> None:
+        while True:
+            hang = partial(self._hang, service.name)
+            view = RoughBus(self.bus, self.mishaps, hang, self._note)
+            shell = CoreShell(
+                service.name,
+                RoughCore(service.build_core(), self.mishaps, hang),
+                service.inputs,
+                view,  # type: ignore[arg-type]
+                self.metrics[service.name],
+                self.logger,
+                clock=self.clock,
+                batch_max_records=self._batch,
+                snapshot_every_records=self._snapshot_every,
+            )
+            try:
+                shell.open()
+            except Killed:
+                self.restarts += 1
+                continue
+            self._instances[service.name] = Instance(service, shell)
+            return
+
+    def _hang(self, name: str) -> None:
+        """Let the rest of the world go on while a process stands still with something in hand."""
+        if self._is_hanging:
+            return
+        self._is_hanging = True
+        try:
+            drawn = self.rng.random()
+            if drawn < 0.1:
+                self._command(ControlAction.SET_LIMITS, {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)})
+            elif drawn < 0.4:
+                self._command(ControlAction.RESUME if self._is_halted else ControlAction.HALT)
+                self.mishaps.counts["command_during_hang"] += 1
+            for _ in range(self.rng.randint(1, _HANG_STEPS)):
+                self.clock.advance(self.rng.choice((0.01, 0.1, 3.0)))
+                other = self._instances[self.rng.choice([each.name for each in self.services if each.name != name])]
+                self._step(other)
+        finally:
+            self._is_hanging = False
+
+    def _publish(self, feed: Producer) -> None:
+        chunk = self.events[self._published : self._published + self.rng.choice(_CHUNKS)]
+        self._published += len(chunk)
+        rows = list(chunk)
+        if self.mishaps.strikes("repeated_market_events"):
+            # Anything of late: a producer that is at-least-once sends again what it does not know to be there.
+            rows += self.rng.choices(self.events[max(0, self._published - _REPEATED_OF) : self._published], k=3)
+        commit_records(feed, [self._stamp(event, "ingestion") for event in rows])
+
+    def _command(self, action: ControlAction, arguments: dict[str, str] | None = None) -> None:
+        self._commands += 1
+        command = ControlCommand(
+            event_id=f"simulated/{self._commands}",
+            event_time=self.clock.now_ns(),
+            account="*",
+            action=action,
+            issued_by="simulation",
+            reason="drawn by the scheduler",
+            arguments=arguments or {},
+        )
+        record = self._stamp(command, "console")
+        commit_records(self.bus.producer("console"), [record])
+        self._note([record])
+        if action is not ControlAction.SET_LIMITS:
+            self._is_halted = action is ControlAction.HALT
+
+    def _note(self, records: Sequence[NewRecord]) -> None:
+        self.history.append(Committed(self.clock.monotonic_s(), records))
+
+    def _stamp(self, event: MarketEvent | ControlCommand, producer: str) -> NewRecord:
+        return stamped_record(encode(event), producer, self.clock.now_ns())

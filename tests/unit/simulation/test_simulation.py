@@ -1,0 +1,53 @@
+"""The simulated platform: seeds hold and repeat, mishaps happen, planted defects are found and made small."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.simulation.market import make_market
+from services.simulation.mishaps import KINDS
+from services.simulation.running import Tally, run_seed
+from services.simulation.shrinking import shrink
+from tests.mutation.planted import PLANTED
+
+
+def test_seeds_hold_under_their_mishaps() -> None:
+    tally = Tally()
+    for seed in range(6):
+        tally.add(run_seed(seed))
+    assert [failure.broken for failure in tally.failures] == []
+    assert tally.intents / tally.sessions >= 20
+    assert tally.restarts > 0
+
+
+def test_every_mishap_happens_when_it_is_drawn() -> None:
+    outcome = run_seed(1, dict.fromkeys(KINDS, 0.03))
+    assert outcome.broken == ()
+    assert set(KINDS) <= set(outcome.mishaps)
+    assert outcome.mishaps["zombie_refused"] > 0
+
+
+def test_a_seed_repeats_exactly() -> None:
+    assert run_seed(3) == run_seed(3)
+
+
+def test_market_is_in_order_of_time_and_long_enough() -> None:
+    events = make_market(5, 500)
+    assert len(events) >= 500
+    per_instrument = [event.event_time for event in events if event.instrument == "BTCUSDT.BINANCE"]
+    assert per_instrument == sorted(per_instrument)
+
+
+@pytest.mark.parametrize("name", ["no_fence", "commands_wait_their_turn", "a_core_counts_across_restarts"])
+def test_a_planted_defect_is_found(name: str) -> None:
+    with PLANTED[name]():
+        assert any(run_seed(seed).broken for seed in range(12))
+
+
+def test_a_failure_is_made_small() -> None:
+    with PLANTED["fee_is_booked_twice"]():
+        failure = run_seed(0)
+        smallest, events = shrink(failure)
+    assert smallest.broken
+    assert smallest.mix == {}
+    assert events < 500
