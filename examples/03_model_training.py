@@ -1,6 +1,7 @@
 """Train a small direction model on four simulated days, score it walk-forward, load its ONNX as inference does.
 
-Needs the training extra (torch): pip install "perpflow[training]". Without it the example says so and ends with 3.
+Needs the training extra (torch): in the checkout, pip install -e ".[training]". Without it the example says so and
+ends with 3.
 """
 # ruff: noqa: T201
 
@@ -15,7 +16,7 @@ from pathlib import Path
 def main() -> int:
     """Train, score, export, load; return the exit code."""
     if importlib.util.find_spec("torch") is None:
-        sys.stderr.write('torch is not installed; pip install "perpflow[training]"\n')
+        sys.stderr.write('torch is not installed; in the checkout of perpflow: pip install -e ".[training]"\n')
         return 3
     from services.inference.onnx import load_models
     from services.training.market_data import simulate_bars

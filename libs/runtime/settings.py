@@ -143,12 +143,15 @@ def service_prefix(service: str) -> str:
     return f"{PREFIX}{service.upper()}_"
 
 
-def _describe_unknown(name: str, configuration: Configuration, known: set[str], prefixes: set[str]) -> str:
-    nearest = difflib.get_close_matches(name.upper(), known, 1, 0.6)
-    if not nearest:
-        # A slip in the service's name leaves the rest to compare with nothing.
-        beginnings = difflib.get_close_matches(name.upper().rpartition("_")[0] + "_", prefixes, 1, 0.6)
-        nearest = [f"{beginnings[0]}..."] if beginnings else []
+def _describe_unknown(name: str, configuration: Configuration, known: set[str], others: set[str]) -> str:
+    upper = name.upper()
+    service, _, field = upper.removeprefix(PREFIX).partition("_")
+    # A slip in the service's name first: it decides with which settings the rest is to be compared.
+    services = difflib.get_close_matches(service, [each.upper() for each in SERVICE_NAMES], 1, 0.7)
+    if services and service != services[0]:
+        upper = f"{service_prefix(services[0])}{field}"
+    is_others = any(upper.startswith(prefix) for prefix in others)
+    nearest = [upper] if is_others else difflib.get_close_matches(upper, known, 1, 0.6)
     advice = f"did you mean {nearest[0]}?" if nearest else "`perpflow config show` lists those that there are"
     return f"unknown setting {configuration.origin_of(name)}; {advice}"
 

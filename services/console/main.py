@@ -8,7 +8,7 @@ import runpy
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -23,6 +23,7 @@ from libs.runtime.errors import (
     BadInput,
     DependencyUnavailable,
 )
+from libs.runtime.masking import MaskingStream
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
 from services.console.session import sessions_root
@@ -311,6 +312,7 @@ def doctor(json: JsonOption = False) -> None:
 def _mount() -> None:
     from services.console.backtest_commands import backtest, check_strategy
     from services.console.backtests_commands import backtests_app
+    from services.console.config_commands import config_app
     from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
     from services.console.features_commands import engineer_features, features_app
@@ -325,6 +327,7 @@ def _mount() -> None:
     app.add_typer(features_app)
     app.command()(engineer_features)
     app.add_typer(risk_app)
+    app.add_typer(config_app)
     app.command()(train_models)
     app.command()(backtest)
     app.command()(check_strategy)
@@ -337,6 +340,7 @@ _mount()
 
 def main() -> None:
     """Run the command line; known errors become one line on stderr and their exit code."""
+    sys.stderr = cast(TextIO, MaskingStream(sys.stderr))
     try:
         app()
     except (BadInput, BusDenied) as error:
@@ -353,6 +357,10 @@ def main() -> None:
             _fail(
                 f"the disk is full: {error.filename or sessions_root()}; free some room and start again",
                 EXIT_UNAVAILABLE,
+            )
+        elif error.filename is not None:
+            _fail(
+                f"{os.fsdecode(error.filename)}: {error.strerror}; correct the path or its permissions", EXIT_BAD_INPUT
             )
         else:
             raise

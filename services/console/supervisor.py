@@ -27,6 +27,7 @@ from libs.bus.writer_lock import find_lock_holder, is_stopped
 from libs.clock import Deadline
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
 from libs.runtime.health import BUDGETS_S, RUNNING_BUDGET_S, heartbeat_path
+from libs.runtime.masking import SECRETS
 from libs.runtime.metrics import read_announcement
 from libs.runtime.service import FAULT_BUS_LOST, FAULT_DISK_FULL
 from libs.runtime.stop import SUPERVISOR_VARIABLE
@@ -161,7 +162,9 @@ class Supervisor:
     def _pump(self, child: _Child, stream: IO[bytes]) -> None:
         with stream, LogFile(self._log_dir / f"{child.spec.name}.log", self._limits) as log:
             is_kept = True
-            for line in stream:
+            for each in stream:
+                # A process masks its own words; what a library prints past them is masked here.
+                line = SECRETS.mask(each.decode(errors="surrogateescape")).encode(errors="surrogateescape")
                 try:
                     log.write(line)
                     is_kept = True

@@ -103,7 +103,9 @@ def _train(
     try:
         import torch  # noqa: F401
     except ImportError:
-        raise DependencyUnavailable('torch is not installed; pip install "perpflow[training]"') from None
+        raise DependencyUnavailable(
+            'torch is not installed; in the checkout of perpflow: pip install -e ".[training]"'
+        ) from None
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 

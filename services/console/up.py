@@ -28,6 +28,7 @@ from libs.runtime.configuration import Configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
 from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
+from libs.runtime.masking import SECRETS
 from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings, variables_of
 from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
 from services.console.control import send_commands
@@ -230,6 +231,8 @@ class _Run:
         self._secrets = dict(secret_settings)
         if options.mode == "testnet" and options.market == "simulated":
             self._secrets |= _simulated_venue_keys()
+        for value in self._secrets.values():
+            SECRETS.add(value)
         self._console = console
         self._stop = stop
         self._page = f"http://127.0.0.1:{page_port}/"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed; pip install 'perpflow[training]'")
-pytest.importorskip("onnx", reason="onnx is not installed; pip install 'perpflow[training]'")
+pytest.importorskip("torch", reason="torch is not installed; pip install -e '.[training]'")
+pytest.importorskip("onnx", reason="onnx is not installed; pip install -e '.[training]'")
 
 import pyarrow as pa
 import pyarrow.parquet as pq

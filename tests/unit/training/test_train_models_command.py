@@ -30,7 +30,7 @@ def test_contradicting_options_are_refused(arguments: list[str], fault: str) -> 
 
 
 def test_training_prints_what_it_made_as_json(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed; pip install 'perpflow[training]'")
+    pytest.importorskip("torch", reason="torch is not installed; pip install -e '.[training]'")
     arguments = ["--simulated-seed", "5", "--days", "1", "--folds", "1", "--epochs", "1", "--name", "tiny", "--json"]
     outcome = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
