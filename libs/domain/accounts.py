@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TypeAlias
 
 from libs.domain.numbers import quantize_e8
 
@@ -111,3 +112,6 @@ class AccountState:
             if held.instrument == instrument:
                 return held
         return Position(instrument)
+
+
+AccountMessage: TypeAlias = AccountState | VenueAccount

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
 
 class ControlAction(IntEnum):
@@ -178,3 +179,6 @@ class AuditEntry:
     source_address: str
     detail: str
     command_id: str
+
+
+ControlMessage: TypeAlias = ControlCommand | ControlState | Alert | AuditEntry

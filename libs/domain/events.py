@@ -5,45 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from libs.domain.accounts import AccountState, VenueAccount
+from libs.domain.accounts import AccountMessage
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
+from libs.domain.control import ControlMessage
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
 from libs.domain.market import MarketEvent
-from libs.domain.orders import (
-    CancelOrder,
-    OrderApproved,
-    OrderEvent,
-    OrderIntent,
-    OrderRefused,
-    PlaceOrder,
-    VenueReport,
-)
-from libs.domain.venues import VenueAnswer, VenueCall, VenueTick
+from libs.domain.orders import OrderMessage
+from libs.domain.venues import VenueMessage
 
 Event: TypeAlias = (
-    MarketEvent
-    | Bar
-    | FeatureVector
-    | Forecast
-    | OrderIntent
-    | OrderApproved
-    | OrderRefused
-    | PlaceOrder
-    | CancelOrder
-    | VenueReport
-    | OrderEvent
-    | AccountState
-    | VenueAccount
-    | VenueCall
-    | VenueAnswer
-    | VenueTick
-    | ControlCommand
-    | ControlState
-    | Alert
-    | AuditEntry
+    MarketEvent | Bar | FeatureVector | Forecast | OrderMessage | AccountMessage | VenueMessage | ControlMessage
 )
+"""What a message is belongs to the module that declares it."""
 
 
 class Unhandleable(ValueError):

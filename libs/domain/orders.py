@@ -22,6 +22,7 @@ import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from typing import TypeAlias
 
 from libs.domain.market import Side
 
@@ -270,3 +271,8 @@ def client_order_id_of(intent_id: str) -> str:
 def verdict_id_of(intent_id: str) -> str:
     """Name the one verdict an intent gets."""
     return f"verdict/{intent_id}"
+
+
+OrderMessage: TypeAlias = (
+    OrderIntent | OrderApproved | OrderRefused | PlaceOrder | CancelOrder | VenueReport | OrderEvent
+)

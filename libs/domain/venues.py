@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from typing import TypeAlias
 
 from libs.domain.accounts import VenuePosition
 from libs.domain.orders import Liquidity, OrderStatus, PlaceOrder
@@ -130,3 +131,6 @@ class VenueTick:
     interrupted_call_id: str = ""
     has_account_update: bool = False
     health_errors: tuple[str, ...] | None = None
+
+
+VenueMessage: TypeAlias = VenueCall | VenueAnswer | VenueTick

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from libs.bus.api import Record
 from libs.domain.events import Core, Event, Unhandleable
+from libs.domain.state import StateMismatch
+from libs.runtime.errors import BadInput
 from libs.runtime.records import KIND
 from libs.wire import DecodeError, Encoded, decode, encode
 from libs.wire.records import DeadLetter, encode_dead_letter
@@ -102,8 +104,11 @@ class CoreHandler:
         return {where: window.event_ids() for where, window in self._seen.items()}
 
     def restore(self, core: bytes, seen: dict[tuple[str, int], tuple[str, ...]]) -> None:
-        """Take over a snapshot."""
-        self.core.restore(core)
+        """Take over a snapshot. Raises `BadInput` where the core cannot go on from it."""
+        try:
+            self.core.restore(core)
+        except StateMismatch as error:
+            raise BadInput(str(error)) from error
         self._seen = {where: SeenWindow(event_ids) for where, event_ids in seen.items()}
 
     def _dead(self, record: Record, reason: str) -> DeadLetter:

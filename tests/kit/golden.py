@@ -52,14 +52,22 @@ from libs.domain.venues import (
     VenueTick,
 )
 from libs.wire import decode, encode
+from libs.wire.topics import DATA_TOPICS, TOPICS
 from tests.kit import builders
 from tests.kit.builders import BTC, START
+from tests.kit.examples import make_example
 
 FILE = Path(__file__).resolve().parent.parent / "data" / "golden_messages.json"
 
 
 def examples() -> dict[str, Event]:
     """Return one event of every kind, every optional field filled somewhere."""
+    by_hand = _by_hand()
+    kinds = {each.kind: each.type for name in DATA_TOPICS for each in TOPICS[name].carries}
+    return by_hand | {kind: make_example(kinds[kind]) for kind in kinds if kind not in by_hand}
+
+
+def _by_hand() -> dict[str, Event]:
     head = (BTC, f"{BTC}/golden/1", START, START + 5_000_000)
     book = ((6_000_000_000_000, 5_999_990_000_000), (SCALE, 2 * SCALE), (6_000_010_000_000,), (0,))
     intent = builders.an_intent(limit_price=Decimal("59999.9"), confidence=0.25, cause_ids=("a", "b"), reason="why")

@@ -12,8 +12,6 @@ from libs.domain.accounts import AccountState, Position, VenueAccount, VenuePosi
 from libs.domain.bars import Bar
 from libs.domain.control import (
     Alert,
-    AuditEntry,
-    AuditOutcome,
     ControlAction,
     ControlCommand,
     ControlState,
@@ -52,6 +50,9 @@ from libs.domain.orders import (
     TimeInForce,
     VenueReport,
 )
+from libs.store.tables import EVENT_TABLES
+from libs.wire.records import DeadLetter, JournalEntry
+from tests.kit.examples import make_example
 
 BTC = "BTCUSDT.BINANCE"
 AT = 1_723_075_200_123_456_789
@@ -84,7 +85,7 @@ ACCOUNT = AccountState(
     *(2, "cause"),
 )
 
-FULL_EVENTS: tuple[Any, ...] = (
+_BY_HAND: tuple[Any, ...] = (
     Trade(BTC, "t/1", AT, AT + 1, 6_180_030_000_000, 1, True, 2**62),
     DepthSnapshot(BTC, "s/1", AT, AT + 1, 5, *_BOOK),
     DepthDelta(BTC, "d/1", AT, AT + 1, 5, 6, 4, *_BOOK),
@@ -127,10 +128,11 @@ FULL_EVENTS: tuple[Any, ...] = (
     ControlCommand("cc/1", AT, "*", ControlAction.SET_LIMITS, "page", "test", {"max_leverage": "2", "x": "y"}),
     ControlState("cs/1", AT, "main", TradingState.REDUCING, "test", 4, {"max_leverage": "2"}, "cc/1"),
     Alert("a/1", AT, "risk", "drawdown", Severity.CRITICAL, True, "5 % down"),
-    AuditEntry(
-        *("audit/1", AT, "monitoring", "ada", "operator", "halt", "paper", AuditOutcome.DONE, "10.0.0.7"),
-        *("news", "control/1"),
-    ),
+)
+_KINDS_BY_HAND = {type(event) for event in _BY_HAND} | {JournalEntry, DeadLetter}
+FULL_EVENTS: tuple[Any, ...] = (
+    *_BY_HAND,
+    *(make_example(kind) for kind in EVENT_TABLES if kind not in _KINDS_BY_HAND),
 )
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from libs.domain.accounts import VenuePosition
 from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.control import ControlCommand
-from libs.domain.events import Event
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
 from libs.domain.market import (
@@ -31,11 +30,11 @@ from libs.domain.market import (
 from libs.domain.orders import OrderApproved, OrderRefused, ReportKind, VenueReport
 from libs.wire import DecodeError, EncodeError, decode, encode
 from libs.wire import records as shell_records
+from libs.wire.codec import EVENT_TYPES
 from libs.wire.topics import BARS_CLOSED, MARKET_EVENTS
 from tests.kit.builders import a_bar, a_trade, an_intent
 from tests.kit.golden import examples
 
-EVENT_TYPES = get_args(Event)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 POSITIVE = st.integers(1, 2**62)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
