@@ -37,6 +37,14 @@ class MockCluster:
             self._handle, ctypes.c_int16(api_key), ctypes.c_size_t(len(codes)), errors
         )
 
+    def answer_late(self, broker: int, delay_ms: int) -> None:
+        """Hold back a broker's answers from now on."""
+        assert self._library.rd_kafka_mock_broker_set_rtt(self._handle, broker, delay_ms) == 0
+
+    def stop(self, broker: int) -> None:
+        """Close a broker's connections and take no more."""
+        assert self._library.rd_kafka_mock_broker_set_down(self._handle, broker) == 0
+
     def move_leader(self, topic: str, partition: int, broker: int) -> None:
         """Make another broker the leader, which begins a new leader epoch."""
         moved = self._library.rd_kafka_mock_partition_set_leader(self._handle, topic.encode(), partition, broker)

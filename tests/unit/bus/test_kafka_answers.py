@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from confluent_kafka import KafkaError
 
-from libs.bus.api import TopicPartition
+from libs.bus.api import BusUnavailable, TopicPartition
 from libs.bus.kafka import KafkaBus
 from tests.kit.kafka_mock import LIST_OFFSETS, a_mock_cluster
 
@@ -53,3 +54,15 @@ def test_offsets_are_read_after_the_leader_of_a_partition_has_changed() -> None:
             cluster.move_leader("in", 0, 1)
             cluster.answer_with(LIST_OFFSETS, [KafkaError.FENCED_LEADER_EPOCH])
             assert bus.end_offsets([IN]) == {IN: 0}
+
+
+def test_a_broker_that_answers_late_or_not_at_all_is_told_by_ping() -> None:
+    with a_mock_cluster() as cluster, KafkaBus(cluster.bootstrap) as bus:
+        bus.ping()
+        cluster.answer_late(1, 3_000)
+        with pytest.raises(BusUnavailable, match="does not answer"):
+            bus.ping()
+        cluster.answer_late(1, 0)
+        cluster.stop(1)
+        with pytest.raises(BusUnavailable, match="does not answer"):
+            bus.ping()

@@ -1,0 +1,90 @@
+"""While the broker is away a process is alive but not ready, and it goes on by itself when the broker is back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.kafka.create_topics import main as create_topics
+from libs.runtime.metrics import read_announcement
+from tests.kit.kafka import REPOSITORY, KafkaBroker, NoKafka, a_kafka
+from tests.kit.waiting import eventually
+
+pytestmark = pytest.mark.timeout(400)
+# A service in the ordinary shell, the one in Faust, and the page.
+SERVICES = ("bars", "features", "monitoring")
+# Longer than the budget of a heartbeat, so that a process that does not declare its waiting counts as hung.
+OUTAGE_LOOKS = 10
+
+
+@pytest.fixture
+def broker() -> Iterator[KafkaBroker]:
+    try:
+        with a_kafka() as made:
+            yield made
+    except NoKafka as reason:
+        pytest.skip(str(reason))
+
+
+def test_an_outage_of_the_broker_makes_processes_unready_not_dead(
+    broker: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPFLOW_BUS", f"kafka:{broker.address}")
+    create_topics()
+    environment = {
+        **os.environ,
+        "PERPFLOW_RUN_DIR": str(tmp_path),
+        "PERPFLOW_LOG_FORMAT": "json",
+        "PERPFLOW_MONITORING_PORT": "0",
+    }
+    processes = {
+        service: subprocess.Popen([sys.executable, "-m", f"services.{service}.main"], cwd=REPOSITORY, env=environment)
+        for service in SERVICES
+    }
+    try:
+        for service in SERVICES:
+            eventually(lambda service=service: ask(tmp_path, service, "ready")[0] == 200, within_s=200)
+        broker.kill()
+        for service in SERVICES:
+            eventually(lambda service=service: ask(tmp_path, service, "ready")[0] == 503, within_s=60)
+            assert "does not answer" in str(ask(tmp_path, service, "ready")[1]["dependencies"]["bus"])
+        seen: list[dict[str, int]] = []
+        eventually(
+            lambda: len(seen) >= OUTAGE_LOOKS,
+            step=lambda: seen.append({service: ask(tmp_path, service, "live")[0] for service in SERVICES}),
+            within_s=100,
+        )
+        assert seen == [dict.fromkeys(SERVICES, 200)] * len(seen)
+        broker.start()
+        for service in SERVICES:
+            eventually(lambda service=service: ask(tmp_path, service, "ready")[0] == 200, within_s=200)
+        assert [process.poll() for process in processes.values()] == [None] * len(SERVICES)
+    finally:
+        for process in processes.values():
+            process.terminate()
+        codes = {service: process.wait(timeout=100) for service, process in processes.items()}
+    assert codes == dict.fromkeys(SERVICES, 0)
+
+
+def ask(run_dir: Path, service: str, what: str) -> tuple[int, dict[str, Any]]:
+    """Return how a process answers `/live` or `/ready`; 0 where it does not yet."""
+    port = read_announcement(run_dir / f"{service}.json").get("metrics_port")
+    if port is None:
+        return 0, {}
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{what}", timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except OSError:
+        return 0, {}
