@@ -3,7 +3,7 @@
 A record goes once it is older than its topic keeps records and nobody needs it any more::
 
     unread          at or behind the committed offset of a group of the registry             kept
-    recovery        at or behind the newest snapshot of a service: its journal and inputs    kept
+    recovery        behind the newest snapshot of a service: its journal, inputs, outputs    kept
     verification    a snapshot, its journal and outputs stay as long as its inputs do: all
                     behind the oldest snapshot whose later inputs and outputs survive        kept
 
@@ -71,9 +71,13 @@ class RetentionPass:
         bounds = _Bounds(self._find_over_age(places, begins))
         for group in (*JOURNALLED_SERVICES, "recorder"):
             self._keep_unread(group, begins, bounds)
+        tasks = self._read_tasks(begins)
+        for task in tasks:
+            task.keep_newest(begins, bounds)
+        # Nobody lowers the bounds of inputs and outputs any more: what lies behind them survives this pass.
         expected = dict(bounds.offsets)
-        for service in JOURNALLED_SERVICES:
-            self._keep_for_service(service, begins, expected, bounds)
+        for task in tasks:
+            task.let_go(begins, expected, bounds)
         self._keep_last_cursor(bounds)
         cut = {at: offset for at, offset in bounds.offsets.items() if offset > begins[at]}
         self._bus.delete_before(cut)
@@ -102,31 +106,17 @@ class RetentionPass:
         for at, offset in self._bus.committed(group, places).items():
             bounds.keep(at, begins[at] if offset is None else offset, f"group {group}")
 
-    def _keep_for_service(
-        self,
-        service: str,
-        begins: Mapping[TopicPartition, int],
-        expected: Mapping[TopicPartition, int],
-        bounds: _Bounds,
-    ) -> None:
-        inputs = [at for at in partitions_of(self._bus, group_topics(service)) if at in begins]
-        outputs = [at for at in partitions_of(self._bus, output_topics(service)) if at in begins]
-        is_cut = any(expected[at] > begins[at] for at in (*inputs, *outputs))
-        for state in partitions_of(self._bus, [state_topic(service)]):
-            journal = TopicPartition(journal_topic(service), state.partition)
-            snapshots = self._read_snapshots(service, state, begins[state])
-            if not snapshots:
-                for at in (*inputs, *outputs):
-                    bounds.keep(at, begins[at], f"{service}, which has no snapshot yet")
-                continue
-            if begins[journal] == begins[state] == 0 and not is_cut:
-                # It can be verified from its very beginning, and still can after this pass.
-                continue
-            oldest = next((each for each in snapshots if each.survives(inputs, outputs, expected)), snapshots[-1])
-            for at in inputs:
-                bounds.keep(at, oldest.inputs.get(at, begins[at]), f"the newest snapshot of {service}")
-            bounds.remove_before(journal, oldest.journal)
-            bounds.remove_before(state, oldest.offset)
+    def _read_tasks(self, begins: Mapping[TopicPartition, int]) -> list[_Task]:
+        tasks = []
+        for service in JOURNALLED_SERVICES:
+            inputs = [at for at in partitions_of(self._bus, group_topics(service)) if at in begins]
+            outputs = [at for at in partitions_of(self._bus, output_topics(service)) if at in begins]
+            for state in partitions_of(self._bus, [state_topic(service)]):
+                journal = TopicPartition(journal_topic(service), state.partition)
+                has_run = self._bus.end_offsets([journal])[journal] > 0
+                snapshots = self._read_snapshots(service, state, begins[state])
+                tasks.append(_Task(service, inputs, outputs, journal, state, has_run, snapshots))
+        return tasks
 
     def _read_snapshots(self, service: str, state: TopicPartition, begin: int) -> list[SnapshotPlace]:
         known = self._snapshots.setdefault((service, state.partition), [])
@@ -142,6 +132,46 @@ class RetentionPass:
             last = read_last(self._bus, at.topic, at.partition)
             if last is not None:
                 bounds.remove_before(at, last.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A core and a partition: what it reads and writes, and its snapshots, oldest first."""
+
+    service: str
+    inputs: list[TopicPartition]
+    outputs: list[TopicPartition]
+    journal: TopicPartition
+    state: TopicPartition
+    has_run: bool
+    snapshots: list[SnapshotPlace]
+
+    def keep_newest(self, begins: Mapping[TopicPartition, int], bounds: _Bounds) -> None:
+        """Keep what follows the newest snapshot; everything where there is none."""
+        if not self.snapshots:
+            for at in (*self.inputs, *(self.outputs if self.has_run else ())):
+                bounds.keep(at, begins[at], f"{self.service}, which has no snapshot yet")
+            return
+        newest = self.snapshots[-1]
+        for at in self.inputs:
+            bounds.keep(at, newest.inputs.get(at, begins[at]), f"the newest snapshot of {self.service}")
+        if newest.outputs is not None:
+            for at in self.outputs:
+                bounds.keep(at, newest.outputs.get(at, begins[at]), f"the newest snapshot of {self.service}")
+
+    def let_go(
+        self, begins: Mapping[TopicPartition, int], expected: Mapping[TopicPartition, int], bounds: _Bounds
+    ) -> None:
+        """Give up journal and snapshots behind the oldest snapshot that is of use after this pass."""
+        is_cut = any(expected[at] > begins[at] for at in (*self.inputs, *self.outputs))
+        is_whole = begins[self.journal] == begins[self.state] == 0 and not is_cut
+        # Where it is whole it can be verified from its very beginning, and still can after this pass.
+        if not self.snapshots or is_whole:
+            return
+        useful = (each for each in self.snapshots if each.survives(self.inputs, self.outputs, expected))
+        oldest = next(useful, self.snapshots[-1])
+        bounds.remove_before(self.journal, oldest.journal)
+        bounds.remove_before(self.state, oldest.offset)
 
 
 class _Bounds:

@@ -251,6 +251,33 @@ def test_without_a_snapshot_everything_stays(bus: Bus) -> None:
     assert "risk, which has no snapshot yet" in removal.held.values()
 
 
+def test_a_service_that_does_not_run_keeps_nothing_that_it_would_write(bus: Bus) -> None:
+    publish_round(bus, 0)
+    alert = Alert("alert/1", 1, "monitoring", "stale", Severity.INFO, True, "")
+    publish(bus, alert, replace(alert, event_id="alert/2"))
+    shell = a_shell(bus)
+    run_dry(shell)
+    shell.close()
+    run_the_others(bus)
+    assert retain(bus).begins[TopicPartition(topics.ALERTS, 0)] > 0
+
+
+def test_snapshots_stay_as_long_as_what_another_service_holds_back(bus: Bus) -> None:
+    for number in range(2):
+        publish_round(bus, number)
+        shell = a_shell(bus)
+        run_dry(shell)
+        shell.close()
+        if number == 0:
+            run_the_others(bus)
+    record_everything(bus)
+    # The others have not read the second round: all of it stays, and with it what risk is verified by.
+    retain(bus)
+    verified = verify_service("risk", SummingCore(), INPUTS, bus)
+    assert verified.difference is None
+    assert verified.outputs >= 40
+
+
 def test_topics_kept_for_ever_keep_everything_and_the_newest_record_of_others_stays(bus: Bus) -> None:
     publish_round(bus, 0)
     publish(bus, next(event for event in examples().values() if isinstance(event, ControlState)))
