@@ -53,26 +53,27 @@ class Heartbeat:
         self._path = path
         self._monotonic = monotonic
         self._touched_at = float("-inf")
-        self._waits_since: float | None = None
+        self._waits_until: float | None = None
         self.at = self._monotonic()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count as alive while the block waits for somebody else: a broker, a lock. At most for a minute."""
-        self._waits_since = self._monotonic()
+    def waiting(self, limit_s: float = _LONGEST_WAIT_S) -> Iterator[None]:
+        """Count as alive while the block waits for somebody else: a broker, a lock. At most for `limit_s`."""
+        outer = self._waits_until
+        self._waits_until = self._monotonic() + limit_s
         try:
             yield
         finally:
-            self._waits_since = None
+            self._waits_until = outer
             self.beat()
 
     def beat_while_waiting(self) -> None:
         """Beat where a wait was declared and is not too long; called from a thread of its own."""
-        since = self._waits_since
-        if since is not None and self._monotonic() - since < _LONGEST_WAIT_S:
+        until = self._waits_until
+        if until is not None and self._monotonic() < until:
             self.beat()
 
     def beat(self) -> None:

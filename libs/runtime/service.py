@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings
 from libs.bus.api import BusDenied, BusError, BusFull, BusLost, BusUnavailable, NewRecord
 from libs.clock import SystemClock
 from libs.domain.events import Core
+from libs.runtime.compiling import declared_compiling
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
     EXIT_CHECK_FAILED,
@@ -145,9 +146,10 @@ def run_loop(
         with stop.interrupting():
             loop.open()
         enter("running")
-        while not stop and not loop.is_finished:
-            loop.step(POLL_TIMEOUT_MS)
-            health.beat()
+        with declared_compiling(health.waiting):
+            while not stop and not loop.is_finished:
+                loop.step(POLL_TIMEOUT_MS)
+                health.beat()
         final = "finished" if loop.is_finished else "stopped"
         health.state = "stopping"
         loop.close()

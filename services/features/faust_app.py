@@ -22,6 +22,7 @@ from faust.types import EventT
 from libs.bus.api import Record, TopicPartition
 from libs.bus.security import KafkaSecurity
 from libs.clock import SystemClock
+from libs.runtime.compiling import declared_compiling
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.handler import CoreHandler, Input, encode_dead
 from libs.runtime.health import HealthServer, ServiceHealth
@@ -182,7 +183,8 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
                 enter("running")
                 logger.info("ready", engine="faust", recovered_to=at)
 
-            code = _run_worker(app, loop)
+            with declared_compiling(health.waiting):
+                code = _run_worker(app, loop)
         enter("stopped" if code == EXIT_OK else "failed")
         return code
     finally:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 
 from libs.bus.api import BusUnavailable
+from libs.runtime.compiling import COMPILING_BUDGET_S, declared_compiling
 from libs.runtime.health import HealthServer, ServiceHealth, heartbeat_path
 from libs.runtime.metrics import ServiceMetrics
 
@@ -121,3 +125,27 @@ def get(port: int, path: str) -> tuple[int, dict[str, Any]]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+def test_a_kernel_that_compiles_counts_as_waiting_with_a_budget_of_its_own(world: World) -> None:
+    entered: list[float] = []
+
+    @contextmanager
+    def waiting(limit_s: float) -> Iterator[None]:
+        entered.append(limit_s)
+        with world.health.waiting(limit_s):
+            yield
+
+    @numba.njit
+    def inner(number: int) -> int:
+        return number + 1
+
+    @numba.njit
+    def outer(number: int) -> int:
+        return int(inner(number)) * 2
+
+    with declared_compiling(waiting):
+        assert outer(1) == 4
+        assert outer(2) == 6
+    assert entered == [COMPILING_BUDGET_S]
+    assert COMPILING_BUDGET_S > 60
