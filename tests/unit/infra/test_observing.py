@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from libs.runtime.health import ServiceHealth
 from libs.runtime.metrics import ServiceMetrics
 from libs.wire.topics import TOPICS
 from services.console.plan import RUNNABLE_SERVICES
@@ -20,7 +21,11 @@ PROMETHEUS = INFRA / "prometheus"
 
 
 def exported_metrics() -> set[str]:
-    text = generate_latest(ServiceMetrics("any").registry).decode()
+    metrics = ServiceMetrics("any")
+    ServiceHealth("any", None, metrics).watch("bus", lambda: None)
+    # The recorder's own, made with its loop.
+    Gauge("perpflow_store_up", "Whether ClickHouse took the last write", ("service",), registry=metrics.registry)
+    text = generate_latest(metrics.registry).decode()
     names: set[str] = set()
     for family in text_string_to_metric_families(text):
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
