@@ -166,7 +166,11 @@ class AuditOutcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who did what, when and from where. `command_id` is the control command that it led to, empty for none."""
+    """Who did what, when and from where.
+
+    `target` is an account, or the user who is signed out; `command_id` the control command that it led to. Either is
+    empty where there is none.
+    """
 
     event_id: str
     event_time: int
@@ -174,7 +178,7 @@ class AuditEntry:
     actor: str
     role: str
     action: str
-    account: str
+    target: str
     outcome: AuditOutcome
     source_address: str
     detail: str

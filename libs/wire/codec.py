@@ -47,7 +47,7 @@ def compile_topic(topic: Topic) -> TopicCodec:
     writers, codecs = {}, []
     for each in topic.carries:
         names = {field.name for field in dataclasses.fields(each.type)}
-        required = (*(name for name in _REQUIRED if name in names and name not in each.may_be_empty), *each.required)
+        required = (*(name for name in _REQUIRED if name in names), *each.required)
         codec = compile_codec(each.type, topic.schema, required=required, fixed=each.fixed, check=each.check)
         codecs.append(codec)
         writers[each.type] = Writer(topic.name, each.kind, attrgetter(topic.key), codec.encode)

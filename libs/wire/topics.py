@@ -92,7 +92,7 @@ WHOLE_ACCOUNT = "*"
 
 class Carried(NamedTuple):
     """A type that a topic carries: what it must fulfil, which further texts must not be empty (ids, what keys it and
-    times never may, unless told otherwise), which fields it implies.
+    times never may), which fields it implies.
 
     Its fields, its place in the proto message and its kind follow from the type; see `libs.wire.compiler`.
     """
@@ -100,7 +100,6 @@ class Carried(NamedTuple):
     type: type
     check: Check | None = None
     required: tuple[str, ...] = ()
-    may_be_empty: tuple[str, ...] = ()
     fixed: Mapping[str, int | str] = {}
 
     @property
@@ -302,7 +301,7 @@ _DATA_TOPICS = (
     Topic(
         AUDIT,
         control_pb2.AuditEntry,
-        (Carried(AuditEntry, may_be_empty=("account",)),),
+        (Carried(AuditEntry),),
         "service",
         ("monitoring",),
         ("recorder", "monitoring"),

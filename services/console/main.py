@@ -319,6 +319,7 @@ def _mount() -> None:
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
     from services.console.training_commands import train_models
+    from services.console.users_commands import users_app
 
     for command in (halt, reduce, flatten, resume):
         app.command()(command)
@@ -328,6 +329,7 @@ def _mount() -> None:
     app.command()(engineer_features)
     app.add_typer(risk_app)
     app.add_typer(config_app)
+    app.add_typer(users_app)
     app.command()(train_models)
     app.command()(backtest)
     app.command()(check_strategy)

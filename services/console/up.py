@@ -49,6 +49,7 @@ from services.console.session_bus import open_session_bus
 from services.console.store_access import EMBEDDED_USER, make_password, open_store
 from services.console.summary import COUNTED, summarise_topics
 from services.console.supervisor import GaveUp, Supervisor
+from services.console.users_commands import count_users, users_file
 
 DEFAULT_PAGE_PORT = 8420
 DRAIN_TIMEOUT_S = 900.0
@@ -134,6 +135,7 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
     kind = options.market.partition(":")[0]
     given = configuration.variables
     check_mode(options.market, options.mode, options.speed, given)
+    count_users(users_file(environment=given))
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     if options.session is not None:
         check_session_name(options.session)
@@ -176,6 +178,7 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
         "PERPFLOW_MONITORING_SESSION_MODE": options.mode,
         "PERPFLOW_MONITORING_SESSION_SPEED": f"{options.speed:g}",
         "PERPFLOW_MONITORING_DEFAULT_INSTRUMENT": options.instrument,
+        "PERPFLOW_MONITORING_USERS_FILE": str(users_file(environment=given).resolve()),
         "PERPFLOW_EXECUTION_MODE": options.mode,
     }
     for service in ("STRATEGY", "RISK", "EXECUTION"):
@@ -300,6 +303,8 @@ class _Run:
             f"  session  {self._session.name} ({self._session.folder})", highlight=False, soft_wrap=True
         )
         self._console.print(f"  page     {self._page}", highlight=False)
+        if self._options.mode != "paper":
+            self._console.print(f"  sign in  {_describe_users(self._session)}", highlight=False, soft_wrap=True)
         self._console.print("  stop     Ctrl-C", highlight=False)
 
     def _start_clickhouse(self) -> None:
@@ -501,6 +506,14 @@ class _Run:
 
 def _first_offset(summary: dict[str, Any]) -> int:
     return int(summary["first_offsets"].get(f"{MARKET_EVENTS}/0", 0))
+
+
+def _describe_users(session: Session) -> str:
+    path = users_file(environment=session.environment)
+    count = count_users(path)
+    if not count:
+        return f"[bold]{path} has no users; add one: perpflow users add NAME --role operator[/]"
+    return f"one of {count} users of {path}"
 
 
 def _with_clickhouse(session: Session, url: str) -> Session:

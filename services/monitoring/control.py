@@ -1,96 +1,48 @@
-"""Commands from the page: who may give them, and how they get onto the bus."""
+"""Commands and audit entries from the page: how they get onto the bus."""
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
-from urllib.parse import urlsplit
+from collections import deque
+from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import structlog
 
 from libs.bus.api import Bus, BusError, Producer
-from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.control import AuditEntry, AuditOutcome, ControlAction, ControlCommand
+from libs.domain.events import Event
 from libs.runtime.records import commit_records, stamped_record
 from libs.wire import encode
+from services.monitoring.access import Identity
 from services.monitoring.core import SERVICE
-from services.monitoring.settings import MonitoringSettings
+from services.monitoring.requests import ControlRequest, Refusal
 
-BODY_LIMIT_BYTES = 4096
-TOKEN_HEADER = "x-perpflow-token"
-
-
-class Refusal(Exception):
-    """A request that is not carried out: HTTP status and a sentence that names fault and mend."""
-
-    def __init__(self, status: int, fault: str) -> None:
-        super().__init__(fault)
-        self.status = status
-        self.fault = fault
+PENDING_LIMIT = 1000
 
 
-class ControlRequest(BaseModel):
-    """The body of a command."""
+class ControlPublisher:
+    """Appends commands and audit entries to the bus. Used from one thread; opens the bus anew after a failure.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    action: Literal["halt", "resume", "reduce", "flatten"]
-    account: str = Field(pattern=r"^(\*|[A-Za-z0-9_.-]{1,64})$")
-    reason: str = Field(min_length=1, max_length=200)
-
-
-def read_control_request(body: bytes) -> ControlRequest:
-    """Read the body of a command. Raises `Refusal` that names the field."""
-    try:
-        return ControlRequest.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise Refusal(422, f"{where}: {first['msg']}; send action, account and reason") from None
-
-
-def check_host(host: str | None, settings: MonitoringSettings) -> None:
-    """Refuse a request under a stranger's host name, which is how a page elsewhere would reach us (DNS rebinding)."""
-    name = urlsplit(f"//{host or ''}").hostname or ""
-    known = {"127.0.0.1", "localhost", "::1", settings.host, *settings.allowed_hosts}
-    if name not in known and (settings.is_loopback or settings.allowed_hosts):
-        raise Refusal(421, f"this page is not {name!r}; add it to PERPFLOW_MONITORING_ALLOWED_HOSTS if it is")
-
-
-def check_may_command(headers: Mapping[str, str], settings: MonitoringSettings) -> None:
-    """Let a command through only from this page or from a program, with the token where one is set.
-
-    A browser names the page that asks (Origin, Sec-Fetch-Site), and cannot send JSON to a stranger without asking
-    first; a program sends neither header. Raises `Refusal`.
+    A command and its audit entry commit together or not at all. Other audit entries wait in memory while the bus is
+    away, at most `PENDING_LIMIT` of them; each is in the page's log as well.
     """
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, "send the command as application/json")
-    site = headers.get("sec-fetch-site")
-    if site is not None and site != "same-origin":
-        raise Refusal(403, f"commands are taken from this page only, not from a {site} page")
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-        raise Refusal(403, f"commands are taken from this page only, not from {origin}")
-    token = settings.token.get_secret_value()
-    if token:
-        if not hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), token.encode()):
-            raise Refusal(401, "the token is missing or wrong; it is the value of PERPFLOW_MONITORING_TOKEN")
-    elif not settings.is_loopback:
-        raise Refusal(403, "commands over a network need a token; set PERPFLOW_MONITORING_TOKEN")
 
-
-class ControlDesk:
-    """Appends commands to the bus. Used from one thread; opens the bus at the first command, anew after a failure."""
-
-    def __init__(self, open_bus: Callable[[], Bus], *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        open_bus: Callable[[], Bus],
+        logger: structlog.stdlib.BoundLogger,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._open_bus = open_bus
+        self._logger = logger
         self._clock_ns = clock_ns
         self._bus: Bus | None = None
         self._producer: Producer | None = None
+        self._pending: deque[AuditEntry] = deque(maxlen=PENDING_LIMIT)
 
-    def send(self, request: ControlRequest) -> ControlCommand:
+    def send(self, request: ControlRequest, identity: Identity) -> ControlCommand:
         """Append the command in a transaction and return it. Raises `Refusal` where the bus cannot take it."""
         now_ns = self._clock_ns()
         command = ControlCommand(
@@ -98,20 +50,53 @@ class ControlDesk:
             event_time=now_ns,
             account=request.account,
             action=ControlAction[request.action.upper()],
-            issued_by=SERVICE,
+            issued_by=f"{SERVICE}/{identity.name}",
             reason=request.reason,
         )
+        entry = self._entry(
+            AuditOutcome.DONE,
+            identity.name,
+            identity.role.label,
+            request.action,
+            identity.source_address,
+            target=request.account,
+            detail=request.reason,
+            command_id=command.event_id,
+        )
         try:
-            if self._bus is None:
-                self._bus = self._open_bus()
-            if self._producer is None:
-                # Ids per process: a second page on the same bus must not fence this one's commands.
-                self._producer = self._bus.producer(f"monitoring-control-{secrets.token_hex(4)}")
-            commit_records(self._producer, [stamped_record(encode(command), SERVICE, now_ns)])
+            self._commit([*self._pending, command, entry])
         except BusError as error:
-            self.close()
             raise Refusal(503, f"the bus did not take the command: {error}; use perpflow {request.action}") from error
+        self._log(entry)
         return command
+
+    def record(
+        self,
+        outcome: AuditOutcome,
+        actor: str,
+        role: str,
+        action: str,
+        source_address: str,
+        *,
+        target: str = "",
+        detail: str = "",
+    ) -> None:
+        """Note who did what; it is on the bus when this returns, or later where the bus is away."""
+        entry = self._entry(outcome, actor, role, action, source_address, target=target, detail=detail)
+        self._log(entry)
+        if len(self._pending) == PENDING_LIMIT:
+            self._logger.error("audit entry lost, the bus is away for too long", event_id=self._pending[0].event_id)
+        self._pending.append(entry)
+        self.flush()
+
+    def flush(self) -> None:
+        """Append the entries that wait; they go on waiting where the bus is away."""
+        if not self._pending:
+            return
+        try:
+            self._commit(list(self._pending))
+        except BusError as error:
+            self._logger.error("audit entries wait for the bus", waiting=len(self._pending), reason=str(error))
 
     def close(self) -> None:
         """Free the bus."""
@@ -120,3 +105,55 @@ class ControlDesk:
             producer.close()
         if bus is not None:
             bus.close()
+
+    def _commit(self, events: list[Event]) -> None:
+        try:
+            if self._bus is None:
+                self._bus = self._open_bus()
+            if self._producer is None:
+                # Ids per process: a second page on the same bus must not fence this one's commands.
+                self._producer = self._bus.producer(f"monitoring-control-{secrets.token_hex(4)}")
+            now_ns = self._clock_ns()
+            commit_records(self._producer, [stamped_record(encode(event), SERVICE, now_ns) for event in events])
+        except BusError:
+            self.close()
+            raise
+        self._pending.clear()
+
+    def _entry(
+        self,
+        outcome: AuditOutcome,
+        actor: str,
+        role: str,
+        action: str,
+        source_address: str,
+        *,
+        target: str = "",
+        detail: str = "",
+        command_id: str = "",
+    ) -> AuditEntry:
+        now_ns = self._clock_ns()
+        return AuditEntry(
+            event_id=f"audit/{SERVICE}/{now_ns}/{secrets.token_hex(4)}",
+            event_time=now_ns,
+            service=SERVICE,
+            actor=actor,
+            role=role,
+            action=action,
+            target=target,
+            outcome=outcome,
+            source_address=source_address,
+            detail=detail,
+            command_id=command_id,
+        )
+
+    def _log(self, entry: AuditEntry) -> None:
+        self._logger.warning(
+            "audit",
+            actor=entry.actor,
+            action=entry.action,
+            target=entry.target,
+            outcome=entry.outcome.name.lower(),
+            source_address=entry.source_address,
+            detail=entry.detail,
+        )

@@ -123,6 +123,11 @@ class Dashboard:
         found = [self._controls[name] for name in ("*", account) if name in self._controls]
         return max(found, key=lambda row: (order[row["state"]], row["time_ms"])) if found else None
 
+    @property
+    def known_accounts(self) -> frozenset[str]:
+        """The accounts that execution or risk has spoken of."""
+        return frozenset(self._accounts) | frozenset(self._controls)
+
     def state(self) -> Row:
         """Return everything."""
         return self.changes(Cursor())

@@ -23,6 +23,8 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         partial(open_platform_bus, platform),
         settings,
         run_dir=platform.run_dir,
+        metrics_host=platform.metrics_host,
+        metrics_port=platform.metrics_port,
         logger=logger,
         should_stop=stop.__bool__,
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class MonitoringSettings(BaseSettings):
-    """Where the page listens, who may command, when an alert is raised.
+    """Where the page listens, who may sign in, when an alert is raised.
 
-    `port` 0 takes any free port. `token` is required for commands when `host` is not a loopback address.
+    `port` 0 takes any free port. Everybody signs in in testnet and live mode, where `host` is not a loopback address,
+    and with `require_sign_in`. Without `allowed_hosts` the page answers to loopback names alone. `trusted_proxies` are
+    the addresses whose X-Forwarded-For is believed; `is_behind_tls` says that browsers reach the page over https.
     `service_urls` maps a service to the address of its metrics where no run folder tells it (containers).
     The session fields are words for the banner; they change nothing else.
     """
@@ -21,8 +24,14 @@ class MonitoringSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8420, ge=0, le=65535)
-    token: SecretStr = SecretStr("")
     allowed_hosts: tuple[str, ...] = ()
+    users_file: Path | None = None
+    require_sign_in: bool = False
+    session_hours: float = Field(default=12.0, gt=0, le=168)
+    sign_in_attempts: int = Field(default=10, ge=1, le=1000)
+    sign_in_window_s: float = Field(default=900.0, gt=0)
+    trusted_proxies: tuple[str, ...] = ()
+    is_behind_tls: bool = False
     default_account: str = "paper"
     default_instrument: str = "BTCUSDT.BINANCE"
     service_urls: dict[str, str] = Field(default_factory=dict)
@@ -60,3 +69,8 @@ class MonitoringSettings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def is_sign_in_required(self) -> bool:
+        """Whether nobody reads or commands without signing in."""
+        return self.require_sign_in or self.session_mode != "paper" or not self.is_loopback

@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS audit_entries
     actor String CODEC(ZSTD(1)),
     role LowCardinality(String),
     action LowCardinality(String),
-    account LowCardinality(String),
+    target LowCardinality(String),
     outcome LowCardinality(String),
     source_address String CODEC(ZSTD(1)),
     detail String CODEC(ZSTD(1)),

@@ -29,7 +29,7 @@ function view() {
   const instrument = pick("instrument", instruments, state.session?.instrument ?? "");
   const accounts = Object.keys(state.accounts ?? {});
   const account = pick("account", accounts, state.session?.account ?? "");
-  return { instrument, account, instruments, accounts, bars: state.bars?.[instrument]?.points ?? [], needsToken: Boolean(state.session?.needs_token) };
+  return { instrument, account, instruments, accounts, bars: state.bars?.[instrument]?.points ?? [] };
 }
 
 const control = new Control(view, () => schedule("control", "feed"));
@@ -205,11 +205,40 @@ function connect() {
   source = new EventSource("/api/stream");
   source.addEventListener("state", (event) => take(JSON.parse(event.data)));
   source.addEventListener("beat", () => { heardAt = performance.now(); });
+  source.addEventListener("signed_out", goToSignIn);
   source.addEventListener("error", () => {
     lose();
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
+    if (source.readyState !== EventSource.CLOSED) return;
+    readUser();
+    setTimeout(connect, RETRY_MS);
   });
 }
+
+function goToSignIn() {
+  source?.close();
+  location.replace("/login");
+}
+
+async function readUser() {
+  let response;
+  try {
+    response = await fetch("/api/me", { signal: AbortSignal.timeout(10_000) });
+  } catch {
+    // No server: the stream says so, and asks again.
+    return;
+  }
+  if (response.status === 401) return goToSignIn();
+  if (!response.ok) return;
+  const user = await response.json();
+  control.allow(user.may_command);
+  byId("user").hidden = !user.is_signed_in;
+  panels.put("user-name", `${user.user}, ${user.role}`);
+}
+
+byId("sign-out").addEventListener("click", async () => {
+  await fetch("/api/sign-out", { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+  goToSignIn();
+});
 
 setInterval(() => {
   if (link === "live" && performance.now() - heardAt > SILENT_AFTER_MS) {
@@ -254,4 +283,5 @@ for (const tab of tabs) {
 }
 
 panels.flow(state);
+readUser();
 connect();

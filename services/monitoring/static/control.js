@@ -7,8 +7,8 @@ const ANSWER_WITHIN_MS = 5000;
 const ACTIONS = {
   halt: { title: "Halt trading", text: "New orders stop at once and open ones are cancelled. The position stays as it is.", go: "Halt trading", doing: "Halting", result: "HALTED" },
   reduce: { title: "Reduce only", text: "Only orders that make the position smaller get through.", go: "Reduce only", doing: "Switching to reduce only", result: "REDUCING" },
-  flatten: { title: "Flatten the position", text: "Trading halts, open orders are cancelled and the position is closed at the market.", go: "Flatten now", doing: "Flattening", result: "HALTED" },
-  resume: { title: "Resume trading", text: "Orders may be sent again within the limits of risk.", go: "Resume trading", doing: "Resuming", result: "ACTIVE" },
+  flatten: { title: "Flatten the position", text: "Trading halts, open orders are cancelled and the position is closed at the market.", go: "Flatten now", doing: "Flattening", result: "HALTED", isTyped: true },
+  resume: { title: "Resume trading", text: "Orders may be sent again within the limits of risk.", go: "Resume trading", doing: "Resuming", result: "ACTIVE", isTyped: true },
 };
 
 export class Control {
@@ -22,6 +22,7 @@ export class Control {
       button.addEventListener("click", () => this.ask(button.dataset.action));
     }
     byId("confirm-cancel").addEventListener("click", () => this.dialog.close());
+    byId("confirm-typed").addEventListener("input", () => this.allowGo());
     byId("confirm-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();
@@ -36,6 +37,14 @@ export class Control {
     });
   }
 
+  // A viewer sees the buttons and cannot press them.
+  allow(mayCommand) {
+    for (const button of document.querySelectorAll("[data-action]")) {
+      button.disabled = !mayCommand;
+      button.title = mayCommand ? "" : "An operator may command; you may read.";
+    }
+  }
+
   ask(action) {
     const words = ACTIONS[action];
     this.action = action;
@@ -45,25 +54,33 @@ export class Control {
     byId("confirm-go").textContent = words.go;
     byId("confirm-go").classList.toggle("danger", action !== "resume");
     byId("confirm-reason").value = "";
-    byId("confirm-fault").textContent = "";
-    byId("token-field").hidden = !this.viewOf().needsToken;
+    byId("confirm-error").textContent = "";
+    byId("confirm-typed").value = "";
+    byId("typed-field").hidden = !words.isTyped;
+    byId("typed-wanted").textContent = this.wanted();
+    this.allowGo();
     this.dialog.showModal();
-    const first = this.viewOf().needsToken && !byId("confirm-token").value ? "confirm-token" : action === "halt" ? "confirm-go" : "confirm-cancel";
-    byId(first).focus();
+    byId(words.isTyped ? "confirm-typed" : action === "halt" ? "confirm-go" : "confirm-cancel").focus();
+  }
+
+  wanted() {
+    return `${this.action} ${this.viewOf().account}`;
+  }
+
+  allowGo() {
+    byId("confirm-go").disabled = Boolean(ACTIONS[this.action].isTyped) && byId("confirm-typed").value.trim() !== this.wanted();
   }
 
   async send() {
     const { action } = this;
     const headers = { "Content-Type": "application/json" };
-    const token = byId("confirm-token").value;
-    if (token) headers["X-Perpflow-Token"] = token;
-    const body = { action, account: this.viewOf().account, reason: byId("confirm-reason").value || "from the monitoring page" };
+    const body = { action, account: this.viewOf().account, reason: byId("confirm-reason").value || "from the monitoring page", confirmation: byId("confirm-typed").value.trim() };
     byId("confirm-go").disabled = true;
     try {
       const response = await fetch("/api/control", { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(10_000) });
       const answer = await response.json();
       if (!response.ok) {
-        byId("confirm-fault").textContent = answer.fault ?? `The page's server answered ${response.status}.`;
+        byId("confirm-error").textContent = answer.error ?? `The page's server answered ${response.status}.`;
         return;
       }
       this.pending = { action, eventId: answer.event_id, since: performance.now() };
@@ -71,9 +88,9 @@ export class Control {
       this.announce();
       setTimeout(() => this.announce(), ANSWER_WITHIN_MS + 50);
     } catch (error) {
-      byId("confirm-fault").textContent = `The command could not be sent (${error.message}). Use: perpflow ${action}`;
+      byId("confirm-error").textContent = `The command could not be sent (${error.message}). Use: perpflow ${action}`;
     } finally {
-      byId("confirm-go").disabled = false;
+      this.allowGo();
     }
   }
 

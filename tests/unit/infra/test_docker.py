@@ -88,7 +88,7 @@ def test_compose_mounts_files_that_exist() -> None:
 
 def test_compose_keeps_secrets_out_of_the_file() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    for name in ("CLICKHOUSE_PASSWORD", "CLICKHOUSE_PASSWORD_SHA256", "PERPFLOW_MONITORING_TOKEN", "GRAFANA_PASSWORD"):
+    for name in ("CLICKHOUSE_PASSWORD", "CLICKHOUSE_PASSWORD_SHA256", "USERS_FILE", "GRAFANA_PASSWORD"):
         assert f"${{{name}:?" in text, name
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from libs.access.users import Role, add_password_user
 from libs.bus.api import BusUnavailable
 from libs.bus.memory import MemoryBus
 from libs.bus.sqlite import SqliteBus
-from libs.domain.control import ControlCommand
+from libs.domain.control import AuditEntry, AuditOutcome, ControlCommand
 from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.records import read_topic
 from libs.wire import decode
-from libs.wire.topics import CONTROL_COMMANDS
+from libs.wire.topics import AUDIT, CONTROL_COMMANDS
 from services.monitoring.app import MonitoringApp
 from services.monitoring.settings import MonitoringSettings
+from services.monitoring.streams import STREAM_LIMIT
 from tests.e2e.page_server import serving
 from tests.kit.waiting import eventually
 from tests.unit.monitoring import builders as make
@@ -30,6 +35,235 @@ from tests.unit.monitoring.builders import BTC
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = MonitoringSettings(port=0, push_interval_ms=50, session_market="simulated", session_seed=7)
+PASSWORD = "correct horse battery"
+DONE, REFUSED = AuditOutcome.DONE, AuditOutcome.REFUSED
+
+
+def the_command(bus: MemoryBus) -> ControlCommand:
+    (record,) = read_topic(bus, CONTROL_COMMANDS)
+    command = decode(CONTROL_COMMANDS, record.value)
+    assert isinstance(command, ControlCommand)
+    return command
+
+
+def audit_of(bus: MemoryBus) -> list[AuditEntry]:
+    entries = [decode(AUDIT, record.value) for record in read_topic(bus, AUDIT)]
+    return [entry for entry in entries if isinstance(entry, AuditEntry)]
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> MonitoringSettings:
+    path = tmp_path / "users.json"
+    for name, role in (("vera", Role.VIEWER), ("otto", Role.OPERATOR), ("anna", Role.ADMIN)):
+        add_password_user(path, name, role, PASSWORD)
+    return SETTINGS.model_copy(update={"session_mode": "testnet", "users_file": path})
+
+
+@contextmanager
+def client_of(app: MonitoringApp, user: str = "") -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=app.url or "", trust_env=False, timeout=30) as client:
+        if user:
+            assert client.post("/api/sign-in", json={"user": user, "password": PASSWORD}).status_code == 200
+        yield client
+
+
+CLOSED_PATHS = (
+    "/api/state",
+    "/api/stream",
+    "/api/me",
+    "/metrics",
+    "/nowhere",
+    "/api/control",
+    "/docs",
+    "/openapi.json",
+)
+
+
+def test_strangers_get_the_sign_in_page_and_nothing_else(guarded: MonitoringSettings) -> None:
+    with serving(guarded) as (app, bus), client_of(app) as stranger:
+        page = stranger.get("/")
+        assert (page.status_code, page.headers["location"]) == (303, "/login")
+        assert "Sign in" in stranger.get("/login").text
+        assert stranger.get("/static/login.js").status_code == 200
+        eventually(lambda: stranger.get("/ready").status_code == 200)
+        assert stranger.get("/ready").json() == {"service": "monitoring", "state": "running"}
+        for path in CLOSED_PATHS:
+            assert stranger.get(path).status_code == 401, path
+        halt = {"action": "halt", "account": "paper", "reason": "x"}
+        assert stranger.post("/api/control", json=halt).status_code == 401
+        assert stranger.post("/api/sign-out", json={}).status_code == 401
+        assert stranger.get("/api/state", headers={"Authorization": "Bearer guess"}).status_code == 401
+        assert stranger.get("/api/state", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
+        assert list(read_topic(bus, CONTROL_COMMANDS)) == []
+
+
+def test_viewer_reads_and_may_not_command(guarded: MonitoringSettings) -> None:
+    with serving(guarded) as (app, bus), client_of(app, "vera") as vera:
+        assert vera.get("/").status_code == 200
+        assert vera.get("/api/state").status_code == 200
+        assert vera.get("/api/me").json() == {
+            "user": "vera",
+            "role": "viewer",
+            "may_command": False,
+            "is_signed_in": True,
+        }
+        refused = vera.post("/api/control", json={"action": "halt", "account": "paper", "reason": "x"})
+        assert refused.status_code == 403 and "vera may read but not command" in refused.json()["error"]
+        assert list(read_topic(bus, CONTROL_COMMANDS)) == []
+        told = [(entry.actor, entry.role, entry.action, entry.outcome) for entry in audit_of(bus)]
+        assert told == [("vera", "viewer", "sign_in", DONE), ("vera", "viewer", "halt", REFUSED)]
+
+
+def test_operator_commands_by_name(guarded: MonitoringSettings) -> None:
+    with serving(guarded) as (app, bus), client_of(app, "otto") as otto:
+        assert otto.post("/api/control", json={"action": "halt", "account": "*", "reason": "news"}).status_code == 202
+        assert the_command(bus).issued_by == "monitoring/otto"
+        entry = audit_of(bus)[-1]
+        assert (entry.actor, entry.role, entry.action, entry.target) == ("otto", "operator", "halt", "*")
+
+
+def test_session_cookie_is_out_of_reach_of_scripts_and_other_sites(guarded: MonitoringSettings) -> None:
+    with serving(guarded) as (app, _), client_of(app) as client:
+        answer = client.post("/api/sign-in", json={"user": "vera", "password": PASSWORD})
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie and "samesite=strict" in cookie and "path=/" in cookie
+    with serving(guarded.model_copy(update={"is_behind_tls": True})) as (app, _), client_of(app) as client:
+        answer = client.post("/api/sign-in", json={"user": "vera", "password": PASSWORD})
+        assert answer.headers["set-cookie"].startswith("__Host-perpflow_session_")
+        assert "secure" in answer.headers["set-cookie"].lower()
+        assert "max-age" in answer.headers["strict-transport-security"]
+
+
+def test_forged_request_with_the_cookie_of_an_operator_does_nothing(guarded: MonitoringSettings) -> None:
+    body = {"action": "halt", "account": "paper", "reason": "x"}
+    with serving(guarded) as (app, bus), client_of(app, "otto") as otto:
+        for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+            assert otto.post("/api/control", json=body, headers=headers).status_code == 403
+            assert otto.post("/api/sign-out", json={}, headers=headers).status_code == 403
+        assert otto.post("/api/control", content=json.dumps(body)).status_code == 415
+        assert list(read_topic(bus, CONTROL_COMMANDS)) == []
+
+
+def test_signing_out_ends_the_session_and_its_stream(guarded: MonitoringSettings) -> None:
+    with serving(guarded) as (app, bus), client_of(app, "otto") as otto:
+        cookies = dict(otto.cookies)
+        with otto.stream("GET", "/api/stream") as stream:
+            lines = stream.iter_lines()
+            next(line for line in lines if line.startswith("data:"))
+            with httpx.Client(base_url=app.url or "", trust_env=False, cookies=cookies) as elsewhere:
+                assert elsewhere.post("/api/sign-out", json={}).json() == {"ended": 1}
+            assert any(line == "event: signed_out" for line in lines)
+        with httpx.Client(base_url=app.url or "", trust_env=False, cookies=cookies) as again:
+            assert again.get("/api/state").status_code == 401
+        assert [entry.action for entry in audit_of(bus)] == ["sign_in", "sign_out"]
+
+
+def test_admin_signs_others_out(guarded: MonitoringSettings) -> None:
+    with serving(guarded) as (app, bus), client_of(app, "otto") as otto, client_of(app, "anna") as anna:
+        assert otto.post("/api/sign-out", json={"user": "anna"}).status_code == 403
+        assert anna.post("/api/sign-out", json={"user": "otto"}).json() == {"ended": 1}
+        assert otto.get("/api/me").status_code == 401
+        assert anna.get("/api/me").status_code == 200
+        assert (audit_of(bus)[-1].target, audit_of(bus)[-1].detail) == ("otto", "sessions ended: 1")
+
+
+def test_failed_sign_ins_are_counted_recorded_and_limited(guarded: MonitoringSettings) -> None:
+    settings = guarded.model_copy(update={"sign_in_attempts": 2})
+    with serving(settings) as (app, bus), client_of(app) as client:
+        wrong = {"user": "otto", "password": "wrong wrong wrong"}
+        assert [client.post("/api/sign-in", json=wrong).status_code for _ in range(4)] == [401, 401, 429, 429]
+        late = client.post("/api/sign-in", json={"user": "otto", "password": PASSWORD})
+        assert late.status_code == 429 and int(late.headers["retry-after"]) > 800
+        told = [(entry.actor, entry.role, entry.action, entry.outcome) for entry in audit_of(bus)]
+        assert told == [("otto", "", "sign_in", REFUSED)] * 2
+        assert "wrong wrong wrong" not in str(audit_of(bus))
+
+
+def test_forwarded_address_is_believed_from_a_named_proxy_alone(guarded: MonitoringSettings) -> None:
+    forged = {"X-Forwarded-For": "203.0.113.9"}
+    for proxies, expected in (((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")):
+        settings = guarded.model_copy(update={"trusted_proxies": proxies})
+        with serving(settings) as (app, bus), client_of(app) as client:
+            client.post("/api/sign-in", json={"user": "vera", "password": PASSWORD}, headers=forged)
+            assert [entry.source_address for entry in audit_of(bus)] == [expected]
+
+
+def test_page_without_users_says_how_to_add_one(guarded: MonitoringSettings, tmp_path: Path) -> None:
+    settings = guarded.model_copy(update={"users_file": tmp_path / "none.json"})
+    with serving(settings) as (app, _), client_of(app) as client:
+        answer = client.post("/api/sign-in", json={"user": "vera", "password": PASSWORD})
+        assert answer.status_code == 503 and "perpflow users add" in answer.json()["error"]
+        assert client.get("/api/state").status_code == 401
+
+
+@pytest.mark.parametrize("action", ["resume", "flatten"])
+def test_what_moves_money_is_typed_out(action: str) -> None:
+    with serving(SETTINGS) as (app, bus), client_of(app) as client:
+        body = {"action": action, "account": "paper", "reason": "x"}
+        for typed in ("", action, f"{action} *", f"{action} paper "):
+            refused = client.post("/api/control", json={**body, "confirmation": typed})
+            assert refused.status_code == 422 and f"'{action} paper'" in refused.json()["error"]
+        assert list(read_topic(bus, CONTROL_COMMANDS)) == []
+        assert client.post("/api/control", json={**body, "confirmation": f"{action} paper"}).status_code == 202
+        assert the_command(bus).action.name == action.upper()
+
+
+def test_unknown_account_is_an_error_that_names_those_known() -> None:
+    with serving(SETTINGS) as (app, bus), client_of(app) as client:
+        make.publish(bus, [make.a_control_state(account="second")])
+        body = {"action": "halt", "account": "papper", "reason": "x"}
+        eventually(lambda: "second" in client.get("/api/state").json()["control"])
+        refused = client.post("/api/control", json=body)
+        assert refused.status_code == 404
+        assert refused.json()["error"] == "account 'papper' is not known here; known: *, paper, second"
+        assert list(read_topic(bus, CONTROL_COMMANDS)) == []
+        assert [(entry.target, entry.outcome) for entry in audit_of(bus)] == [("papper", REFUSED)]
+        assert client.post("/api/control", json={**body, "account": "second"}).status_code == 202
+
+
+@pytest.mark.parametrize("host", ["page.example", "192.168.1.9:8420", "0.0.0.0:8420", "evil.example"])
+def test_only_loopback_names_pass_unless_others_are_allowed(host: str) -> None:
+    with serving(SETTINGS.model_copy(update={"host": "0.0.0.0"})) as (app, _):
+        port = (app.url or "").rpartition(":")[2]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            assert client.get("/login").status_code == 200
+            assert client.get("/login", headers={"Host": host}).status_code == 421
+
+
+def test_stream_limit_holds_under_200_connections_at_once() -> None:
+    async def connect_all(url: str) -> tuple[list[int], list[int]]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, limits=limits) as client:
+            release = asyncio.Event()
+            statuses: list[int] = []
+
+            async def connect() -> None:
+                async with client.stream("GET", "/api/stream") as answer:
+                    statuses.append(answer.status_code)
+                    await release.wait()
+
+            tasks = [asyncio.create_task(connect()) for _ in range(200)]
+            while len(statuses) < 200:
+                await asyncio.sleep(0.02)
+            at_once = list(statuses)
+            release.set()
+            await asyncio.gather(*tasks)
+            return at_once, statuses
+
+    with serving(SETTINGS) as (app, _), client_of(app) as client:
+        at_once, _ = asyncio.run(connect_all(app.url or ""))
+        assert sorted(at_once) == [200] * STREAM_LIMIT + [503] * (200 - STREAM_LIMIT)
+        eventually(lambda: "perpflow_page_streams 0.0" in client.get("/metrics").text)
+        with client.stream("GET", "/api/stream") as again:
+            assert again.status_code == 200
+
+
+def test_page_has_metrics_and_health_on_a_port_of_their_own(guarded: MonitoringSettings, tmp_path: Path) -> None:
+    with serving(guarded, tmp_path / "run") as (app, _):
+        facts = json.loads((tmp_path / "run" / "monitoring.json").read_text())
+        assert facts["url"] == app.url and str(facts["metrics_port"]) not in (app.url or "")
+        text = httpx.get(f"http://127.0.0.1:{facts['metrics_port']}/metrics", trust_env=False).text
+        assert "perpflow_page_sign_ins_total" in text
 
 
 def test_page_serves_state_static_files_health_and_metrics(tmp_path: Path) -> None:
@@ -83,25 +317,26 @@ def test_command_reaches_the_bus() -> None:
     with serving(SETTINGS) as (app, bus), httpx.Client(base_url=app.url or "", trust_env=False) as client:
         answer = client.post("/api/control", json={"action": "halt", "account": "paper", "reason": "test"})
         assert answer.status_code == 202
-        (record,) = read_topic(bus, CONTROL_COMMANDS)
-        command = decode(CONTROL_COMMANDS, record.value)
-        assert isinstance(command, ControlCommand)
+        command = the_command(bus)
         assert command.event_id == answer.json()["event_id"]
+        (entry,) = audit_of(bus)
+        assert (entry.actor, entry.action, entry.target, entry.outcome) == ("local", "halt", "paper", DONE)
+        assert (entry.detail, entry.command_id, entry.source_address) == ("test", command.event_id, "127.0.0.1")
 
 
 def test_forged_commands_do_not_reach_the_bus() -> None:
     with serving(SETTINGS) as (app, bus), httpx.Client(base_url=app.url or "", trust_env=False) as client:
-        body = {"action": "resume", "account": "paper", "reason": "x"}
+        body = {"action": "halt", "account": "paper", "reason": "x"}
         assert client.post("/api/control", json=body, headers={"Origin": "http://evil.example"}).status_code == 403
         assert client.post("/api/control", json=body, headers={"Host": "evil.example"}).status_code == 421
         assert client.post("/api/control", content=json.dumps(body)).status_code == 415
         assert client.post("/api/control", json={**body, "reason": "x" * 5000}).status_code == 413
         refused = client.post("/api/control", json={**body, "action": "win"})
-        assert refused.status_code == 422 and refused.json()["fault"].startswith("action")
+        assert refused.status_code == 422 and refused.json()["error"].startswith("action")
         assert list(read_topic(bus, CONTROL_COMMANDS)) == []
 
 
-def test_busy_port_is_named_with_the_mend() -> None:
+def test_busy_port_is_named_with_the_fix() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

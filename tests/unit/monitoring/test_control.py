@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import SecretStr
+import structlog
 
+from libs.access.users import Role
 from libs.bus.api import BusUnavailable
 from libs.bus.memory import MemoryBus
-from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.control import AuditEntry, AuditOutcome, ControlAction, ControlCommand
 from libs.runtime.records import read_topic
 from libs.wire import decode
-from libs.wire.topics import CONTROL_COMMANDS
-from services.monitoring.control import (
-    ControlDesk,
+from libs.wire.topics import AUDIT, CONTROL_COMMANDS
+from services.monitoring.access import Identity
+from services.monitoring.control import PENDING_LIMIT, ControlPublisher
+from services.monitoring.requests import (
     ControlRequest,
     Refusal,
     check_host,
-    check_may_command,
+    check_is_own_page,
     read_control_request,
 )
 from services.monitoring.settings import MonitoringSettings
@@ -24,20 +26,21 @@ from tests.unit.monitoring import builders as make
 
 HOST = {"host": "127.0.0.1:8420", "content-type": "application/json"}
 LOCAL = MonitoringSettings()
+ADA = Identity("ada", Role.OPERATOR, "10.0.0.7")
 
 
-def refusal_of(headers: dict[str, str], settings: MonitoringSettings = LOCAL) -> Refusal:
+def refusal_of(headers: dict[str, str]) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        check_may_command(headers, settings)
+        check_is_own_page(headers)
     return caught.value
 
 
 def test_a_program_on_this_machine_may_command() -> None:
-    check_may_command(HOST, LOCAL)
+    check_is_own_page(HOST)
 
 
 def test_this_page_may_command() -> None:
-    check_may_command({**HOST, "origin": "http://127.0.0.1:8420", "sec-fetch-site": "same-origin"}, LOCAL)
+    check_is_own_page({**HOST, "origin": "http://127.0.0.1:8420", "sec-fetch-site": "same-origin"})
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "none"])
@@ -55,30 +58,17 @@ def test_a_form_may_not_command(kind: str) -> None:
     assert refusal_of({**HOST, "content-type": kind}).status == 415
 
 
-def test_token_is_demanded_where_one_is_set() -> None:
-    settings = MonitoringSettings(token=SecretStr("s3cret"))
-    assert refusal_of(HOST, settings).status == 401
-    assert refusal_of({**HOST, "x-perpflow-token": "wrong"}, settings).status == 401
-    check_may_command({**HOST, "x-perpflow-token": "s3cret"}, settings)
-
-
-def test_commands_over_a_network_need_a_token() -> None:
-    refusal = refusal_of(HOST, MonitoringSettings(host="0.0.0.0"))
-    assert refusal.status == 403
-    assert "PERPFLOW_MONITORING_TOKEN" in refusal.fault
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1:8420", "localhost:8420", "[::1]:8420"])
 def test_own_names_are_known(host: str) -> None:
     check_host(host, LOCAL)
 
 
-@pytest.mark.parametrize("host", ["evil.example:8420", "", None])
-def test_a_strangers_host_name_is_refused(host: str | None) -> None:
+@pytest.mark.parametrize("host", ["evil.example:8420", "", None, "[::1", "0.0.0.0:8420"])
+def test_a_foreign_host_name_is_refused(host: str | None) -> None:
     with pytest.raises(Refusal) as caught:
         check_host(host, LOCAL)
     assert caught.value.status == 421
-    assert "PERPFLOW_MONITORING_ALLOWED_HOSTS" in caught.value.fault
+    assert "PERPFLOW_MONITORING_ALLOWED_HOSTS" in caught.value.reason
 
 
 def test_allowed_host_is_known() -> None:
@@ -102,38 +92,74 @@ def test_bad_body_is_refused_with_its_field(body: bytes, field: str) -> None:
     assert caught.value.status == 422
 
 
-def test_command_is_on_the_bus_when_send_returns() -> None:
+def a_publisher(bus: MemoryBus, clock_ns: int = 42) -> ControlPublisher:
+    return ControlPublisher(lambda: bus, structlog.get_logger(), clock_ns=lambda: clock_ns)
+
+
+def a_bus() -> MemoryBus:
     bus = MemoryBus()
     make.create_topics(bus)
-    desk = ControlDesk(lambda: bus, clock_ns=lambda: 42)
-    sent = desk.send(ControlRequest(action="flatten", account="paper", reason="test"))
+    return bus
+
+
+def audit_of(bus: MemoryBus) -> list[AuditEntry]:
+    entries = [decode(AUDIT, record.value) for record in read_topic(bus, AUDIT)]
+    return [entry for entry in entries if isinstance(entry, AuditEntry)]
+
+
+def test_command_and_its_audit_entry_are_on_the_bus_when_send_returns() -> None:
+    bus = a_bus()
+    sent = a_publisher(bus).send(ControlRequest(action="flatten", account="paper", reason="test"), ADA)
     (record,) = read_topic(bus, CONTROL_COMMANDS)
     command = decode(CONTROL_COMMANDS, record.value)
     assert isinstance(command, ControlCommand)
     assert command == sent
-    assert (command.action, command.issued_by, command.event_time) == (ControlAction.FLATTEN, "monitoring", 42)
+    assert (command.action, command.issued_by, command.event_time) == (ControlAction.FLATTEN, "monitoring/ada", 42)
     assert record.key == b"paper"
+    (entry,) = audit_of(bus)
+    assert (entry.actor, entry.role, entry.action, entry.target) == ("ada", "operator", "flatten", "paper")
+    assert (entry.event_time, entry.source_address, entry.command_id) == (42, "10.0.0.7", command.event_id)
 
 
 def test_two_commands_have_two_ids() -> None:
-    bus = MemoryBus()
-    make.create_topics(bus)
-    desk = ControlDesk(lambda: bus, clock_ns=lambda: 42)
+    publisher = a_publisher(a_bus())
     wanted = ControlRequest(action="halt", account="*", reason="test")
-    assert desk.send(wanted).event_id != desk.send(wanted).event_id
+    assert publisher.send(wanted, ADA).event_id != publisher.send(wanted, ADA).event_id
 
 
 def test_bus_that_is_away_is_said_with_another_way_to_halt() -> None:
-    buses = [MemoryBus()]
-    make.create_topics(buses[0])
+    def open_bus() -> MemoryBus:
+        raise BusUnavailable("bus.db cannot be opened")
+
+    publisher = ControlPublisher(open_bus, structlog.get_logger())
+    with pytest.raises(Refusal, match="use perpflow halt") as caught:
+        publisher.send(ControlRequest(action="halt", account="paper", reason="x"), ADA)
+    assert caught.value.status == 503
+
+
+def test_audit_entries_wait_for_the_bus_and_go_in_order() -> None:
+    buses: list[MemoryBus] = []
 
     def open_bus() -> MemoryBus:
         if not buses:
             raise BusUnavailable("bus.db cannot be opened")
-        return buses.pop()
+        return buses[0]
 
-    away = ControlDesk(lambda: (_ for _ in ()).throw(BusUnavailable("bus.db cannot be opened")))
-    with pytest.raises(Refusal, match="use perpflow halt") as caught:
-        away.send(ControlRequest(action="halt", account="paper", reason="x"))
-    assert caught.value.status == 503
-    assert ControlDesk(open_bus).send(ControlRequest(action="halt", account="paper", reason="x")).account == "paper"
+    publisher = ControlPublisher(open_bus, structlog.get_logger())
+    publisher.record(AuditOutcome.REFUSED, "eve", "", "sign_in", "10.0.0.9", detail="user or password is wrong")
+    publisher.record(AuditOutcome.DONE, "ada", "operator", "sign_in", "10.0.0.7")
+    buses.append(a_bus())
+    publisher.send(ControlRequest(action="halt", account="paper", reason="x"), ADA)
+    publisher.flush()
+    told = [(entry.actor, entry.action, entry.outcome.name) for entry in audit_of(buses[0])]
+    assert told == [("eve", "sign_in", "REFUSED"), ("ada", "sign_in", "DONE"), ("ada", "halt", "DONE")]
+
+
+def test_audit_entries_that_wait_are_bounded() -> None:
+    def open_bus() -> MemoryBus:
+        raise BusUnavailable("bus.db cannot be opened")
+
+    publisher = ControlPublisher(open_bus, structlog.get_logger())
+    for number in range(PENDING_LIMIT + 5):
+        publisher.record(AuditOutcome.DONE, f"user{number}", "viewer", "sign_in", "10.0.0.7")
+    assert len(publisher._pending) == PENDING_LIMIT

@@ -226,8 +226,8 @@ def test_an_account_snapshot_of_another_kind_is_refused() -> None:
         decode("execution.reports.v1", account + b"\x38\x02")
 
 
-def test_an_audit_entry_may_be_for_no_account() -> None:
-    entry = dataclasses.replace(examples()["audit_entry"], account="")  # type: ignore[type-var]
+def test_an_audit_entry_may_have_no_target() -> None:
+    entry = dataclasses.replace(examples()["audit_entry"], target="")  # type: ignore[type-var]
     encoded = encode(entry)
     assert decode(encoded.topic, encoded.payload) == entry
 

@@ -126,14 +126,14 @@ class Alert(_message.Message):
     def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., service: _Optional[str] = ..., name: _Optional[str] = ..., severity: _Optional[_Union[Severity, str]] = ..., is_raised: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
 
 class AuditEntry(_message.Message):
-    __slots__ = ("event_id", "event_time", "service", "actor", "role", "action", "account", "outcome", "source_address", "detail", "command_id")
+    __slots__ = ("event_id", "event_time", "service", "actor", "role", "action", "target", "outcome", "source_address", "detail", "command_id")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
-    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
@@ -144,9 +144,9 @@ class AuditEntry(_message.Message):
     actor: str
     role: str
     action: str
-    account: str
+    target: str
     outcome: AuditOutcome
     source_address: str
     detail: str
     command_id: str
-    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., service: _Optional[str] = ..., actor: _Optional[str] = ..., role: _Optional[str] = ..., action: _Optional[str] = ..., account: _Optional[str] = ..., outcome: _Optional[_Union[AuditOutcome, str]] = ..., source_address: _Optional[str] = ..., detail: _Optional[str] = ..., command_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, event_id: _Optional[str] = ..., event_time: _Optional[int] = ..., service: _Optional[str] = ..., actor: _Optional[str] = ..., role: _Optional[str] = ..., action: _Optional[str] = ..., target: _Optional[str] = ..., outcome: _Optional[_Union[AuditOutcome, str]] = ..., source_address: _Optional[str] = ..., detail: _Optional[str] = ..., command_id: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Who may sign in: the users file, its roles and its credentials."""
