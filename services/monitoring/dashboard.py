@@ -13,7 +13,7 @@ from typing import Any
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, ControlState
+from libs.domain.control import Alert, AuditEntry, ControlState
 from libs.domain.events import Event
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.market import BestQuote, ClockTick, MarkPrice, OpenInterest, Trade
@@ -30,6 +30,7 @@ FILL_LIMIT = 200
 REFUSAL_LIMIT = 40
 FORECAST_LIMIT = 120
 DEAD_LETTER_LIMIT = 20
+AUDIT_LIMIT = 100
 
 SERIES_SECTIONS = ("bars", "equity")
 
@@ -59,6 +60,7 @@ class Dashboard:
         self._refusals: deque[Row] = deque(maxlen=REFUSAL_LIMIT)
         self._alerts: dict[tuple[str, str], Row] = {}
         self._dead_letters: deque[Row] = deque(maxlen=DEAD_LETTER_LIMIT)
+        self._audit: deque[Row] = deque(maxlen=AUDIT_LIMIT)
         self._services: list[Row] = []
         self._topics: dict[str, Row] = {}
         self._feed: Row = {"is_connected": False, "message": "Connecting to the bus"}
@@ -93,6 +95,9 @@ class Dashboard:
                 else:
                     self._alerts.pop(key, None)
                 self._touch("alerts")
+            case AuditEntry():
+                self._audit.append(rows.audit_row(event))
+                self._touch("audit")
             case _:
                 pass
 
@@ -172,6 +177,7 @@ class Dashboard:
             "refusals": lambda: list(reversed(self._refusals)),
             "alerts": lambda: sorted(self._alerts.values(), key=lambda row: -row["time_ms"]),
             "dead_letters": lambda: list(reversed(self._dead_letters)),
+            "audit": lambda: list(reversed(self._audit)),
             "services": lambda: self._services,
             "topics": lambda: self._topics,
         }

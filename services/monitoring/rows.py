@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from libs.domain.accounts import AccountState, Position
-from libs.domain.control import Alert, ControlState
+from libs.domain.control import Alert, AuditEntry, ControlState
 from libs.domain.forecasts import Forecast
 from libs.domain.numbers import format_decimal
 from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused
@@ -156,4 +156,19 @@ def alert_row(alert: Alert) -> Row:
         "severity": alert.severity.name,
         "message": alert.message,
         "time_ms": to_ms(alert.event_time),
+    }
+
+
+def audit_row(entry: AuditEntry) -> Row:
+    """Show who did what."""
+    return {
+        "event_id": entry.event_id,
+        "time_ms": to_ms(entry.event_time),
+        "actor": entry.actor,
+        "role": entry.role,
+        "action": entry.action,
+        "target": entry.target,
+        "outcome": entry.outcome.name,
+        "source_address": entry.source_address,
+        "detail": entry.detail,
     }

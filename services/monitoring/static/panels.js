@@ -287,3 +287,18 @@ export function services(state) {
     right(row.pid ? String(row.pid) : f.NONE),
   ]);
 }
+
+export function audit(state) {
+  const rows = state.audit ?? [];
+  byId("audit-empty").hidden = rows.length > 0;
+  byId("rows-audit").parentElement.hidden = rows.length === 0;
+  syncRows("rows-audit", rows, (row) => row.event_id, (row) => [
+    left(f.moment(row.time_ms)),
+    left(row.actor, row.role ? { note: row.role } : {}),
+    left(f.words(row.action)),
+    left(row.target || f.NONE),
+    left(f.words(row.outcome), { tone: row.outcome === "DONE" ? "quiet" : "bad" }),
+    left(row.source_address, { kind: "mono" }),
+    left(row.detail || f.NONE, { kind: "wrap" }),
+  ]);
+}

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from libs.domain.accounts import Position
-from libs.domain.control import TradingState
+from libs.domain.control import AuditEntry, AuditOutcome, TradingState
 from libs.domain.forecasts import ModelRole
 from libs.domain.market import Side
 from libs.domain.orders import OrderStatus
@@ -209,3 +209,18 @@ def test_everything_shown_can_be_written_as_json() -> None:
     state = orjson.loads(orjson.dumps(dashboard.state()))
     assert len(state["bars"][BTC]["points"]) == 60
     assert state["fills"] and state["refusals"] and state["equity"][ACCOUNT]["points"]
+
+
+def test_who_did_what_is_shown_newest_first() -> None:
+    dashboard = Dashboard()
+    for number, outcome in enumerate((AuditOutcome.REFUSED, AuditOutcome.DONE)):
+        dashboard.handle(
+            AuditEntry(
+                *(f"audit/{number}", START + number * SECOND, "monitoring", "ada", "operator", "halt", "paper"),
+                *(outcome, "10.0.0.7", "news", ""),
+            )
+        )
+    newest, oldest = dashboard.state()["audit"]
+    assert (newest["outcome"], oldest["outcome"]) == ("DONE", "REFUSED")
+    assert (newest["actor"], newest["action"], newest["target"]) == ("ada", "halt", "paper")
+    assert (newest["source_address"], newest["detail"]) == ("10.0.0.7", "news")
