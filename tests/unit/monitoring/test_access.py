@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from libs.access.users import Role, add_password_user, add_token_user, remove_user
+from libs.access.users import Role, add_token_user, remove_user
 from services.monitoring.access import AccessControl, AttemptLimit, Identity, SignInRequest
 from services.monitoring.requests import Refusal
 from services.monitoring.settings import MonitoringSettings
+from tests.kit.users import PASSWORD, write_users
 
-PASSWORD = "correct horse battery"
 ADDRESS = "10.0.0.7"
 
 
@@ -33,10 +33,7 @@ def clock() -> SteppedClock:
 
 @pytest.fixture
 def users_file(tmp_path: Path) -> Path:
-    path = tmp_path / "users.json"
-    add_password_user(path, "ada", Role.OPERATOR, PASSWORD)
-    add_password_user(path, "root", Role.ADMIN, PASSWORD)
-    return path
+    return write_users(tmp_path / "users.json", {"ada": Role.OPERATOR, "root": Role.ADMIN})
 
 
 @pytest.fixture
@@ -188,7 +185,7 @@ def test_success_forgets_the_failures_before_it(access: AccessControl) -> None:
 
 def test_new_password_ends_the_sessions_of_the_old_one(access: AccessControl, users_file: Path) -> None:
     _, token = sign_in(access)
-    add_password_user(users_file, "ada", Role.OPERATOR, "another good password", is_replacing=True)
+    write_users(users_file, {"ada": Role.OPERATOR}, "another good password")
     assert refusal_of(lambda: access.identify(token, None, ADDRESS)).status == 401
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from libs.access.users import Role, add_password_user
+from libs.access.users import Role
 from libs.bus.api import BusUnavailable
 from libs.bus.memory import MemoryBus
 from libs.bus.sqlite import SqliteBus
@@ -29,13 +29,13 @@ from services.monitoring.app import MonitoringApp
 from services.monitoring.settings import MonitoringSettings
 from services.monitoring.streams import STREAM_LIMIT
 from tests.e2e.page_server import serving
+from tests.kit.users import PASSWORD, write_users
 from tests.kit.waiting import eventually
 from tests.unit.monitoring import builders as make
 from tests.unit.monitoring.builders import BTC
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = MonitoringSettings(port=0, push_interval_ms=50, session_market="simulated", session_seed=7)
-PASSWORD = "correct horse battery"
 DONE, REFUSED = AuditOutcome.DONE, AuditOutcome.REFUSED
 
 
@@ -53,9 +53,7 @@ def audit_of(bus: MemoryBus) -> list[AuditEntry]:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> MonitoringSettings:
-    path = tmp_path / "users.json"
-    for name, role in (("vera", Role.VIEWER), ("otto", Role.OPERATOR), ("anna", Role.ADMIN)):
-        add_password_user(path, name, role, PASSWORD)
+    path = write_users(tmp_path / "users.json", {"vera": Role.VIEWER, "otto": Role.OPERATOR, "anna": Role.ADMIN})
     return SETTINGS.model_copy(update={"session_mode": "testnet", "users_file": path})
 
 

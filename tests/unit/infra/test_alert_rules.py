@@ -1,0 +1,229 @@
+"""Every alert rule fires when it must and only then, and leads to the runbook; every metric has its alert."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.infra.files import INFRA, ROOT, find_tool, read_yaml, run_tool, yaml
+
+RULES_FILE = INFRA / "prometheus" / "rules.yml"
+RUNBOOK = ROOT / "docs" / "operations.md"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series by 15 s steps: those that fire the alert at `at` with `labels`, and those that must not."""
+
+    firing: dict[str, str]
+    at: str
+    quiet: dict[str, str]
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+BARS = {"service": "bars"}
+RECORDER = {"service": "recorder"}
+MARKET = 'perpflow_records_out_total{service="ingestion",topic="market.events.v1"}'
+DEAD = 'perpflow_dead_letters_total{service="bars",topic="market.events.v1"}'
+COMMITS = 'perpflow_transactions_total{service="execution"}'
+REFUSED = 'perpflow_page_sign_ins_total{service="monitoring",outcome="refused"}'
+
+
+def slow(metric: str, bound: str) -> dict[str, str]:
+    """A histogram whose every observation is above `bound`."""
+    name = f"perpflow_{metric}_bucket"
+    steps = {bound: "0x60", "10": "0+100x60", "+Inf": "0+100x60"}
+    return {f'{name}{{service="bars",le="{each}"}}': values for each, values in steps.items()}
+
+
+def quick(metric: str) -> dict[str, str]:
+    name = f"perpflow_{metric}_bucket"
+    return {f'{name}{{service="bars",le="0.01"}}': "0+100x60", f'{name}{{service="bars",le="+Inf"}}': "0+100x60"}
+
+
+CASES: dict[str, list[Case]] = {
+    "ServiceDown": [
+        Case(
+            {'up{job="perpflow",instance="bars"}': "1 1 0x20"},
+            "90s",
+            {'up{job="perpflow",instance="bars"}': "1 0 1x20"},
+            {"job": "perpflow", "instance": "bars"},
+        )
+    ],
+    "ServiceHung": [
+        Case(
+            {'perpflow_heartbeat_age_seconds{service="bars"}': "0 15+15x20"},
+            "2m",
+            {'perpflow_heartbeat_age_seconds{service="bars"}': "0.3x20"},
+            BARS,
+        )
+    ],
+    "ServiceNotReady": [
+        Case({'perpflow_ready{service="bars"}': "0x20"}, "4m", {'perpflow_ready{service="bars"}': "0 0 1x20"}, BARS)
+    ],
+    "DependencyDown": [
+        Case(
+            {'perpflow_dependency_up{service="bars",dependency="bus"}': "1 0x20"},
+            "90s",
+            {'perpflow_dependency_up{service="bars",dependency="bus"}': "1 0 1x20"},
+            {**BARS, "dependency": "bus"},
+        )
+    ],
+    "StoreDown": [
+        Case(
+            {'perpflow_store_up{service="recorder"}': "1 0x20"},
+            "2m",
+            {'perpflow_store_up{service="recorder"}': "1 0 1x20"},
+            RECORDER,
+        )
+    ],
+    "RowsWaitForStore": [
+        Case(
+            {'perpflow_buffered_rows{service="recorder"}': "150000x20"},
+            "2m",
+            {'perpflow_buffered_rows{service="recorder"}': "5000x20"},
+            RECORDER,
+        )
+    ],
+    "MarketDataStale": [
+        Case({MARKET: "0+100x4 400x30"}, "4m", {MARKET: "0+100x30"}),
+        # Data that never came: no series at all.
+        Case({'up{job="perpflow",instance="ingestion"}': "1x20"}, "1m", {MARKET: "0+100x30"}),
+    ],
+    "DeadLetters": [
+        # The first one there ever was: the series is born at 1.
+        Case({DEAD: "_x6 1x20"}, "2m", {DEAD: "1x60"}, {**BARS, "topic": "market.events.v1"}),
+        Case({DEAD: "3x30 4x8"}, "8m", {DEAD: "3x60"}, {**BARS, "topic": "market.events.v1"}),
+    ],
+    "ConsumerLag": [
+        Case(
+            {'perpflow_lag_records{service="recorder",topic="market.events.v1"}': "30000x20"},
+            "2m",
+            {'perpflow_lag_records{service="recorder",topic="market.events.v1"}': "200x20"},
+            RECORDER,
+        )
+    ],
+    "SlowHop": [Case(slow("hop_latency_seconds", "0.5"), "10m", quick("hop_latency_seconds"), BARS)],
+    "SlowCommit": [Case(slow("commit_seconds", "1"), "10m", quick("commit_seconds"), BARS)],
+    "SlowHandling": [Case(slow("handle_seconds", "1"), "10m", quick("handle_seconds"), BARS)],
+    "NoTransactions": [
+        Case({MARKET: "0+100x40", COMMITS: "7x40"}, "8m", {MARKET: "0+100x40", COMMITS: "0+5x40"}),
+        # It never committed anything: no series at all.
+        Case({MARKET: "0+100x40"}, "8m", {MARKET: "0+100x40", COMMITS: "0+5x40"}),
+    ],
+    "RetentionFails": [
+        Case(
+            {'perpflow_retention_failures_total{service="recorder"}': "_x6 1x20"},
+            "2m",
+            {'perpflow_retention_failures_total{service="recorder"}': "1x400"},
+            RECORDER,
+        )
+    ],
+    "RetentionHeld": [
+        Case(
+            {'perpflow_retention_held_partitions{service="recorder"}': "2x1600"},
+            "380m",
+            {'perpflow_retention_held_partitions{service="recorder"}': "2x20 0x1600"},
+            RECORDER,
+        )
+    ],
+    "SignInsRefused": [Case({REFUSED: "0+2x20"}, "4m", {REFUSED: "0 1 2 2x20"})],
+    "PageNearlyFull": [
+        Case(
+            {'perpflow_page_streams{instance="monitoring"}': "30x40"},
+            "8m",
+            {'perpflow_page_streams{instance="monitoring"}': "3x40"},
+            {"instance": "monitoring"},
+        )
+    ],
+}
+# Eval times at which the quiet series are looked at; late, so that what has long been there counts as old.
+QUIET_AT = {"DeadLetters": "8m", "RetentionFails": "90m", "RetentionHeld": "380m"}
+
+NEEDS_NO_ALERT = {
+    "perpflow_records_in": "a rate to look at; silence shows in MarketDataStale and ConsumerLag",
+    "perpflow_duplicates": "repeats are dropped by design, at-least-once producers make them",
+    "perpflow_build_info": "says which version runs",
+    "perpflow_page_commands": "counts what the audit topic tells by name",
+    "perpflow_retention_passes": "failed passes have their own counter",
+    "perpflow_retention_removed": "counts what is meant to go",
+}
+
+
+def alert_rules() -> dict[str, dict[str, Any]]:
+    groups = read_yaml(RULES_FILE)["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def expected(rule: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+    """What promtool must see: the rule's labels, and its annotations with the labels filled in."""
+    told = {
+        name: re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], text)
+        for name, text in rule["annotations"].items()
+    }
+    return {"exp_labels": {**rule["labels"], **labels}, "exp_annotations": told}
+
+
+def series(values: dict[str, str]) -> list[dict[str, str]]:
+    return [{"series": name, "values": steps} for name, steps in values.items()]
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_rule_fires_when_it_must_and_only_then(name: str, tmp_path: Path) -> None:
+    promtool = find_tool("promtool", "apt-get install prometheus")
+    tests = []
+    for case in CASES[name]:
+        alerts = [expected(alert_rules()[name], case.labels)]
+        for values, at, wanted in ((case.firing, case.at, alerts), (case.quiet, QUIET_AT.get(name, case.at), [])):
+            look = {"eval_time": at, "alertname": name, "exp_alerts": wanted}
+            tests.append({"interval": "15s", "input_series": series(values), "alert_rule_test": [look]})
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(RULES_FILE)], "evaluation_interval": "15s", "tests": tests}))
+    run_tool(promtool, "test", "rules", path)
+
+
+def test_every_rule_has_a_test() -> None:
+    assert set(CASES) == set(alert_rules())
+
+
+def anchors() -> set[str]:
+    """The anchors that GitHub makes of headings."""
+    headings = re.findall(r"^#+ (.+)$", RUNBOOK.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_rule_leads_to_a_section_of_the_runbook(name: str) -> None:
+    page, _, anchor = alert_rules()[name]["annotations"]["runbook"].partition("#")
+    assert ROOT / page == RUNBOOK
+    assert anchor == name.lower()
+    assert anchor in anchors()
+
+
+def declared_metrics() -> Iterator[str]:
+    """Every Counter, Gauge and Histogram that libs and services declare."""
+    for folder in ("libs", "services"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                    first = node.args[0]
+                    is_metric = node.func.id in ("Counter", "Gauge", "Histogram") and isinstance(first, ast.Constant)
+                    if is_metric and str(first.value).startswith("perpflow_"):
+                        yield str(first.value)
+
+
+def test_every_metric_that_means_trouble_has_an_alert() -> None:
+    groups = read_yaml(RULES_FILE)["groups"]
+    recorded = {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
+    asked = " ".join(rule["expr"] for rule in alert_rules().values())
+    asked += " ".join(expression for name, expression in recorded.items() if name in asked)
+    metrics = set(declared_metrics())
+    assert len(metrics) > 15
+    without = {name for name in metrics if not re.search(rf"\b{name}(_total|_bucket)?\b", asked)}
+    assert without == set(NEEDS_NO_ALERT), "give the metric a rule in rules.yml, or say in this test why it needs none"
