@@ -67,7 +67,9 @@ class TradingControl:
     @property
     def state(self) -> TradingState:
         """The strictest state in force."""
-        return max((hold.state for hold in self.holds.values()), default=TradingState.ACTIVE)
+        if not self.holds:
+            return TradingState.ACTIVE
+        return max(hold.state for hold in self.holds.values())
 
     @property
     def in_force(self) -> tuple[str, Hold] | None:
@@ -77,7 +79,7 @@ class TradingControl:
     @property
     def is_flattening(self) -> bool:
         """Whether any scope has its positions closed."""
-        return any(hold.is_flattening for hold in self.holds.values())
+        return bool(self.holds) and any(hold.is_flattening for hold in self.holds.values())
 
     def tighten(self, scope: str, hold: Hold) -> TradingControl:
         """Return the control with a hold on a scope; one that is stricter already stays, and so does flattening."""

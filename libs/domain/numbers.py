@@ -10,7 +10,9 @@ MAX_E8 = 2**63 - 1
 
 _EXPONENT = Decimal("1E-8")
 # 38 digits hold price x quantity of anything an exchange lists; the default context's traps stay on.
-_CONTEXT = Context(prec=38)
+_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
+# Bound once: these are called for every price of every event.
+_multiply, _quantize = _CONTEXT.multiply, _CONTEXT.quantize
 
 
 class InexactNumber(ValueError):
@@ -55,12 +57,12 @@ def to_e8(value: Decimal) -> int:
 
 def from_e8(scaled: int) -> Decimal:
     """Return the exact Decimal of an integer of 1e-8, without trailing zeros beyond the point's need."""
-    return Decimal(scaled).scaleb(-8, _CONTEXT)
+    return _multiply(Decimal(scaled), _EXPONENT)
 
 
 def quantize_e8(value: Decimal) -> Decimal:
     """Round a computed amount half-even to the eight decimals that the wire carries."""
-    return value.quantize(_EXPONENT, rounding=ROUND_HALF_EVEN, context=_CONTEXT)
+    return _quantize(value, _EXPONENT)
 
 
 def round_down_to_step(value: Decimal, step: Decimal) -> Decimal:

@@ -222,22 +222,37 @@ def _result(legs: Sequence[Leg], leg: Leg, solving_balance: Decimal, bankruptcy_
         surplus = EXACT.add(surplus, EXACT.subtract(each.unrealised_pnl(mark), each.maintenance_margin))
     is_above_maintenance = surplus > 0
     if not roots:
-        reason = (
-            "margin covers the position at every price above zero"
-            if is_above_maintenance
-            else "margin is below maintenance at every price above zero: the position is due for liquidation now"
-        )
-        return LiquidationResult(None, reason, bankruptcy, bankruptcy_reason, None)
+        return LiquidationResult(None, _why_none(is_above_maintenance), bankruptcy, bankruptcy_reason, None)
     price = roots[0]
-    gap = EXACT.subtract(max(price, mark), min(price, mark))
     return LiquidationResult(
         liquidation_price=price,
         liquidation_reason="",
         bankruptcy_price=bankruptcy,
         bankruptcy_reason=bankruptcy_reason,
-        liquidation_distance=EXACT.divide(gap if is_above_maintenance else EXACT.minus(gap), mark),
+        liquidation_distance=_distance(price, mark, is_above_maintenance),
         other_liquidation_price=roots[1] if len(roots) > 1 else None,
     )
+
+
+def find_isolated_distance(leg: Leg) -> tuple[Decimal | None, str]:
+    """Return how far an isolated position is from its liquidation, as a share of the mark, and the reason where no
+    price liquidates it: what `liquidate_isolated` says of it, without the prices. The leg's numbers are taken as sane.
+    """
+    balance, mark = leg.isolated_wallet, leg.mark_price
+    surplus = EXACT.add(balance, EXACT.subtract(leg.unrealised_pnl(mark), leg.maintenance_margin))
+    prices = solve_liquidation_prices((leg,), balance)
+    return _distance(prices[0], mark, surplus > 0) if prices else None, "" if prices else _why_none(surplus > 0)
+
+
+def _distance(price: Decimal, mark: Decimal, is_above_maintenance: bool) -> Decimal:
+    gap = EXACT.subtract(max(price, mark), min(price, mark))
+    return EXACT.divide(gap if is_above_maintenance else EXACT.minus(gap), mark)
+
+
+def _why_none(is_above_maintenance: bool) -> str:
+    if is_above_maintenance:
+        return "margin covers the position at every price above zero"
+    return "margin is below maintenance at every price above zero: the position is due for liquidation now"
 
 
 def liquidate_isolated(leg: Leg) -> LiquidationResult:

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from decimal import Decimal
 
 from libs.domain.control import TradingState
 from libs.domain.numbers import NANOSECONDS
-from libs.domain.orders import CheckResult, IntentAction, OrderType
-from services.risk.core.check_results import UNKNOWN, at_least, at_most, word, write
-from services.risk.core.situation import Situation
+from libs.domain.orders import IntentAction, OrderType
+from services.risk.core.context import CheckContext
+from services.risk.core.findings import NOT_KNOWN, UNKNOWN, Finding, at_least, at_most, multiple_of
 
 MILLISECOND = 1_000_000
 
 
-def account(s: Situation) -> CheckResult:
+def account(context: CheckContext) -> Finding:
     """The intent is for the account that this gate guards."""
-    return word("account", s.intent.account == s.account, s.intent.account, s.account)
+    return context.intent.account == context.account, context.intent.account, context.account
 
 
-def instrument(s: Situation) -> CheckResult:
+def instrument(context: CheckContext) -> Finding:
     """The instrument's trading rules are known."""
-    return word("instrument", s.rules is not None, UNKNOWN if s.rules is None else "known", "known")
+    return _is_known(context.rules is not None)
 
 
-def brackets(s: Situation) -> CheckResult:
+def brackets(context: CheckContext) -> Finding:
     """The instrument's leverage brackets are known."""
-    return word("brackets", s.brackets is not None, UNKNOWN if s.brackets is None else "known", "known")
+    return _is_known(context.brackets is not None)
 
 
-def order_fields(s: Situation) -> CheckResult:
+def _is_known(is_known: bool) -> Finding:
+    return is_known, "known" if is_known else UNKNOWN, "known"
+
+
+def order_fields(context: CheckContext) -> Finding:
     """The fields its type needs are there, finite and above zero."""
-    fault = _field_fault(s)
-    return word("order_fields", not fault, fault or "complete", "complete")
+    error = _field_error(context)
+    return not error, error or "complete", "complete"
 
 
-def _field_fault(s: Situation) -> str:
-    intent = s.intent
+def _field_error(context: CheckContext) -> str:
+    intent = context.intent
     if intent.action is IntentAction.CANCEL:
         return "" if intent.target_client_order_id else "target_client_order_id is empty"
-    if not s.is_sane:
+    if not context.is_sane:
         return "a number is not finite"
     if intent.quantity <= 0:
         return f"quantity {intent.quantity} is not above zero"
@@ -56,93 +61,81 @@ def _field_fault(s: Situation) -> str:
     return ""
 
 
-def quantity_step(s: Situation) -> CheckResult:
+def quantity_step(context: CheckContext) -> Finding:
     """The quantity is a multiple of the step."""
-    if s.rules is None or not s.is_sane:
-        return word("quantity_step", False, UNKNOWN, UNKNOWN)
-    step = s.rules.step_size
-    return word("quantity_step", s.intent.quantity % step == 0, write(s.intent.quantity), f"multiple of {write(step)}")
+    if context.rules is None or not context.is_sane:
+        return NOT_KNOWN
+    return multiple_of((context.intent.quantity,), context.rules.step_size, "no quantity")
 
 
-def min_quantity(s: Situation) -> CheckResult:
+def min_quantity(context: CheckContext) -> Finding:
     """The quantity is no smaller than the venue takes."""
-    if s.rules is None or not s.is_sane:
-        return word("min_quantity", False, UNKNOWN, UNKNOWN)
-    return at_least("min_quantity", s.intent.quantity, s.rules.min_quantity)
+    if context.rules is None or not context.is_sane:
+        return NOT_KNOWN
+    return at_least(context.intent.quantity, context.rules.min_quantity)
 
 
-def max_quantity(s: Situation) -> CheckResult:
+def max_quantity(context: CheckContext) -> Finding:
     """The quantity is no larger than the venue takes for this type."""
-    if s.rules is None or not s.is_sane:
-        return word("max_quantity", False, UNKNOWN, UNKNOWN)
-    is_limit = s.intent.order_type is OrderType.LIMIT
-    largest = s.rules.max_quantity if is_limit else s.rules.market_max_quantity
-    return at_most("max_quantity", s.intent.quantity, largest)
-
-
-def price_tick(s: Situation) -> CheckResult:
-    """Limit and trigger price are multiples of the tick."""
-    if s.rules is None or not s.is_sane:
-        return word("price_tick", False, UNKNOWN, UNKNOWN)
-    tick = s.rules.tick_size
-    prices = [price for price in (s.intent.limit_price, s.intent.trigger_price) if price is not None]
-    value = ", ".join(write(price) for price in prices) or "no price"
-    return word("price_tick", all(price % tick == 0 for price in prices), value, f"multiple of {write(tick)}")
-
-
-def min_notional(s: Situation) -> CheckResult:
-    """The notional is no smaller than the venue takes."""
-    if s.rules is None:
-        return word("min_notional", False, UNKNOWN, UNKNOWN)
-    return at_least("min_notional", s.notional, s.rules.min_notional)
-
-
-def venue_open_orders(s: Situation) -> CheckResult:
-    """The venue's cap on open orders of the instrument holds."""
-    if s.rules is None:
-        return word("venue_open_orders", False, UNKNOWN, UNKNOWN)
-    working = sum(order.instrument == s.intent.instrument for order in s.state.orders.values())
-    return at_most("venue_open_orders", working + 1, s.rules.max_open_orders)
-
-
-def trading_state(s: Situation) -> CheckResult:
-    """Only ACTIVE lets new risk through."""
-    state = s.state.trading_state
-    return word("trading_state", state is TradingState.ACTIVE, state.name, TradingState.ACTIVE.name)
-
-
-def intent_shape(s: Situation) -> str:
-    """Return what makes two intents the same order."""
-    intent = s.intent
-    return (
-        f"{intent.strategy}|{intent.instrument}|{intent.side}|{intent.order_type}|{intent.quantity}|"
-        f"{intent.limit_price}|{intent.trigger_price}"
+    if context.rules is None or not context.is_sane:
+        return NOT_KNOWN
+    is_limit = context.intent.order_type is OrderType.LIMIT
+    return at_most(
+        context.intent.quantity, context.rules.max_quantity if is_limit else context.rules.market_max_quantity
     )
 
 
-def duplicate_intent(s: Situation) -> CheckResult:
+def price_tick(context: CheckContext) -> Finding:
+    """Limit and trigger price are multiples of the tick."""
+    if context.rules is None or not context.is_sane:
+        return NOT_KNOWN
+    prices = (context.intent.limit_price, context.intent.trigger_price)
+    return multiple_of(tuple(price for price in prices if price is not None), context.rules.tick_size, "no price")
+
+
+def min_notional(context: CheckContext) -> Finding:
+    """The notional is no smaller than the venue takes."""
+    if context.rules is None:
+        return NOT_KNOWN
+    return at_least(context.notional, context.rules.min_notional)
+
+
+def venue_open_orders(context: CheckContext) -> Finding:
+    """The venue's cap on open orders of the instrument holds."""
+    if context.rules is None:
+        return NOT_KNOWN
+    return at_most(context.working_orders + 1, context.rules.max_open_orders)
+
+
+def trading_state(context: CheckContext) -> Finding:
+    """Only ACTIVE lets new risk through."""
+    state = context.state.trading_state
+    return state is TradingState.ACTIVE, state.name, "ACTIVE"
+
+
+def duplicate_intent(context: CheckContext) -> Finding:
     """No intent of the same shape was approved within the window."""
-    limit = f"none within {s.limits.duplicate_window_ms} ms"
-    seen = s.state.intent_shapes.get(intent_shape(s))
+    limit = f"none within {context.limits.duplicate_window_ms} ms"
+    seen = context.state.intent_shapes.get(context.shape)
     if seen is None:
-        return word("duplicate_intent", True, "none", limit)
-    return word("duplicate_intent", False, f"one {(s.state.now - seen) // MILLISECOND} ms ago", limit)
+        return True, "none", limit
+    return False, f"one {(context.state.now - seen) // MILLISECOND} ms ago", limit
 
 
-def orders_per_second(s: Situation) -> CheckResult:
+def orders_per_second(context: CheckContext) -> int:
     """Orders approved within the last second, this one included."""
-    recent = sum(time > s.state.now - NANOSECONDS for time in s.state.order_times)
-    return at_most("orders_per_second", recent + 1, s.limits.max_orders_per_second)
+    times = context.state.order_times
+    return len(times) - bisect_right(times, context.state.now - NANOSECONDS) + 1
 
 
-def orders_per_minute(s: Situation) -> CheckResult:
+def orders_per_minute(context: CheckContext) -> int:
     """Orders approved within the last minute, this one included."""
-    return at_most("orders_per_minute", len(s.state.order_times) + 1, s.limits.max_orders_per_minute)
+    return len(context.state.order_times) + 1
 
 
-def open_orders(s: Situation) -> CheckResult:
+def open_orders(context: CheckContext) -> int:
     """Orders working on the account, this one included; the larger of our count and the account's."""
-    counted = len(s.state.orders)
-    if s.state.account is not None:
-        counted = max(counted, s.state.account.open_order_count)
-    return at_most("open_orders", counted + 1, s.limits.max_open_orders)
+    counted = len(context.state.orders)
+    if context.state.account is not None:
+        counted = max(counted, context.state.account.open_order_count)
+    return counted + 1

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, getcontext, localcontext, setcontext
+from typing import Any
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
@@ -54,10 +55,9 @@ from libs.domain.orders import (
 from libs.margin.brackets import BracketTable
 from libs.margin.default_brackets import DEFAULT_BRACKETS
 from services.risk.core.checks import run_checks, show_checks
-from services.risk.core.checks_orders import intent_shape
+from services.risk.core.context import REDUCTION, CheckContext, build_context
 from services.risk.core.limits import SETTINGS, LimitError, RiskLimits
 from services.risk.core.own_orders import make_cancel, make_closing_orders, make_stop
-from services.risk.core.situation import Situation, assess
 from services.risk.core.state import STATE, UNSCOPED, ZERO, GateState, RiskState, WorkingOrder
 from services.risk.core.stops import ProtectiveStops, StopOrder, has_protective_stops
 
@@ -95,6 +95,21 @@ class RiskCore:
         }
         self._stops = ProtectiveStops()
         self._state = GateState()
+        self._takers: dict[type, Callable[[Any], None]] = {
+            BestQuote: self._take_quote,
+            Trade: self._take_trade,
+            ExchangeBar: self._take_exchange_bar,
+        }
+        self._handlers: dict[type, Callable[[Any], list[Event]]] = {
+            MarkPrice: self._on_mark,
+            ClockTick: self._on_tick,
+            OrderIntent: self._on_intent,
+            OrderEvent: self._on_order_event,
+            AccountState: self._on_account,
+            ControlCommand: self._on_command,
+            Forecast: self._on_forecast,
+            Bar: self._on_bar,
+        }
 
     @property
     def limits(self) -> RiskLimits:
@@ -108,46 +123,20 @@ class RiskCore:
 
     def handle(self, event: Event) -> list[Event]:
         """Advance by one event; kinds that the gate does not use are ignored."""
-        if isinstance(event, BestQuote):
-            self._take_quote(event)
+        take = self._takers.get(type(event))
+        if take is not None:
+            take(event)
             return []
-        if isinstance(event, Trade):
-            self._take_last_price(event, event.price_e8)
+        handler = self._handlers.get(type(event))
+        if handler is None:
             return []
-        if isinstance(event, ExchangeBar):
-            if not event.is_history:
-                self._take_last_price(event, event.close_e8)
-            return []
-        with localcontext(_EXACT):
-            return self._handle(event)
-
-    def _handle(self, event: Event) -> list[Event]:
-        if isinstance(event, MarkPrice):
-            self._take_mark(event)
-            return self._watch(event.event_id, event.event_time) + self._protect(event.event_id, event.instrument)
-        if isinstance(event, ClockTick):
-            self._state.now = max(self._state.now, event.event_time)
-            return self._watch(event.event_id, event.event_time) + self._protect(event.event_id, event.instrument)
-        if isinstance(event, OrderIntent):
-            return self._judge(event)
-        if isinstance(event, OrderEvent):
-            if event.account == self._account:
-                self._state.take_order_event(event)
-                self._stops.take_order_event(event)
-            return []
-        if isinstance(event, AccountState):
-            return self._take_account(event)
-        if isinstance(event, ControlCommand):
-            return self._obey(event)
-        if isinstance(event, Forecast):
-            if event.role is ModelRole.CHAMPION:
-                self._state.market(event.instrument).remember_forecast(event.event_id, event.event_time)
-            return []
-        if isinstance(event, Bar) and event.timeframe == "1m":
-            self._state.market(event.instrument).add_bar(
-                event.close_time, event.high_e8, event.low_e8, event.close_e8, self._limits.volatility_warmup_bars
-            )
-        return []
+        # As `localcontext` does, without a copy of the context for every event.
+        before = getcontext()
+        setcontext(_EXACT)
+        try:
+            return handler(event)
+        finally:
+            setcontext(before)
 
     def is_quiet(self, instrument: str) -> bool:
         """Whether bars of a market without quotes and marks can change nothing here until equity nears a limit.
@@ -233,6 +222,13 @@ class RiskCore:
             view.is_last_price = False
         state.now = max(state.now, event.event_time)
 
+    def _take_trade(self, event: Trade) -> None:
+        self._take_last_price(event, event.price_e8)
+
+    def _take_exchange_bar(self, event: ExchangeBar) -> None:
+        if not event.is_history:
+            self._take_last_price(event, event.close_e8)
+
     def _take_last_price(self, event: Trade | ExchangeBar, price_e8: int) -> None:
         state = self._state
         view = state.market(event.instrument)
@@ -243,16 +239,41 @@ class RiskCore:
             view.is_last_price = True
         state.now = max(state.now, event.event_time)
 
-    def _take_mark(self, event: MarkPrice) -> None:
+    def _on_mark(self, event: MarkPrice) -> list[Event]:
         state = self._state
         view = state.market(event.instrument)
         if event.event_time >= view.mark_time:
             view.mark_e8, view.mark_time = event.mark_price_e8, event.event_time
             view.mark_skew_ns = event.received_time - event.event_time
             view.funding_rate_e8 = event.funding_rate_e8
-        state.now = max(state.now, event.event_time)
+        return self._on_time(event)
 
-    def _take_account(self, event: AccountState) -> list[Event]:
+    def _on_tick(self, event: ClockTick) -> list[Event]:
+        return self._on_time(event)
+
+    def _on_time(self, event: MarkPrice | ClockTick) -> list[Event]:
+        self._state.now = max(self._state.now, event.event_time)
+        return self._watch(event.event_id, event.event_time) + self._protect(event.event_id, event.instrument)
+
+    def _on_order_event(self, event: OrderEvent) -> list[Event]:
+        if event.account == self._account:
+            self._state.take_order_event(event)
+            self._stops.take_order_event(event)
+        return []
+
+    def _on_forecast(self, event: Forecast) -> list[Event]:
+        if event.role is ModelRole.CHAMPION:
+            self._state.market(event.instrument).remember_forecast(event.event_id, event.event_time)
+        return []
+
+    def _on_bar(self, event: Bar) -> list[Event]:
+        if event.timeframe == "1m":
+            self._state.market(event.instrument).add_bar(
+                event.close_time, event.high_e8, event.low_e8, event.close_e8, self._limits.volatility_warmup_bars
+            )
+        return []
+
+    def _on_account(self, event: AccountState) -> list[Event]:
         if event.account != self._account:
             return []
         is_first = self._state.account is None
@@ -268,28 +289,39 @@ class RiskCore:
 
     # --- verdicts --------------------------------------------------------------------------------------------
 
-    def _judge(self, intent: OrderIntent) -> list[Event]:
+    def _on_intent(self, intent: OrderIntent) -> list[Event]:
         state = self._state
         if state.is_repeated(intent.event_id):
             return []
-        self._watch_equity()
+        equity = self._watch_equity()
         state.forget_before(state.now, self._limits.duplicate_window_ms * 1_000_000)
-        situation = assess(intent, state, self._limits, self._account, self._instruments, self._brackets)
-        checks = run_checks(situation)
+        context = self._context_of(intent, equity)
+        checks = run_checks(context)
         failed = [check for check in checks if not check.has_passed]
         if failed:
             return [self._refuse(intent, checks, failed)]
-        if situation.exemption == "reduction" and not intent.reduce_only:
+        if context.exemption == REDUCTION and not intent.reduce_only:
             intent = replace(intent, reduce_only=True)
         if intent.action is IntentAction.PLACE:
-            self._count(intent, situation)
+            self._count(intent, context)
         return [self._approve(intent, checks, Origin.STRATEGY)]
 
-    def _count(self, intent: OrderIntent, situation: Situation) -> None:
+    def _context_of(self, intent: OrderIntent, equity: Decimal | None) -> CheckContext:
+        return build_context(
+            intent,
+            self._state,
+            self._limits,
+            self._account,
+            self._instruments,
+            self._brackets,
+            equity,
+        )
+
+    def _count(self, intent: OrderIntent, context: CheckContext) -> None:
         state = self._state
         state.order_times.append(state.now)
-        state.intent_shapes[intent_shape(situation)] = state.now
-        self._track(intent, situation.price if situation.price is not None else ZERO, is_from_risk=False)
+        state.intent_shapes[context.shape] = state.now
+        self._track(intent, context.price if context.price is not None else ZERO, is_from_risk=False)
 
     def _track(self, intent: OrderIntent, price: Decimal, *, is_from_risk: bool) -> None:
         self._state.orders[client_order_id_of(intent.event_id)] = WorkingOrder(
@@ -330,7 +362,7 @@ class RiskCore:
 
     # --- control ---------------------------------------------------------------------------------------------
 
-    def _obey(self, command: ControlCommand) -> list[Event]:
+    def _on_command(self, command: ControlCommand) -> list[Event]:
         if command.account not in (ALL_ACCOUNTS, self._account):
             return []
         scope, cause, time = command.account, command.event_id, command.event_time
@@ -505,13 +537,13 @@ class RiskCore:
             return []
         if any(fill.instrument == instrument for fill in state.unsettled):
             return []
-        reference, _, _, _ = state.reference(instrument, self._limits.allow_quote_as_mark)
+        reference = state.reference(instrument, self._limits.allow_quote_as_mark)
         if reference is None:
             return []
         held = state.held(instrument)
         outputs: list[Event] = []
         for action in self._stops.sync(
-            instrument, held.quantity, held.entry_price, self._limits, rules, reference, state.now, cause
+            instrument, held.quantity, held.entry_price, self._limits, rules, reference.price, state.now, cause
         ):
             if isinstance(action, StopOrder):
                 intent = make_stop(self._account, instrument, action, cause, state.now)
@@ -527,5 +559,5 @@ class RiskCore:
         return verdict
 
     def _approve_own(self, intent: OrderIntent, origin: CheckResult) -> OrderApproved:
-        situation = assess(intent, self._state, self._limits, self._account, self._instruments, self._brackets)
-        return self._approve(intent, (origin, *show_checks(situation)), Origin.RISK)
+        context = self._context_of(intent, self._state.equity(self._limits.allow_quote_as_mark))
+        return self._approve(intent, (origin, *show_checks(context)), Origin.RISK)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,6 +24,8 @@ from libs.domain.state import StateFormat
 from services.risk.core.stops import WatchedPosition
 
 ZERO = Decimal(0)
+# A mark is asked for several times until the next one comes.
+_price = lru_cache(maxsize=256)(from_e8)
 UNSCOPED = ""
 _REMEMBERED_INTENTS = 4_096
 _REMEMBERED_CAUSES = 256
@@ -104,6 +107,60 @@ class UnsettledFill:
     signed_quantity: Decimal
 
 
+class Reference(NamedTuple):
+    """The price to judge by: where it comes from, its time and its skew (arrival against the venue's time), in ns."""
+
+    price: Decimal
+    source: str
+    time: int
+    skew_ns: int
+
+
+@dataclass(slots=True)
+class WorkingSide:
+    """The working orders of one side of an instrument: quantity and notional of those that may add to a position, and
+    the quantities of the reduce-only ones and of those that wait for no trigger.
+    """
+
+    quantity: Decimal = ZERO
+    notional: Decimal = ZERO
+    reducing: Decimal = ZERO
+    unconditional: Decimal = ZERO
+
+
+@dataclass(slots=True)
+class OpenRisk:
+    """An instrument's position, `held` by the account state and with the unsettled fills, and its working orders."""
+
+    held: Decimal
+    position: Decimal
+    buys: WorkingSide = field(default_factory=WorkingSide)
+    sells: WorkingSide = field(default_factory=WorkingSide)
+    order_count: int = 0
+
+    def of_side(self, side: Side) -> WorkingSide:
+        """Return the working orders of a side."""
+        return self.buys if side is Side.BUY else self.sells
+
+    def reach(self, side: Side) -> Decimal:
+        """Return the position in the direction of a side, below zero where it is opposite, before orders that may add.
+
+        Working reduce-only orders of that side may close an opposite position first; then nothing is left of it that
+        an order of that side would have to eat through.
+        """
+        position = self.position if side is Side.BUY else -self.position
+        if position >= 0:
+            return position
+        return min(ZERO, position + self.of_side(side).reducing)
+
+    def reducible(self, side: Side) -> Decimal:
+        """Return how much of the position an order of a side could close, whatever of the working orders fills."""
+        held, position = (-self.held, -self.position) if side is Side.BUY else (self.held, self.position)
+        if held <= 0 or position <= 0:
+            return ZERO
+        return max(ZERO, min(held, position) - self.of_side(side).unconditional)
+
+
 @dataclass(slots=True)
 class GateState:
     """Everything `RiskCore` keeps between events."""
@@ -141,19 +198,21 @@ class GateState:
             view = self.markets[instrument] = MarketView()
         return view
 
-    def reference(self, instrument: str, allow_quote: bool) -> tuple[Decimal | None, str, int, int]:
-        """Return the price to judge by, where it comes from, its time and its skew (ns).
+    def reference(self, instrument: str, allow_quote: bool) -> Reference | None:
+        """Return the price to judge by, None where there is none.
 
         The mark where one was ever seen; else, where that is allowed, the mid of the best quote, or the last price of a
-        market that sends no quotes; else None.
+        market that sends no quotes.
         """
         view = self.markets.get(instrument)
-        if view is not None and view.mark_e8 > 0:
-            return from_e8(view.mark_e8), "mark", view.mark_time, view.mark_skew_ns
-        if view is not None and allow_quote and view.bid_e8 > 0 and view.ask_e8 > 0:
+        if view is None:
+            return None
+        if view.mark_e8 > 0:
+            return Reference(_price(view.mark_e8), "mark", view.mark_time, view.mark_skew_ns)
+        if allow_quote and view.bid_e8 > 0 and view.ask_e8 > 0:
             source = "last_price" if view.is_last_price else "quote_mid"
-            return from_e8(view.bid_e8 + view.ask_e8) / 2, source, view.quote_time, view.quote_skew_ns
-        return None, "none", 0, 0
+            return Reference(from_e8(view.bid_e8 + view.ask_e8) / 2, source, view.quote_time, view.quote_skew_ns)
+        return None
 
     def held(self, instrument: str) -> Position:
         """Return the account's position, flat where there is none or no account yet."""
@@ -163,32 +222,26 @@ class GateState:
         """Return the signed sum of fills that no account state has included yet."""
         return sum((fill.signed_quantity for fill in self.unsettled if fill.instrument == instrument), ZERO)
 
-    def working(self, instrument: str, side: Side, reference: Decimal) -> tuple[Decimal, Decimal]:
-        """Return quantity and notional of the orders of a side that may add to a position.
+    def open_risk(self, instrument: str, reference: Decimal) -> OpenRisk:
+        """Return what is held and working in an instrument.
 
-        Each counts at its own price or the reference, whichever is higher: the market may have moved since.
+        An order counts at its own price or the reference, whichever is higher: the market may have moved since.
         """
-        quantity = notional = ZERO
+        held = self.held(instrument).quantity
+        risk = OpenRisk(held, held + self.unsettled_quantity(instrument) if self.unsettled else held)
         for order in self.orders.values():
-            if order.instrument == instrument and order.side == side and not order.reduce_only:
-                quantity += order.remaining
-                notional += order.remaining * max(order.price, reference)
-        return quantity, notional
-
-    def reach(self, instrument: str, side: Side) -> Decimal:
-        """Return the position in the direction of a side, below zero where it is opposite, before orders that may add.
-
-        Working reduce-only orders of that side may close an opposite position first; then nothing is left of it that
-        an order of that side would have to eat through.
-        """
-        position = (self.held(instrument).quantity + self.unsettled_quantity(instrument)) * side.sign
-        if position >= 0:
-            return position
-        closing = ZERO
-        for order in self.orders.values():
-            if order.instrument == instrument and order.side == side and order.reduce_only:
-                closing += order.remaining
-        return min(ZERO, position + closing)
+            if order.instrument != instrument:
+                continue
+            risk.order_count += 1
+            side = risk.buys if order.side == Side.BUY else risk.sells
+            if not order.is_conditional:
+                side.unconditional += order.remaining
+            if order.reduce_only:
+                side.reducing += order.remaining
+            else:
+                side.quantity += order.remaining
+                side.notional += order.remaining * max(order.price, reference)
+        return risk
 
     def instruments_at_risk(self) -> set[str]:
         """Return every instrument with a position, an unsettled fill or a working order."""
@@ -206,11 +259,11 @@ class GateState:
         equity = account.wallet_balance
         for position in account.positions:
             if position.quantity:
-                price, _, _, _ = self.reference(position.instrument, allow_quote)
-                if price is None:
+                reference = self.reference(position.instrument, allow_quote)
+                if reference is None:
                     equity += position.unrealised_pnl
                 else:
-                    equity += (price - position.entry_price) * position.quantity
+                    equity += (reference.price - position.entry_price) * position.quantity
         return equity
 
     def take_account(self, account: AccountState) -> bool:

@@ -148,7 +148,7 @@ class WatchedPosition:
 
     sign: int
     opened_at: int
-    best_price: str
+    best_price: Decimal
     retry_at: int = 0
     breached_at: int = 0
     resting: dict[str, RestingStop] = field(default_factory=dict)
@@ -196,12 +196,13 @@ class ProtectiveStops:
         if not sign:
             return actions
         if watched is None:
-            watched = self._watched[instrument] = WatchedPosition(sign, now, format_decimal(reference))
-        best = Decimal(watched.best_price)
-        if (reference - best) * sign > 0:
-            best = reference
-            watched.best_price = format_decimal(best)
-        position = HeldPosition(instrument, quantity, entry_price, watched.opened_at, best)
+            watched = self._watched[instrument] = WatchedPosition(sign, now, reference)
+        if (reference - watched.best_price) * sign > 0:
+            watched.best_price = reference
+        if not has_protective_stops(limits) and not watched.resting:
+            watched.breached_at = 0
+            return actions
+        position = HeldPosition(instrument, quantity, entry_price, watched.opened_at, watched.best_price)
         wanted = desired_stops(position, limits, rules, reference, now)
         if "breach" not in wanted:
             watched.breached_at = 0

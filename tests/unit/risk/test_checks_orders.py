@@ -51,7 +51,7 @@ def test_a_plain_order_passes_and_its_verdict_carries_every_check() -> None:
     verdict = ask(a_core(), an_intent())
     assert isinstance(verdict, OrderApproved)
     assert failed(verdict) == []
-    assert [entry.name for entry in verdict.checks] == [function.__name__ for function in CHECKS]
+    assert [entry.name for entry in verdict.checks] == [each.name for each in CHECKS]
     assert all(entry.value and entry.limit for entry in verdict.checks)
     assert check(verdict, "order_notional_usdt").value == "600"
     assert check(verdict, "order_notional_usdt").limit == "<= 5000"
@@ -61,7 +61,7 @@ def test_a_plain_order_passes_and_its_verdict_carries_every_check() -> None:
 def test_a_refusal_carries_every_check_too_and_says_why_in_sentences() -> None:
     verdict = ask(a_core(max_order_notional_usdt=599), an_intent())
     assert isinstance(verdict, OrderRefused)
-    assert [entry.name for entry in verdict.checks] == [function.__name__ for function in CHECKS]
+    assert [entry.name for entry in verdict.checks] == [each.name for each in CHECKS]
     assert verdict.reasons == ("order_notional_usdt is 600, must be <= 599",)
 
 
@@ -72,7 +72,7 @@ def test_cancels_and_reductions_carry_every_check_with_its_number_and_limit() ->
     for intent, why in ((reduction, "reduction"), (cancel, "cancel")):
         verdict = ask(core, intent)
         assert isinstance(verdict, OrderApproved)
-        assert [entry.name for entry in verdict.checks] == [function.__name__ for function in CHECKS]
+        assert [entry.name for entry in verdict.checks] == [each.name for each in CHECKS]
         assert all(entry.value and entry.limit for entry in verdict.checks)
         assert check(verdict, "open_orders").limit == f"<= 0 (not binding: {why})"
     assert check(ask(core, replace(reduction, event_id="other")), "order_notional_usdt").value == "3000"
@@ -82,7 +82,7 @@ def test_orders_of_risk_itself_carry_every_check_and_none_binds() -> None:
     core = a_core(an_account("0.05"), max_open_orders=0, max_spread_bps="0.00000001")
     events = core.handle(a_control(ControlAction.FLATTEN))
     (closing,) = [event for event in events if isinstance(event, OrderApproved)]
-    assert [entry.name for entry in closing.checks] == ["origin", *(function.__name__ for function in CHECKS)]
+    assert [entry.name for entry in closing.checks] == ["origin", *(each.name for each in CHECKS)]
     assert all(entry.has_passed and entry.value and entry.limit for entry in closing.checks)
     assert check(closing, "origin").value == "flatten"
     assert (check(closing, "order_notional_usdt").value, check(closing, "open_orders").value) == ("3000", "1")

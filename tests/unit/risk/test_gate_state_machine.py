@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from libs.domain.accounts import AccountState, Position
-from libs.domain.control import ControlAction, ControlState, TradingState
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlState, TradingState
 from libs.domain.events import Event
 from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import BestQuote, ClockTick, MarkPrice, Side
@@ -301,7 +302,7 @@ class GateMachine(RuleBasedStateMachine):
         self.answered[intent.event_id] = len(outputs)
         for verdict in outputs:
             assert isinstance(verdict, OrderApproved | OrderRefused)
-            assert [entry.name for entry in verdict.checks] == [function.__name__ for function in CHECKS]
+            assert [entry.name for entry in verdict.checks] == [each.name for each in CHECKS]
             assert verdict.intent.quantity == quantity
             assert all(entry.has_passed for entry in verdict.checks) == isinstance(verdict, OrderApproved)
         assert self.core.handle(intent) == []
@@ -396,14 +397,18 @@ class GateMachine(RuleBasedStateMachine):
         action=st.sampled_from(
             [None] * 12 + [ControlAction.HALT, ControlAction.REDUCE, ControlAction.FLATTEN] + [ControlAction.RESUME] * 6
         ),
+        scope=st.sampled_from(["paper", ALL_ACCOUNTS]),
         reset=st.booleans(),
     )
-    def command(self, action: ControlAction | None, reset: bool) -> None:
+    def command(self, action: ControlAction | None, scope: str, reset: bool) -> None:
         if action is None:
             return
         self.number += 1
+        before = self.state
         arguments = {"reset_drawdown": "true"} if reset else {}
-        self.feed(a_control(action, self.number, event_time=self.now, arguments=arguments))
+        self.feed(a_control(action, self.number, account=scope, event_time=self.now, arguments=arguments))
+        if action is not ControlAction.RESUME:
+            assert self.state >= before
         if action in (ControlAction.HALT, ControlAction.FLATTEN):
             assert self.state is TradingState.HALTED
             assert all(intent.reduce_only for intent in self.working.values())
@@ -442,6 +447,8 @@ SETTINGS = settings(
 )
 
 
+# Its ten thousand steps take as long as the machine lets them.
+@pytest.mark.timeout(1800)
 def test_no_sequence_of_events_gets_an_order_past_a_limit() -> None:
     GateMachine.steps = 0
     run_state_machine_as_test(GateMachine, settings=SETTINGS)  # type: ignore[no-untyped-call]
