@@ -53,8 +53,8 @@ def _read_tables(
         deducted = ZERO if amount is None else read_decimal(amount, f"{where}maintenance_amount")
         try:
             return flat_brackets(symbol, read_decimal(rate, f"{where}maintenance_margin_rate"), deducted)
-        except MarginError as fault:
-            text = str(fault)
+        except MarginError as error:
+            text = str(error)
             raise MarginError(text if text.startswith(where) else f"{where}{text}") from None
     if amount is not None:
         raise MarginError(f"{where}maintenance_amount is given without maintenance_margin_rate; give both or neither")
@@ -89,8 +89,8 @@ def _read_leg(index: int, entry: object, tables: Mapping[str, BracketTable]) -> 
     )
     try:
         check_leg(leg)
-    except MarginError as fault:
-        raise MarginError(f"{where}{fault}") from None
+    except MarginError as error:
+        raise MarginError(f"{where}{error}") from None
     notes: list[str] = []
     notional = leg.quantity * leg.entry_price
     allowed = leg.brackets.bracket_of(notional).max_leverage

@@ -16,11 +16,11 @@ ZERO = Decimal(0)
 ONE = Decimal(1)
 _DATED = re.compile(r"-(\d{6})$")
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-"""Context of every reckoning in this room: wide enough that only divisions round, whatever the caller's context is."""
+"""Context of every computation in this room: so wide that only divisions round, whatever the caller's context is."""
 
 
 class MarginError(ValueError):
-    """An input of a margin reckoning is impossible; the text names the field and how to mend it."""
+    """An input of a margin computation is impossible; the text names the field and how to fix it."""
 
 
 def read_decimal(value: object, field: str) -> Decimal:
@@ -192,7 +192,7 @@ def parse_leverage_brackets(answer: object) -> dict[str, BracketTable]:
     """Read an answer of `GET /fapi/v1/leverageBracket`, for all symbols (a list) or for one (an object).
 
     Fields beyond those needed are ignored. Dated futures are listed under ``SYMBOL_YYMMDD``. Raises `MarginError`
-    naming symbol, tier and field of the first fault.
+    naming symbol, tier and field of the first error.
     """
     entries = [answer] if isinstance(answer, Mapping) else answer
     if not isinstance(entries, list) or not entries:

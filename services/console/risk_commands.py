@@ -1,6 +1,6 @@
-"""`perpflow risk`: liquidation prices, chances of liquidation and position sizes, for a person who asks.
+"""`perpflow risk`: liquidation prices, chances of liquidation, position sizes and allocations, for a person who asks.
 
-Reads files named on the command line and nothing else; the reckoning is in libs.margin and libs.sizing.
+Reads files named on the command line and nothing else; the computing is in libs.margin, libs.sizing and libs.portfolio.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 risk_app = typer.Typer(
     name="risk",
-    help="Ask what the risk gate reckons with: liquidation prices, chances, position sizes.",
+    help="Compute liquidation prices, chances of liquidation, position sizes, allocations.",
     no_args_is_help=True,
 )
 
 _BAD_INPUT = 2
+_UNAVAILABLE = 3
 _PLACES = Decimal("1E-12")
 _UNIT_HOURS = {"hour": 1.0, "day": 24.0, "year": 8760.0}
 _SUFFIX_HOURS = {"m": 1.0 / 60.0, "h": 1.0, "d": 24.0, "w": 168.0, "y": 8760.0}
@@ -46,8 +47,8 @@ def _refusals() -> Iterator[None]:
 
     try:
         yield
-    except (MarginError, SizingError) as fault:
-        _fail(str(fault))
+    except (MarginError, SizingError) as error:
+        _fail(str(error))
 
 
 def _plain(value: Decimal | None) -> str | None:
@@ -90,12 +91,12 @@ def _read_json(path: str, what: str) -> object:
             data = Path(path).read_bytes()
             text = (gzip.decompress(data) if path.endswith(".gz") else data).decode("utf-8")
         answer: object = json.loads(text, parse_float=Decimal, parse_constant=refuse)
-    except OSError as fault:
-        _fail(f"{what} {path} cannot be read: {fault.strerror or fault}; check the path")
-    except (UnicodeDecodeError, EOFError) as fault:
-        _fail(f"{what} {path} is not text: {fault}; give JSON in UTF-8")
-    except json.JSONDecodeError as fault:
-        _fail(f"{what} {path} is not JSON: {fault.msg} at line {fault.lineno} column {fault.colno}; correct it there")
+    except OSError as error:
+        _fail(f"{what} {path} cannot be read: {error.strerror or error}; check the path")
+    except (UnicodeDecodeError, EOFError) as error:
+        _fail(f"{what} {path} is not text: {error}; give JSON in UTF-8")
+    except json.JSONDecodeError as error:
+        _fail(f"{what} {path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}; correct it there")
     return answer
 
 
@@ -237,15 +238,14 @@ def _read_span(text: str, unit: str, name: str) -> float:
         _fail(f"{name}: {text!r} is no length of time; give a number of {unit}s, or one with m, h, d, w or y (8h, 7d)")
 
 
-def _read_returns(path: str) -> list[float]:
-    """Read closing prices, one a line or a JSON list, as log returns."""
-    import itertools
+def _read_closes(path: str) -> list[float]:
+    """Read closing prices, one a line or a JSON list."""
     import math
 
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as fault:
-        _fail(f"--closes {path} cannot be read: {fault.strerror or fault}; check the path")
+    except OSError as error:
+        _fail(f"--closes {path} cannot be read: {error.strerror or error}; check the path")
     except UnicodeDecodeError:
         _fail(f"--closes {path} is not text; give one closing price a line")
     closes: list[float] = []
@@ -257,7 +257,14 @@ def _read_returns(path: str) -> list[float]:
         if not (math.isfinite(close) and close > 0.0):
             _fail(f"--closes {path}: entry {number}, {word}, must be a finite price above zero")
         closes.append(close)
-    return [math.log(after / before) for before, after in itertools.pairwise(closes)]
+    return closes
+
+
+def _read_log_returns(path: str) -> list[float]:
+    import itertools
+    import math
+
+    return [math.log(after / before) for before, after in itertools.pairwise(_read_closes(path))]
 
 
 @risk_app.command()
@@ -297,7 +304,7 @@ def probability(
     interval = _read_span(funding_interval, unit, "--funding-interval")
     if not interval > 0.0:
         _fail(f"--funding-interval: {funding_interval!r} must be above zero")
-    returns: Sequence[float] = HOURLY_RETURN_SHAPE if closes is None else _read_returns(closes)
+    returns: Sequence[float] = HOURLY_RETURN_SHAPE if closes is None else _read_log_returns(closes)
     with _refusals():
         question = odds.BarrierQuestion(
             spot=spot,
@@ -352,6 +359,106 @@ def _find_rules(symbol: str) -> Instrument:
             return rules
     known = ", ".join(sorted(rules.symbol for rules in INSTRUMENTS.values()))
     _fail(f"--symbol: unknown symbol {symbol!r}; known: {known}")
+
+
+def _named(entries: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """Read NAME=VALUE entries, each name once."""
+    named: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not (name and equals and value):
+            _fail(f"{option}: {entry!r} is not {form}")
+        if name in named:
+            _fail(f"{option}: {name} is given twice")
+        named[name] = value
+    return named
+
+
+@risk_app.command()
+def allocate(
+    closes: Annotated[
+        list[str], typer.Option(help="NAME=FILE, once for each: closing prices of a symbol or values of a strategy.")
+    ],
+    method: Annotated[
+        str, typer.Option(help="min_variance, risk_parity, mean_variance or black_litterman.")
+    ] = "risk_parity",
+    max_weight: Annotated[float, typer.Option(help="Largest weight of one of them (not for risk_parity).")] = 1.0,
+    view: Annotated[
+        list[str] | None, typer.Option(help="NAME=RETURN:CONFIDENCE, what black_litterman is to believe.")
+    ] = None,
+    risk_aversion: Annotated[float, typer.Option(help="Of mean_variance and black_litterman; above zero.")] = 2.5,
+    equity: Annotated[str, typer.Option(help="Equity in USDT.")] = "10000",
+    leverage: Annotated[str, typer.Option(help="Notional of all together, as a multiple of equity.")] = "1",
+    as_json: JsonOption = False,
+) -> None:
+    """Divide equity between instruments or strategies by how their returns moved together.
+
+    Every file covers the same periods. The target of a symbol that perpflow knows is rounded to what the venue takes.
+
+    \b
+    perpflow risk allocate --closes BTCUSDT=btc.txt --closes ETHUSDT=eth.txt --json
+    perpflow risk allocate --closes trend=a.txt --closes carry=b.txt --method min_variance --leverage 2
+    perpflow risk allocate --closes BTCUSDT=btc.txt --closes ETHUSDT=eth.txt --method black_litterman \\
+        --view ETHUSDT=0.002:0.6
+    """
+    import itertools
+
+    from libs.domain.instruments import INSTRUMENTS
+    from libs.margin.brackets import EXACT
+    from libs.portfolio.allocation import AllocationError, AllocationMethod, View
+    from libs.portfolio.allocation import allocate as find_weights
+    from libs.sizing.rounding import round_to_filters
+
+    if method not in list(AllocationMethod):
+        _fail(f"--method: {method!r} must be {', '.join(AllocationMethod)}")
+    series = {name: _read_closes(path) for name, path in _named(closes, "--closes", "NAME=FILE").items()}
+    returns = {
+        name: [after / before - 1.0 for before, after in itertools.pairwise(values)] for name, values in series.items()
+    }
+    views: dict[str, View] = {}
+    for name, text in _named(view or [], "--view", "NAME=RETURN:CONFIDENCE").items():
+        expected, _, confidence = text.partition(":")
+        try:
+            views[name] = View(float(expected), float(confidence))
+        except ValueError:
+            _fail(f"--view: {name}={text} is not NAME=RETURN:CONFIDENCE, two numbers such as 0.002:0.6")
+    with _refusals():
+        total = EXACT.multiply(_amount(equity, "--equity"), _amount(leverage, "--leverage"))
+    try:
+        found = find_weights(
+            returns, AllocationMethod(method), max_weight=max_weight, views=views, risk_aversion=risk_aversion
+        )
+    except AllocationError as error:
+        _fail(str(error))
+    except ImportError as error:
+        typer.echo(f"error: {error.name} is not installed; install the extra allocation", err=True)
+        raise typer.Exit(_UNAVAILABLE) from None
+    known = {rules.symbol: rules for rules in INSTRUMENTS.values()}
+    targets: dict[str, dict[str, object]] = {}
+    for name, weight in found.weights.items():
+        notional, quantity = EXACT.multiply(total, Decimal(f"{weight:.12f}")), None
+        if name in known:
+            rounded = round_to_filters(notional, Decimal(repr(series[name][-1])), known[name])
+            notional, quantity = rounded.notional, rounded.quantity
+        targets[name] = {"weight": _plain_float(weight), "notional": _plain(notional), "quantity": _plain(quantity)}
+    answer: dict[str, object] = {
+        "method": method,
+        "periods": len(next(iter(returns.values()))),
+        "expected_return_per_period": _plain_float(found.expected_return),
+        "volatility_per_period": _plain_float(found.volatility),
+        "targets": targets,
+    }
+    if as_json:
+        _write_json(answer)
+        return
+    _write_table(
+        f"{method} over {answer['periods']} periods, {_plain(total)} USDT in all",
+        ("name", "weight", "notional", "quantity"),
+        [
+            (name, f"{found.weights[name]:.4f}", _short(row["notional"]), str(row["quantity"] or "-"))
+            for name, row in targets.items()
+        ],
+    )
 
 
 def _amount(text: str, name: str) -> Decimal:

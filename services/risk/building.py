@@ -14,8 +14,8 @@ def build_core(settings: RiskSettings, *, follows_settings: bool = True) -> Risk
     variable = "PERPFLOW_RISK_INSTRUMENTS"
     try:
         rules = [find_instrument(name) for name in settings.instruments]
-    except UnknownInstrument as fault:
-        raise BadInput(f"{variable}: {fault}; correct it or add the instrument's rules") from None
+    except UnknownInstrument as error:
+        raise BadInput(f"{variable}: {error}; correct it or add the instrument's rules") from None
     for entry in rules:
         if entry.symbol not in DEFAULT_BRACKETS:
             raise BadInput(f"{variable}: no leverage brackets for {entry.symbol}; add them to libs/margin")

@@ -33,18 +33,18 @@ def find_halt_reason(kill_switch_file: str, environment: Mapping[str, str] | Non
     try:
         path.lstat()
     except FileNotFoundError:
-        return _find_folder_fault(path)
-    except OSError as fault:
-        return f"kill switch file {path} cannot be looked at: {fault.strerror}"
+        return _find_folder_error(path)
+    except OSError as error:
+        return f"kill switch file {path} cannot be looked at: {error.strerror}"
     return f"kill switch file {path} is there"
 
 
-def _find_folder_fault(path: Path) -> str:
+def _find_folder_error(path: Path) -> str:
     try:
         path.parent.stat()
-    except OSError as fault:
+    except OSError as error:
         return (
-            f"the folder of kill switch file {path} cannot be looked at: {fault.strerror}; create {path.parent} or "
+            f"the folder of kill switch file {path} cannot be looked at: {error.strerror}; create {path.parent} or "
             "correct PERPFLOW_RISK_KILL_SWITCH_FILE"
         )
     return ""

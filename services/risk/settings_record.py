@@ -40,15 +40,15 @@ def record_limits(platform: PlatformSettings, settings: RiskSettings, logger: st
                 said |= command.arguments
             try:
                 in_force = in_force.with_changes(command.arguments)
-            except LimitError as fault:
-                logger.warning("a command to set limits was refused", command=command.event_id, reason=str(fault))
+            except LimitError as error:
+                logger.warning("a command to set limits was refused", command=command.event_id, reason=str(error))
         changed = {name: text for name, text in wanted.items() if said.get(name) != text}
         before = in_force.as_strings()
         try:
             in_force = in_force.with_changes(changed)
-        except LimitError as fault:
+        except LimitError as error:
             raise BadInput(
-                f"limits changed in the settings do not go with those in force: {fault}; change both, or set the "
+                f"limits changed in the settings do not go with those in force: {error}; change both, or set the "
                 "other by a command first"
             ) from None
         if changed:

@@ -109,9 +109,9 @@ class KillSwitchWatch:
         try:
             with open_platform_bus(self._platform) as bus:
                 self._watch(bus)
-        except Exception as fault:
+        except Exception as error:
             # Whatever it is: without the watch the switch would be dead and nobody would know.
-            self._logger.exception("the kill switch's watch failed; stopping", reason=str(fault))
+            self._logger.exception("the kill switch's watch failed; stopping", reason=str(error))
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch(self, bus: Bus) -> None:
@@ -141,8 +141,8 @@ class KillSwitchWatch:
         for record in records:
             try:
                 decode(CONTROL_COMMANDS, record.value)
-            except DecodeError as fault:
-                reason = f"the command at offset {record.offset} cannot be read, it may have been a halt: {fault}"
+            except DecodeError as error:
+                reason = f"the command at offset {record.offset} cannot be read, it may have been a halt: {error}"
                 publish_command(producer, kill_command(self._settings.account, time.time_ns(), reason))
                 self._logger.error("unreadable command", reason=reason)
 

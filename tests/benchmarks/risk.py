@@ -101,7 +101,7 @@ def report(name: str, nanoseconds: Sequence[int], **numbers: object) -> None:
 
 
 def measure_verdicts(count: int, quantity: str, name: str) -> None:
-    """Time one verdict at a time; approvals are forgotten again, so that every verdict sees the same situation."""
+    """Time one verdict at a time; approvals are forgotten again, so that every verdict sees the same state."""
     core = make_core()
     state = core.snapshot()
     taken: list[int] = []

@@ -6,7 +6,7 @@ _UNREAD = "a default that nothing reads before it is set"
 _BELOW_TICK = "1e-8 is below every tick"
 _SIGN = "the sign is 1 or -1: dividing by it is multiplying"
 _PRECISION = "one more digit of a precision that nothing reaches"
-_TEXT = "only how a number is rounded for its text, where trailing zeros are dropped anyway"
+_MEMORY = "how much is kept for speed changes no answer"
 
 # Module -> part of what the mutant changes -> why no test can tell it from the original.
 EQUIVALENTS: dict[str, dict[str, str]] = {
@@ -29,31 +29,28 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
         "x < 0.0  ->  x <= 0.0": "at 0 the tail is one half, as is what it leaves",
     },
     "libs.margin.requirements": {"compare: profit < 0": "a profit of exactly 0 gives 0 either way"},
-    "services.risk.core.check_results": {
-        "-8  ->  8": _TEXT,
-        "exponent < -8": _TEXT,
+    "services.risk.core.findings": {
+        "in  _REMEMBERED = 4096": _MEMORY,
+        "point >= 0  ->  point > 0": "no number begins with its point",
     },
     "services.risk.core.checks_exposure": {
         "in  ONE = Decimal(1)": "leverage means nothing where the margin is given",
         "balance >= leg.maintenance_margin": "no distance means a balance of the whole notional, which is above this",
     },
     "services.risk.core.checks_market": {
-        "in  if not s.is_sane or touch_e8 <= 0": _BELOW_TICK,
+        "in  if not context.is_sane or touch_e8 <= 0": _BELOW_TICK,
         "in  if not 0 < bid <= ask": _BELOW_TICK,
-        "(fill - s.intent.limit_price) * sign >= 0": "at equality the touch and the limit are one price",
-        "/ s.intent.side.sign": _SIGN,
+        "(fill - intent.limit_price) * sign >= 0": "at equality the touch and the limit are one price",
+        "/ context.intent.side.sign": _SIGN,
         "/ sign": _SIGN,
     },
     "services.risk.core.gate": {"in  _EXACT = Context(prec=50": _PRECISION},
     "services.risk.core.own_orders": {"held > 0  ->  held >= 0": "of nothing no order is made"},
-    "services.risk.core.situation": {
-        "held * sign  ->  held / sign": _SIGN,
-        "settled * sign  ->  settled / sign": _SIGN,
-        "settled * sign >= 0  ->  settled * sign > 0": "of nothing nothing can be closed",
-        "held * sign >= 0  ->  held * sign > 0": "of nothing nothing can be closed",
-    },
+    "services.risk.core.checks": {"in  _result = lru_cache(maxsize=4096)": _MEMORY},
     "services.risk.core.state": {
-        "/ side.sign": _SIGN,
+        "held <= 0  ->  held < 0": "of nothing nothing can be closed",
+        "position <= 0  ->  position < 0": "of nothing nothing can be closed",
+        "in  _price = lru_cache(maxsize=256)": _MEMORY,
         "position >= 0  ->  position > 0": "from nothing a reduction leads to nothing",
         "drop sign or not: -1  ->  1": "any day but today's serves before the first",
         "in  day: int = -1": "any day but today's serves before the first",
@@ -64,20 +61,19 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
         "in  flatten_tried_at: int = 0": _UNREAD,
         "in  funding_rate_e8: int = 0": _UNREAD,
         "in  if close_time <= self.bar_close_time or close_e8": _BELOW_TICK,
-        "in  if view is not None and allow_quote": _BELOW_TICK,
-        "in  if view is not None and view.mark_e8 > 0": _BELOW_TICK,
+        "in  if allow_quote and view.bid_e8 > 0": _BELOW_TICK,
+        "in  if view.mark_e8 > 0": _BELOW_TICK,
         "in  is_last_price: bool = False": "read beside a quote time of 0, which says the same, until both are set",
         "in  last_loss_time: int = 0": _UNREAD,
         "in  mark_skew_ns: int = 0": _UNREAD,
         "in  mark_time: int = 0": _UNREAD,
         "in  quote_skew_ns: int = 0": _UNREAD,
         "in  range_ppm: int = 0": _UNREAD,
-        "in  return (None, 'none', 0, 0)": "time and skew of no price are not looked at",
         "in  self.intent_ids[intent_id] = 0": "only the keys are looked at",
     },
     "services.risk.core.stops": {
-        "(reference - best) * sign > 0  ->": "an equal price is the same best price",
-        "(reference - best) / sign": _SIGN,
+        "(reference - watched.best_price) * sign > 0  ->": "an equal price is the same best price",
+        "(reference - watched.best_price) / sign": _SIGN,
         "(position.best_price - entry) / sign": _SIGN,
         "/ gaining": _SIGN,
         "price < entry  ->  price <= entry": "only a fraction below the precision leaves the price at the entry",

@@ -44,12 +44,12 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "libs.margin.account_file": ("margin/test_account_file",),
     "libs.margin.probability": ("margin/test_probability",),
     "libs.margin.student_t": ("margin/test_student_t", "margin/test_probability"),
-    "services.risk.core.check_results": (*_CHECKS, "risk/test_gate_details"),
+    "services.risk.core.findings": (*_CHECKS, "risk/test_gate_details"),
     "services.risk.core.checks": (*_CHECKS, "risk/test_gate_details"),
     "services.risk.core.checks_orders": (*_CHECKS, *_GATE),
     "services.risk.core.checks_market": (*_CHECKS, *_GATE),
     "services.risk.core.checks_exposure": (*_CHECKS, *_GATE),
-    "services.risk.core.situation": (*_CHECKS, *_GATE),
+    "services.risk.core.context": (*_CHECKS, *_GATE),
     "services.risk.core.state": (*_GATE, *_CHECKS),
     "services.risk.core.gate": (*_GATE, "risk/test_stops", *_CHECKS),
     "services.risk.core.own_orders": (*_GATE, "risk/test_stops"),
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     broken = check_baseline(modules)
     if broken:
-        sys.stderr.write(f"tests fail without any defect for {', '.join(broken)}; mend them first\n")
+        sys.stderr.write(f"tests fail without any defect for {', '.join(broken)}; fix them first\n")
         return 3
     mutants = [m for module in modules for m in make_mutants(module, path_of(module).read_text(encoding="utf-8"))]
     equivalents = [m for m in mutants if find_reason(m.module, m.what)]

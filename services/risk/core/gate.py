@@ -388,8 +388,8 @@ class RiskCore:
         is_first = is_of_settings and not state.has_settings_on_record
         try:
             limits = (RiskLimits() if is_first else self._limits).with_changes(command.arguments)
-        except LimitError as fault:
-            refused = f"limits unchanged, refused {described}: {fault}"
+        except LimitError as error:
+            refused = f"limits unchanged, refused {described}: {error}"
             return [replace(self._announce(command.event_id, command.event_time), reason=refused)]
         self._limits = limits
         state.has_settings_on_record |= is_of_settings

@@ -1,6 +1,6 @@
-"""Weights across instruments by PyPortfolioOpt (extra `allocation`): minimum variance, HRP, mean-variance and more.
+"""Weights across instruments or strategies by PyPortfolioOpt (extra `allocation`): minimum variance, HRP and more.
 
-Not in the core: an optimiser is no place for exact money, and weights are advice that the gate judges like any other.
+Refuses to be exact money: an optimiser works in floats, and its weights are advice that the risk gate judges.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIN_RETURNS = 30
 
 
 class AllocationError(ValueError):
-    """An allocation cannot be made; the text names the input and the mend."""
+    """An allocation cannot be made; the text names the input and how to fix it."""
 
 
 class AllocationMethod(StrEnum):
@@ -127,8 +127,8 @@ def _optimise(means: Any, covariance: pd.DataFrame, max_weight: float, risk_aver
             frontier.min_volatility()
         else:
             frontier.max_quadratic_utility(risk_aversion=risk_aversion)
-    except OptimizationError as fault:
-        raise AllocationError(f"the optimiser found no weights: {fault}; check the returns") from fault
+    except OptimizationError as error:
+        raise AllocationError(f"the optimiser found no weights: {error}; check the returns") from error
     found = {str(name): max(0.0, float(weight)) for name, weight in frontier.clean_weights().items()}
     total = math.fsum(found.values())
     return {name: weight / total for name, weight in found.items()}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
 pytest.importorskip("pypfopt", reason="needs the extra `allocation`")
 
-from services.risk.allocation import Allocation, AllocationError, AllocationMethod, View, allocate, view_of_forecast
+from libs.domain.instruments import INSTRUMENTS
+from libs.portfolio.allocation import Allocation, AllocationError, AllocationMethod, View, allocate, view_of_forecast
+from services.console.risk_commands import risk_app
 
 NAMES = ("BTC", "ETH", "SOL")
 
@@ -120,3 +126,69 @@ def test_impossible_inputs_are_refused_by_name(returns: Any, options: dict[str, 
 def test_impossible_forecasts_are_refused(values: tuple[float, float, float, float]) -> None:
     with pytest.raises(AllocationError, match="must"):
         view_of_forecast(*values)
+
+
+# `perpflow risk allocate`.
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(risk_app, ["allocate", *words], terminal_width=200)
+
+
+def write_closes(folder: Path, volatilities: tuple[float, ...] = (0.02, 0.03)) -> list[str]:
+    """Files of closing prices by the names of instruments that perpflow knows, as options."""
+    options: list[str] = []
+    for name, start, series in zip(
+        ("BTCUSDT", "ETHUSDT"), (60_000.0, 2_000.0), some_returns(volatilities).values(), strict=True
+    ):
+        path = folder / f"{name}.txt"
+        path.write_text("\n".join(repr(float(price)) for price in start * np.cumprod([1.0, *(1 + np.array(series))])))
+        options += ["--closes", f"{name}={path}"]
+    return options
+
+
+@pytest.mark.parametrize("method", ["min_variance", "risk_parity", "mean_variance"])
+def test_command_divides_the_equity_by_the_weights_and_rounds_to_what_the_venue_takes(
+    tmp_path: Path, method: str
+) -> None:
+    result = call(*write_closes(tmp_path), "--method", method, "--equity", "20000", "--leverage", "2", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["method"] == method and answer["periods"] == 600
+    targets = answer["targets"]
+    assert math.isclose(sum(float(row["weight"]) for row in targets.values()), 1.0, abs_tol=1e-9)
+    for name, row in targets.items():
+        rules = next(entry for entry in INSTRUMENTS.values() if entry.symbol == name)
+        assert Decimal(row["quantity"]) % rules.step_size == 0
+        asked = 40_000 * float(row["weight"])
+        assert asked * 0.9 <= float(row["notional"]) <= asked + 1e-6
+
+
+def test_command_gives_strategies_a_notional_and_a_view_moves_the_weights(tmp_path: Path) -> None:
+    first, second = (option.partition("=")[2] for option in write_closes(tmp_path)[1::2])
+    names = ["--closes", f"trend={first}", "--closes", f"carry={second}", "--method", "black_litterman", "--json"]
+    weights = []
+    for view in ("carry=-0.01:0.9", "carry=0.01:0.9"):
+        targets = json.loads(call(*names, "--view", view).stdout)["targets"]
+        assert targets["trend"]["quantity"] is None
+        weights.append(float(targets["carry"]["weight"]))
+    assert weights[0] < weights[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--method", "equal"), "--method: 'equal' must be min_variance"),
+        (("--closes", "BTCUSDT"), "'BTCUSDT' is not NAME=FILE"),
+        (("--closes", "ETHUSDT=other.txt"), "ETHUSDT is given twice"),
+        (("--closes", "SOLUSDT=missing.txt"), "missing.txt cannot be read"),
+        (("--method", "black_litterman", "--view", "ETHUSDT=up"), "is not NAME=RETURN:CONFIDENCE"),
+        (("--method", "black_litterman"), "views: there are none"),
+        (("--max-weight", "0.1", "--method", "min_variance"), "max_weight: 0.1 must lie between"),
+        (("--equity", "much"), "--equity"),
+    ],
+)
+def test_command_refuses_bad_input_in_one_line(tmp_path: Path, words: tuple[str, ...], error: str) -> None:
+    result = call(*write_closes(tmp_path), *words)
+    assert result.exit_code == 2 and error in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and result.stdout == ""
