@@ -6,13 +6,15 @@ from decimal import Decimal
 
 import pytest
 
+from libs.bus.api import TopicPartition
 from libs.bus.memory import MemoryBus
 from libs.domain.accounts import VenueAccount, VenuePosition
 from libs.domain.events import Event
 from libs.domain.orders import PlaceOrder, ReportKind
+from libs.wire.topics import ACCOUNTS, MARKET_EVENTS
 from services.console.summary import summarise_topics
 from services.execution.core import ExecutionCore
-from tests.kit.builders import BTC, START
+from tests.kit.builders import BTC, START, a_trade
 from tests.unit.execution.builders import a_fill, a_report, an_approval, an_external_core
 from tests.unit.execution.test_execution_service import a_bus, publish
 
@@ -58,4 +60,29 @@ def test_fills_add_to_the_books_taken_over(later: list[VenueAccount | str], uneq
 def test_paper_session_begins_flat() -> None:
     bus = a_bus()
     tell(bus, an_external_core(), an_approval(1), a_report(ReportKind.ACCEPTED), a_fill())
+    assert summarise_topics(bus)["invariants"]["positions_unequal_to_sum_of_fills"] == 0
+
+
+def test_counts_and_digests_are_of_what_the_topics_still_hold_and_say_from_where() -> None:
+    whole, cut = a_bus(), a_bus()
+    for number in range(1, 7):
+        publish(whole, a_trade(number))
+        publish(cut, a_trade(number))
+    assert summarise_topics(whole)["first_offsets"] == {}
+    cut.delete_before({TopicPartition(MARKET_EVENTS, 0): 4})
+    summary = summarise_topics(cut)
+    assert summary["topics"][MARKET_EVENTS] == summary["market_events"] == 2
+    assert summary["first_offsets"] == {f"{MARKET_EVENTS}/0": 4}
+    rest = a_bus()
+    for number in (5, 6):
+        publish(rest, a_trade(number))
+    assert summary["digests"]["market_events"] == summarise_topics(rest)["digests"]["market_events"]
+
+
+def test_positions_hold_after_old_account_states_have_passed_retention() -> None:
+    bus = a_bus()
+    core = ExecutionCore("paper", Decimal(1))
+    tell(bus, core, the_books("0.2"), an_approval(1), a_report(ReportKind.ACCEPTED), a_fill())
+    at = TopicPartition(ACCOUNTS, 0)
+    bus.delete_before({at: bus.end_offsets([at])[at] - 1})
     assert summarise_topics(bus)["invariants"]["positions_unequal_to_sum_of_fills"] == 0
