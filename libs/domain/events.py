@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from libs.domain.accounts import AccountMessage
 from libs.domain.bars import Bar
@@ -42,4 +42,13 @@ class Core(Protocol):
 
     def restore(self, state: bytes) -> None:
         """Take over a state made by `snapshot`."""
+        ...
+
+
+@runtime_checkable
+class UnreadableControlHandler(Protocol):
+    """A core that acts on control records that nobody can read, which are dead-lettered all the same."""
+
+    def handle_unreadable_control(self, reason: str) -> Sequence[Event]:
+        """Advance by such a record."""
         ...

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.runtime.records import read_range
-from libs.wire.topics import COMMANDS, CONTROL_COMMANDS, CONTROL_STATES, REPORTS, VERDICTS
+from libs.wire.topics import COMMANDS, CONTROL_TOPICS, REPORTS, VERDICTS
 
-CONTROL_TOPICS = frozenset({CONTROL_COMMANDS, CONTROL_STATES})
 # What can lead to an order: nothing else needs to be held back.
-_ACTS = frozenset({VERDICTS, COMMANDS, REPORTS})
+ACTING_TOPICS = frozenset({VERDICTS, COMMANDS, REPORTS})
 FRESH_S = 0.05
 
 
@@ -24,7 +23,7 @@ class ControlLane:
     """Follows the control topics of a service beside its consumer.
 
     `handled` are the next offsets to handle by topic and partition, 0 where there is none. `clock` returns seconds
-    that only rise, those included during which the process was stopped.
+    that only rise, those included during which the process was stopped. Outputs to `acting_topics` can lead to orders.
     """
 
     def __init__(
@@ -33,9 +32,11 @@ class ControlLane:
         topics: Iterable[str],
         handled: Mapping[tuple[str, int], int],
         clock: Callable[[], float] = time.monotonic,
+        acting_topics: frozenset[str] = ACTING_TOPICS,
     ) -> None:
         self._bus = bus
         self._clock = clock
+        self._acting_topics = acting_topics
         self._looked_at = float("-inf")
         counts = bus.topics()
         self._next = {
@@ -44,6 +45,7 @@ class ControlLane:
             for number in range(counts.get(topic, 0))
         }
         self._seen_to = dict(self._next)
+        self._waiting: list[Record] = []
 
     def put_first(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return a polled batch with every command known by now before all else, and none that was handled already.
@@ -52,7 +54,9 @@ class ControlLane:
         """
         if not self._next:
             return records
-        first = self.look() if self._clock() - self._looked_at > FRESH_S else []
+        first, self._waiting = self._waiting, []
+        if self._clock() - self._looked_at > FRESH_S:
+            first += self.look()
         controls = [record for record in records if record.topic in CONTROL_TOPICS]
         if not first and not controls:
             return records
@@ -63,10 +67,15 @@ class ControlLane:
                 self._next[where] = record.offset + 1
         return [*first, *(record for record in records if record.topic not in CONTROL_TOPICS)]
 
+    def has_waiting(self) -> bool:
+        """Look now, whether a command has come that no batch has held yet; it goes first in the next."""
+        self._waiting += self.look()
+        return bool(self._waiting)
+
     def check(self, topics: Iterable[str]) -> None:
         """Raise `BusError` where outputs to these topics can lead to an order and a command came meanwhile."""
         age_s = self._clock() - self._looked_at
-        if age_s <= FRESH_S or not self._next or not _ACTS.intersection(topics):
+        if age_s <= FRESH_S or not self._next or not self._acting_topics.intersection(topics):
             return
         if self.look():
             raise BusError(

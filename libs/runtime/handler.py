@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from libs.bus.api import Record
-from libs.domain.events import Core, Event, Unhandleable
+from libs.domain.events import Core, Event, Unhandleable, UnreadableControlHandler
 from libs.domain.state import StateMismatch
 from libs.runtime.errors import BadInput
 from libs.runtime.records import KIND
 from libs.wire import DecodeError, Encoded, decode, encode
 from libs.wire.records import DeadLetter, encode_dead_letter
-from libs.wire.topics import dead_topic
+from libs.wire.topics import CONTROL_TOPICS, dead_topic
 
 SEEN_WINDOW = 2048
 
@@ -52,7 +52,7 @@ class SeenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """The outcome of one record: what to publish, or why it was put aside. Neither for filtered and repeated ones."""
+    """The outcome of one record: what to publish, and the dead letter in it. Nothing for filtered and repeated ones."""
 
     outputs: Sequence[Encoded] = ()
     dead: DeadLetter | None = None
@@ -84,7 +84,7 @@ class CoreHandler:
         try:
             event = decode(record.topic, record.value)
         except DecodeError as error:
-            return Handled(dead=self._dead(record, f"undecodable: {error}"))
+            return self._undecodable(record, error)
         where = (record.topic, record.partition)
         seen = self._seen.get(where)
         if seen is None:
@@ -94,7 +94,8 @@ class CoreHandler:
         try:
             outputs: Sequence[Event] = self.core.handle(event)
         except Unhandleable as error:
-            return Handled(dead=self._dead(record, f"unhandleable: {error}"), event_id=event.event_id)
+            dead = self._dead(record, f"unhandleable: {error}")
+            return Handled([encode_dead(dead)], dead, event_id=event.event_id)
         if not outputs:
             return NOTHING
         return Handled([encode(output) for output in outputs])
@@ -110,6 +111,13 @@ class CoreHandler:
         except StateMismatch as error:
             raise BadInput(str(error)) from error
         self._seen = {where: SeenWindow(event_ids) for where, event_ids in seen.items()}
+
+    def _undecodable(self, record: Record, error: DecodeError) -> Handled:
+        dead = self._dead(record, f"undecodable: {error}")
+        outputs: Sequence[Event] = ()
+        if record.topic in CONTROL_TOPICS and isinstance(self.core, UnreadableControlHandler):
+            outputs = self.core.handle_unreadable_control(str(error))
+        return Handled([encode_dead(dead), *(encode(output) for output in outputs)], dead)
 
     def _dead(self, record: Record, reason: str) -> DeadLetter:
         return DeadLetter(self.service, reason, record.topic, record.partition, record.offset, record.key, record.value)

@@ -16,8 +16,8 @@ from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, T
 from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.domain.events import Core
-from libs.runtime.control_lane import ControlLane
-from libs.runtime.handler import CoreHandler, Handled, Input, encode_dead
+from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
+from libs.runtime.handler import CoreHandler, Handled, Input
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
 from libs.runtime.snapshots import SnapshotSchedule, partitions_of, snapshot_record, state_key, take_snapshot
@@ -38,6 +38,7 @@ class CoreShell:
     Journal and snapshots go to partition `partition` of the service's topics. A snapshot is due after so many records,
     or so many seconds after the last one where anything was handled since. `check_outputs` is shown a batch's outputs
     before they are committed; what it raises leaves them uncommitted. `on_progress` is called at every record.
+    Outputs to `acting_topics` are not committed once a command has come while the batch was in hand.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CoreShell:
         partition: int = 0,
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
         on_progress: Callable[[], None] = lambda: None,
+        acting_topics: frozenset[str] = ACTING_TOPICS,
     ) -> None:
         self.service = service
         self._handler = CoreHandler(service, core, inputs)
@@ -71,6 +73,7 @@ class CoreShell:
         self._partition = partition
         self._journal = TopicPartition(journal_topic(service), partition)
         self._begins: dict[TopicPartition, int] = {}
+        self._acting_topics = acting_topics
         self._handled_positions: dict[tuple[str, int], int] = {}
         self._last_lag_at = 0.0
         self._transactions = metrics.transactions.labels(service)
@@ -92,7 +95,11 @@ class CoreShell:
             [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
         )
         self._lane = ControlLane(
-            self._bus, (each.topic for each in self._inputs), self._handled_positions, self._clock.monotonic_s
+            self._bus,
+            (each.topic for each in self._inputs),
+            self._handled_positions,
+            self._clock.monotonic_s,
+            self._acting_topics,
         )
         self._logger.info("ready", recovered_records=recovered)
 
@@ -195,7 +202,6 @@ class CoreShell:
             return
         encoded = handled.outputs
         if handled.dead is not None:
-            encoded = [encode_dead(handled.dead)]
             self._metrics.dead_letters.labels(self.service, record.topic).inc()
             self._logger.error(
                 "put aside",
@@ -254,6 +260,11 @@ class CoreShell:
         for where, end in ends.items():
             at = self._handled_positions.get((where.topic, where.partition), 0)
             self._metrics.lag.labels(self.service, where.topic).set(max(0, end - at))
+
+    def has_waiting_control(self) -> bool:
+        """Whether a command has come that the core has not handled; the bus is read anew."""
+        assert self._lane is not None, "open() comes first"
+        return self._lane.has_waiting()
 
     def close(self) -> None:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""

@@ -84,6 +84,9 @@ CONTROL_STATES = "control.states.v1"
 ALERTS = "ops.alerts.v1"
 AUDIT = "ops.audit.v1"
 
+CONTROL_TOPICS = frozenset({CONTROL_COMMANDS, CONTROL_STATES})
+"""What people and risk say about trading; it is handled before everything else."""
+
 KeyKind = Literal["instrument", "account", "service", "partition", "as source"]
 
 # Stands for the instrument in answers on the whole account.

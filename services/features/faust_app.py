@@ -24,7 +24,7 @@ from libs.bus.security import KafkaSecurity
 from libs.clock import SystemClock
 from libs.runtime.compiling import declared_compiling
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
-from libs.runtime.handler import CoreHandler, Input, encode_dead
+from libs.runtime.handler import CoreHandler, Input
 from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.metrics import ServiceMetrics, announce
 from libs.runtime.platform_bus import kafka_security, open_platform_bus
@@ -135,7 +135,7 @@ def _publications(
     )
     handled = core.take(record)
     metrics.records_in.labels(NAME, BARS_CLOSED).inc()
-    outputs: list[Encoded] = list(handled.outputs) if handled.dead is None else [encode_dead(handled.dead)]
+    outputs: list[Encoded] = list(handled.outputs)
     for output in outputs:
         metrics.records_out.labels(NAME, output.topic).inc()
         stamps = stamp_headers(output.kind, NAME, time.time_ns(), headers)

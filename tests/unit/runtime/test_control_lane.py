@@ -22,7 +22,7 @@ from libs.runtime.records import read_topic
 from libs.runtime.shell import CoreShell
 from libs.runtime.verify import verify_service
 from libs.wire import decode, encode, topics
-from libs.wire.topics import ALERTS, CONTROL_COMMANDS, CONTROL_STATES, INTENTS, VERDICTS
+from libs.wire.topics import ALERTS, CONTROL_COMMANDS, CONTROL_STATES, INTENTS, VERDICTS, dead_topic
 from tests.kit.builders import a_control, an_intent
 
 _NAMES = itertools.count()
@@ -229,3 +229,46 @@ def test_commands_removed_before_they_were_handled_stop_the_service(bus: Bus) ->
     bus.delete_before({TopicPartition(CONTROL_COMMANDS, 0): 1})
     with pytest.raises(OffsetGone, match=r"control\.commands\.v1/0 was to be read from offset 0"):
         ControlLane(bus, [CONTROL_COMMANDS], {}).look()
+
+
+def test_command_that_was_looked_for_between_batches_goes_first_in_the_next(bus: Bus) -> None:
+    shell = a_shell(bus)
+    assert not shell.has_waiting_control()
+    publish(bus, an_intent(1), a_control())
+    assert shell.has_waiting_control() and shell.has_waiting_control()
+    run_dry(shell)
+    assert not shell.has_waiting_control()
+    publish(bus, an_intent(2))
+    run_dry(shell)
+    shell.close()
+    assert known_commands(bus) == [1, 1]
+    assert verify_service("risk", SayingCore(), INPUTS, bus).inputs == 3
+
+
+class CautiousCore(SayingCore):
+    """Says how many commands nobody could read, as a command more."""
+
+    def handle_unreadable_control(self, reason: str) -> Sequence[Event]:
+        self.commands += 1
+        return [a_control(reason=reason)]
+
+
+def test_control_record_that_cannot_be_read_reaches_a_core_that_asks_for_it(bus: Bus) -> None:
+    producer = bus.producer("stranger")
+    producer.begin()
+    producer.send([NewRecord(CONTROL_COMMANDS, b"paper", b"\xff\xff"), NewRecord(INTENTS, b"paper", b"\xff\xff")])
+    producer.commit()
+    publish(bus, an_intent(1))
+    shell = CoreShell(
+        "risk", CautiousCore(), (Input(INTENTS), Input(CONTROL_COMMANDS)), bus, ServiceMetrics("risk"),
+        configure_logging("risk", level="critical"), clock=SimulatedClock(0),
+    )  # fmt: skip
+    shell.open()
+    run_dry(shell)
+    shell.close()
+    assert known_commands(bus) == [1]
+    assert [len(list(read_topic(bus, dead_topic(topic)))) for topic in (CONTROL_COMMANDS, INTENTS)] == [1, 1]
+    (said,) = list(read_topic(bus, CONTROL_COMMANDS))[1:]
+    command = decode(CONTROL_COMMANDS, said.value)
+    assert isinstance(command, ControlCommand) and "ControlCommand" in command.reason
+    assert verify_service("risk", CautiousCore(), INPUTS, bus).difference is None
