@@ -14,9 +14,10 @@ class TradingVenue(Protocol):
     """The calls; used from one thread. Every one that asks the venue may raise `VenueUnavailable`."""
 
     def prepare(self, instruments: Sequence[str], leverage: int) -> None:
-        """Check that the account is what execution reckons with (one-way, single-asset, cross) and set its leverage.
+        """Check that the account is what is computed with (one-way, single-asset, cross) and set its leverage.
 
-        Raises `VenueRefused` naming what is otherwise and how to change it.
+        The trading rules of the instruments must be those declared. Raises `VenueRefused` naming what is otherwise and
+        how to change it.
         """
         ...
 
@@ -52,7 +53,7 @@ class TradingVenue(Protocol):
         ...
 
     def set_cancel_countdown(self, instrument: str, countdown_ms: int) -> None:
-        """Have the venue cancel the instrument's open orders by itself after this time, unless wound up again."""
+        """Have the venue cancel the instrument's open orders by itself after this time, unless set again before."""
         ...
 
     def has_account_update(self) -> bool:
@@ -60,5 +61,5 @@ class TradingVenue(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the connections; what is wound up runs on."""
+        """Close the connections; a countdown that was set runs on."""
         ...

@@ -9,9 +9,11 @@ import orjson
 from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ExchangeBar, Trade
 from libs.venues.binance_frames import Frame, decode_frame, decode_klines
+from libs.venues.binance_rules import read_rules
 from libs.venues.errors import VenueError
 from libs.venues.frames import FrameError
 from libs.venues.rest import RestClient
+from libs.venues.rules import check_rules
 
 REST_URL = "https://fapi.binance.com"
 STREAM_URL = "wss://fstream.binance.com"
@@ -51,6 +53,11 @@ class BinanceMarketData:
         self._rest = rest
         self._instrument = instrument
         self._symbol, _ = split_instrument_id(instrument)
+
+    def check_rules(self) -> None:
+        """Refuse an instrument whose trading rules are not those that Binance states."""
+        answer = self._rest.get_json("/fapi/v1/exchangeInfo")
+        check_rules([self._instrument], read_rules(answer, {self._symbol}))
 
     def depth_answer(self) -> bytes:
         """Return the book's snapshot as it was answered."""

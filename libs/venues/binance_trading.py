@@ -19,8 +19,10 @@ from libs.venues.binance_orders import (
     read_open_ids,
     read_order,
 )
+from libs.venues.binance_rules import read_rules
 from libs.venues.binance_user_data import BinanceUserDataStream
 from libs.venues.errors import VenueRefused, VenueUnavailable
+from libs.venues.rules import check_rules
 
 MS = 1_000_000
 _NO_SUCH_ORDER = -2013
@@ -31,9 +33,15 @@ _NO_NEED_TO_CHANGE = frozenset({-4046, -4059})
 
 
 class BinanceTrading:
-    """A `TradingVenue`. Without a `user_data` stream only asking finds out what happened."""
+    """A `TradingVenue`. Without a `user_data` stream only asking finds out what happened.
 
-    def __init__(self, client: BinanceClient, user_data: BinanceUserDataStream | None = None) -> None:
+    The trading rules of a testnet may be looser than those declared.
+    """
+
+    def __init__(
+        self, client: BinanceClient, user_data: BinanceUserDataStream | None = None, *, is_testnet: bool = False
+    ) -> None:
+        self._is_testnet = is_testnet
         self._client = client
         self._user_data = user_data
 
@@ -46,7 +54,7 @@ class BinanceTrading:
         self._later(self._client.synchronise)
 
     def prepare(self, instruments: Sequence[str], leverage: int) -> None:
-        """Check position mode and asset mode; set margin type and leverage of each instrument."""
+        """Check position mode, asset mode and trading rules; set margin type and leverage of each instrument."""
         self._later(lambda: self._prepare(instruments, leverage))
 
     def _prepare(self, instruments: Sequence[str], leverage: int) -> None:
@@ -55,6 +63,9 @@ class BinanceTrading:
             raise VenueRefused("the account is in hedge mode; change it to one-way mode (POST positionSide/dual)")
         if self._client.ask("futures_get_multi_assets_mode")["multiAssetsMargin"]:
             raise VenueRefused("the account is in multi-assets mode; change it to single-asset mode")
+        symbols = {split_instrument_id(instrument)[0] for instrument in instruments}
+        stated = read_rules(self._client.ask("futures_exchange_info"), symbols)
+        check_rules(instruments, stated, may_be_looser=self._is_testnet)
         for instrument in instruments:
             symbol, _ = split_instrument_id(instrument)
             try:

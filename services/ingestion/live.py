@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -41,6 +41,7 @@ _HELD_NS = 60 * NANOSECONDS
 _HELD_DELTAS = 2000
 
 Output = MarketEvent | DeadInput
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class LiveSource:
 
     def open(self, cursor: bytes | None) -> None:
         """Fetch the history and connect, or go on where the cursor ends. Raises `DependencyUnavailable`, `BadInput`."""
+        self._wait_for(self._data.check_rules)
         if cursor is None:
             self._history = self._wait_for(lambda: self._data.klines(start_ms=None, limit=self._history_bars))
         else:
@@ -180,7 +182,7 @@ class LiveSource:
             self._seam_open = bars[-1].close_time
             self._stream.normaliser.forget_trades()
 
-    def _wait_for(self, ask: Callable[[], list[ExchangeBar]]) -> list[ExchangeBar]:
+    def _wait_for(self, ask: Callable[[], AnswerT]) -> AnswerT:
         deadline = time.monotonic() + self._start_timeout_s
         while True:
             try:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 
+from libs.domain.instruments import find_instrument
 from libs.domain.market import (
     BestQuote,
     ClockTick,
@@ -77,7 +80,7 @@ def _seconds(events: list[Output]) -> int:
 def test_live_market_has_history_seam_book_and_every_trade(exchange: Served, make_live: MakeLive) -> None:
     source = make_live(exchange.url)
     source.open(None)
-    events = _read_until(source, lambda out: _seconds(out) > 105)
+    events = _read_until(source, lambda out: _seconds(out) > 200)
     kinds = {type(event) for event in events}
     assert kinds >= {Trade, BestQuote, DepthDelta, DepthSnapshot, MarkPrice, OpenInterest, ExchangeBar, ClockTick}
     ids = _trade_ids(events)
@@ -133,6 +136,15 @@ def test_venue_that_does_not_answer_is_named(make_live: MakeLive) -> None:
     transport.failures = 10**6
     with pytest.raises(DependencyUnavailable, match="choose another market"):
         make_live("http://127.0.0.1:9", transport).open(None)
+
+
+def test_market_whose_trading_rules_are_not_those_declared_is_refused(
+    exchange: Served, make_live: MakeLive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = replace(find_instrument(BTC), tick_size=Decimal("0.01"))
+    monkeypatch.setattr("libs.venues.rules.find_instrument", lambda _name: declared)
+    with pytest.raises(BadInput, match=r"tick size is 0\.1 at the venue, declared is 0\.01"):
+        make_live(exchange.url).open(None)
 
 
 def test_cursor_of_another_market_is_refused(exchange: Served, make_live: MakeLive) -> None:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from libs.domain.instruments import find_instrument
 from libs.domain.market import Side
 from libs.domain.orders import OrderStatus, OrderType, PlaceOrder
 from libs.domain.venues import VenueOrderState
@@ -69,6 +70,15 @@ def test_market_order_fills_and_the_account_follows(door: BinanceTrading) -> Non
     found = door.query(a_buy("pf-a"), NONE)
     assert found is not None and found.fills == state.fills
     assert door.query(a_buy("pf-a"), Decimal("0.01")).fills == ()  # type: ignore[union-attr]
+
+
+def test_instrument_whose_trading_rules_are_not_those_declared_is_refused(
+    door: BinanceTrading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = replace(find_instrument(BTC), min_notional=Decimal(5))
+    monkeypatch.setattr("libs.venues.rules.find_instrument", lambda _name: declared)
+    with pytest.raises(VenueRefused, match="minimum notional is 100 at the venue, declared is 5"):
+        door.prepare([BTC], 3)
 
 
 def test_prepared_account_has_the_leverage_asked_for(exchange: Served, door: BinanceTrading) -> None:
