@@ -13,6 +13,7 @@ from libs.runtime.child import child_command
 from libs.runtime.configuration import CONFIG_VARIABLE
 from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.settings import SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
+from libs.wire.topics import OUTBOX
 from services.console.session import Session
 
 RUNNABLE_SERVICES = SERVICE_NAMES
@@ -24,7 +25,7 @@ _INHERITED = frozenset(
 )
 # The way out of this network, whose address may hold a password: for those who go out.
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
-_GO_OUT = frozenset({"ingestion", "execution", "features"})
+_GO_OUT = frozenset({"ingestion", OUTBOX, "features"})
 _READ_STORE = frozenset({"recorder", "monitoring"})
 
 
@@ -43,8 +44,9 @@ class ProcessSpec:
 
 
 def service_command(service: str) -> tuple[str, ...]:
-    """Return the command that runs a service in a process of its own."""
-    return child_command(f"services.{service}.main")
+    """Return the command that runs a service, or execution's outbox, in a process of its own."""
+    module = "services.execution.outbox" if service == OUTBOX else f"services.{service}.main"
+    return child_command(module)
 
 
 def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
@@ -89,14 +91,19 @@ def base_environment(*, goes_out: bool = False) -> dict[str, str]:
 def process_environment(
     session: Session, service: str, secrets: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return the environment of one service: its own settings, the platform's, and of `secrets` its own alone."""
+    """Return the environment of one service: its own settings, the platform's, and of `secrets` its own alone.
+
+    The outbox has execution's settings, and the venue's key instead of it.
+    """
     platform = frozenset(variables_of(PlatformSettings).values())
     store = frozenset(variables_of(StoreSettings).values())
-    prefix = service_prefix(service)
+    prefix = service_prefix("execution" if service == OUTBOX else service)
+    withheld = {name for name in secrets if service == "execution" and name.startswith(prefix)}
     own = {
         name: value
         for name, value in {**session.environment, **secrets}.items()
-        if name.startswith(prefix) or name in platform or (service in _READ_STORE and name in store)
+        if name not in withheld
+        and (name.startswith(prefix) or name in platform or (service in _READ_STORE and name in store))
     }
     reached = {
         "PERPFLOW_CLICKHOUSE": session.clickhouse,
@@ -128,7 +135,8 @@ def plan_processes(
     def spec(name: str, *, ends_by_itself: bool = False) -> ProcessSpec:
         return ProcessSpec(name, service_command(name), process_environment(session, name, secrets), ends_by_itself)
 
-    order = ("recorder", "monitoring", "execution", "risk", "strategy", "inference", "features", "bars")
+    outbox = [] if session.mode == "paper" else [OUTBOX]
+    order = ("recorder", "monitoring", *outbox, "execution", "risk", "strategy", "inference", "features", "bars")
     specs = [spec(name) for name in (*(["exchange"] if has_exchange else []), *order)]
     specs.append(spec("ingestion", ends_by_itself=is_bounded))
     return specs

@@ -13,7 +13,7 @@ from libs.bus.api import BusError
 from libs.runtime.configuration import read_configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
 from libs.runtime.settings import PlatformSettings
-from libs.wire.topics import CORE_SERVICES
+from libs.wire.topics import CORE_SERVICES, CORES
 from services.console.plan import process_environment, service_command
 from services.console.registry import secret_variables
 from services.console.session import Session
@@ -35,12 +35,14 @@ class ServiceReplay:
     verified_from: dict[str, Any] | None
 
 
-def verify_session(session: Session, services: tuple[str, ...] = CORE_SERVICES) -> list[ServiceReplay]:
-    """Replay services in processes of their own, two at a time.
+def verify_session(session: Session) -> list[ServiceReplay]:
+    """Replay the cores of a session in processes of their own, two at a time.
 
     Raises `BadInput` where a service refuses its recorded settings, `BusError` where there is nothing left to start
     from, `DependencyUnavailable` where the bus is gone.
     """
+    # Paper trading has no outbox.
+    services = CORE_SERVICES if session.mode == "paper" else CORES
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(lambda service: _verify(session, service), services))
 

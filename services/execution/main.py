@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-import structlog
-
-from libs.runtime.service import CoreService, run_process
-from libs.runtime.settings import PlatformSettings, load_settings
+from libs.runtime.service import CoreService
 from services.execution.building import build_core
 from services.execution.inputs import INPUTS
 from services.execution.settings import ExecutionSettings
@@ -20,20 +15,9 @@ SERVICE = CoreService(
 )
 
 
-def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    """Run the shell; in testnet and live mode with the outbox beside it."""
-    settings = load_settings(ExecutionSettings)
-    if settings.mode == "paper":
-        return SERVICE.run(platform, logger)
-    # The door's libraries are loaded where there is a door.
-    from services.execution.external import run_with_outbox
-
-    return run_with_outbox(settings, platform, logger, SERVICE.run)
-
-
 def main() -> int:
     """Run until told to stop; the answer is the exit code."""
-    return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
+    return SERVICE.main()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ def test_a_core_service_reads_what_the_registry_says(service: str) -> None:
     assert {each.topic for each in declared.inputs} == set(group_topics(service))
 
 
+def test_the_outbox_reads_what_the_registry_says() -> None:
+    declared = importlib.import_module("services.execution.outbox").SERVICE
+    assert declared.name == topics.OUTBOX
+    assert {each.topic for each in declared.inputs} == set(group_topics(topics.OUTBOX))
+
+
 @pytest.mark.parametrize("service", RUNNABLE_SERVICES)
 def test_a_runnable_service_has_a_short_main(service: str) -> None:
     main = ROOT / "services" / service / "main.py"

@@ -14,7 +14,7 @@ from libs.domain.events import Event
 from libs.domain.orders import OrderType, PlaceOrder, ReportKind, VenueReport
 from libs.runtime.records import read_topic
 from libs.wire import decode
-from libs.wire.topics import ACCOUNTS, COMMANDS, REPORTS
+from libs.wire.topics import ACCOUNTS, COMMANDS, REPORTS, VENUE_CALLS
 from tests.integration.test_kill_switch import STRATEGY
 from tests.kit.platform import ROOT, Outcome, Platform
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(280)
 
 @pytest.fixture(scope="module")
 def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Outcome]:
-    """Eight minutes that trade at every bar, with a protective stop each; two processes die meanwhile."""
+    """Ten minutes that trade at every bar, with a protective stop each; three processes die meanwhile."""
     folder = tmp_path_factory.mktemp("testnet")
     (folder / "flipping.py").write_text(STRATEGY)
     platform = Platform(
@@ -39,8 +39,8 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Outcome]
         PERPFLOW_RISK_MAX_SLIPPAGE_BPS="1000",
         PERPFLOW_EXECUTION_MAX_COMMAND_AGE_S="3600",
     )
-    arguments = ("--market", "simulated", "--mode", "testnet", "--seed", "7", "--speed", "20", "--span", "8m")
-    return platform, platform.up(*arguments, kill=("execution", "exchange"))
+    arguments = ("--market", "simulated", "--mode", "testnet", "--seed", "7", "--speed", "10", "--span", "10m")
+    return platform, platform.up(*arguments, kill=("execution", "outbox", "exchange"))
 
 
 def read(platform: Platform, topic: str) -> list[Event]:
@@ -59,7 +59,7 @@ def test_session_is_whole_though_processes_died(traded: tuple[Platform, Outcome]
     _, outcome = traded
     assert outcome.exit_code == 0, outcome.stderr[-3000:]
     summary = outcome.summary
-    assert summary["fills"] > 5 and summary["dead_letters"] == 0 and summary["restarts"] >= 2
+    assert summary["fills"] > 5 and summary["dead_letters"] == 0 and summary["restarts"] >= 3
     assert summary["topics"] == summary["tables"]
     assert set(summary["invariants"].values()) == {0}
 
@@ -141,5 +141,7 @@ def test_fill_leads_back_to_the_ticks_by_what_the_exchange_said(traded: tuple[Pl
 
 def test_session_replays_byte_for_byte_without_a_key(traded: tuple[Platform, Outcome]) -> None:
     platform, _ = traded
-    done = platform.call("replay", "--verify")
+    done = platform.call("replay", "--verify", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
+    replays = {each["service"]: each for each in json.loads(done.stdout)["services"]}
+    assert replays["outbox"]["counts"][VENUE_CALLS] > 100 and replays["outbox"]["counts"][REPORTS] > 10

@@ -44,9 +44,9 @@ from services.execution.core.commands import (
     make_local_rejection,
     make_place_command,
 )
-from services.execution.core.gate import TradingGate
 from services.execution.core.ledger import Ledger, LedgerState, OpeningOrder
 from services.execution.core.order_states import ManagedOrder
+from services.execution.core.send_gate import SendGate
 
 # A venue that refuses a second order of an id says nothing about the first.
 DUPLICATE_ID_CODE = "-4116"
@@ -65,7 +65,7 @@ class ExecutionState:
     """What is kept between events; `_told` is what consumers last heard of the account."""
 
     ledger: LedgerState
-    gate: TradingGate
+    gate: SendGate
     venue: PaperVenueState | None
     _has_books: bool
     _orders: dict[str, ManagedOrder] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class ExecutionCore(ExecutionState):
         self._ledger = Ledger(account, starting_balance, leverage, charges_funding=venue is not None)
         self._venue = venue
         # A real venue keeps the books; until they came nobody is told of an account.
-        super().__init__(self._ledger, TradingGate(account, SERVICE), venue, venue is not None)
+        super().__init__(self._ledger, SendGate(account, SERVICE), venue, venue is not None)
         self._account_interval_ns = account_interval_ns
         self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
             Trade: self._on_market,

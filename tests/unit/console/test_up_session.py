@@ -12,7 +12,8 @@ from rich.console import Console
 
 from libs.runtime.errors import BadInput
 from libs.runtime.settings import SERVICE_NAMES
-from services.console.plan import process_environment
+from libs.wire.topics import OUTBOX
+from services.console.plan import plan_processes, process_environment
 from services.console.registry import read_checked, secret_variables, settings_models
 from services.console.session import Session, load_session, locked_session
 from services.console.store_access import make_password, read_password
@@ -67,9 +68,28 @@ def test_each_process_is_started_with_its_own_secrets_alone() -> None:
         held = {name for name, value in environment.items() if value in secrets.values()}
         # All of them meet on Kafka.
         allowed = {name for name in secrets if name.startswith(("PERPFLOW_KAFKA_", f"PERPFLOW_{service.upper()}_"))}
+        if service == "execution":
+            allowed = {name for name in allowed if name.startswith("PERPFLOW_KAFKA_")}
         if service in ("recorder", "monitoring"):
             allowed.add("PERPFLOW_CLICKHOUSE_PASSWORD")
         assert held == allowed, service
+
+
+def test_the_outbox_alone_gets_the_venues_key_and_runs_where_there_is_a_venue() -> None:
+    secrets = marked_secrets()
+    paper = prepare_session(OPTIONS, read_checked())
+    processes = {
+        mode: {
+            spec.name: spec
+            for spec in plan_processes(replace(paper, mode=mode), secrets, has_exchange=True, is_bounded=False)
+        }
+        for mode in ("paper", "testnet", "live")
+    }
+    assert [OUTBOX in started for started in processes.values()] == [False, True, True]
+    key = secrets["PERPFLOW_EXECUTION_API_SECRET"]
+    for started in processes.values():
+        assert {name for name, spec in started.items() if key in spec.environment.values()} == {OUTBOX} & started.keys()
+    assert processes["live"][OUTBOX].command[-1] == "services.execution.outbox"
 
 
 def test_the_environment_of_whoever_starts_a_session_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +98,7 @@ def test_the_environment_of_whoever_starts_a_session_is_not_handed_on(monkeypatc
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     for service, environment in environments(prepare_session(OPTIONS, read_checked()), {}).items():
         assert "AWS_SECRET_ACCESS_KEY" not in environment
-        assert ("HTTPS_PROXY" in environment) == (service in ("ingestion", "execution", "features"))
+        assert ("HTTPS_PROXY" in environment) == (service in ("ingestion", "features"))
         assert environment["LC_ALL"] == "C.UTF-8"
         assert environment["PATH"]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, Hold, TradingControl, TradingState
 from libs.domain.instruments import INSTRUMENTS
-from services.execution.core.gate import TradingGate
+from services.execution.core.send_gate import SendGate
 from services.risk.core import RiskCore, RiskLimits
 from tests.kit.builders import a_control
 
@@ -69,7 +69,7 @@ def test_scopes_are_told_apart_and_the_order_between_them_does_not_matter(story:
 @settings(deadline=None)
 @given(STORIES)
 def test_risk_and_execution_are_in_the_state_that_the_commands_lead_to(story: Sequence[ControlCommand]) -> None:
-    risk, execution = RiskCore(RiskLimits(), INSTRUMENTS, "paper"), TradingGate("paper", "execution")
+    risk, execution = RiskCore(RiskLimits(), INSTRUMENTS, "paper"), SendGate("paper", "execution")
     control = TradingControl()
     for command in story:
         control = control.obey(command)

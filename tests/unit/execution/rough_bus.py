@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from libs.bus.api import TopicSpec
 from libs.bus.memory import MemoryBus, MemoryProducer
-from libs.wire.topics import TOPICS
-from services.execution.outbox import NAME
+from libs.wire.topics import OUTBOX, TOPICS
+from services.execution.outbox_shell import ANSWERS
 
 
 class DyingProducer(MemoryProducer):
@@ -34,7 +34,7 @@ class RoughBus(MemoryBus):
         self.create_topics(TopicSpec(topic) for topic in TOPICS)
 
     def producer(self, transactional_id: str) -> MemoryProducer:
-        if transactional_id != NAME:
+        if transactional_id not in (OUTBOX, ANSWERS):
             return super().producer(transactional_id)
         opened = DyingProducer(self._log, "", transactional_id)
         opened.at_commit = self._at_commit

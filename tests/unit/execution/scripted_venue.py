@@ -47,7 +47,7 @@ class ScriptedVenue:
         self.wallet = Decimal(10_000)
         self.prepared: list[tuple[tuple[str, ...], int]] = []
         self.refusal = ""
-        self.news = False
+        self.has_update = False
         self.queries = 0
         self.countdowns: dict[str, int] = {}
         self.orders: dict[str, VenueOrderState] = {}
@@ -70,8 +70,8 @@ class ScriptedVenue:
         self._begin("synchronise")
 
     def has_account_update(self) -> bool:
-        has_account_update, self.news = self.news, False
-        return has_account_update
+        has_update, self.has_update = self.has_update, False
+        return has_update
 
     def set_cancel_countdown(self, instrument: str, countdown_ms: int) -> None:
         self._begin("set_cancel_countdown")

@@ -23,8 +23,8 @@ from libs.runtime.verify import verify_service
 from libs.wire import decode, encode
 from libs.wire.topics import ACCOUNTS, COMMANDS, ORDERS, REPORTS, TOPICS
 from services.execution.building import build_core
-from services.execution.external import check_settings
 from services.execution.main import SERVICE
+from services.execution.outbox import check_settings
 from services.execution.settings import ExecutionSettings
 from tests.kit.builders import BTC, START, a_mark, a_quote, a_tick, a_trade
 from tests.unit.execution.builders import a_cancel_approval, an_approval

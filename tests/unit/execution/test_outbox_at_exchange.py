@@ -14,17 +14,16 @@ from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import OrderType, PlaceOrder, VenueReport
-from libs.runtime.log import configure_logging
 from libs.venues.binance_client import BinanceClient
 from libs.venues.binance_trading import BinanceTrading
 from libs.venues.binance_user_data import BinanceUserDataStream
 from libs.wire.topics import ALERTS, COMMANDS, REPORTS
 from services.execution.core import ExecutionCore
-from services.execution.outbox import Outbox, OutboxTerms
-from tests.kit.builders import BTC
+from services.execution.core.reconciliation import OutboxTerms
 from tests.kit.waiting import eventually
 from tests.unit.exchange.served import API_KEY, API_SECRET, Served, an_exchange
 from tests.unit.execution.builders import an_approval, order_id
+from tests.unit.execution.outboxes import an_outbox
 from tests.unit.execution.test_execution_service import a_bus, publish, read
 
 SPEED = 30.0
@@ -37,15 +36,16 @@ class Trading:
         self.exchange = exchange
         self.bus: MemoryBus = a_bus()
         self.core = ExecutionCore("paper", Decimal(1))
-        self.faults: list[str] = []
+        self.health_errors: list[str] = []
         self.venue = BinanceTrading(
             BinanceClient(exchange.url, API_KEY, API_SECRET, speed=SPEED),
             BinanceUserDataStream(exchange.stream_url, speed=SPEED),
         )
         terms = OutboxTerms(countdown_ns=30 * NANOSECONDS, max_command_age_ns=3600 * NANOSECONDS)
-        logger = configure_logging("execution")
-        self.outbox = Outbox("paper", [BTC], 3, self.venue, self.bus, logger, terms, lambda: self.faults)
+        self.outbox = an_outbox(self.venue, self.bus, terms, lambda: self.health_errors)
         self.outbox.open()
+        while self.outbox.step(0):
+            pass
         self._seen = 0
         self.hear()
 
@@ -141,7 +141,7 @@ def test_hung_process_has_its_orders_cancelled_by_the_exchange_and_keeps_its_sto
 def test_service_that_stands_still_lets_the_countdown_run_out(trading: Trading) -> None:
     trading.command(2, OrderType.LIMIT, "0.05")
     eventually(lambda: trading.kinds(2) == ["ACCEPTED"])
-    trading.faults = ["risk stands still or lags by more than 5 s"]
+    trading.health_errors = ["risk stands still or lags by more than 5 s"]
     eventually(lambda: trading.kinds(2) == ["ACCEPTED", "CANCELLED"])
     eventually(lambda: trading.outbox.step(0) or trading.alerts())
     assert "risk stands still" in trading.alerts()[0].message  # type: ignore[union-attr]

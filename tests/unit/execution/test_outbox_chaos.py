@@ -14,7 +14,6 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -26,22 +25,27 @@ from libs.domain.events import Event
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import CancelOrder, OrderEvent, OrderStatus, OrderType, PlaceOrder, ReportKind, VenueReport
-from libs.runtime.log import configure_logging
 from libs.runtime.records import read_range
+from libs.runtime.verify import verify_service
 from libs.venues.binance_orders import UnreadableAnswer
 from libs.venues.errors import VenueUnavailable
 from libs.wire import DecodeError, decode
-from libs.wire.topics import COMMANDS, CONTROL_COMMANDS, CONTROL_STATES, REPORTS, VERDICTS
+from libs.wire.topics import COMMANDS, CONTROL_COMMANDS, CONTROL_STATES, OUTBOX, REPORTS, VENUE_CALLS, VERDICTS
 from services.execution.core import ExecutionCore
-from services.execution.outbox import NAME, Outbox, OutboxTerms
+from services.execution.core.outbox import OutboxCore
+from services.execution.core.reconciliation import OutboxTerms
+from services.execution.outbox_shell import INPUTS as INPUTS_OF_OUTBOX
+from services.execution.outbox_shell import OutboxShell
 from tests.kit.builders import BTC, START, a_control
 from tests.unit.execution.builders import a_cancel_approval, a_control_state, an_approval, order_id
+from tests.unit.execution.outboxes import an_outbox
 from tests.unit.execution.rough_bus import RoughBus
 from tests.unit.execution.scripted_venue import ChargingVenue, Died, Mishap
 from tests.unit.execution.test_execution_service import publish
 
 EXAMPLES = 120
 STEPS_PER_EXAMPLE = 40
+SNAPSHOT_EVERY = 60
 # A command may be older than it takes to find that an order never arrived: then a process that was held up is checked.
 TERMS = OutboxTerms(max_command_age_ns=60 * NANOSECONDS)
 CONTROL_TOPICS = (CONTROL_COMMANDS, CONTROL_STATES)
@@ -128,7 +132,6 @@ class OutboxMachine(RuleBasedStateMachine):
         self.bus = RoughBus(lambda where: self.pass_by(where))
         self.venue = ChargingVenue(lambda: self.now + self.clock_error)
         self.venue.before = self.at_venue
-        self.logger: structlog.stdlib.BoundLogger = configure_logging("execution")
         self.core = ExecutionCore("paper", Decimal(1))
         self.number = 0
         self.read_to = dict.fromkeys((*CONTROL_TOPICS, *INPUTS), 0)
@@ -144,9 +147,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self.is_unreadable = False
         self.differs = False
         self.unlisted_at = 0
-        self.faults: list[str] = []
+        self.health_errors: list[str] = []
         self.broken: dict[str, Exception] = {}
-        self.outbox: Outbox | None = None
+        self.outbox: OutboxShell | None = None
         self.deaths: dict[str, int] = {}
         self.hang: Hang | None = None
         self.fills_before_books: list[str] = []
@@ -158,7 +161,7 @@ class OutboxMachine(RuleBasedStateMachine):
         mine = self.outbox
         try:
             if mine is None:
-                mine = Outbox("paper", [BTC], 3, self.venue, self.bus, self.logger, TERMS, lambda: self.faults)
+                mine = an_outbox(self.venue, self.bus, TERMS, lambda: self.health_errors, SNAPSHOT_EVERY)
                 self.outbox = mine
                 mine.open()
             while mine.step(0):
@@ -210,7 +213,7 @@ class OutboxMachine(RuleBasedStateMachine):
                 self.commands[event.client_order_id] = event, record.offset
         committed, offset = self.commands[command.client_order_id]
         assert committed == command
-        (claimed,) = self.bus.committed(NAME, [TopicPartition(COMMANDS, 0)]).values()
+        (claimed,) = self.bus.committed(OUTBOX, [TopicPartition(COMMANDS, 0)]).values()
         assert claimed is not None and claimed > offset
         is_halted = self.is_unreadable or max(*self.commanded.values(), self.published) is not TradingState.ACTIVE
         assert command.reduce_only or not is_halted
@@ -336,7 +339,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def restart_outbox(self, clock_error_s: int) -> None:
         if self.outbox is not None:
-            self.outbox.close()
+            self.outbox.release()
         self.outbox = None
         self.clock_error = clock_error_s * NANOSECONDS
         self.work()
@@ -346,7 +349,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def trouble(self, what: str, error: Exception) -> None:
         self.broken = {what: error}
         self.venue.is_reachable = what != "no way there"
-        self.faults = [what] if what == "a service stands still" else []
+        self.health_errors = [what] if what == "a service stands still" else []
 
     def trade_of_someone_else(self) -> None:
         self.venue.held[BTC] = self.venue.held.get(BTC, Decimal(0)) + 1
@@ -367,7 +370,7 @@ class OutboxMachine(RuleBasedStateMachine):
         how=st.sampled_from(["", "unlisted", "told", "unlisted told"]),
     )
     def venue_acts(self, what: str, which: int, how: str) -> None:
-        self.venue.news |= "told" in how
+        self.venue.has_update |= "told" in how
         if what == "arrive":
             self.venue.let_requests_arrive()
             self.venue.unlisted.clear()
@@ -420,7 +423,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         OutboxMachine.placed += len(self.venue.placed)
-        self.deaths, self.hang, self.broken, self.faults, self.fills_before_books = {}, None, {}, [], []
+        self.deaths, self.hang, self.broken, self.health_errors, self.fills_before_books = {}, None, {}, [], []
         self.venue.mishaps.clear()
         self.venue.unlisted.clear()
         self.venue.is_reachable = True
@@ -438,6 +441,12 @@ class OutboxMachine(RuleBasedStateMachine):
             assert self.venue.countdowns[BTC] > self.now
         self.check_orders()
         self.check_account()
+        self.check_replay()
+
+    def check_replay(self) -> None:
+        replayed = verify_service(OUTBOX, OutboxCore("paper", TERMS), INPUTS_OF_OUTBOX, self.bus)
+        assert replayed.difference is None, replayed.difference
+        assert replayed.counts[VENUE_CALLS] > 5 and replayed.counts[REPORTS] > 1
 
     def check_orders(self) -> None:
         for name, event in self.orders.items():

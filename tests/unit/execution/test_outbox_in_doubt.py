@@ -13,13 +13,14 @@ from libs.domain.control import Alert, ControlAction
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.orders import OrderStatus, OrderType, PlaceOrder
-from libs.runtime.log import configure_logging
 from libs.venues.binance_orders import UnreadableAnswer
 from libs.venues.errors import VenueError, VenueRefused
 from libs.wire.topics import ALERTS, CONTROL_COMMANDS, REPORTS
-from services.execution.outbox import DIFFERENCE_ALERT, Outbox, OutboxTerms
+from services.execution.core.outbox_work import DIFFERENCE_ALERT
+from services.execution.core.reconciliation import OutboxTerms
 from tests.kit.builders import BTC, START, a_control
 from tests.unit.execution.builders import a_cancel_approval, an_approval, an_external_core, order_id
+from tests.unit.execution.outboxes import an_outbox
 from tests.unit.execution.rough_bus import RoughBus
 from tests.unit.execution.scripted_venue import Mishap, ScriptedVenue
 from tests.unit.execution.test_execution_service import publish, read
@@ -28,7 +29,7 @@ from tests.unit.execution.test_outbox import TERMS, World
 
 def restart(world: World) -> None:
     """Let the process die without a word, and start another."""
-    world.outbox.close()
+    world.outbox.release()
     world.start()
 
 
@@ -194,12 +195,12 @@ def test_process_that_was_held_up_after_it_took_a_command_in_hand_does_not_send_
             for _ in range(4):
                 world.work(10)
 
-    world.bus, world.now, world.faults = RoughBus(be_held_up), START, []
+    world.bus, world.now, world.health_errors = RoughBus(be_held_up), START, []
     world.venue, world.core = ScriptedVenue(lambda: world.now), an_external_core("1000000")
-    logger = configure_logging("execution")
-    terms = OutboxTerms(max_command_age_ns=3600 * NANOSECONDS)
-    zombie = Outbox("paper", [BTC], 3, world.venue, world.bus, logger, terms)
+    zombie = an_outbox(world.venue, world.bus, OutboxTerms(max_command_age_ns=3600 * NANOSECONDS))
     zombie.open()
+    while zombie.step(0):
+        pass
     world.command(an_approval(1, limit="59000"))
     held_up.append("wait for the claim")
     with pytest.raises(BusError, match="taken over"):

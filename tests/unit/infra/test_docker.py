@@ -44,13 +44,20 @@ def test_every_service_can_be_built() -> None:
 
 
 def test_compose_starts_every_service_and_what_it_needs() -> None:
-    wanted = {*ONLINE_SERVICES, "exchange", "kafka", "clickhouse", "prometheus", "grafana", "topics"}
+    wanted = {*ONLINE_SERVICES, "outbox", "exchange", "kafka", "clickhouse", "prometheus", "grafana", "topics"}
     assert set(COMPOSE["services"]) == wanted
 
 
 def test_compose_builds_each_service_as_itself() -> None:
     for service in RUNNABLE_SERVICES:
         assert COMPOSE["services"][service]["build"]["args"] == {"SERVICE": service}
+
+
+def test_only_the_outbox_gets_the_key_and_none_runs_on_paper() -> None:
+    keys = {"PERPFLOW_EXECUTION_API_KEY", "PERPFLOW_EXECUTION_API_SECRET"}
+    holders = {name for name, each in COMPOSE["services"].items() if keys & each.get("environment", {}).keys()}
+    assert holders == {"outbox"}
+    assert COMPOSE["services"]["outbox"]["profiles"] == ["testnet", "live"]
 
 
 def test_compose_sets_variables_that_are_read() -> None:

@@ -44,6 +44,17 @@ def test_every_service_has_one_pod() -> None:
     assert {name: workloads[name] for name in RUNNABLE_SERVICES} == dict.fromkeys(RUNNABLE_SERVICES, 1)
 
 
+def test_paper_trading_has_no_outbox_and_nobody_else_holds_the_key() -> None:
+    (outbox,) = [each for each in of_kind("StatefulSet") if name_of(each) == "outbox"]
+    assert outbox["spec"]["replicas"] == 0
+    holders = {
+        name
+        for name, pod in pods().items()
+        if any("EXECUTION_API" in variable["name"] for variable in pod["containers"][0].get("env", []))
+    }
+    assert holders == {"outbox"}
+
+
 def test_every_pod_is_a_plain_user_without_privileges() -> None:
     for name, pod in pods().items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -96,7 +107,7 @@ def test_traffic_is_refused_unless_named() -> None:
     policies = {name_of(each): each["spec"] for each in of_kind("NetworkPolicy")}
     assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     chosen = policies["to-venues"]["podSelector"]["matchExpressions"][0]["values"]
-    assert sorted(chosen) == ["execution", "ingestion"]
+    assert sorted(chosen) == ["ingestion", "outbox"]
 
 
 def test_variables_are_read_by_somebody() -> None:

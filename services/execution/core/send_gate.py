@@ -18,7 +18,7 @@ from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, Tra
 
 
 @dataclass(slots=True)
-class TradingGate:
+class SendGate:
     """What may be sent for an account. Reductions and cancels always may.
 
     `issuer` is who issues the HALT commands by which the owner of the gate halts itself.
