@@ -22,6 +22,7 @@ from typing import Any
 from libs.domain.control import ALL_ACCOUNTS, ControlCommand, ControlState
 from libs.domain.events import Event
 from libs.domain.orders import CancelOrder, PlaceOrder
+from libs.domain.state import StateMismatch
 from libs.domain.venues import CallOutcome, VenueAnswer, VenueCall, VenueCallKind, VenueTick
 from services.execution.core import comparing_steps, order_steps
 from services.execution.core.outbox_state import (
@@ -226,8 +227,8 @@ class OutboxCore:
         return STATE.encode(self._work.state)
 
     def restore(self, state: bytes) -> None:
-        """Take over a state made by `snapshot`. Raises `ValueError` for another account's."""
+        """Take over a state made by `snapshot`. Raises `StateMismatch` for another account's."""
         restored = STATE.decode(state)
         if restored.account != self.account:
-            raise ValueError(f"the state is of account {restored.account!r}, this outbox sends for {self.account!r}")
+            raise StateMismatch(f"the state is of account {restored.account!r}, this outbox sends for {self.account!r}")
         self._work.state = restored
