@@ -16,6 +16,8 @@ export class Control {
     this.viewOf = viewOf;
     this.announce = announce;
     this.action = null;
+    this.scope = null;
+    this.row = null;
     this.pending = null;
     this.dialog = byId("confirm");
     for (const button of document.querySelectorAll("[data-action]")) {
@@ -48,8 +50,9 @@ export class Control {
   ask(action) {
     const words = ACTIONS[action];
     this.action = action;
+    this.scope = this.scopeOf(action);
     byId("menu").open = false;
-    byId("confirm-title").textContent = `${words.title}: account ${this.viewOf().account}`;
+    byId("confirm-title").textContent = `${words.title}: ${this.scope === "*" ? "all accounts (*)" : `account ${this.scope}`}`;
     byId("confirm-text").textContent = words.text;
     byId("confirm-go").textContent = words.go;
     byId("confirm-go").classList.toggle("danger", action !== "resume");
@@ -63,8 +66,13 @@ export class Control {
     byId(words.isTyped ? "confirm-typed" : action === "halt" ? "confirm-go" : "confirm-cancel").focus();
   }
 
+  // One account and all accounts are held each by itself: where risk says that * still holds, it is * that is resumed.
+  scopeOf(action) {
+    return action === "resume" && this.row?.reason?.includes("until * is resumed") ? "*" : this.viewOf().account;
+  }
+
   wanted() {
-    return `${this.action} ${this.viewOf().account}`;
+    return `${this.action} ${this.scope}`;
   }
 
   allowGo() {
@@ -74,7 +82,7 @@ export class Control {
   async send() {
     const { action } = this;
     const headers = { "Content-Type": "application/json" };
-    const body = { action, account: this.viewOf().account, reason: byId("confirm-reason").value || "from the monitoring page", confirmation: byId("confirm-typed").value.trim() };
+    const body = { action, account: this.scope, reason: byId("confirm-reason").value || "from the monitoring page", confirmation: byId("confirm-typed").value.trim() };
     byId("confirm-go").disabled = true;
     try {
       const response = await fetch("/api/control", { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(10_000) });
@@ -105,6 +113,7 @@ export class Control {
   render(controls) {
     const { account } = this.viewOf();
     const row = this.stateOf(controls, account);
+    this.row = row;
     const answered = (each) => each?.cause_id === this.pending?.eventId;
     if (this.pending && (answered(controls?.[account]) || answered(controls?.["*"]) || row?.state === ACTIONS[this.pending.action].result)) this.pending = null;
     const element = byId("trading-state");
