@@ -47,7 +47,7 @@ test: .venv/.dev ## the tests (integration ones find Kafka by themselves or skip
 test-fast: .venv/.dev ## the unit and architecture tests of the rooms that need no process, compiler or long search
 	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow"
 
-format: .venv/.dev ## format the code and mend what ruff can mend
+format: .venv/.dev ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 

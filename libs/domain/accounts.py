@@ -1,4 +1,4 @@
-"""Positions and accounts: the reckoning of fills, fees and funding in a one-way, cross-margined account."""
+"""Positions and accounts: computes fills, fees and funding in a one-way, cross-margined account."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class VenuePosition:
 
 @dataclass(frozen=True, slots=True)
 class VenueAccount:
-    """An account's books as a real venue keeps them, written before they are handled; they go before our own reckoning.
+    """An account as its venue keeps it, written before it is handled; it takes precedence over our own figures.
 
     `event_id` is ``venue-account/ACCOUNT/event_time``. `cause_id` is the command that asked for the venue's books to be
     taken over, empty where none did.

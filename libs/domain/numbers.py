@@ -1,4 +1,4 @@
-"""Exact prices and quantities: `Decimal` where money is reckoned, integers of 1e-8 where events are many."""
+"""Exact prices and quantities: `Decimal` where money is computed, integers of 1e-8 where events are many."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 ::
 
-    StoreError               ClickHouse or the store refused; the text names fault and mend
+    StoreError               ClickHouse or the store refused; the text says what is wrong and how to fix it
     |- AccessRefused         ClickHouse does not know this user and password
     |- StoreUnavailable      ClickHouse does not answer; trying again may help
     `- MigrationMismatch     the database was migrated by something else than these files

@@ -28,7 +28,7 @@ from libs.store.migrations import Applied, Migration, apply_migrations, load_mig
 from libs.store.tables import TABLES, StoredRow, Table, complete_statements, market_view, table_of
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Timeouts, too many queries, network, memory, disk full, too many parts, read-only disk: they pass or are mended.
+# Timeouts, too many queries, network, memory, disk full, too many parts, read-only disk: they pass or are fixed.
 # Unknown user, wrong password, authentication failed.
 _ACCESS_CODES = frozenset({192, 193, 194, 516})
 _PASSING_CODES = frozenset({159, 202, 209, 210, 241, 243, 252})
