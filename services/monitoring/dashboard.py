@@ -212,7 +212,7 @@ class Dashboard:
         market = self._market_of(event.instrument)
         match event:
             case Trade():
-                self._see_price(market, event.price_e8 / SCALE, time_ms)
+                self._handle_trade(market, event.price_e8 / SCALE, event.quantity_e8 / SCALE, time_ms)
             case BestQuote():
                 market["bid"] = event.bid_price_e8 / SCALE
                 market["ask"] = event.ask_price_e8 / SCALE
@@ -228,17 +228,18 @@ class Dashboard:
     def _market_of(self, instrument: str) -> Row:
         return self._markets.setdefault(instrument, {"last": None, "forming": None})
 
-    def _see_price(self, market: Row, price: float, time_ms: int) -> None:
+    def _handle_trade(self, market: Row, price: float, quantity: float, time_ms: int) -> None:
         minute = time_ms - time_ms % 60_000
         market["last"] = price
         market["last_ms"] = time_ms
         forming = market["forming"]
         if forming is None or minute > forming[0]:
-            market["forming"] = [minute, price, price, price, price]
+            market["forming"] = [minute, price, price, price, price, quantity]
         elif minute == forming[0]:
             forming[2] = max(forming[2], price)
             forming[3] = min(forming[3], price)
             forming[4] = price
+            forming[5] += quantity
 
     def _handle_bar(self, bar: Bar) -> None:
         if bar.timeframe != "1m":

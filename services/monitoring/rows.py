@@ -53,6 +53,8 @@ def position_row(position: Position) -> Row:
         "mark_price": text_of(position.mark_price),
         "unrealised_pnl": text_of(position.unrealised_pnl),
         "realised_pnl": text_of(position.realised_pnl),
+        # After what it cost: what the wallet really gained.
+        "net_pnl": text_of(position.realised_pnl - position.fees_paid - position.funding_paid),
         "fees_paid": text_of(position.fees_paid),
         "funding_paid": text_of(position.funding_paid),
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from libs.access.users import Role
 from libs.bus.memory import MemoryBus
 from libs.domain.control import ControlAction, ControlCommand, TradingState
 from libs.runtime.records import read_topic
@@ -16,6 +18,7 @@ from services.monitoring.app import MonitoringApp
 from services.monitoring.settings import MonitoringSettings
 from tests.e2e.browser import Page, browsing, find_chromium
 from tests.e2e.page_server import announce_services, serving
+from tests.kit.users import PASSWORD, write_users
 from tests.unit.monitoring import builders as make
 from tests.unit.monitoring.builders import MINUTE, SECOND, START
 
@@ -48,8 +51,10 @@ def served(tmp_path: Path) -> Iterator[tuple[MonitoringApp, MemoryBus]]:
 
 
 def show(page: Page, app: MonitoringApp, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+    # Leave the page of an earlier test first: it asks for its server until then.
+    page.open("about:blank")
     page.faults.clear()
-    page.size(width, height, is_mobile=width < 600, scheme=scheme)
+    page.size(width, height, scheme=scheme)
     assert app.url is not None
     page.open(app.url)
     page.wait_for("document.getElementById('link').dataset.state === 'live'")
@@ -74,6 +79,69 @@ def test_page_fits_its_width_without_console_errors(
     )
     for name in ("price-chart", "equity-chart", "forecast-history"):
         assert page.read(drawn.replace("NAME", name)) > 500, name
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_person_signs_in_reads_and_signs_out(page: Page, tmp_path: Path, width: int) -> None:
+    users = write_users(tmp_path / "users.json", {"vera": Role.VIEWER})
+    guarded = SETTINGS.model_copy(update={"session_mode": "testnet", "users_file": users})
+    announce_services(tmp_path / "run")
+    with serving(guarded, tmp_path / "run") as (app, bus):
+        make.publish(bus, make.a_session())
+        page.open("about:blank")
+        page.faults.clear()
+        page.size(width, 900)
+        page.open(app.url or "")
+        page.wait_for("location.pathname === '/login' && document.getElementById('user') !== null")
+        assert page.read("document.documentElement.scrollWidth") == width
+        shoot(page, f"login-{width}")
+        assert page.faults == []
+        sign_in(page, "vera", "wrong wrong wrong")
+        page.wait_for("document.getElementById('error').textContent === 'User or password is wrong.'")
+        # The browser logs every answer of 401, this one too.
+        page.faults.clear()
+        sign_in(page, "vera", PASSWORD)
+        page.wait_for("location.pathname === '/' && document.getElementById('link')?.dataset.state === 'live'")
+        page.wait_for("document.getElementById('user-name').textContent === 'vera, viewer'")
+        assert page.read("document.getElementById('halt').disabled")
+        page.wait_for("document.getElementById('rows-audit').rows.length === 2")
+        page.wait_for("document.getElementById('rows-fills').rows.length > 3")
+        assert page.read("document.documentElement.scrollWidth") == width
+        shoot(page, f"signed-in-{width}")
+        assert page.faults == []
+        page.click("sign-out")
+        page.wait_for("location.pathname === '/login'")
+        page.open("about:blank")
+
+
+def sign_in(page: Page, user: str, password: str) -> None:
+    page.fill("user", user)
+    page.fill("password", password)
+    page.click("go")
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture where a folder for pictures is named."""
+    folder = os.environ.get("PERPFLOW_TEST_PICTURES")
+    if folder:
+        page.shoot(Path(folder) / f"{name}.png")
+
+
+def test_resume_is_typed_out(page: Page, served: tuple[MonitoringApp, MemoryBus]) -> None:
+    app, bus = served
+    make.publish(bus, [make.a_control_state(TradingState.HALTED, reason="by hand")])
+    show(page, app)
+    page.wait_for("document.getElementById('halt').textContent === 'Resume'")
+    page.read("document.getElementById('halt').click()")
+    assert page.read("document.getElementById('typed-wanted').textContent") == "resume paper"
+    assert page.read("document.getElementById('confirm-go').disabled")
+    page.fill("confirm-typed", "resume paper")
+    page.click("confirm-go")
+    page.wait_for("!document.getElementById('confirm').open")
+    (record,) = read_topic(bus, CONTROL_COMMANDS)
+    command = decode(CONTROL_COMMANDS, record.value)
+    assert isinstance(command, ControlCommand) and command.action is ControlAction.RESUME
     assert page.faults == []
 
 

@@ -91,7 +91,7 @@ function withForming(bars, market) {
   const forming = market?.forming;
   if (!forming || (bars.length && forming[0] <= bars.at(-1)[0])) return bars;
   const open = bars.length && forming[0] - bars.at(-1)[0] === 60_000 ? bars.at(-1)[4] : forming[1];
-  return [...bars, [forming[0], open, Math.max(open, forming[2]), Math.min(open, forming[3]), forming[4], 0]];
+  return [...bars, [forming[0], open, Math.max(open, forming[2]), Math.min(open, forming[3]), forming[4], forming[5]]];
 }
 
 function drawPrice(now) {

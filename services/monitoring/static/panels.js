@@ -110,7 +110,8 @@ export function tiles(state, view) {
     put("tile-position-sub", size ? `${size > 0 ? "long" : "short"} ${baseOf(view.instrument)}, ${f.number(account.leverage, 2)}\u00d7` : "no open position");
     put("tile-pnl", size ? f.signed(held.unrealised_pnl, 2) : f.number(0, 2));
     tone("tile-pnl", size ? held.unrealised_pnl : 0);
-    put("tile-pnl-sub", `realised ${f.signed(held?.realised_pnl ?? 0, 2)} USDT`);
+    put("tile-pnl-sub", `net realised ${f.signed(held?.net_pnl ?? 0, 2)} USDT`);
+    byId("tile-pnl-sub").title = "Realised PnL after fees and funding";
   }
   if (f.isKnown(market?.funding_rate)) {
     put("tile-funding", `${f.signed(market.funding_rate * 100, 4)}%`);
@@ -172,6 +173,8 @@ export function position(state, view) {
   put("pos-available", `${f.number(account.available_balance, 2)} USDT`);
   put("pos-realised", `${f.signed(held.realised_pnl ?? 0, 2)} USDT`);
   tone("pos-realised", held.realised_pnl ?? 0);
+  put("pos-net", `${f.signed(held.net_pnl ?? 0, 2)} USDT`);
+  tone("pos-net", held.net_pnl ?? 0);
   put("pos-costs", `${f.number(held.fees_paid ?? 0, 2)}, ${f.signed(held.funding_paid ?? 0, 2)} USDT`);
 }
 
@@ -224,7 +227,7 @@ export function alerts(state) {
       const text = document.createElement("span");
       text.textContent = row.message;
       const note = document.createElement("small");
-      note.textContent = `${f.words(row.severity)}, ${row.service}, since ${f.moment(row.time_ms)}`;
+      note.textContent = `${f.words(row.severity)}, ${row.service}, since ${f.moment(row.time_ms)} wall time`;
       item.append(dot, text, note);
       return item;
     }),

@@ -71,15 +71,15 @@ def test_history_and_seam_bars_may_come_late() -> None:
     assert times == sorted(times) and len(times) == 3
 
 
-def test_forming_bar_follows_the_trades_of_its_minute() -> None:
+def test_forming_bar_and_its_volume_follow_the_trades_of_its_minute() -> None:
     dashboard = Dashboard()
     for second, price in ((0, 100.0), (10, 104.0), (20, 99.0), (30, 101.0)):
         dashboard.handle(make.a_trade(event_time=START + second * SECOND, price_e8=make.e8(price)))
     market = dashboard.state()["market"][BTC]
     assert market["last"] == 101.0
-    assert market["forming"] == [START // 10**6, 100.0, 104.0, 99.0, 101.0]
+    assert market["forming"] == [START // 10**6, 100.0, 104.0, 99.0, 101.0, 0.2]
     dashboard.handle(make.a_trade(event_time=START + MINUTE, price_e8=make.e8(102.0)))
-    assert dashboard.state()["market"][BTC]["forming"] == [(START + MINUTE) // 10**6, 102.0, 102.0, 102.0, 102.0]
+    assert dashboard.state()["market"][BTC]["forming"] == [(START + MINUTE) // 10**6, 102.0, 102.0, 102.0, 102.0, 0.05]
 
 
 def test_market_clock_never_runs_backward() -> None:
@@ -106,6 +106,14 @@ def test_account_shows_position_and_leverage() -> None:
     assert row["notional"] == "31000"
     assert row["leverage"] == 3.1
     assert row["positions"][0]["unrealised_pnl"] == "-1000"
+
+
+def test_realised_pnl_is_shown_after_fees_and_funding_too() -> None:
+    costs = {"realised_pnl": Decimal("12.5"), "fees_paid": Decimal("3"), "funding_paid": Decimal("-0.25")}
+    dashboard = Dashboard()
+    dashboard.handle(make.an_account(positions=(Position(BTC, **costs),)))
+    (row,) = dashboard.state()["accounts"][ACCOUNT]["positions"]
+    assert (row["realised_pnl"], row["net_pnl"]) == ("12.5", "9.75")
 
 
 def test_leverage_of_an_account_without_equity_is_unknown() -> None:
