@@ -268,7 +268,7 @@ export function flow(state) {
   });
 }
 
-const SERVICE_TONES = { running: "good", starting: "warn", restarting: "warn", stopping: "quiet", finished: "quiet", stopped: "quiet", down: "bad", failed: "bad" };
+const SERVICE_TONES = { running: "good", starting: "warn", restarting: "warn", stopping: "quiet", finished: "quiet", stopped: "quiet", down: "bad", hung: "bad", failed: "bad", "not ready": "bad" };
 
 export function services(state) {
   const rows = state.services ?? [];
