@@ -262,6 +262,7 @@ class SourceService(Generic[SettingsT]):
         health = ServiceHealth(self.name, platform.run_dir, ServiceMetrics(self.name))
         with open_platform_bus(platform, waiting=health.waiting) as bus:
             health.watch("bus", bus.ping)
+            health.watch("venue", source.check_venue)
             loop = SourceShell(
                 self.name,
                 source,

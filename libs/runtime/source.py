@@ -45,6 +45,10 @@ class Source(Protocol):
         """Return what covers everything `read` has returned."""
         ...
 
+    def check_venue(self) -> None:
+        """Raise `DependencyUnavailable` while what it reads from does not answer; may be called from any thread."""
+        ...
+
     @property
     def is_finished(self) -> bool:
         """Whether there will be nothing more."""

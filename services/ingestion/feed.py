@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from libs.domain.market import ExchangeBar, MarketEvent
 from libs.domain.state import StateFormat, StateMismatch
-from libs.runtime.errors import BadInput
+from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.source import DeadInput
 from services.ingestion.core.stream import Stream, StreamState
 from services.ingestion.items import Item
@@ -153,11 +153,17 @@ class FeedSource:
 
     def __init__(self, origin: str = "") -> None:
         self._origin = origin
+        self._venue_error = ""
         self._feed: Feed | None = None
 
     def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
         """Return what is due now."""
         return self._opened.read(max_events, timeout_ms)
+
+    def check_venue(self) -> None:
+        """Raise `DependencyUnavailable` while what it reads from does not answer; a file always does."""
+        if self._venue_error:
+            raise DependencyUnavailable(self._venue_error)
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""

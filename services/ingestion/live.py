@@ -146,6 +146,15 @@ class LiveSource:
         self._keep_clock(out)
         return out
 
+    def check_venue(self) -> None:
+        """Raise `DependencyUnavailable` until trades come again after a lost connection; from any thread."""
+        lost_s = self._lost_market_s
+        if lost_s is not None:
+            raise DependencyUnavailable(
+                f"the market stream of {self._symbol} has brought no trade in the {time.monotonic() - lost_s:.0f} s "
+                "since it was lost or begun"
+            )
+
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
         return _CURSOR.encode(LiveCursor(self._origin, self._stream.state(), self._seam_open, self._next_kline_open))

@@ -96,11 +96,13 @@ class SimulatedSource(FeedSource):
         while True:
             try:
                 frames = self._client.frames(after, _PAGE)
-            except VenueUnavailable:
+            except VenueUnavailable as error:
                 # It is being restarted; what it will answer is known to be the same.
+                self._venue_error = str(error)
                 self._sleep(_PAUSE_S)
                 yield None
                 continue
+            self._venue_error = ""
             for frame in frames:
                 after = frame.sequence
                 item = self._decode(frame, clock)

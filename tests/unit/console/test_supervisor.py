@@ -121,8 +121,9 @@ def status_of(tmp_path: Path) -> dict[str, Any]:
         ("threading.Thread(target=lambda: (stop.wait(0.5), os.kill(os.getpid(), signal.SIGSTOP))).start()", False),
         ("threading.Thread(target=lambda: (stop.wait(0.5), hang.set())).start(); import faulthandler; "
          "faulthandler.enable()", True),
+        ("import faulthandler; faulthandler.enable(); hang.set()\n    while True: pass", True),
     ],
-    ids=["stopped", "loops without progress"],
+    ids=["stopped", "rests without progress", "works without progress"],
 )  # fmt: skip
 def test_a_process_without_heartbeat_is_shown_as_hung_then_killed_and_started_again(
     tmp_path: Path, lines: list[tuple[str, str]], hang: str, *, trace: bool

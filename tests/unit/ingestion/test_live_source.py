@@ -122,10 +122,19 @@ def test_lost_connection_is_made_again_and_nothing_is_missing(make_live: MakeLiv
         source = make_live(served.url)
         source.open(None)
         events = _read_until(source, lambda out: len(_trade_ids(out)) > 20)
+        source.check_venue()
         port = int(served.address.rsplit(":", 1)[1])
+
+    def read_on() -> None:
+        events.extend(source.read(1000, 50))
+        source.check_venue()
+
+    with pytest.raises(DependencyUnavailable, match="has brought no trade"):
+        eventually(lambda: False, step=read_on, within_s=60)
     with an_exchange(speed=15, is_running=True, port=port):
         last = _trade_ids(events)[-1]
         events += _read_until(source, lambda out: [number for number in _trade_ids(out) if number > last + 20])
+        source.check_venue()
     ids = _trade_ids(events)
     assert ids == list(range(ids[0], ids[-1] + 1))
     assert source.gaps >= 1

@@ -18,6 +18,7 @@ from services.ingestion.core import Normaliser
 from services.ingestion.feed import Pacer
 from services.ingestion.simulated import SimulatedSource
 from tests.kit.builders import BTC, START
+from tests.kit.waiting import eventually
 from tests.unit.exchange.served import Through, an_exchange
 from tests.unit.ingestion.builders import read_all
 
@@ -95,6 +96,22 @@ def test_outages_and_restarts_change_nothing(url: str, make_source: MakeSource) 
         if source.is_finished:
             break
     assert out == whole
+
+
+def test_exchange_that_is_away_makes_the_source_unready_until_it_is_back(url: str, make_source: MakeSource) -> None:
+    transport = Through()
+    source = make_source(url, transport=transport)
+    source.open(None)
+    source.check_venue()
+    while len(source.read(1000, 10)) == 1000:
+        pass
+    transport.failures = 10**6
+    eventually(lambda: not source.read(1000, 10) and source._venue_error)
+    with pytest.raises(DependencyUnavailable):
+        source.check_venue()
+    transport.failures = 0
+    eventually(lambda: source.read(1000, 10))
+    source.check_venue()
 
 
 def test_exchange_that_stays_away_is_named(url: str, make_source: MakeSource) -> None:
