@@ -27,11 +27,11 @@ from libs.bus.api import (
     Waiting,
     partition_of,
 )
-from libs.bus.doorbell import Ringer
 from libs.bus.errors import past_the_end
 from libs.bus.headers import encode_headers
 from libs.bus.sqlite_consumer import SqliteConsumer
 from libs.bus.sqlite_log import SqliteLog
+from libs.bus.wakeups import Notifier
 
 _CHUNK_ROWS = 5_000
 
@@ -47,7 +47,7 @@ class SqliteBus:
     ) -> None:
         self._prefix = prefix
         self._log = SqliteLog(Path(path), max_bytes=max_bytes, waiting=waiting)
-        self._ringer = Ringer(self._log.bells)
+        self._notifier = Notifier(self._log.wakeups)
         self._open: list[SqliteConsumer | SqliteProducer] = []
         self._is_closed = False
 
@@ -110,13 +110,13 @@ class SqliteBus:
         start: Start = "earliest",
     ) -> SqliteConsumer:
         opened = SqliteConsumer(
-            self._log, self._ringer, self._prefix, topics, group=group, member_id=member_id, start=start
+            self._log, self._notifier, self._prefix, topics, group=group, member_id=member_id, start=start
         )
         self._open.append(opened)
         return opened
 
     def producer(self, transactional_id: str) -> SqliteProducer:
-        opened = SqliteProducer(self._log, self._ringer, self._prefix, transactional_id)
+        opened = SqliteProducer(self._log, self._notifier, self._prefix, transactional_id)
         self._open.append(opened)
         return opened
 
@@ -181,7 +181,7 @@ class SqliteBus:
         self._is_closed = True
         for opened in self._open:
             opened.close()
-        self._ringer.close()
+        self._notifier.close()
         self._log.close()
 
     def __enter__(self) -> Self:
@@ -196,9 +196,9 @@ class SqliteBus:
 class SqliteProducer:
     """Collects a transaction and writes it at `commit`. A commit that raises leaves it open: commit again or abort."""
 
-    def __init__(self, log: SqliteLog, ringer: Ringer, prefix: str, transactional_id: str) -> None:
+    def __init__(self, log: SqliteLog, notifier: Notifier, prefix: str, transactional_id: str) -> None:
         self._log = log
-        self._ringer = ringer
+        self._notifier = notifier
         self._prefix = prefix
         self._name = transactional_id
         self._stored_name = prefix + transactional_id
@@ -265,7 +265,7 @@ class SqliteProducer:
                     [(offset, stamp, *row) for offset, row in enumerate(pending, at)],
                 )
         if self._topic_ids:
-            self._ringer.ring(self._topic_ids)
+            self._notifier.notify(self._topic_ids)
         self._clear()
 
     def abort(self) -> None:

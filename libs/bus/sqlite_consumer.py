@@ -1,9 +1,9 @@
-"""Reads the embedded bus: positions, the doorbell, and membership of a group.
+"""Reads the embedded bus: positions, the wakeup socket, and membership of a group.
 
 Members of a group keep a row each; all of them compute the same shares from those rows, and every change raises the
 group's generation. Offsets are stored only by a member of the current generation, so two owners of a partition never
-both commit. A member lives as long as its doorbell is bound. A dead member leaves at once, a static one after a grace
-period in which its next incarnation takes its row over without a new generation.
+both commit. A member lives as long as its wakeup socket is bound. A dead member leaves at once, a static one after a
+grace period in which its next incarnation takes its row over without a new generation.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from libs.bus.api import BusError, BusLost, BusUnavailable, Record, Start, TopicPartition
-from libs.bus.doorbell import Doorbell, Ringer
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
 from libs.bus.headers import decode_headers
 from libs.bus.sqlite_log import SqliteLog
+from libs.bus.wakeups import Notifier, WakeupSocket
 from libs.clock import Deadline
 
-# How long a reader sleeps when no ring comes: bounds the delay of a lost ring and the cost of idling.
+# How long a reader sleeps when nothing wakes it: bounds the delay of a lost wakeup and the cost of idling.
 _FALLBACK_MS = 400
 _MEMBER_CHECK_S = 1.0
 _NO_HEADERS: Mapping[str, bytes] = MappingProxyType({})
@@ -36,7 +36,7 @@ class SqliteConsumer:
     def __init__(
         self,
         log: SqliteLog,
-        ringer: Ringer,
+        notifier: Notifier,
         prefix: str,
         topics: Sequence[str],
         *,
@@ -47,7 +47,7 @@ class SqliteConsumer:
         if member_id is not None and group is None:
             raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
         self._log = log
-        self._ringer = ringer
+        self._notifier = notifier
         self._prefix = prefix
         self._topics = tuple(topics)
         self._group = group
@@ -67,10 +67,10 @@ class SqliteConsumer:
         for topic in self._topics:
             log.topic(prefix + topic)
         try:
-            self._bell = Doorbell(log.bells)
+            self._wakeup = WakeupSocket(log.wakeups)
         except OSError as error:
             raise BusUnavailable(
-                f"cannot make a doorbell in {log.bells} ({error}): check that the folder can be written"
+                f"cannot make a wakeup socket in {log.wakeups} ({error}): check that the folder can be written"
             ) from error
         if group is not None:
             self._join(group)
@@ -82,7 +82,7 @@ class SqliteConsumer:
         deadline = Deadline(timeout_ms / 1000)
         while True:
             self._check_files()
-            self._bell.silence()
+            self._wakeup.clear()
             if self._shares:
                 self._follow_group()
             records = self._read(max_records)
@@ -90,8 +90,8 @@ class SqliteConsumer:
                 return records
             if deadline.is_over:
                 return records
-            if not self._bell.wait(min(_FALLBACK_MS, deadline.left_ms)):
-                self._mend_bell()
+            if not self._wakeup.wait(min(_FALLBACK_MS, deadline.left_ms)):
+                self._repair_wakeups()
 
     def _check_files(self) -> None:
         now = time.monotonic()
@@ -177,15 +177,15 @@ class SqliteConsumer:
             )
         self._positions, self._queries = positions, queries
         self._order = sorted(positions, key=lambda place: (place.topic, place.partition))
-        self._bell.listen(topic_ids)
+        self._wakeup.listen(topic_ids)
 
-    def _mend_bell(self) -> None:
-        old_name = self._bell.name
-        if self._bell.mend() and self._shares:
+    def _repair_wakeups(self) -> None:
+        old_name = self._wakeup.name
+        if self._wakeup.repair() and self._shares:
             with self._log.writing() as database:
                 database.execute(
                     "UPDATE members SET bell = ? WHERE group_id = ? AND member = ? AND bell = ?",
-                    (self._bell.name, self._group_id, self._member, old_name),
+                    (self._wakeup.name, self._group_id, self._member, old_name),
                 )
 
     # offsets
@@ -206,7 +206,7 @@ class SqliteConsumer:
         self._require_open()
         if self._shares:
             row = self._membership(database)
-            if row is None or row[0] != self._generation or row[1] != self._bell.name:
+            if row is None or row[0] != self._generation or row[1] != self._wakeup.name:
                 raise BusError(
                     f"group {self._group} went on without member {self._member}: nothing was committed; "
                     "abort, then poll for the new assignment or stop this process"
@@ -236,7 +236,7 @@ class SqliteConsumer:
         database.execute(
             "INSERT INTO members VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (group_id, member) DO UPDATE "
             "SET bell = excluded.bell, topics = excluded.topics, gone_since_ms = NULL",
-            (*key, self._bell.name, topics, int(self._is_static)),
+            (*key, self._wakeup.name, topics, int(self._is_static)),
         )
         if row is None or row[0] != topics:
             self._raise_generation(database)
@@ -258,7 +258,7 @@ class SqliteConsumer:
             with self._log.writing() as database:
                 self._enter(database)
             self._generation = -1
-        elif row[1] != self._bell.name:
+        elif row[1] != self._wakeup.name:
             raise BusError(
                 f"another process took over as member {self._member} of group {self._group}: stop this process"
             )
@@ -295,7 +295,7 @@ class SqliteConsumer:
         is_first = self._generation < 0
         self._generation = generation
         if is_first:
-            self._ring_members()
+            self._notify_members()
 
     def _first_position(self, database: sqlite3.Connection, place: TopicPartition) -> int:
         partition_id = self._log.partition_id(place, self._prefix + place.topic)
@@ -319,12 +319,12 @@ class SqliteConsumer:
         if any(self._needs_change(other, now_ms) for other in others):
             with self._log.writing() as database:
                 self._expel_dead(database)
-            self._ring_members()
+            self._notify_members()
 
     def _needs_change(self, other: tuple[str, str, int, int | None], now_ms: int) -> bool:
-        _, bell, is_static, gone_since_ms = other
+        _, socket_name, is_static, gone_since_ms = other
         if gone_since_ms is None:
-            return not self._ringer.is_alive(bell)
+            return not self._notifier.is_alive(socket_name)
         return not is_static or now_ms - gone_since_ms >= STATIC_MEMBER_GRACE_MS
 
     def _expel_dead(self, database: sqlite3.Connection) -> None:
@@ -342,17 +342,17 @@ class SqliteConsumer:
                 database.execute("DELETE FROM members WHERE group_id = ? AND member = ?", key)
                 self._raise_generation(database)
 
-    def _ring_members(self) -> None:
+    def _notify_members(self) -> None:
         with self._log.errors():
             others = self._others(self._log.connection)
-        for _, bell, _, gone_since_ms in others:
+        for _, socket_name, _, gone_since_ms in others:
             if gone_since_ms is None:
-                self._ringer.ring_name(bell)
+                self._notifier.wake(socket_name)
 
     def _leave(self) -> None:
         with self._log.writing() as database:
             row = self._membership(database)
-            if row is None or row[1] != self._bell.name:
+            if row is None or row[1] != self._wakeup.name:
                 return
             key = (self._group_id, self._member)
             if self._is_static:
@@ -363,7 +363,7 @@ class SqliteConsumer:
             else:
                 database.execute("DELETE FROM members WHERE group_id = ? AND member = ?", key)
                 self._raise_generation(database)
-        self._ring_members()
+        self._notify_members()
 
     def close(self) -> None:
         if self._is_closed:
@@ -375,4 +375,4 @@ class SqliteConsumer:
                 with contextlib.suppress(BusLost):
                     self._leave()
         finally:
-            self._bell.close()
+            self._wakeup.close()

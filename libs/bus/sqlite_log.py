@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.bus.api import BusError, BusFull, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
-from libs.bus.doorbell import LONGEST_DIRECTORY
+from libs.bus.wakeups import LONGEST_DIRECTORY
 
 _FORMAT = 1
 _PAGE_BYTES = 4096
@@ -30,6 +30,7 @@ _CHECKPOINT_INTERVAL_S = 1.0
 _LONG_WAL_PAGES = 8_192
 _NEARLY_FULL_BYTES = 1 << 20
 
+# `members.bell` is the name of a member's wakeup socket; a column keeps its name within a format.
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE topics (
@@ -72,7 +73,7 @@ class SqliteLog:
             self._lock_fd = os.open(f"{self.path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             with self._writer_lock():
                 self.connection = self._connect(max_bytes)
-                self.bells = self._open_format()
+                self.wakeups = self._open_format()
             self._identity = _identity_of(self.path), _identity_of(self._wal_path)
         except OSError as error:
             self._close_lock()
@@ -119,15 +120,15 @@ class SqliteLog:
                     "or move the file away to start an empty bus"
                 )
             row = database.execute("SELECT value FROM settings WHERE name = 'temporary_folder'").fetchone()
-        return self._place_bells(Path(row[0]))
+        return self._wakeups_folder(Path(row[0]))
 
-    def _place_bells(self, temporary_folder: Path) -> Path:
+    def _wakeups_folder(self, temporary_folder: Path) -> Path:
         # Every process must find the same place, whatever its TMPDIR: the file remembers its maker's.
-        beside = Path(f"{self.path}-bells")
+        beside = Path(f"{self.path}-wakeups")
         if len(os.fsencode(beside)) <= LONGEST_DIRECTORY:
             return beside
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return temporary_folder / f"perpflow-bells-{os.getuid()}-{digest}"
+        return temporary_folder / f"perpflow-wakeups-{os.getuid()}-{digest}"
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

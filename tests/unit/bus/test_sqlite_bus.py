@@ -138,19 +138,19 @@ def test_what_was_committed_is_there_after_opening_again(tmp_path: Path) -> None
         assert bus.end_offsets([A0]) == {A0: 2}
 
 
-def test_a_long_path_still_has_doorbells(tmp_path: Path) -> None:
+def test_a_long_path_still_has_wakeup_sockets(tmp_path: Path) -> None:
     path = tmp_path / ("long" * 40) / "bus.db"
     with SqliteBus(path) as bus, SqliteBus(path) as other:
         bus.create_topics([TopicSpec("a")])
         reader = other.consumer([])
         reader.assign({A0: 0})
         write(bus, b"1")
-        assert reader._bell.wait(1_000)
+        assert reader._wakeup.wait(1_000)
         assert [each.value for each in reader.poll(10, 0)] == [b"1"]
-        assert not Path(f"{path}-bells").exists()
+        assert not Path(f"{path}-wakeups").exists()
 
 
-def test_a_bus_that_was_moved_rings_at_its_new_place(tmp_path: Path) -> None:
+def test_a_bus_that_was_moved_wakes_its_readers_at_its_new_place(tmp_path: Path) -> None:
     with SqliteBus(tmp_path / "old" / "bus.db") as bus:
         bus.create_topics([TopicSpec("a")])
     (tmp_path / "old").rename(tmp_path / "new")
@@ -159,7 +159,7 @@ def test_a_bus_that_was_moved_rings_at_its_new_place(tmp_path: Path) -> None:
         reader = other.consumer([])
         reader.assign({A0: 0})
         write(bus, b"1")
-        assert reader._bell.wait(1_000)
+        assert reader._wakeup.wait(1_000)
     assert not (tmp_path / "old").exists()
 
 
@@ -226,12 +226,12 @@ def test_an_idle_reader_costs_little(tmp_path: Path) -> None:
         assert time.process_time() - used < 0.02
 
 
-def test_a_lost_ring_is_made_up_for_by_the_next_look(tmp_path: Path) -> None:
+def test_a_lost_wakeup_is_made_up_for_by_the_next_look(tmp_path: Path) -> None:
     with SqliteBus(tmp_path / "bus.db") as bus, SqliteBus(tmp_path / "bus.db") as writer:
         bus.create_topics([TopicSpec("a")])
         reader = bus.consumer([])
         reader.assign({A0: 0})
-        reader._bell._path.unlink()
+        reader._wakeup._path.unlink()
         write(writer, b"unheard")
         started = time.monotonic()
         assert [each.value for each in reader.poll(1, 10_000)] == [b"unheard"]

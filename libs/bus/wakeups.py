@@ -1,8 +1,8 @@
-"""Wakes readers of a log in other processes: a datagram socket each, rung after a commit, never blocking the writer.
+"""Wakes readers of a log in other processes: a datagram to each one's socket after a commit, never blocking the writer.
 
 A directory holds `s/NAME`, the sockets, and `t<TOPIC>/NAME`, links that say who waits for which topic. A bound socket
-is also the proof that its reader lives: the kernel drops it with the process, however that ends. A lost ring costs a
-reader its fallback poll interval and nothing else, so nothing here is allowed to raise into a commit.
+is also the proof that its reader lives: the kernel drops it with the process, however that ends. A lost datagram costs
+a reader its fallback poll interval and nothing else, so nothing here is allowed to raise into a commit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LONGEST_DIRECTORY = _LONGEST_PATH - len("/t0000000000/") - _NAME_SIZE
 _QUIET_NS = 50_000_000
 
 
-class Doorbell:
-    """A reader's bell: bound at once, silent until it listens to topics."""
+class WakeupSocket:
+    """A reader's socket: bound at once, woken for the topics it listens to."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -45,7 +45,7 @@ class Doorbell:
         self._poller.register(self._socket, select.POLLIN)
 
     def listen(self, topic_ids: Iterable[int]) -> None:
-        """Be rung for exactly these topics from now on."""
+        """Be woken for exactly these topics from now on."""
         wanted = set(topic_ids)
         for topic_id in self._topics - wanted:
             (self._directory / f"t{topic_id}" / self.name).unlink(missing_ok=True)
@@ -56,20 +56,20 @@ class Doorbell:
         self._topics = wanted
 
     def wait(self, timeout_ms: int) -> bool:
-        """Block until rung or `timeout_ms` has passed; say which."""
+        """Block until woken or `timeout_ms` has passed; say which."""
         if not self._poller.poll(timeout_ms):
             return False
-        self.silence()
+        self.clear()
         return True
 
-    def silence(self) -> None:
-        """Forget the rings so far. Call it before looking for records, so that a ring after the look is not lost."""
+    def clear(self) -> None:
+        """Forget the wakeups so far. Call it before looking for records, so that one after the look is not lost."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv(1)
 
-    def mend(self) -> bool:
-        """Bind anew when something removed the bell's files; say whether that was needed (the name is then another)."""
+    def repair(self) -> bool:
+        """Bind anew when something removed the socket's files; say whether that was needed (the name then differs)."""
         if self._path.exists() and all((self._directory / f"t{topic_id}").is_dir() for topic_id in self._topics):
             return False
         topics = self._topics
@@ -80,7 +80,7 @@ class Doorbell:
         return True
 
     def close(self) -> None:
-        """Remove the bell."""
+        """Remove the socket."""
         self._socket.close()
         for topic_id in self._topics:
             (self._directory / f"t{topic_id}" / self.name).unlink(missing_ok=True)
@@ -94,8 +94,8 @@ class _Listing:
     names: frozenset[str]
 
 
-class Ringer:
-    """A writer's hand on every bell of a directory."""
+class Notifier:
+    """Wakes the readers of a directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -104,17 +104,17 @@ class Ringer:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
-    def ring(self, topic_ids: Iterable[int]) -> None:
-        """Wake the readers of these topics. A full bell has rung already; a dead reader's bell is removed."""
+    def notify(self, topic_ids: Iterable[int]) -> None:
+        """Wake the readers of these topics. A full socket was written to already; a dead reader's is removed."""
         names: set[str] = set()
         for topic_id in topic_ids:
             names |= self._listeners(topic_id)
         for name in names:
-            if not self.ring_name(name):
+            if not self.wake(name):
                 for topic_id in topic_ids:
                     (self._directory / f"t{topic_id}" / name).unlink(missing_ok=True)
 
-    def ring_name(self, name: str) -> bool:
+    def wake(self, name: str) -> bool:
         """Wake one reader; say whether it lives."""
         try:
             self._socket.sendto(b"\0", self._prefix + name)
@@ -128,7 +128,7 @@ class Ringer:
         return True
 
     def is_alive(self, name: str) -> bool:
-        """Say whether the reader with this bell still has it open, without waking it."""
+        """Say whether the reader with this socket still has it open, without waking it."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(self._prefix + name)
