@@ -57,20 +57,30 @@ def _ask(session: Session, service: str, word: str, overrides: dict[str, str]) -
     secrets = {name: given[name] for name in secret_variables({"platform": PlatformSettings}) if name in given}
     done = subprocess.run(
         [*service_command(service), word],
-        env={**process_environment(session, service, secrets), **overrides},
+        env={**process_environment(session, service, secrets), **overrides, "PERPFLOW_LOG_FORMAT": "json"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
     )
     if done.returncode in (EXIT_OK, EXIT_CHECK_FAILED) and done.stdout.strip():
         return orjson.loads(done.stdout)
-    reason = done.stderr.decode(errors="replace").strip().splitlines()
-    text = f"{service} cannot be replayed (exit code {done.returncode}): {reason[-1] if reason else 'no word of why'}"
+    text = f"{service} cannot be replayed (exit code {done.returncode}): {_last_reason(done.stderr)}"
     if done.returncode == EXIT_BAD_INPUT:
         raise BadInput(text)
     if done.returncode == EXIT_CHECK_FAILED:
         raise BusError(text)
     raise DependencyUnavailable(text)
+
+
+def _last_reason(stderr: bytes) -> str:
+    lines = stderr.strip().splitlines()
+    if not lines:
+        return "no word of why"
+    try:
+        entry = orjson.loads(lines[-1])
+    except orjson.JSONDecodeError:
+        return lines[-1].decode(errors="replace")
+    return str(entry.get("reason") or entry.get("exception") or entry.get("event"))
 
 
 def parse_what_if(change: str) -> tuple[str, dict[str, str]]:

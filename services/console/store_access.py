@@ -29,6 +29,11 @@ def make_password(session: Session) -> str:
     return password
 
 
+def check_address(configuration: Configuration) -> None:
+    """Raise `BadInput` where the address of ClickHouse is none, or holds a password; nothing is connected to."""
+    open_configured(configuration).close()
+
+
 def read_password(session: Session, configuration: Configuration) -> str:
     """Return the password of a session's ClickHouse: the embedded one's from its file, any other's from settings."""
     if session.clickhouse_user == EMBEDDED_USER and session.password_file.is_file():

@@ -30,6 +30,7 @@ from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
 from libs.runtime.masking import SECRETS
 from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings, variables_of
+from libs.store.errors import StoreError, StoreUnavailable
 from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
 from services.console.control import send_commands
 from services.console.drain import GROUPS, wait_until_drained
@@ -46,7 +47,7 @@ from services.console.registry import read_checked, recorded_variables, secret_v
 from services.console.running import register_session
 from services.console.session import Session, check_session_name, locked_session, sessions_root
 from services.console.session_bus import open_session_bus
-from services.console.store_access import EMBEDDED_USER, make_password, open_store
+from services.console.store_access import EMBEDDED_USER, check_address, make_password, open_store
 from services.console.summary import COUNTED, summarise_topics
 from services.console.supervisor import GaveUp, Supervisor
 from services.console.users_commands import count_users, users_file
@@ -93,6 +94,7 @@ def run_up(options: UpOptions, console: Console) -> int:
     os.umask(0o077)
     models = settings_models()
     configuration = read_checked()
+    check_address(configuration)
     session = prepare_session(options, configuration)
     hidden = secret_variables(models)
     secret_settings = {name: value for name, value in configuration.variables.items() if name in hidden}
@@ -151,6 +153,10 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
         name = f"{name}-{os.getpid()}"
         folder = folder.with_name(name)
     bus = given.get("PERPFLOW_BUS", "")
+    if bus and not bus.startswith(("sqlite:", "kafka:")):
+        raise BadInput(
+            f"PERPFLOW_BUS={bus!r}: processes meet on sqlite:PATH or kafka:HOST:PORT; correct it or unset it"
+        )
     shared_clickhouse = given.get("PERPFLOW_CLICKHOUSE", "")
     session = Session(
         name=name,
@@ -416,9 +422,14 @@ class _Run:
     def _report(self, bus: Bus, is_drained: bool) -> int:
         summary = summarise_topics(bus)
         password = self._secrets.get("PERPFLOW_CLICKHOUSE_PASSWORD", "")
-        with contextlib.closing(open_store(self._session, password)) as store:
-            tables = store.count_rows(summary["first_offsets"])
-            recorded = store.count_rows() if summary["first_offsets"] else tables
+        try:
+            with contextlib.closing(open_store(self._session, password)) as store:
+                tables = store.count_rows(summary["first_offsets"])
+                recorded = store.count_rows() if summary["first_offsets"] else tables
+        except StoreUnavailable as error:
+            raise DependencyUnavailable(f"topics and tables cannot be compared: {error}") from error
+        except StoreError as error:
+            raise BadInput(f"topics and tables cannot be compared: {error}") from error
         differing = sorted(topic for topic, rows in summary["topics"].items() if tables.get(topic, 0) != rows)
         summary |= {
             # What has passed retention in the topics is in the tables alone.

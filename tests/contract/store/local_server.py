@@ -25,7 +25,9 @@ VARIABLES = {"PERPFLOW_CLICKHOUSE_USER": "perpflow", "PERPFLOW_CLICKHOUSE_PASSWO
 class LocalServer:
     """One server process on a folder; `start` may be called again after `kill`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str = PASSWORD) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.password = password
         self.path = folder / "data"
         self._port_file = folder / "port"
         self._log = folder / "server.log"
@@ -38,7 +40,7 @@ class LocalServer:
 
     def start(self, port: int = 0) -> LocalServer:
         self._port_file.unlink(missing_ok=True)
-        self.process = spawn(self.path, port, self._port_file, self._log)
+        self.process = spawn(self.path, port, self._port_file, self._log, self.password)
         deadline = time.monotonic() + 60
         while not self._port_file.exists():
             assert self.process.poll() is None, self._log.read_text()
@@ -52,11 +54,11 @@ class LocalServer:
         return self
 
     def client(self, **options: object) -> Client:
-        credential = {"username": "perpflow", "password": PASSWORD}
+        credential = {"username": "perpflow", "password": self.password}
         return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, **{**credential, **options})  # type: ignore[arg-type]
 
     def store(self, database: str = "perpflow") -> Store:
-        return Store(self.url, database, user="perpflow", password=PASSWORD)
+        return Store(self.url, database, user="perpflow", password=self.password)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -73,12 +75,12 @@ class LocalServer:
             self.kill()
 
 
-def spawn(path: Path, port: int, port_file: Path, log: Path) -> subprocess.Popen[bytes]:
+def spawn(path: Path, port: int, port_file: Path, log: Path, password: str = PASSWORD) -> subprocess.Popen[bytes]:
     """Start the server's command line with its output in `log`."""
     command = [sys.executable, "-m", "infra.local.clickhouse", "--path", str(path), "--port", str(port)]
     password_file = log.with_name("password")
     password_file.touch(0o600)
-    password_file.write_text(PASSWORD)
+    password_file.write_text(password)
     with log.open("wb") as output:
         return subprocess.Popen(
             [*command, "--port-file", str(port_file), "--password-file", str(password_file)],

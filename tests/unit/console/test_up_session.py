@@ -141,3 +141,24 @@ def test_a_second_session_in_the_same_folder_is_refused_before_it_writes_anythin
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     with locked_session(prepare_session(live, read_checked())):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("PERPFLOW_CLICKHOUSE", "http://someone:of-the-person@host:8123", "PERPFLOW_CLICKHOUSE_PASSWORD"),
+        ("PERPFLOW_CLICKHOUSE", "http://someone:of-the-person#x@host", "PERPFLOW_CLICKHOUSE_PASSWORD"),
+        ("PERPFLOW_CLICKHOUSE", "host:8123", "is not of the form http://HOST:PORT"),
+        ("PERPFLOW_CLICKHOUSE", "http://host:port", "is not of the form http://HOST:PORT"),
+        ("PERPFLOW_BUS", "nonsense", "sqlite:PATH or kafka:HOST:PORT"),
+        ("PERPFLOW_BUS", "memory:x", "sqlite:PATH or kafka:HOST:PORT"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, fault: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match=fault) as caught:
+        run_up(OPTIONS, Console(quiet=True))
+    assert "of-the-person" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
