@@ -34,7 +34,8 @@ _WORD_MAP = pa.map_(pa.string(), pa.string())
 _LOW_CARDINALITY = frozenset(
     {
         *("account", "action", "feature_set", "instrument", "issued_by", "model_name", "model_sha256", "model_version"),
-        *("name", "role", "schema_hash", "service", "source_topic", "strategy", "timeframe", "topic"),
+        *("name", "role", "schema_hash", "service", "source_topic", "strategy", "target", "timeframe"),
+        "topic",
     }
 )
 # Integers that were unsigned from the first.
