@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts mutation
+.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts mutation peers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,13 @@ bench: .venv/.dev ## measure, beside peers or a floor
 
 kafka-starts: .venv/.dev ## twenty first starts on a real Kafka, each of which must be clean (about half an hour)
 	@$(BIN)/python -m tests.integration.kafka_starts 20
+
+.venv-peers/.peers: tests/benchmarks/peers/requirements.txt
+	@"$(PYTHON)" -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+peers: .venv-peers/.peers ## other backtesters in an environment of their own, for bench
 
 mutation: .venv/.dev ## plant defects in gate and margin and count those the tests catch (long)
 	@$(BIN)/python -m tests.mutation.run

@@ -1,0 +1,141 @@
+"""How much of a result is the choosing: deflated Sharpe ratio, probability of overfitting, reality check, Monte Carlo.
+
+Chance comes from the seed that is given. Returns are per step, not annualised; a matrix has a column per variant.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_EULER = 0.5772156649015329
+_NORMAL = NormalDist()
+
+
+def deflated_sharpe(
+    sharpe: float, *, steps: int, skew: float, kurtosis: float, variants: int, variance: float
+) -> float | None:
+    """Return the probability that a Sharpe ratio per step is above what the best of so many variants has by chance.
+
+    `kurtosis` is 3 for normal returns, `variance` that of the variants' ratios. Source: Bailey and Lopez de Prado
+    (2014), The Deflated Sharpe Ratio. None where it is not defined.
+    """
+    spread = 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
+    if variants < 2 or steps < 2 or spread <= 0.0:
+        return None
+    highest = (1.0 - _EULER) * _NORMAL.inv_cdf(1.0 - 1.0 / variants)
+    highest += _EULER * _NORMAL.inv_cdf(1.0 - 1.0 / (variants * math.e))
+    by_chance = math.sqrt(max(variance, 0.0)) * highest
+    return _NORMAL.cdf((sharpe - by_chance) * math.sqrt(steps - 1) / math.sqrt(spread))
+
+
+def overfitting_probability(returns: Floats, blocks: int = 16) -> float | None:
+    """Return how often the best variant in one half of the time is below the median of all in the other half.
+
+    Every choice of half of the `blocks` of time is tried, and the Sharpe ratio ranks. Source: Bailey, Borwein, Lopez de
+    Prado and Zhu (2015), The Probability of Backtest Overfitting (CSCV). None for fewer than two variants or too
+    little time.
+    """
+    steps, variants = returns.shape
+    size = steps // blocks
+    if variants < 2 or size < 2 or blocks % 2:
+        return None
+    parts = returns[: size * blocks].reshape(blocks, size, variants)
+    sums, squares = parts.sum(axis=1), np.square(parts).sum(axis=1)
+    half = size * blocks // 2
+    below = count = 0
+    for chosen in itertools.combinations(range(blocks), blocks // 2):
+        places = np.zeros(blocks, bool)
+        places[list(chosen)] = True
+        inside = _ratios(sums[places].sum(axis=0), squares[places].sum(axis=0), half)
+        outside = _ratios(sums[~places].sum(axis=0), squares[~places].sum(axis=0), half)
+        best = int(np.argmax(inside))
+        rank = (np.sum(outside < outside[best]) + 0.5 * np.sum(outside == outside[best]) + 0.5) / (variants + 1)
+        below += bool(rank <= 0.5)
+        count += 1
+    return below / count
+
+
+def _ratios(sums: Floats, squares: Floats, steps: int) -> Floats:
+    mean = sums / steps
+    deviation = np.sqrt(np.maximum(squares / steps - mean**2, 0.0))
+    return np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 1e-15)
+
+
+def reality_check(returns: Floats, *, seed: int, draws: int = 1000, block_steps: float = 10.0) -> float | None:
+    """Return the p-value of the best variant's mean against zero, the search among all of them taken into account.
+
+    Source: White (2000), A Reality Check for Data Snooping, with the stationary bootstrap of Politis and Romano (1994);
+    `block_steps` is the mean length of its blocks.
+    """
+    steps = len(returns)
+    if steps < 2 or not returns.shape[1]:
+        return None
+    generator = np.random.default_rng(seed)
+    means = returns.mean(axis=0)
+    best = float(means.max())
+    above = 0
+    for _ in range(draws):
+        drawn = returns[_stationary_places(generator, steps, block_steps)].mean(axis=0)
+        above += bool(float((drawn - means).max()) >= best)
+    return above / draws
+
+
+def _stationary_places(generator: np.random.Generator, steps: int, block_steps: float) -> npt.NDArray[np.int64]:
+    begins = generator.random(steps) < 1.0 / block_steps
+    begins[0] = True
+    starts = np.flatnonzero(begins)
+    firsts = generator.integers(0, steps, len(starts))
+    block = np.cumsum(begins) - 1
+    places: npt.NDArray[np.int64] = (firsts[block] + np.arange(steps) - starts[block]) % steps
+    return places
+
+
+@dataclass(frozen=True, slots=True)
+class MonteCarlo:
+    """Percentiles (5, 50, 95) over draws of the net profit, in quote units, and of the deepest drawdown, as a share."""
+
+    profit: tuple[float, float, float]
+    drawdown: tuple[float, float, float]
+    loss_probability: float
+
+
+def resample_trades(profits: Sequence[float], equity: float, *, seed: int, draws: int = 2000) -> MonteCarlo | None:
+    """Draw as many round trips as there were, with repeats, in any order; None without round trips."""
+    if not profits:
+        return None
+    generator = np.random.default_rng(seed)
+    drawn: Floats = generator.choice(np.asarray(profits, np.float64), (draws, len(profits)))
+    return _summarise(np.asarray(np.cumsum(drawn, axis=1), np.float64), equity)
+
+
+def resample_paths(
+    returns: Floats, equity: float, *, seed: int, draws: int = 2000, block_steps: float = 10.0
+) -> MonteCarlo | None:
+    """Draw paths of the equity's returns in blocks that keep their neighbours together; None without returns."""
+    if not len(returns):
+        return None
+    generator = np.random.default_rng(seed)
+    paths = np.stack([returns[_stationary_places(generator, len(returns), block_steps)] for _ in range(draws)])
+    return _summarise(np.asarray((np.cumprod(1.0 + paths, axis=1) - 1.0) * equity, np.float64), equity)
+
+
+def _summarise(profits: Floats, equity: float) -> MonteCarlo:
+    levels = np.concatenate((np.full((len(profits), 1), equity), equity + profits), axis=1)
+    peaks = np.maximum.accumulate(levels, axis=1)
+    deepest = ((peaks - levels) / peaks).max(axis=1)
+    last = profits[:, -1]
+    return MonteCarlo(_percentiles(last), _percentiles(deepest), float(np.mean(last < 0.0)))
+
+
+def _percentiles(values: Floats) -> tuple[float, float, float]:
+    low, middle, high = np.percentile(values, (5, 50, 95)).tolist()
+    return low, middle, high

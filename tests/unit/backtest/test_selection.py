@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from services.backtest.selection import (
+    deflated_sharpe,
+    overfitting_probability,
+    reality_check,
+    resample_paths,
+    resample_trades,
+)
+
+NOISE = np.random.default_rng(3).normal(0.0, 0.01, (640, 20))
+
+
+def with_edge(edge: float) -> np.ndarray:
+    returns = NOISE.copy()
+    returns[:, 7] += edge
+    return returns
+
+
+def test_deflated_sharpe_is_that_of_the_papers_example() -> None:
+    # Bailey and Lopez de Prado (2014), section "A numerical example": 0.9004.
+    found = deflated_sharpe(
+        2.5 / math.sqrt(250), steps=1250, skew=-3.0, kurtosis=10.0, variants=100, variance=0.5 / 250
+    )
+    assert found == pytest.approx(0.9004, abs=5e-5)
+
+
+def test_deflated_sharpe_needs_more_than_one_variant() -> None:
+    assert deflated_sharpe(0.1, steps=100, skew=0.0, kurtosis=3.0, variants=1, variance=0.1) is None
+
+
+def test_overfitting_is_likely_among_variants_of_noise_and_unlikely_with_a_real_edge() -> None:
+    noise, edge = overfitting_probability(NOISE, 10), overfitting_probability(with_edge(0.004), 10)
+    assert noise is not None
+    assert 0.25 < noise < 0.9
+    assert edge == 0.0
+    assert overfitting_probability(NOISE[:, :1]) is None
+
+
+def test_reality_check_tells_noise_from_an_edge() -> None:
+    noise, edge = reality_check(NOISE, seed=1, draws=300), reality_check(with_edge(0.003), seed=1, draws=300)
+    assert noise is not None
+    assert noise > 0.05
+    assert edge == 0.0
+    assert reality_check(NOISE, seed=1, draws=50) == reality_check(NOISE, seed=1, draws=50)
+
+
+def test_resampled_trades_keep_their_mean_and_find_deeper_drawdowns_than_the_order_that_was() -> None:
+    profits = [10.0, -8.0] * 100
+    found = resample_trades(profits, 1000.0, seed=2)
+    assert found is not None
+    assert found.profit[0] < 200.0 < found.profit[2]
+    assert found.profit[1] == pytest.approx(200.0, abs=30.0)
+    assert found.drawdown[2] > 8.0 / 1000.0
+    assert 0.0 < found.loss_probability < 0.5
+    assert resample_trades([], 1000.0, seed=2) is None
+
+
+def test_resampled_paths_of_a_sure_gain_never_lose() -> None:
+    found = resample_paths(np.full(50, 0.01), 100.0, seed=4, draws=20)
+    assert found is not None
+    assert found.profit == pytest.approx((100 * (1.01**50 - 1),) * 3)
+    assert found.drawdown == (0.0, 0.0, 0.0)
+    assert found.loss_probability == 0.0
