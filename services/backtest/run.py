@@ -81,6 +81,24 @@ def run_backtest(
     )
 
 
+def find_period(market: MarketInput, options: BacktestOptions) -> tuple[int, int]:
+    """Return the first and last time (ns) that a run over the market would cover. Raises `BadInput`."""
+    columns = market.columns
+    if columns is not None:
+        start, end = int(columns.open_time[0]), int(columns.open_time[-1]) + columns.length_ns
+    else:
+        times = [
+            event.event_time
+            for event in market.events
+            if not isinstance(event, DeadInput) and not (isinstance(event, ExchangeBar) and event.is_history)
+        ]
+        start, end = min(times, default=0), max(times, default=0)
+    start, end = max(start, options.trade_from), end if options.until is None else min(end, options.until)
+    if start >= end:
+        raise BadInput("the input holds nothing between --from and --to")
+    return start, end
+
+
 class _Feed:
     """Feeds a market to the pipeline up to the end asked for, and knows its first and last time."""
 

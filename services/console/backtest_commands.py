@@ -80,11 +80,11 @@ def backtest(
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise BadInput(f"--name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
         output = backtests_root() / name
-    trade_from = 0 if from_ is None else _parse_time("--from", from_)
-    until = None if to is None else _parse_time("--to", to)
+    trade_from = 0 if from_ is None else parse_time("--from", from_)
+    until = None if to is None else parse_time("--to", to)
     if until is not None and until <= trade_from:
         raise BadInput(f"--to {to} is not after --from {from_}")
-    starting_balance = None if balance is None else _parse_amount("--balance", balance)
+    starting_balance = None if balance is None else parse_amount("--balance", balance)
 
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -117,7 +117,7 @@ def backtest(
         task = bar.add_task("building the cores", total=None)
 
         def show(event_time: int) -> None:
-            bar.update(task, description=f"market time {_format_time(event_time)}")
+            bar.update(task, description=f"market time {format_time(event_time)}")
 
         result = run_backtest(market, options, show)
     report = build_report(result) if output is None else write_report(result, output)
@@ -192,7 +192,7 @@ def check_strategy(
     from services.backtest.inputs import open_recording, open_simulation
     from services.backtest.options import BacktestOptions, parse_strategies
 
-    until = None if to is None else _parse_time("--to", to)
+    until = None if to is None else parse_time("--to", to)
     options = BacktestOptions(instrument=instrument, strategies=parse_strategies(strategy), until=until)
     if input_ is not None:
         market = open_recording(input_, instrument=instrument, history=None, history_bars=0)
@@ -209,7 +209,8 @@ def check_strategy(
     raise typer.Exit(1 if findings else 0)
 
 
-def _parse_time(option: str, text: str) -> int:
+def parse_time(option: str, text: str) -> int:
+    """Read a UTC time as ns since the epoch. Raises `BadInput` naming the option."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -219,7 +220,8 @@ def _parse_time(option: str, text: str) -> int:
     return (at - epoch).days * 86_400 * 10**9 + (at - epoch).seconds * 10**9 + (at - epoch).microseconds * 1000
 
 
-def _parse_amount(option: str, text: str) -> Decimal:
+def parse_amount(option: str, text: str) -> Decimal:
+    """Read an amount above 0. Raises `BadInput` naming the option."""
     try:
         amount = Decimal(text)
     except InvalidOperation:
@@ -229,5 +231,6 @@ def _parse_amount(option: str, text: str) -> Decimal:
     return amount
 
 
-def _format_time(time_ns: int) -> str:
+def format_time(time_ns: int) -> str:
+    """Write a market time (ns) as UTC to the minute."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M")

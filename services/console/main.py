@@ -316,6 +316,7 @@ def _mount() -> None:
     from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
     from services.console.features_commands import engineer_features, features_app
+    from services.console.research_commands import sweep, walk_forward
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
     from services.console.training_commands import train_models
@@ -333,6 +334,8 @@ def _mount() -> None:
     app.command()(train_models)
     app.command()(backtest)
     app.command()(check_strategy)
+    app.command()(sweep)
+    app.command("walk-forward")(walk_forward)
     app.add_typer(backtests_app)
     app.command()(simulate)
 
