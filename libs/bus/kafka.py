@@ -17,7 +17,6 @@ from confluent_kafka import Producer as KafkaClientProducer
 from confluent_kafka.admin import OffsetSpec
 
 from libs.bus.api import (
-    BusError,
     BusUnavailable,
     Consumer,
     NewRecord,
@@ -25,10 +24,10 @@ from libs.bus.api import (
     Start,
     TopicPartition,
     TopicSpec,
-    TransactionState,
     Waiting,
     partition_of,
 )
+from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
 from libs.bus.kafka_consumer import KafkaConsumer
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, FENCED_CODES, SETTLING_CODES, UNKNOWN_TOPIC_CODES, KafkaSession
 from libs.bus.kafka_topics import LONGEST_MESSAGE_BYTES, delete_records, keep_everything, new_topic
@@ -63,8 +62,7 @@ class KafkaBus:
         existing = session.counts()
         missing: dict[str, TopicSpec] = {}
         for spec in specs:
-            if spec.partitions < 1:
-                raise BusError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
+            check_spec(spec)
             missing[session.prefix + spec.name] = spec
         new = [new_topic(name, spec) for name, spec in missing.items() if name not in existing]
         if new:
@@ -77,11 +75,7 @@ class KafkaBus:
             session.await_topics(lambda counts: missing.keys() <= counts.keys(), "creating topics")
         for name, spec in missing.items():
             count = session.count(spec.name)
-            if count != spec.partitions:
-                raise BusError(
-                    f"topic {name} exists with {count} partitions, not {spec.partitions}: "
-                    "use that number or another topic"
-                )
+            check_same_partitions(TopicSpec(name, spec.partitions), count)
         keep_everything(session, missing.keys() & existing.keys())
 
     def delete_topics(self, names: Iterable[str]) -> None:
@@ -164,8 +158,7 @@ class KafkaProducer:
     def __init__(self, session: KafkaSession, transactional_id: str) -> None:
         self._session = session
         self._name = transactional_id
-        self._is_open = False
-        self._is_closed = False
+        self._transaction = TransactionGuard(transactional_id)
         self._steps: list[Callable[[float], None]] = []
         self._client = KafkaClientProducer(
             {
@@ -185,16 +178,13 @@ class KafkaProducer:
         self._run(lambda left_s: self._client.init_transactions(left_s), "opening")
 
     def begin(self) -> None:
-        if self._is_closed:
-            raise TransactionState(f"producer {self._name} was closed: open another")
-        if self._is_open:
-            raise TransactionState(f"producer {self._name} has a transaction open: commit or abort it first")
+        self._transaction.require_none()
         self._run(lambda _: self._client.begin_transaction(), "beginning a transaction of")
-        self._is_open = True
+        self._transaction.begin()
         self._steps = []
 
     def send(self, records: Iterable[NewRecord]) -> None:
-        self._require_open("send")
+        self._transaction.require("send")
         session = self._session
         prefix, count_of = session.prefix, session.count
         messages: list[tuple[str, bytes, bytes, int, list[tuple[str, bytes]]]] = []
@@ -227,29 +217,29 @@ class KafkaProducer:
                     self._client.poll(0.01)
 
     def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
-        self._require_open("send_offsets")
+        self._transaction.require("send_offsets")
         if not isinstance(consumer, KafkaConsumer):
-            raise BusError(f"producer {self._name} commits offsets of this bus's consumers only: pass one of them")
+            raise foreign_consumer(self._name)
         metadata = consumer.group_metadata()
         places = [self._session.place(at, offset) for at, offset in offsets.items()]
         send = self._client.send_offsets_to_transaction
         self._step(lambda left_s: send(places, metadata, left_s), "sending offsets by")
 
     def commit(self) -> None:
-        self._require_open("commit")
+        self._transaction.require("commit")
         self._step(lambda left_s: self._client.commit_transaction(left_s), "committing a transaction of")
-        self._is_open = False
+        self._transaction.end()
 
     def abort(self) -> None:
-        self._require_open("abort")
-        self._is_open = False
+        self._transaction.require("abort")
+        self._transaction.end()
         self._run(lambda left_s: self._client.abort_transaction(left_s), "aborting a transaction of")
 
     def close(self) -> None:
-        if self._is_closed:
+        if self._transaction.is_closed:
             return
-        self._is_closed = True
-        if self._is_open:
+        self._transaction.is_closed = True
+        if self._transaction.is_open:
             # Who took over, or the broker's transaction timeout, has aborted or will abort it.
             with contextlib.suppress(ProducerFenced, BusUnavailable):
                 self.abort()
@@ -293,10 +283,6 @@ class KafkaProducer:
         self._client.begin_transaction()
         for step in self._steps:
             step(_time_for(deadline))
-
-    def _require_open(self, call: str) -> None:
-        if not self._is_open:
-            raise TransactionState(f"producer {self._name} has no transaction open: call begin before {call}")
 
 
 def _time_for(deadline: Deadline) -> float:

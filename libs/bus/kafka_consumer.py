@@ -11,7 +11,8 @@ from confluent_kafka import Consumer as KafkaClientConsumer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec
 
-from libs.bus.api import BusError, Record, Start, TopicPartition
+from libs.bus.api import Record, Start, TopicPartition
+from libs.bus.checks import check_assigned, check_group, check_member, check_open
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, KafkaSession
@@ -37,8 +38,7 @@ class KafkaConsumer:
         member_id: str | None,
         start: Start,
     ) -> None:
-        if member_id is not None and group is None:
-            raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
+        check_member(group, member_id)
         for topic in topics:
             session.count(topic)
         self._session = session
@@ -205,20 +205,14 @@ class KafkaConsumer:
         client.unassign()
 
     def _require_assigned(self, topic_partition: TopicPartition) -> None:
-        if topic_partition not in self._positions:
-            raise BusError(
-                f"{topic_partition.topic}[{topic_partition.partition}] is not assigned to this consumer: "
-                "assign it, or poll until the group does"
-            )
+        check_assigned(topic_partition, self._positions)
 
     def _require_open(self) -> None:
-        if self._is_closed:
-            raise BusError(f"this consumer of group {self._group} was closed: open another")
+        check_open(self._group, is_closed=self._is_closed)
 
     def _require_group(self) -> None:
         self._require_open()
-        if self._group is None:
-            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+        check_group(self._group)
 
     def _who(self) -> str:
         return "a consumer without a group" if self._group is None else f"{self._member or 'a member'} of {self._group}"

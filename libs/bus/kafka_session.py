@@ -20,6 +20,7 @@ from libs.bus.api import (
     UnknownTopic,
     Waiting,
 )
+from libs.bus.checks import check_partition
 from libs.bus.security import KafkaSecurity
 from libs.clock import Deadline
 
@@ -195,8 +196,7 @@ class KafkaSession:
 
     def place(self, at: TopicPartition, offset: int | None = None) -> Any:
         count = self.count(at.topic)
-        if not 0 <= at.partition < count:
-            raise BusError(f"topic {at.topic} has {count} partitions: {at.partition} is not one of 0 to {count - 1}")
+        check_partition(at, count)
         stored = self.prefix + at.topic
         return KafkaPlace(stored, at.partition) if offset is None else KafkaPlace(stored, at.partition, offset)
 

@@ -21,8 +21,8 @@ from libs.bus.api import (
     Start,
     TopicPartition,
     TopicSpec,
-    TransactionState,
 )
+from libs.bus.checks import TransactionGuard, check_assigned, check_group, check_member, check_open, foreign_consumer
 from libs.bus.memory_log import MemoryLog
 from libs.clock import Clock, Deadline, SystemClock
 
@@ -138,8 +138,7 @@ class MemoryProducer:
         self._log = log
         self._prefix = prefix
         self._name = transactional_id
-        self._is_open = False
-        self._is_closed = False
+        self._transaction = TransactionGuard(transactional_id)
         self._rows: list[tuple[TopicPartition, NewRecord]] = []
         self._offsets: list[tuple[MemoryConsumer, dict[TopicPartition, int]]] = []
         with log.changed:
@@ -147,14 +146,10 @@ class MemoryProducer:
             log.epochs[prefix + transactional_id] = self._epoch
 
     def begin(self) -> None:
-        if self._is_closed:
-            raise TransactionState(f"producer {self._name} was closed: open another")
-        if self._is_open:
-            raise TransactionState(f"producer {self._name} has a transaction open: commit or abort it first")
-        self._is_open = True
+        self._transaction.begin()
 
     def send(self, records: Iterable[NewRecord]) -> None:
-        self._require_open("send")
+        self._transaction.require("send")
         prefix = self._prefix
         for record in records:
             stored = record
@@ -164,13 +159,13 @@ class MemoryProducer:
                 self._rows.append((self._log.place(stored), stored))
 
     def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
-        self._require_open("send_offsets")
+        self._transaction.require("send_offsets")
         if not isinstance(consumer, MemoryConsumer):
-            raise BusError(f"producer {self._name} commits offsets of this bus's consumers only: pass one of them")
+            raise foreign_consumer(self._name)
         self._offsets.append((consumer, consumer.stored_offsets(offsets)))
 
     def commit(self) -> None:
-        self._require_open("commit")
+        self._transaction.require("commit")
         log = self._log
         with log.changed:
             if log.epochs[self._prefix + self._name] != self._epoch:
@@ -186,21 +181,17 @@ class MemoryProducer:
         self._clear()
 
     def abort(self) -> None:
-        self._require_open("abort")
+        self._transaction.require("abort")
         self._clear()
 
     def close(self) -> None:
-        self._is_closed = True
+        self._transaction.is_closed = True
         self._clear()
 
     def _clear(self) -> None:
-        self._is_open = False
+        self._transaction.end()
         self._rows = []
         self._offsets = []
-
-    def _require_open(self, call: str) -> None:
-        if not self._is_open:
-            raise TransactionState(f"producer {self._name} has no transaction open: call begin before {call}")
 
 
 class MemoryConsumer:
@@ -216,8 +207,7 @@ class MemoryConsumer:
         member_id: str | None,
         start: Start,
     ) -> None:
-        if member_id is not None and group is None:
-            raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
+        check_member(group, member_id)
         self._log = log
         self._prefix = prefix
         self._topics = frozenset(prefix + topic for topic in topics)
@@ -305,8 +295,7 @@ class MemoryConsumer:
 
     def stored_offsets(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Translate offsets to the names of the log, for a producer of the same bus."""
-        if self._group is None:
-            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+        check_group(self._group)
         with self._log.changed:
             return self._stored(offsets)
 
@@ -325,9 +314,7 @@ class MemoryConsumer:
 
     def write_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Store the group's offsets. The caller holds the log."""
-        if self._group is None:
-            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
-        self._log.groups[self._group].offsets.update(offsets)
+        self._log.groups[check_group(self._group)].offsets.update(offsets)
 
     def close(self) -> None:
         with self._log.changed:
@@ -337,8 +324,7 @@ class MemoryConsumer:
             self._is_closed = True
 
     def _require_open(self) -> None:
-        if self._is_closed:
-            raise BusError(f"this consumer of group {self._group} was closed: open another")
+        check_open(self._group, is_closed=self._is_closed)
 
     def _stored(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         stored = {TopicPartition(self._prefix + at.topic, at.partition): offset for at, offset in offsets.items()}
@@ -348,11 +334,7 @@ class MemoryConsumer:
 
     def _assigned(self, place: TopicPartition) -> TopicPartition:
         stored = TopicPartition(self._prefix + place.topic, place.partition)
-        if stored not in self._positions:
-            raise BusError(
-                f"{place.topic}[{place.partition}] is not assigned to this consumer: "
-                "assign it, or wait until the group does"
-            )
+        check_assigned(place, {place} if stored in self._positions else ())
         return stored
 
     def _follow_group(self, group_name: str) -> None:

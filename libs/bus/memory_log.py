@@ -7,7 +7,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import islice
 
-from libs.bus.api import BusError, NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
+from libs.bus.api import NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
+from libs.bus.checks import check_partition, check_same_partitions, check_spec
 from libs.bus.errors import offset_gone, past_the_end
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
 from libs.clock import Clock
@@ -78,10 +79,7 @@ class MemoryLog:
     def partition(self, place: TopicPartition) -> MemoryPartition:
         """Return a log. Raises `UnknownTopic`, or `BusError` for a number out of range."""
         logs = self.topic(place.topic).partitions
-        if not 0 <= place.partition < len(logs):
-            raise BusError(
-                f"topic {place.topic} has {len(logs)} partitions: {place.partition} is not one of 0 to {len(logs) - 1}"
-            )
+        check_partition(place, len(logs))
         return logs[place.partition]
 
     def place(self, record: NewRecord) -> TopicPartition:
@@ -94,16 +92,12 @@ class MemoryLog:
 
     def create(self, spec: TopicSpec) -> None:
         """Create a topic, or check that it exists alike. Raises `BusError`."""
-        if spec.partitions < 1:
-            raise BusError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
+        check_spec(spec)
         known = self.topics.get(spec.name)
         if known is None:
             self.topics[spec.name] = MemoryTopic(spec, [MemoryPartition() for _ in range(spec.partitions)])
-        elif len(known.partitions) != spec.partitions:
-            raise BusError(
-                f"topic {spec.name} exists with {len(known.partitions)} partitions, not {spec.partitions}: "
-                "use that number or another topic"
-            )
+        else:
+            check_same_partitions(spec, len(known.partitions))
 
     def delete(self, name: str) -> None:
         """Delete a topic with its committed offsets, where it exists."""

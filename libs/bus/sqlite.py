@@ -16,17 +16,16 @@ from types import TracebackType
 from typing import Self
 
 from libs.bus.api import (
-    BusError,
     Consumer,
     NewRecord,
     ProducerFenced,
     Start,
     TopicPartition,
     TopicSpec,
-    TransactionState,
     Waiting,
     partition_of,
 )
+from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
 from libs.bus.errors import past_the_end
 from libs.bus.headers import encode_headers
 from libs.bus.sqlite_consumer import SqliteConsumer
@@ -55,17 +54,13 @@ class SqliteBus:
         self._log.forget_topics()
         with self._log.writing() as database:
             for spec in specs:
-                if spec.partitions < 1:
-                    raise BusError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
+                check_spec(spec)
                 name = self._prefix + spec.name
                 row = database.execute("SELECT partitions FROM topics WHERE name = ?", (name,)).fetchone()
                 if row is None:
                     self._create(database, name, spec)
-                elif row[0] != spec.partitions:
-                    raise BusError(
-                        f"topic {spec.name} exists with {row[0]} partitions, not {spec.partitions}: "
-                        "use that number or another topic"
-                    )
+                else:
+                    check_same_partitions(spec, row[0])
 
     def _create(self, database: sqlite3.Connection, name: str, spec: TopicSpec) -> None:
         topic_id = database.execute(
@@ -202,8 +197,7 @@ class SqliteProducer:
         self._prefix = prefix
         self._name = transactional_id
         self._stored_name = prefix + transactional_id
-        self._is_open = False
-        self._is_closed = False
+        self._transaction = TransactionGuard(transactional_id)
         self._rows: defaultdict[int, list[tuple[bytes, bytes, bytes]]] = defaultdict(list)
         self._topic_ids: set[int] = set()
         self._offsets: list[tuple[SqliteConsumer, dict[int, int]]] = []
@@ -215,14 +209,10 @@ class SqliteProducer:
             ).fetchone()[0]
 
     def begin(self) -> None:
-        if self._is_closed:
-            raise TransactionState(f"producer {self._name} was closed: open another")
-        if self._is_open:
-            raise TransactionState(f"producer {self._name} has a transaction open: commit or abort it first")
-        self._is_open = True
+        self._transaction.begin()
 
     def send(self, records: Iterable[NewRecord]) -> None:
-        self._require_open("send")
+        self._transaction.require("send")
         topic_of, rows, prefix = self._log.topic, self._rows, self._prefix
         for record in records:
             topic = topic_of(prefix + record.topic)
@@ -239,13 +229,13 @@ class SqliteProducer:
             )
 
     def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
-        self._require_open("send_offsets")
+        self._transaction.require("send_offsets")
         if not isinstance(consumer, SqliteConsumer):
-            raise BusError(f"producer {self._name} commits offsets of this bus's consumers only: pass one of them")
+            raise foreign_consumer(self._name)
         self._offsets.append((consumer, consumer.offset_rows(offsets)))
 
     def commit(self) -> None:
-        self._require_open("commit")
+        self._transaction.require("commit")
         with self._log.writing() as database:
             row = database.execute(
                 "SELECT epoch FROM producers WHERE transactional_id = ?", (self._stored_name,)
@@ -269,19 +259,15 @@ class SqliteProducer:
         self._clear()
 
     def abort(self) -> None:
-        self._require_open("abort")
+        self._transaction.require("abort")
         self._clear()
 
     def close(self) -> None:
-        self._is_closed = True
+        self._transaction.is_closed = True
         self._clear()
 
     def _clear(self) -> None:
-        self._is_open = False
+        self._transaction.end()
         self._rows.clear()
         self._topic_ids.clear()
         self._offsets.clear()
-
-    def _require_open(self, call: str) -> None:
-        if not self._is_open:
-            raise TransactionState(f"producer {self._name} has no transaction open: call begin before {call}")

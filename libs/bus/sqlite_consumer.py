@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from libs.bus.api import BusError, BusLost, BusUnavailable, Record, Start, TopicPartition
+from libs.bus.checks import check_assigned, check_group, check_member, check_open
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
 from libs.bus.headers import decode_headers
@@ -44,8 +45,7 @@ class SqliteConsumer:
         member_id: str | None,
         start: Start,
     ) -> None:
-        if member_id is not None and group is None:
-            raise BusError(f"member {member_id} needs a group: pass one, or no member_id")
+        check_member(group, member_id)
         self._log = log
         self._notifier = notifier
         self._prefix = prefix
@@ -154,15 +154,10 @@ class SqliteConsumer:
         return self._positions[topic_partition]
 
     def _require_assigned(self, topic_partition: TopicPartition) -> None:
-        if topic_partition not in self._positions:
-            raise BusError(
-                f"{topic_partition.topic}[{topic_partition.partition}] is not assigned to this consumer: "
-                "assign it, or wait until the group does"
-            )
+        check_assigned(topic_partition, self._positions)
 
     def _require_open(self) -> None:
-        if self._is_closed:
-            raise BusError(f"this consumer of group {self._group} was closed: open another")
+        check_open(self._group, is_closed=self._is_closed)
 
     def _take(self, positions: dict[TopicPartition, int]) -> None:
         queries: dict[TopicPartition, str] = {}
@@ -197,8 +192,7 @@ class SqliteConsumer:
 
     def offset_rows(self, offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
         """Translate offsets to partition ids, for a producer of the same bus."""
-        if self._group is None:
-            raise BusError("a consumer without a group has no offsets to commit: open it with a group")
+        check_group(self._group)
         return {self._log.partition_id(place, self._prefix + place.topic): offset for place, offset in offsets.items()}
 
     def write_offsets(self, database: sqlite3.Connection, rows: Mapping[int, int]) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.bus.api import BusError, BusFull, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
+from libs.bus.checks import check_partition
 from libs.bus.wakeups import LONGEST_DIRECTORY
 
 _FORMAT = 1
@@ -257,11 +258,7 @@ class SqliteLog:
     def partition_id(self, topic_partition: TopicPartition, stored_name: str) -> int:
         """Return the id of a partition's table. Raises `UnknownTopic`, or `BusError` for a number out of range."""
         ids = self.topic(stored_name).partition_ids
-        if not 0 <= topic_partition.partition < len(ids):
-            raise BusError(
-                f"topic {topic_partition.topic} has {len(ids)} partitions: "
-                f"{topic_partition.partition} is not one of 0 to {len(ids) - 1}"
-            )
+        check_partition(topic_partition, len(ids))
         return ids[topic_partition.partition]
 
     def tail(self, partition_id: int) -> tuple[int, int]:
