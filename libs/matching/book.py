@@ -22,7 +22,7 @@ from libs.matching.ladder import (
     LadderState,
     apply_depth,
     apply_quote,
-    find_level,
+    look_at,
     new_ladder,
     quantity_within,
     take_levels,
@@ -152,20 +152,18 @@ class Book:
 
         A price better than the best of its side is an empty level; so is an absent one within an anchored ladder.
         """
+        return self.look_at(side, price)[1]
+
+    def look_at(self, side: Side, price: int) -> tuple[int, int]:
+        """Return the best price of the other side, 0 where none is known, and what `shown_at` returns."""
         if not self._is_quote_applied:
             self._apply_quote()
-        row = BIDS if side is Side.BUY else ASKS
-        key = -price if side is Side.BUY else price
-        state = self._state
-        count = int(state[row, 0, 0])
-        if not count:
-            return UNKNOWN_QUANTITY
-        index = int(find_level(state, row, key))
-        if index < count and state[row, 0, 1 + index] == key:
-            return int(state[row, 1, 1 + index])
-        if index == 0 or (self.is_anchored and index < count):
-            return 0
-        return UNKNOWN_QUANTITY
+        is_buy = side is Side.BUY
+        best, count, index, quantity = look_at(self._state, BIDS if is_buy else ASKS, -price if is_buy else price)
+        if quantity < 0:
+            is_empty = count and (index == 0 or (self.is_anchored and index < count))
+            quantity = 0 if is_empty else UNKNOWN_QUANTITY
+        return abs(best), quantity
 
     def quantity_for(self, taker: Side, limit: int | None) -> int:
         """Return how much a taker could get from known levels within its limit price."""

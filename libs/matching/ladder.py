@@ -40,6 +40,19 @@ def find_level(state: LadderState, side: int, key: int) -> int:
 
 
 @njit(cache=True)
+def look_at(state: LadderState, side: int, key: int) -> tuple[int, int, int, int]:
+    """Return what a resting order needs to know: the best key of the other side, 0 where there is none, and of its own
+    side how many levels there are, the index (from 0) at `key` and the quantity there, -1 where there is no such level.
+    """
+    other = 1 - side
+    best = state[other, 0, 1] if state[other, 0, 0] else 0
+    count = state[side, 0, 0]
+    index = find_level(state, side, key)
+    quantity = state[side, 1, 1 + index] if index < count and state[side, 0, 1 + index] == key else -1
+    return best, count, index, quantity
+
+
+@njit(cache=True)
 def set_level(state: LadderState, side: int, key: int, quantity: int) -> None:
     """Set a level's quantity; 0 removes it."""
     count = state[side, 0, 0]
@@ -152,5 +165,5 @@ def compile_ahead() -> None:
     apply_depth(state, none, none, none, none, True)
     apply_quote(state, 1, 1, 2, 1)
     quantity_within(state, ASKS, 2)
-    find_level(state, BIDS, -1)
+    look_at(state, BIDS, -1)
     take_levels(state, ASKS, 2, 1, np.zeros((2, CAPACITY), dtype=np.int64))

@@ -159,15 +159,15 @@ class Matcher(MatcherState):
             if order not in self.resting:
                 continue
             limit = order.limit or 0
-            best = self.book.best(order.side.opposite)
-            if best is not None and is_within(order.side, best[0], limit):
+            best, shown = self.book.look_at(order.side, limit)
+            if best and is_within(order.side, best, limit):
                 wanted = self._fillable(order)
                 taken = sum(quantity for _, quantity in self.book.take(order.side, limit, wanted))
                 order.queue_ahead = 0
                 if taken:
                     self._fill_resting(order, taken, event_time, cause_id)
             else:
-                observe_level(order, self.book.shown_at(order.side, limit))
+                observe_level(order, shown)
 
     def _settle(self, event_time: int, cause_id: str, trigger_price: int) -> None:
         if trigger_price and self.conditional:
