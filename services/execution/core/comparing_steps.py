@@ -120,7 +120,7 @@ def on_countdown(work: OutboxWork, _step: Step, answer: VenueAnswer) -> None:
 
 
 def has_countdown_changed(work: OutboxWork, now: int) -> bool:
-    """Whether it has run out, or is set again, and nobody was told."""
+    """Whether it has run out, or was set again, and no alert says so yet."""
     state = work.state
     return state.is_prepared and state.countdown.has_run_out(now) != state.countdown.is_alerted
 

@@ -101,7 +101,7 @@ class ExecutionCore(ExecutionState):
         self.account = account
         self._ledger = Ledger(account, starting_balance, leverage, charges_funding=venue is not None)
         self._venue = venue
-        # A real venue keeps the books; until they came nobody is told of an account.
+        # A real venue keeps the account; no state is published until its first answer came.
         super().__init__(self._ledger, SendGate(account, SERVICE), venue, venue is not None)
         self._account_interval_ns = account_interval_ns
         self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
@@ -293,7 +293,7 @@ class ExecutionCore(ExecutionState):
         return self._venue.handle(command)
 
     def _refuse_margin(self) -> str:
-        # The paper venue knows no balance, so its margin check is made at its door; the order counts as open already.
+        # The paper venue knows no balance, so its margin check is made before it; the order counts as open already.
         needed, equity = self._ledger.initial_margin(self._opening_orders()), self._ledger.equity()
         if needed <= equity:
             return ""
@@ -360,20 +360,20 @@ class ExecutionCore(ExecutionState):
         outputs.append(self._account_state(report.event_time, report.event_id))
         return outputs
 
-    def _on_venue_account(self, books: VenueAccount) -> Sequence[Event]:
-        if books.account != self.account:
+    def _on_venue_account(self, account: VenueAccount) -> Sequence[Event]:
+        if account.account != self.account:
             return NOTHING
         if self._venue is not None:
-            raise Unhandleable(f"{books.event_id} is a real venue's, and this account trades on paper")
-        if self._has_books and not books.cause_id:
-            difference = self._ledger.find_difference(books)
+            raise Unhandleable(f"{account.event_id} is a real venue's, and this account trades on paper")
+        if self._has_books and not account.cause_id:
+            difference = self._ledger.find_difference(account)
             if difference:
-                return self._halt_itself(books.event_time, books.event_id, difference)
-            self._ledger.wallet_balance = books.wallet_balance
+                return self._halt_itself(account.event_time, account.event_id, difference)
+            self._ledger.wallet_balance = account.wallet_balance
         else:
             self._has_books = True
-            self._ledger.take_over(books)
-        return [self._account_state(books.event_time, books.event_id)]
+            self._ledger.take_over(account)
+        return [self._account_state(account.event_time, account.event_id)]
 
     def _retire(self, client_order_id: str) -> None:
         self._open_ids.pop(client_order_id, None)

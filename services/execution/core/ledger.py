@@ -1,4 +1,4 @@
-"""The account's books: wallet, positions, fees and funding of a one-way, cross-margined USDT account. Exact.
+"""The account's ledger: wallet, positions, fees and funding of a one-way, cross-margined USDT account. Exact.
 
 Funding is charged by `FundingSettled`. Where a venue sends none, a mark price that passes the announced funding time
 charges at the rate that was in force; settlements within half an hour of one another are one settlement. Where no
@@ -31,7 +31,7 @@ class OpeningOrder(NamedTuple):
 
 @dataclass(eq=False)
 class LedgerState:
-    """What is kept of the books, by instrument: `_announced` is the rate of the next funding and its time."""
+    """What is kept of an account, by instrument: `_announced` is the rate of the next funding and its time."""
 
     account: str
     wallet_balance: Decimal
@@ -135,19 +135,19 @@ class Ledger(LedgerState):
         self.wallet_balance += realised - fee
         return realised
 
-    def find_difference(self, books: VenueAccount) -> str:
-        """Return how the venue's positions differ from those reckoned here, empty where they do not."""
-        theirs = {held.instrument: held.quantity for held in books.positions}
+    def find_difference(self, venue_account: VenueAccount) -> str:
+        """Return how the venue's positions differ from those computed here, empty where they do not."""
+        theirs = {held.instrument: held.quantity for held in venue_account.positions}
         for name in sorted({*theirs, *self._positions}):
             ours = self.position(name).quantity
             if ours != theirs.get(name, ZERO):
                 return f"position in {name} is {theirs.get(name, ZERO)} at the venue and {ours} by reports"
         return ""
 
-    def take_over(self, books: VenueAccount) -> None:
+    def take_over(self, venue_account: VenueAccount) -> None:
         """Go on from the venue's wallet and positions; what each position has realised and paid stays."""
-        self.wallet_balance = books.wallet_balance
-        theirs = {held.instrument: held for held in books.positions}
+        self.wallet_balance = venue_account.wallet_balance
+        theirs = {held.instrument: held for held in venue_account.positions}
         for name in sorted({*theirs, *self._positions}):
             quantity, entry_price = ZERO, ZERO
             if held := theirs.get(name):

@@ -9,7 +9,7 @@
                   the process ended meanwhile: asked for once the clock is right, and UNKNOWN unless found
 
 One call at a time: the next one is decided when the answer to the last was handled, and commands wait while a
-reconciliation is in hand (see `reconciliation`). A lasting difference halts sending until the account is resumed, also
+reconciliation runs (see `reconciliation`). A lasting difference halts sending until the account is resumed, also
 across restarts; RESUME takes the venue's account over and closes the orders it does not know. Until a first
 reconciliation succeeded only reductions are sent. A cancel in doubt is tried again.
 """
@@ -140,7 +140,7 @@ class OutboxCore:
         call = state.pending
         state.start_id = tick.event_id
         state.pending = state.step = state.health = None
-        # What was in hand of comparing is begun anew.
+        # A reconciliation that was running starts again.
         state.steps.clear()
         state.is_prepared = False
         state.reconciliations_at_start = 2

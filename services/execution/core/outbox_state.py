@@ -1,4 +1,4 @@
-"""What the outbox remembers: the work in hand, step by step, and everything that recovery restores."""
+"""What the outbox remembers: its unfinished steps and everything that recovery restores."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ON_ONE_ORDER = frozenset(
         *(StepKind.CHECK_ORDER, StepKind.RECHECK_ORDER),
     }
 )
-# Without an answer to one of these the reconciliation or check in hand ends.
+# Without an answer to one of these the current reconciliation or check ends.
 COMPARING = frozenset(
     {
         *(StepKind.PREPARE, StepKind.READ_CLOCK, StepKind.CHECK_ORDER, StepKind.LIST_OPEN_ORDERS),
@@ -59,7 +59,7 @@ COMPARING = frozenset(
 
 @dataclass(slots=True)
 class Step:
-    """A piece of the work in hand. `reason` is the refusal that EXPLAIN_CANCEL asks about."""
+    """A piece of the current work. `reason` is the refusal that EXPLAIN_CANCEL asks about."""
 
     kind: StepKind
     client_order_id: str = ""
@@ -71,7 +71,7 @@ class OutboxState:
     """Everything that the outbox remembers.
 
     `now` is the venue's clock at the last answer or tick, `start_id` the tick by which the last process began.
-    `commands` wait, `steps` are what is left of the work in hand, `step` is what `pending` was called for. `health` is
+    `commands` wait, `steps` are what is left of the current work, `step` is what `pending` was called for. `health` is
     what the last look at the services found, None once used.
     `alerts` wait until the time is known.
     """

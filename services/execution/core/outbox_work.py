@@ -1,4 +1,4 @@
-"""The outbox's hands: its state and what it puts out, the next call, reports on record, alerts."""
+"""What the steps of the outbox share: its state, its outputs, the next call, reports and alerts."""
 
 from __future__ import annotations
 

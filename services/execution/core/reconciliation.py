@@ -11,8 +11,8 @@
     UNKNOWN order    asked for at every check --> found: recorded
                                               '-> absent for `absent_after_ns`: REJECTED, it never arrived
 
-A difference that two reconciliations in a row have found lasts. An answer that does not come ends the work in hand
-without a finding.
+A difference that two reconciliations in a row have found lasts. Where an answer does not come the
+current reconciliation or check ends without a finding.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Reconciliation:
 
     `unknown_since` are the open orders that the venue may not have, `missing` those that it turned out not to know;
     `awaited` since when an order of that many recorded fills has had more counted. `differences` are those of the last
-    reconciliation, `found` those of the one in hand. `takeover_cause` is the RESUME that asks for the venue's account
+    reconciliation, `found` those of the current one. `takeover_cause` is the RESUME that asks for the venue's account
     to be taken over.
     """
 
