@@ -1,4 +1,4 @@
-"""The signed paths: each reads its parameters, passes the door, and is carried out or answered by the session."""
+"""The signed paths: each reads its parameters, is authenticated, and is executed or answered by the session."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from starlette.concurrency import run_in_threadpool
 from services.exchange.faults import Fault, Faults
 from services.exchange.limits import ORDER_LIMITS
 from services.exchange.private_stream import serve_private
+from services.exchange.request_auth import RequestAuth, read_parameters
 from services.exchange.session import TradingSession
-from services.exchange.signed import Door, read_parameters
 
 _UNSIGNED = "/fapi/v1/listenKey"
 
 
-def add_account(app: FastAPI, session: TradingSession, door: Door) -> None:
-    """Add every path that trades or asks about the account."""
+def add_account(app: FastAPI, session: TradingSession, auth: RequestAuth) -> None:
+    """Add every path that trades or queries the account."""
     for request in session.changing_requests:
-        _add(app, request, _endpoint(request, session.change, door))
-    for request in session.asking_requests:
-        _add(app, request, _endpoint(request, session.ask, door))
-    _add(app, "GET /fapi/v1/rateLimit/order", _endpoint("", lambda _request, _sent: ORDER_LIMITS, door))
+        _add(app, request, _endpoint(request, session.change, auth))
+    for request in session.query_requests:
+        _add(app, request, _endpoint(request, session.ask, auth))
+    _add(app, "GET /fapi/v1/rateLimit/order", _endpoint("", lambda _request, _sent: ORDER_LIMITS, auth))
 
     @app.websocket("/private/ws")
     async def single(socket: WebSocket) -> None:
@@ -35,8 +35,8 @@ def add_account(app: FastAPI, session: TradingSession, door: Door) -> None:
         await serve_private(socket, session, is_combined=True)
 
 
-def add_test_doors(app: FastAPI, session: TradingSession, faults: Faults) -> None:
-    """Add what only tests and the page use: everything known of the account, unsigned, and faults."""
+def add_test_paths(app: FastAPI, session: TradingSession, faults: Faults) -> None:
+    """Add paths only for tests and the page: the account's full state, unsigned, and fault injection."""
 
     @app.get("/sim/v1/account")
     def everything() -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _add(app: FastAPI, request: str, endpoint: Callable[[Request], Awaitable[Res
 
 
 def _endpoint(
-    request: str, serve: Callable[[str, dict[str, str]], Any], door: Door
+    request: str, serve: Callable[[str, dict[str, str]], Any], auth: RequestAuth
 ) -> Callable[[Request], Awaitable[Response]]:
     is_signed = not request.endswith(_UNSIGNED)
 
@@ -67,9 +67,9 @@ def _endpoint(
         query, body = http.url.query, (await http.body()).decode("utf-8", "replace")
         key = http.headers.get("x-mbx-apikey")
         if is_signed:
-            sent = door.open(key, query, body)
+            sent = auth.authenticate(key, query, body)
         else:
-            door.check_key(key)
+            auth.check_key(key)
             sent = read_parameters(query, body)
         return JSONResponse(await run_in_threadpool(serve, request, sent))
 

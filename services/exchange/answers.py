@@ -36,7 +36,7 @@ from services.exchange.core.frames import (
     format_rate,
 )
 from services.exchange.limits import RATE_LIMITS
-from services.exchange.tape import Tape, minute_index, rows_until
+from services.exchange.market_tape import MarketTape, minute_index, rows_until
 
 INTERVAL_MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440}
 _LOOK_BACK_MINUTES = 120
@@ -104,7 +104,7 @@ def _text(value: Any) -> str:
     return format_decimal(value)
 
 
-def depth(tape: Tape, now_ms: int, limit: int) -> dict[str, Any]:
+def depth(tape: MarketTape, now_ms: int, limit: int) -> dict[str, Any]:
     """Return the book as the stream has shown it, with the update id that its deltas go on from."""
     index = minute_index(now_ms)
     bids, asks = ({int(t): int(n) for t, n in side} for side in tape.opening_book(index))
@@ -134,7 +134,7 @@ def _apply(side: dict[int, int], levels: Ints, first: int, count: int) -> None:
             side.pop(ticks, None)
 
 
-def find_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int] | None:
+def find_row(tape: MarketTape, now_ms: int, kinds: tuple[int, ...]) -> list[int] | None:
     """Return the last row of some kinds up to now, None where there is none within two hours."""
     newest = minute_index(now_ms)
     for index in range(newest, max(-1, newest - _LOOK_BACK_MINUTES), -1):
@@ -146,14 +146,16 @@ def find_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int] | Non
     return None
 
 
-def _last_row(tape: Tape, now_ms: int, kinds: tuple[int, ...]) -> list[int]:
+def _last_row(tape: MarketTape, now_ms: int, kinds: tuple[int, ...]) -> list[int]:
     row = find_row(tape, now_ms, kinds)
     if row is None:
         raise Refused(-1122, "Nothing of this kind has happened yet.")
     return row
 
 
-def klines(tape: Tape, now_ms: int, interval: str, start_ms: int | None, end_ms: int | None, limit: int) -> list[Any]:
+def klines(
+    tape: MarketTape, now_ms: int, interval: str, start_ms: int | None, end_ms: int | None, limit: int
+) -> list[Any]:
     """Return klines by open time in [start, end], oldest first, the unfinished one last; without a start the newest."""
     if interval not in INTERVAL_MINUTES:
         raise Refused(-1120, f"Invalid interval; known are {', '.join(INTERVAL_MINUTES)}.")
@@ -170,7 +172,7 @@ def klines(tape: Tape, now_ms: int, interval: str, start_ms: int | None, end_ms:
     return [orjson.loads(format_kline(_kline_at(tape, now_ms, open_ms, length))) for open_ms in opens]
 
 
-def _kline_at(tape: Tape, now_ms: int, open_ms: int, length: int) -> Ints:
+def _kline_at(tape: MarketTape, now_ms: int, open_ms: int, length: int) -> Ints:
     whole = np.zeros(KLINE, dtype=np.int64)
     whole[0] = open_ms
     for minute_ms in range(open_ms, min(open_ms + length, now_ms + 1), MINUTE_MS):
@@ -187,7 +189,7 @@ def _kline_at(tape: Tape, now_ms: int, open_ms: int, length: int) -> Ints:
     return whole
 
 
-def _unfinished(tape: Tape, index: int, now_ms: int) -> Ints:
+def _unfinished(tape: MarketTape, index: int, now_ms: int) -> Ints:
     minute = tape.minute(index)
     rows = rows_until(minute, now_ms)
     trades = rows[rows[:, 0] == TRADE]
@@ -203,7 +205,7 @@ def _unfinished(tape: Tape, index: int, now_ms: int) -> Ints:
 
 
 def aggregate_trades(
-    tape: Tape, now_ms: int, from_id: int | None, start_ms: int | None, end_ms: int | None, limit: int
+    tape: MarketTape, now_ms: int, from_id: int | None, start_ms: int | None, end_ms: int | None, limit: int
 ) -> list[Any]:
     """Return trades from an id or within a time range, oldest first; without either the newest."""
     end = min(now_ms if end_ms is None else end_ms, now_ms)
@@ -224,7 +226,7 @@ def aggregate_trades(
     return [_without_stream_fields(trade) for trade in out]
 
 
-def _newest_trades(tape: Tape, end_ms: int, limit: int) -> list[Any]:
+def _newest_trades(tape: MarketTape, end_ms: int, limit: int) -> list[Any]:
     out: list[Any] = []
     for index in range(minute_index(end_ms), -1, -1):
         minute = tape.minute(index)
@@ -245,7 +247,7 @@ def _without_stream_fields(trade: dict[str, Any]) -> dict[str, Any]:
     return {name: trade[name] for name in ("a", "p", "q", "nq", "f", "l", "T", "m")}
 
 
-def premium_index(tape: Tape, now_ms: int) -> dict[str, Any]:
+def premium_index(tape: MarketTape, now_ms: int) -> dict[str, Any]:
     """Return mark, index and funding."""
     row = _last_row(tape, now_ms, (MARK,))
     data = orjson.loads(format_data(row, tape.minute(minute_index(row[1])).levels))
@@ -261,7 +263,7 @@ def premium_index(tape: Tape, now_ms: int) -> dict[str, Any]:
     }
 
 
-def funding_rates(tape: Tape, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int) -> list[Any]:
+def funding_rates(tape: MarketTape, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int) -> list[Any]:
     """Return the fundings settled in the stream so far."""
     end = min(now_ms if end_ms is None else end_ms, now_ms)
     first = -(-(START_MS + 1 if start_ms is None else max(start_ms, START_MS + 1)) // FUNDING_MS) * FUNDING_MS
@@ -283,13 +285,13 @@ def funding_rates(tape: Tape, now_ms: int, start_ms: int | None, end_ms: int | N
     return out
 
 
-def open_interest(tape: Tape, now_ms: int) -> dict[str, Any]:
+def open_interest(tape: MarketTape, now_ms: int) -> dict[str, Any]:
     """Return the open interest."""
     row = _last_row(tape, now_ms, (INTEREST,))
     return {"openInterest": format_lots(row[3]), "symbol": SYMBOL, "time": row[1]}
 
 
-def book_ticker(tape: Tape, now_ms: int) -> dict[str, Any]:
+def book_ticker(tape: MarketTape, now_ms: int) -> dict[str, Any]:
     """Return the top of the book."""
     row = _last_row(tape, now_ms, (QUOTE,))
     return {
@@ -303,7 +305,7 @@ def book_ticker(tape: Tape, now_ms: int) -> dict[str, Any]:
     }
 
 
-def ticker_price(tape: Tape, now_ms: int) -> dict[str, Any]:
+def ticker_price(tape: MarketTape, now_ms: int) -> dict[str, Any]:
     """Return the last trade's price; before the first trade the history's last."""
     try:
         row = _last_row(tape, now_ms, (TRADE,))

@@ -1,4 +1,4 @@
-"""The simulated exchange's HTTP and websocket face: Binance's public paths, and the whole market as numbered frames."""
+"""The simulated exchange's HTTP and websocket API: Binance's public paths, and the whole market as numbered frames."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from starlette.types import ASGIApp, Lifespan
 
 from libs.runtime.metrics import ServiceMetrics
 from services.exchange import answers
-from services.exchange.account_paths import add_account, add_test_doors
+from services.exchange.account_paths import add_account, add_test_paths
 from services.exchange.clock import MarketClock
 from services.exchange.core import START_MS
 from services.exchange.core.account import Refused
 from services.exchange.core.frames import SYMBOL
 from services.exchange.faults import Faults, FaultyApp
 from services.exchange.limits import LimitedApp
+from services.exchange.market_tape import MarketTape, MarketTapeEnded
+from services.exchange.request_auth import RequestAuth
 from services.exchange.session import TradingSession
-from services.exchange.signed import Door
 from services.exchange.streams import Subscription, serve_stream
-from services.exchange.tape import BeyondTape, Tape
 
-LIVE_EVERY_S = 0.05
+ADVANCE_EVERY_S = 0.05
 
 
-def build_app(tape: Tape, clock: MarketClock, session: TradingSession, door: Door) -> ASGIApp:
-    """Make the application over a tape, its clock and the account; while it serves, the account lives on."""
+def build_app(tape: MarketTape, clock: MarketClock, session: TradingSession, auth: RequestAuth) -> ASGIApp:
+    """Build the application over a market tape, its clock and the account; while it serves, the account advances."""
     app = FastAPI(
-        title="perpflow simulated exchange", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_living(session)
+        title="perpflow simulated exchange",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=_advancing(session),
     )
     _add_errors(app)
     metrics = ServiceMetrics("exchange")
@@ -41,32 +45,32 @@ def build_app(tape: Tape, clock: MarketClock, session: TradingSession, door: Doo
     _add_metrics(app, metrics)
     _add_general(app, tape, clock, metrics)
     _add_market(app, tape, clock)
-    add_account(app, session, door)
-    add_test_doors(app, session, faults)
+    add_account(app, session, auth)
+    add_test_paths(app, session, faults)
     _add_streams(app, tape, clock)
     return FaultyApp(LimitedApp(app, clock), faults)
 
 
-def _living(session: TradingSession) -> Lifespan[FastAPI]:
-    async def live() -> None:
+def _advancing(session: TradingSession) -> Lifespan[FastAPI]:
+    async def advance() -> None:
         while True:
             try:
                 await asyncio.to_thread(session.advance)
-            except BeyondTape:
-                # The market is over; every request says so.
+            except MarketTapeEnded:
+                # The market has ended; every request is refused with that reason.
                 return
-            await asyncio.sleep(LIVE_EVERY_S)
+            await asyncio.sleep(ADVANCE_EVERY_S)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        life = asyncio.create_task(live())
+        advancing = asyncio.create_task(advance())
         yield
-        if not life.done():
-            life.cancel()
-        await asyncio.wait((life,))
+        if not advancing.done():
+            advancing.cancel()
+        await asyncio.wait((advancing,))
         await asyncio.to_thread(session.close)
-        if not life.cancelled():
-            life.result()
+        if not advancing.cancelled():
+            advancing.result()
 
     return lifespan
 
@@ -80,8 +84,8 @@ def _add_errors(app: FastAPI) -> None:
     async def refuse(_request: Request, error: Refused) -> JSONResponse:
         return _refuse(error.status, error.code, error.message)
 
-    @app.exception_handler(BeyondTape)
-    async def refuse_beyond(_request: Request, error: BeyondTape) -> JSONResponse:
+    @app.exception_handler(MarketTapeEnded)
+    async def refuse_beyond(_request: Request, error: MarketTapeEnded) -> JSONResponse:
         return _refuse(400, -1130, str(error))
 
     @app.exception_handler(RequestValidationError)
@@ -105,7 +109,7 @@ def _add_metrics(app: FastAPI, metrics: ServiceMetrics) -> None:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_general(app: FastAPI, tape: Tape, clock: MarketClock, metrics: ServiceMetrics) -> None:
+def _add_general(app: FastAPI, tape: MarketTape, clock: MarketClock, metrics: ServiceMetrics) -> None:
     @app.get("/fapi/v1/ping")
     @app.get("/api/v3/ping")
     async def ping() -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _add_general(app: FastAPI, tape: Tape, clock: MarketClock, metrics: ServiceM
         return PlainTextResponse("".join(f"{sequence} {line}\n" for sequence, line in lines))
 
 
-def _add_market(app: FastAPI, tape: Tape, clock: MarketClock) -> None:
+def _add_market(app: FastAPI, tape: MarketTape, clock: MarketClock) -> None:
     @app.get("/fapi/v1/depth")
     def depth(symbol: str, limit: Literal["5", "10", "20", "50", "100", "500", "1000"] = "500") -> Any:
         answers.check_symbol(symbol)
@@ -197,7 +201,7 @@ def _add_market(app: FastAPI, tape: Tape, clock: MarketClock) -> None:
         return answers.ticker_price(tape, clock.now_ms())
 
 
-def _add_streams(app: FastAPI, tape: Tape, clock: MarketClock) -> None:
+def _add_streams(app: FastAPI, tape: MarketTape, clock: MarketClock) -> None:
     @app.websocket("/{category}/stream")
     async def combined(socket: WebSocket, category: Literal["public", "market"], streams: str = "") -> None:
         await serve_stream(socket, tape, clock, Subscription(category, streams.split("/"), is_combined=True))

@@ -1,4 +1,4 @@
-"""Faults that a test asks for: requests and answers that get lost, come late, or end in a 503 whatever happened."""
+"""Fault injection for tests: requests and answers that are lost, delayed, or answered with a 503."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Fault(BaseModel):
 
     ``lost_request``: closed unanswered, without effect. ``lost_answer``: takes effect, closed unanswered.
     ``status_503``: no effect, 503. ``status_503_after``: takes effect, 503. ``timeout``: takes effect and is answered
-    after the delay, when whoever asked has given up.
+    after the delay, when the client has given up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,24 +34,24 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The faults to come, each with how often it still strikes."""
+    """The pending faults, each with the number of requests it still applies to."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._coming: list[tuple[Fault, int]] = []
 
     def add(self, fault: Fault) -> None:
-        """Let a fault strike, after those asked for before it."""
+        """Queue a fault behind those added before it."""
         with self._lock:
             self._coming.append((fault, fault.count))
 
     def clear(self) -> None:
-        """Let nothing strike any more."""
+        """Remove all pending faults."""
         with self._lock:
             self._coming.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault that strikes a request, None for most."""
+        """Return the fault that applies to a request, None for most."""
         with self._lock:
             for position, (fault, left) in enumerate(self._coming):
                 if (fault.method, fault.path) == (method, path):
@@ -64,14 +64,14 @@ class Faults:
 
 
 class FaultyApp:
-    """An ASGI application that some faults strike."""
+    """Wraps an ASGI application and injects the pending faults."""
 
     def __init__(self, app: ASGIApp, faults: Faults) -> None:
         self._app = app
         self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or let a fault strike it."""
+        """Serve a request, or inject a fault into it."""
         fault = self._faults.take(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if fault is None:
             await self._app(scope, receive, send)
@@ -91,7 +91,7 @@ class FaultyApp:
 
 
 async def _keep_body(receive: Receive) -> Receive:
-    """Read the whole request and give it again: once the sender is gone the server no longer does."""
+    """Read the whole request and replay it: the server no longer delivers it once the client has disconnected."""
     kept = deque([await receive()])
     while kept[-1].get("more_body"):
         kept.append(await receive())

@@ -1,6 +1,6 @@
-"""The exchange's memory across restarts: every request that changes the account, and now and then the whole account.
+"""Persists the account across restarts: every request that changes it, and periodic snapshots of it.
 
-A request is on the disk before it is carried out and answered; what a kill tore was never answered and is cut off.
+A request is on disk before it is executed and answered; a line torn by a kill was never answered and is truncated.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ SNAPSHOT = "exchange-account.snapshot"
 
 
 class Journal:
-    """One line per request, `{"ms", "request", "sent"}`, after a first line that says whose they are."""
+    """One line per request, `{"ms", "request", "sent"}`, after a first line that identifies the session."""
 
     def __init__(self, run_dir: Path, facts: dict[str, Any]) -> None:
-        """Open the journal of a session, or begin it; another session's is set aside.
+        """Open or create the journal of a session; another session's is renamed and kept.
 
         Raises `BadInput` naming the line that cannot be read.
         """
@@ -30,7 +30,7 @@ class Journal:
         self.entries: list[dict[str, Any]] = []
         run_dir.mkdir(parents=True, exist_ok=True)
         if self._path.is_file() and not self._read(facts):
-            self._set_aside()
+            self._rename_other()
         is_new = not self._path.is_file()
         self._file = self._path.open("ab")
         if is_new:
@@ -53,7 +53,7 @@ class Journal:
         draft.replace(self.snapshot_path)
 
     def load_snapshot(self) -> tuple[dict[str, Any], bytes] | None:
-        """Return what was last kept, the facts with the `count` of requests in it; None where nothing ever was."""
+        """Return the last snapshot, its facts with the `count` of requests in it; None before the first."""
         if not self.snapshot_path.is_file():
             return None
         facts, _, account = self.snapshot_path.read_bytes().partition(b"\n")
@@ -77,8 +77,8 @@ class Journal:
                 entry = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise BadInput(
-                    f"{self._path}: line {number} is not JSON ({error}); mend the line, or move the file away together "
-                    f"with {SNAPSHOT} to begin with a new account"
+                    f"{self._path}: line {number} is not JSON ({error}); fix the line, or move the file away together "
+                    f"with {SNAPSHOT} to start with a new account"
                 ) from error
             if number == 1:
                 if entry != facts:
@@ -87,7 +87,7 @@ class Journal:
                 self.entries.append(entry)
         return bool(lines)
 
-    def _set_aside(self) -> None:
+    def _rename_other(self) -> None:
         number = 1
         while (kept := self._path.with_suffix(f".{number}.jsonl")).exists():
             number += 1

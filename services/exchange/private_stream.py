@@ -1,4 +1,4 @@
-"""The private websocket: what happened to the account, to whoever knows the listen key."""
+"""The private websocket: account events for clients that hold the listen key."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def serve_private(socket: WebSocket, session: TradingSession, *, is_combin
                 return
             await asyncio.wait((listener,), timeout=LOOK_EVERY_S)
     except (WebSocketDisconnect, RuntimeError):
-        # The reader left while something was on its way to it.
+        # The client disconnected while a message was being sent.
         return
     finally:
         listener.cancel()

@@ -17,16 +17,16 @@ from libs.runtime.stop import StopSignal
 from services.exchange.app import build_app
 from services.exchange.clock import open_clock
 from services.exchange.core.account import AccountTerms
+from services.exchange.market_tape import MarketTape
+from services.exchange.request_auth import RequestAuth
 from services.exchange.session import BrokenSession, TradingSession
 from services.exchange.settings import ExchangeSettings
-from services.exchange.signed import Door
-from services.exchange.tape import Tape
 
 SERVICE = "exchange"
 
 
 class _Server(uvicorn.Server):
-    """Heeds the process's stop signal: uvicorn's own handlers would miss one that comes before it listens."""
+    """Stops on the process's stop signal: uvicorn's own handlers would miss one that arrives before it listens."""
 
     def __init__(
         self, config: uvicorn.Config, stop: StopSignal, session: TradingSession, beat: Callable[[], None]
@@ -54,16 +54,19 @@ def serve(settings: ExchangeSettings, run_dir: Path, logger: structlog.stdlib.Bo
     url = f"http://{settings.host}:{port}"
     announce(run_dir, SERVICE, metrics_port=port, port=port, state="starting", url=url)
     heartbeat = Heartbeat(heartbeat_path(run_dir, SERVICE))
-    tape = Tape(settings.seed)
+    tape = MarketTape(settings.seed)
     tape.frames(0, 1)
     clock = open_clock(run_dir, settings.seed, settings.speed)
     terms = AccountTerms(settings.starting_balance_usdt, settings.leverage, settings.seed)
     session = TradingSession(tape, clock, terms, run_dir)
     app = build_app(
-        tape, clock, session, Door(settings.api_key.get_secret_value(), settings.api_secret.get_secret_value(), clock)
+        tape,
+        clock,
+        session,
+        RequestAuth(settings.api_key.get_secret_value(), settings.api_secret.get_secret_value(), clock),
     )
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2)
-    # Whoever reads that it runs may come at once; the kernel keeps them until it serves.
+    # Clients may connect once it is announced; the kernel queues them until the server accepts.
     bound.listen()
     announce(run_dir, SERVICE, metrics_port=port, port=port, state="running", url=url)
     logger.info("ready", url=url, seed=settings.seed, speed=settings.speed)

@@ -1,8 +1,8 @@
-"""The account on the market clock: plays the tape up to now, writes requests down, carries them out, keeps events.
+"""The account on the market clock: plays the market up to now, journals requests, executes them, keeps events.
 
-While nothing is open the market is not played: it means nothing to the account then. Whether it is played is decided
-at the minute's beginning, from the account alone, so that a restart decides the same. Waking plays the minute
-before as well, and from then on the account sees what it would have seen.
+While nothing is open the market is not played: it cannot change the account then. Whether it is played is decided
+at the minute's start, from the account alone, so that a restart decides the same. Waking also plays the minute
+before, and from then on the account sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from services.exchange.clock import MarketClock
 from services.exchange.core import START_MS
 from services.exchange.core.account import AccountTerms, Refused, TradingCore
 from services.exchange.core.account.parameters import Parameters
+from services.exchange.core.account.queries import QUERIES, Queries
 from services.exchange.core.account.trading import Action
-from services.exchange.core.account.views import VIEWS, Views
 from services.exchange.core.dynamics import MARK, MINUTE_MS, Ints
 from services.exchange.core.frames import INSTRUMENT, LOT_E8, TICK_E8, decode_rows
 from services.exchange.journal import Journal
-from services.exchange.tape import Tape, minute_index
+from services.exchange.market_tape import MarketTape, minute_index
 
 KEPT_EVENTS = 10_000
 SNAPSHOT_REQUESTS = 500
@@ -40,13 +40,13 @@ SNAPSHOT_MINUTES = 30
 
 
 class BrokenSession(RuntimeError):
-    """The account stopped in the middle of something; only a restart from its journal makes it whole."""
+    """The account failed in the middle of a request; only a restart from its journal recovers it."""
 
 
 class TradingSession:
-    """One account of one exchange, safe to use from several threads. Opening it rebuilds what was there before."""
+    """One account of one exchange, safe to use from several threads. Opening it recovers its previous state."""
 
-    def __init__(self, tape: Tape, clock: MarketClock, terms: AccountTerms, run_dir: Path) -> None:
+    def __init__(self, tape: MarketTape, clock: MarketClock, terms: AccountTerms, run_dir: Path) -> None:
         self._tape = tape
         self._clock = clock
         self._lock = threading.RLock()
@@ -76,9 +76,9 @@ class TradingSession:
         return self._core.changing_requests
 
     @property
-    def asking_requests(self) -> tuple[str, ...]:
-        """The requests that only ask, as METHOD PATH."""
-        return tuple(VIEWS)
+    def query_requests(self) -> tuple[str, ...]:
+        """The read-only requests, as METHOD PATH."""
+        return tuple(QUERIES)
 
     @property
     def listen_key(self) -> str:
@@ -91,13 +91,13 @@ class TradingSession:
         return self._event_count
 
     def change(self, request: str, sent: Mapping[str, str]) -> Any:
-        """Carry out a request now. Raises `Refused`."""
+        """Execute a request now. Raises `Refused`."""
         with self._lock:
             self._catch_up()
             action = self._core.prepare(request, sent)
             try:
                 self._journal.append(self._now_ms, request, dict(sent))
-                return self._carry_out(action)
+                return self._execute(action)
             except Refused:
                 raise
             except BaseException:
@@ -113,29 +113,29 @@ class TradingSession:
             self._catch_up()
             if request == "POST /fapi/v1/order/test":
                 self._wake()
-            return self._views().answer(request, Parameters(sent))
+            return self._queries().answer(request, Parameters(sent))
 
     def everything(self) -> dict[str, Any]:
-        """Return all that is known of the account."""
+        """Return the account's full state."""
         with self._lock:
             self._catch_up()
-            return self._views().everything()
+            return self._queries().everything()
 
     def advance(self) -> None:
-        """Let the account live up to now. Raises `BeyondTape` at the end of the market."""
+        """Advance the account to now. Raises `MarketTapeEnded` at the end of the market."""
         with self._lock:
             self._catch_up()
             self._save_now_and_then()
 
     def events_after(self, count: int) -> list[bytes] | None:
-        """Return the user stream's events after the first `count`; None where the oldest of them are gone."""
+        """Return the user stream's events after the first `count`; None where the oldest of them have been dropped."""
         with self._events_lock:
             if self._event_count - count > len(self._events):
                 return None
             return [text for number, text in self._events if number > count]
 
     def close(self) -> None:
-        """Keep the account for the next start."""
+        """Save the account for the next start."""
         with self._lock:
             if not self.is_broken:
                 self._save()
@@ -145,7 +145,7 @@ class TradingSession:
 
     def _catch_up(self) -> None:
         if self.is_broken:
-            raise BrokenSession("the account is broken; start the exchange again, it rebuilds itself from its journal")
+            raise BrokenSession("the account failed; restart the exchange, it recovers from its journal")
         # The wall clock may step back; market time does not.
         now_ms = max(self._now_ms, self._clock.now_ms())
         self._tape.minute(minute_index(now_ms))
@@ -196,11 +196,11 @@ class TradingSession:
         self._is_asleep = False
         self._play(target, self._now_ms)
 
-    def _carry_out(self, action: Action) -> Any:
+    def _execute(self, action: Action) -> Any:
         self._wake()
         return action(self._now_ms)
 
-    # Memory.
+    # Recovery.
 
     def _recover(self) -> None:
         kept = self._journal.load_snapshot()
@@ -210,19 +210,19 @@ class TradingSession:
             try:
                 self._core.restore(account)
             except ValueError as error:
-                raise BadInput(f"{self._journal.snapshot_path}: {error}; remove it, the journal has it all") from error
+                raise BadInput(f"{self._journal.snapshot_path}: {error}; remove it; the journal is complete") from error
             self._minute, self._row, self._is_asleep = facts["minute"], facts["row"], facts["is_asleep"]
             self._now_ms, done = facts["now_ms"], facts["count"]
         for entry in self._journal.entries[done:]:
             self._play_until(entry["ms"])
             with suppress(Refused):
-                self._carry_out(self._core.prepare(entry["request"], entry["sent"]))
-            # Nobody listens yet.
+                self._execute(self._core.prepare(entry["request"], entry["sent"]))
+            # Nothing subscribes yet.
             self._core.take_events()
         self._core.take_events()
 
-    def _views(self) -> Views:
-        return Views(self._core, self._mark(), self._now_ms)
+    def _queries(self) -> Queries:
+        return Queries(self._core, self._mark(), self._now_ms)
 
     def _mark(self) -> Decimal:
         row = answers.find_row(self._tape, self._now_ms, (MARK,))

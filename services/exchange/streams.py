@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from services.exchange.clock import MarketClock
 from services.exchange.core.dynamics import DELTA, LIQUIDATION, MARK, MINUTE_MS, QUOTE, TRADE
 from services.exchange.core.frames import SYMBOL, format_data
-from services.exchange.tape import Tape, minute_index
+from services.exchange.market_tape import MarketTape, minute_index
 
 # Since 2026-04-23 Binance serves books under /public and the rest under /market; each ignores the other's streams.
 _ENDINGS: dict[str, dict[str, int]] = {
@@ -47,7 +47,7 @@ class Subscription:
         """Remove streams."""
         self._kinds = {kind: stream for kind, stream in self._kinds.items() if stream not in streams}
 
-    def messages(self, tape: Tape, after_ms: int, until_ms: int) -> list[str]:
+    def messages(self, tape: MarketTape, after_ms: int, until_ms: int) -> list[str]:
         """Return the messages of (after, until]."""
         out: list[str] = []
         for index in range(minute_index(after_ms), minute_index(until_ms) + 1):
@@ -61,7 +61,7 @@ class Subscription:
         return out
 
 
-async def serve_stream(socket: WebSocket, tape: Tape, clock: MarketClock, subscription: Subscription) -> None:
+async def serve_stream(socket: WebSocket, tape: MarketTape, clock: MarketClock, subscription: Subscription) -> None:
     """Serve one connection until it closes: subscriptions come in, messages go out."""
     await socket.accept()
     listener = asyncio.create_task(_listen(socket, subscription))
@@ -79,7 +79,7 @@ async def serve_stream(socket: WebSocket, tape: Tape, clock: MarketClock, subscr
                 served_ms = now_ms
             await asyncio.wait((listener,), timeout=LOOK_EVERY_S)
     except (WebSocketDisconnect, RuntimeError):
-        # The reader left while something was on its way to it.
+        # The client disconnected while a message was being sent.
         return
     finally:
         listener.cancel()

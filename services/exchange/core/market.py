@@ -1,4 +1,4 @@
-"""A seeded market, one minute at a time: the same seed gives the same minutes, whoever asks and wherever it resumed."""
+"""A seeded market, one minute at a time: the same seed gives the same minutes, also after a restore."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from libs.runtime.listening import listen_on
 from services.exchange.app import build_app
 from services.exchange.clock import MarketClock
 from services.exchange.core.account import AccountTerms
+from services.exchange.market_tape import MarketTape
+from services.exchange.request_auth import RequestAuth
 from services.exchange.session import TradingSession
-from services.exchange.signed import Door
-from services.exchange.tape import Tape
 from tests.kit.waiting import eventually
 
 API_KEY = "perpflow"
@@ -30,7 +30,7 @@ API_SECRET = "perpflow-secret"
 
 
 class Wall:
-    """A wall clock that stands still until told."""
+    """A wall clock that moves only when set."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -59,9 +59,9 @@ class Served:
 
 
 @cache
-def a_tape(seed: int) -> Tape:
+def a_tape(seed: int) -> MarketTape:
     """Return the tape of a seed, the same for all: it is a pure function of the seed, and takes long to begin."""
-    return Tape(seed)
+    return MarketTape(seed)
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def an_exchange(seed: int = 7, speed: float = 1.0, *, is_running: bool = False, 
     tape = a_tape(seed)
     with TemporaryDirectory() as run_dir, listen_on("127.0.0.1", port, "PORT") as bound:
         session = TradingSession(tape, clock, AccountTerms(seed=seed), Path(run_dir))
-        app = build_app(tape, clock, session, Door(API_KEY, API_SECRET, clock))
+        app = build_app(tape, clock, session, RequestAuth(API_KEY, API_SECRET, clock))
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         address = f"127.0.0.1:{bound.getsockname()[1]}"
@@ -101,7 +101,7 @@ def a_client(url: str) -> Iterator[Client]:
 
 
 class Through(httpx.BaseTransport):
-    """Carries requests onwards; `failures` counts down requests that find nobody there."""
+    """Carries requests onwards; `failures` counts down requests that find nobody listening."""
 
     def __init__(self) -> None:
         self._onwards = httpx.HTTPTransport()

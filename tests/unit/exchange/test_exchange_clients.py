@@ -162,7 +162,7 @@ def test_refusals_are_the_client_own_exceptions(client: Client) -> None:
     assert code_of(client.futures_stream_keepalive, listenKey="nobody") == -1125
 
 
-def test_async_client_trades_and_its_user_socket_hears_of_it(exchange: Served) -> None:
+def test_async_client_trades_and_its_user_socket_receives_its_events(exchange: Served) -> None:
     class LocalClient(AsyncClient):  # type: ignore[misc]
         API_URL = f"{exchange.url}/api"
         FUTURES_URL = f"{exchange.url}/fapi"

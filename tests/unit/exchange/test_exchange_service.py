@@ -15,7 +15,7 @@ from libs.runtime.listening import listen_on
 from services.exchange.clock import open_clock
 from services.exchange.core import START_MS, SimulatedMarket
 from services.exchange.core.frames import format_lines
-from services.exchange.tape import Tape
+from services.exchange.market_tape import MarketTape
 from tests.unit.exchange.served import Served, Wall, an_exchange
 
 
@@ -119,7 +119,7 @@ def test_single_stream_sends_bare_frames(exchange: Served) -> None:
 
 
 def test_tape_makes_old_minutes_again() -> None:
-    tape = Tape(7)
+    tape = MarketTape(7)
     first = tape.minute(3).rows.tolist()
     tape.minute(120)
     assert tape.minute(3).rows.tolist() == first
@@ -133,7 +133,7 @@ def test_clock_goes_on_across_a_restart(tmp_path: Path) -> None:
     assert open_clock(tmp_path, 8, 10, wall).now_ms() == START_MS
 
 
-def test_busy_port_is_named_with_its_mend() -> None:
+def test_busy_port_is_named_with_its_fix() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -12,7 +12,7 @@ from tests.unit.exchange.trader import Trader
 
 
 def statuses(trader: Trader) -> list[str]:
-    return [event["o"]["X"] for event in trader.told("ALGO_UPDATE")]
+    return [event["o"]["X"] for event in trader.events_of("ALGO_UPDATE")]
 
 
 def test_stop_on_the_mark_sends_an_order_that_fills() -> None:
@@ -29,7 +29,7 @@ def test_stop_on_the_mark_sends_an_order_that_fills() -> None:
     assert (order["status"], order["type"], order["origType"]) == ("FILLED", "MARKET", "STOP_MARKET")
     assert trader.position == "0.000"
     assert statuses(trader) == ["NEW", "TRIGGERED", "FINISHED"]
-    assert trader.told("ALGO_UPDATE")[-1]["o"]["ai"] == done["actualOrderId"]
+    assert trader.events_of("ALGO_UPDATE")[-1]["o"]["ai"] == done["actualOrderId"]
     assert trader.ask("GET /fapi/v1/openAlgoOrders") == []
     assert [entry["algoId"] for entry in trader.ask("GET /fapi/v1/allAlgoOrders")] == [algo["algoId"]]
 
@@ -77,7 +77,7 @@ def test_reduce_only_stop_without_a_position_is_rejected_when_it_triggers() -> N
     trader.market(a_mark(2, "59000", seconds=2))
     algo = trader.ask("GET /fapi/v1/algoOrder", clientAlgoId="stop")
     assert (algo["algoStatus"], algo["actualOrderId"]) == ("REJECTED", "")
-    assert trader.told("ALGO_UPDATE")[-1]["o"]["rm"] == "ReduceOnly Order is rejected."
+    assert trader.events_of("ALGO_UPDATE")[-1]["o"]["rm"] == "ReduceOnly Order is rejected."
     assert trader.ask("GET /fapi/v1/allOrders") == []
 
 

@@ -18,7 +18,7 @@ from tests.unit.matching.builders import a_depth
 FUNDING_S = 8 * 3600
 
 
-def test_leverage_brackets_are_read_back_by_the_margin_room() -> None:
+def test_leverage_brackets_are_read_back_by_libs_margin() -> None:
     tables = parse_leverage_brackets(Trader().ask("GET /fapi/v1/leverageBracket"))
     assert tables["BTCUSDT"].brackets == DEFAULT_BRACKETS["BTCUSDT"].brackets
 
@@ -88,7 +88,7 @@ def test_funding_is_settled_at_its_time_with_the_rate_published_before(side: str
     assert trader.wallet - before == (-paid if side == "BUY" else paid)
     (income,) = trader.ask("GET /fapi/v1/income", incomeType="FUNDING_FEE")
     assert (Decimal(income["income"]), income["time"]) == (trader.wallet - before, START // 10**6 + FUNDING_S * 1000)
-    update = trader.told("ACCOUNT_UPDATE")[-1]["a"]
+    update = trader.events_of("ACCOUNT_UPDATE")[-1]["a"]
     assert (update["m"], update["P"], Decimal(update["B"][0]["bc"])) == ("FUNDING_FEE", [], trader.wallet - before)
 
 
@@ -106,11 +106,11 @@ def test_flat_account_pays_no_funding() -> None:
     assert trader.ask("GET /fapi/v1/income") == []
 
 
-def test_leverage_is_changed_and_told() -> None:
+def test_leverage_is_changed_and_published() -> None:
     trader = Trader()
     answer = trader.send("POST /fapi/v1/leverage", leverage=50)
     assert answer == {"leverage": 50, "maxNotionalValue": "12000000", "symbol": "BTCUSDT"}
-    assert trader.told("ACCOUNT_CONFIG_UPDATE")[0]["ac"] == {"s": "BTCUSDT", "l": 50}
+    assert trader.events_of("ACCOUNT_CONFIG_UPDATE")[0]["ac"] == {"s": "BTCUSDT", "l": 50}
     assert trader.ask("GET /fapi/v1/symbolConfig")[0]["leverage"] == 50
 
 
@@ -155,7 +155,7 @@ def liquidated(price: str, bids: tuple[tuple[str, str], ...]) -> Trader:
     return trader
 
 
-def test_position_is_liquidated_at_the_price_that_the_margin_room_names() -> None:
+def test_position_is_liquidated_at_the_price_that_libs_margin_computes() -> None:
     trader = Trader("3100")
     trader.place("BUY", "1")
     price = Decimal(trader.ask("GET /fapi/v2/positionRisk")[0]["liquidationPrice"])

@@ -27,7 +27,7 @@ def test_market_order_takes_level_by_level_and_pays_the_taker_fee() -> None:
     assert (view["avgPrice"], view["cumQuote"]) == ("60000.66666", "180002.00000")
 
 
-def test_acknowledged_order_is_new_whatever_came_of_it() -> None:
+def test_acknowledged_order_is_new_whatever_its_result() -> None:
     trader = Trader()
     order = trader.place("BUY", "0.1", newOrderRespType="ACK")
     assert (order["status"], order["executedQty"]) == ("NEW", "0.000")
@@ -52,17 +52,17 @@ def test_resting_order_fills_in_parts_as_the_maker() -> None:
     assert trader.ask("GET /fapi/v1/openOrders") == []
 
 
-def test_stream_tells_balance_and_position_with_each_fill() -> None:
+def test_stream_sends_balance_and_position_with_each_fill() -> None:
     trader = Trader()
     order = trader.place("BUY", "0.5", newClientOrderId="mine")
-    update = trader.told("ORDER_TRADE_UPDATE")[-1]["o"]
+    update = trader.events_of("ORDER_TRADE_UPDATE")[-1]["o"]
     assert (update["c"], update["i"], update["l"], update["L"]) == ("mine", order["orderId"], "0.500", "60000.00")
     assert (update["n"], update["N"], update["rp"], update["m"]) == ("15.00000000", "USDT", "0.00000000", False)
-    account = trader.told("ACCOUNT_UPDATE")[-1]["a"]
+    account = trader.events_of("ACCOUNT_UPDATE")[-1]["a"]
     assert account["m"] == "ORDER"
     assert account["B"] == [{"a": "USDT", "wb": "9985.00000000", "cw": "9985.00000000", "bc": "0.00000000"}]
     assert (account["P"][0]["pa"], account["P"][0]["ep"]) == ("0.500", "60000.00000000")
-    assert trader.told("TRADE_LITE")[-1]["t"] == update["t"]
+    assert trader.events_of("TRADE_LITE")[-1]["t"] == update["t"]
 
 
 def test_closing_realises_profit() -> None:
@@ -288,7 +288,7 @@ def test_listen_key_lives_an_hour_from_when_it_was_last_asked_for() -> None:
     assert trader.send("POST /fapi/v1/listenKey") == {"listenKey": key}
     assert trader.refused("PUT /fapi/v1/listenKey", listenKey="another") == -1125
     trader.wait(3600)
-    assert trader.told("listenKeyExpired") == [{"e": "listenKeyExpired", "E": trader.now_ms, "listenKey": key}]
+    assert trader.events_of("listenKeyExpired") == [{"e": "listenKeyExpired", "E": trader.now_ms, "listenKey": key}]
     new = trader.send("POST /fapi/v1/listenKey")["listenKey"]
     assert new != key
     assert trader.send("DELETE /fapi/v1/listenKey") == {}

@@ -1,4 +1,4 @@
-"""Whatever is asked of the account and whatever the market does, its books, its money and the matcher agree."""
+"""Whatever is asked of the account and whatever the market does, its orders, its money and the matcher agree."""
 
 from __future__ import annotations
 
@@ -69,27 +69,29 @@ def check(trader: Trader) -> None:
     core = trader.core
     fills = trader.ask("GET /fapi/v1/userTrades", limit=1000)
     held = sum((Decimal(fill["qty"]) * (1 if fill["buyer"] else -1) for fill in fills), Decimal(0))
-    assert held == core.ledger.position.quantity == from_e8(core.desk.matcher.position)
+    assert held == core.ledger.position.quantity == from_e8(core.order_manager.matcher.position)
     incomes = trader.ask("GET /fapi/v1/income", limit=1000)
     assert core.ledger.wallet == BALANCE + total(incomes, "income")
-    matcher = core.desk.matcher
+    matcher = core.order_manager.matcher
     at_matcher = {int(order.venue_order_id): order.remaining for order in (*matcher.resting, *matcher.waiting)}
-    assert at_matcher == {number: order.remaining for number, order in core.books.open_orders.items()}
-    for order in core.books.orders.values():
+    assert at_matcher == {number: order.remaining for number, order in core.order_store.open_orders.items()}
+    for order in core.order_store.orders.values():
         mine = [fill for fill in fills if fill["orderId"] == order.order_id]
         assert total(mine, "qty") == from_e8(order.executed) <= from_e8(order.quantity)
-        assert order.is_open == (order.order_id in core.books.open_orders)
+        assert order.is_open == (order.order_id in core.order_store.open_orders)
         assert order.is_open or order.status in ("FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH")
-    told = [event["o"] for event in trader.told("ORDER_TRADE_UPDATE")]
-    assert {update["i"]: update["X"] for update in told} == {n: order.status for n, order in core.books.orders.items()}
-    assert [update["t"] for update in told if update["t"]] == [fill["id"] for fill in fills]
-    algos = {event["o"]["aid"]: event["o"]["X"] for event in trader.told("ALGO_UPDATE")}
-    assert algos == {number: algo.status for number, algo in core.books.algos.items()}
+    updates = [event["o"] for event in trader.events_of("ORDER_TRADE_UPDATE")]
+    assert {update["i"]: update["X"] for update in updates} == {
+        n: order.status for n, order in core.order_store.orders.items()
+    }
+    assert [update["t"] for update in updates if update["t"]] == [fill["id"] for fill in fills]
+    algos = {event["o"]["aid"]: event["o"]["X"] for event in trader.events_of("ALGO_UPDATE")}
+    assert algos == {number: algo.status for number, algo in core.order_store.algos.items()}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=40))
-def test_books_money_and_matcher_agree(steps: list[tuple[Any, ...]]) -> None:
+def test_orders_money_and_matcher_agree(steps: list[tuple[Any, ...]]) -> None:
     trader = Trader(str(BALANCE))
     for number, step in enumerate(steps, start=10):
         try:

@@ -1,4 +1,4 @@
-"""The account on the clock: the same whatever looks at it when, and whole again after any end."""
+"""The account on the clock: the same however often it is looked at, and recovered after any end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from services.exchange.clock import MarketClock
 from services.exchange.core import START_MS
 from services.exchange.core.account import AccountTerms, Refused
 from services.exchange.journal import JOURNAL, SNAPSHOT
+from services.exchange.market_tape import MarketTapeEnded
 from services.exchange.server import _Server
 from services.exchange.session import SNAPSHOT_REQUESTS, BrokenSession, TradingSession
-from services.exchange.tape import BeyondTape
 from tests.kit.platform import ROOT
 from tests.kit.waiting import eventually
 from tests.unit.exchange.served import Wall, a_client, a_tape
@@ -39,8 +39,8 @@ from tests.unit.exchange.trader import total
 TERMS = AccountTerms(Decimal(20_000))
 
 
-class Desk:
-    """A session in a folder, on a wall clock that stands still until told."""
+class AccountOnDisk:
+    """A session in a folder, on a wall clock that moves only when set."""
 
     def __init__(self, folder: Path, terms: AccountTerms = TERMS) -> None:
         self.folder = folder
@@ -52,13 +52,13 @@ class Desk:
     def open(self) -> TradingSession:
         return TradingSession(a_tape(7), MarketClock(1, self.began_s, self.wall), self.terms, self.folder)
 
-    def die(self) -> None:
+    def kill(self) -> None:
         """End as a kill does: nothing more is written."""
         self.session._journal.close()
 
-    def die_and_rise(self) -> None:
-        """Begin anew with what is on the disk."""
-        self.die()
+    def restart(self) -> None:
+        """Start again with what is on the disk."""
+        self.kill()
         self.session = self.open()
 
     def send(self, at_s: float, request: str, **sent: str) -> Any:
@@ -80,33 +80,33 @@ class Desk:
         return self.session.events_after(0) or []
 
 
-OpenDesk = Callable[..., Desk]
+OpenAccount = Callable[..., AccountOnDisk]
 
 
 @pytest.fixture
-def open_desk(tmp_path: Path) -> Iterator[OpenDesk]:
-    desks: list[Desk] = []
+def open_account(tmp_path: Path) -> Iterator[OpenAccount]:
+    accounts: list[AccountOnDisk] = []
 
-    def make(name: str = "run", terms: AccountTerms = TERMS) -> Desk:
-        desks.append(Desk(tmp_path / name, terms))
-        return desks[-1]
+    def make(name: str = "run", terms: AccountTerms = TERMS) -> AccountOnDisk:
+        accounts.append(AccountOnDisk(tmp_path / name, terms))
+        return accounts[-1]
 
     yield make
-    for desk in desks:
-        desk.die()
+    for account in accounts:
+        account.kill()
 
 
-def trade_for_an_hour(desk: Desk, look: Callable[[float], None]) -> list[Any]:
+def trade_for_an_hour(account: AccountOnDisk, look: Callable[[float], None]) -> list[Any]:
     """Trade in two bursts with a quiet stretch between; `look` is called with the time before every request."""
     answers = []
 
     def send(at_s: float, request: str, **sent: str) -> None:
         look(at_s)
-        answers.append(desk.send(at_s, request, **sent))
+        answers.append(account.send(at_s, request, **sent))
 
     place = {"request": "POST /fapi/v1/order", "quantity": "0.1"}
     send(30, **place, side="BUY", type="MARKET")
-    price = answers[0] and float(desk.everything(30)["fills"][0]["price"])
+    price = answers[0] and float(account.everything(30)["fills"][0]["price"])
     for step in range(8):
         side, sign = ("BUY", -1) if step % 2 else ("SELL", 1)
         limit = f"{price + sign * (2 + 5 * step):.1f}"
@@ -118,7 +118,7 @@ def trade_for_an_hour(desk: Desk, look: Callable[[float], None]) -> list[Any]:
     send(83, "DELETE /fapi/v1/order", origClientOrderId="nobody")
     send(84, "POST /fapi/v1/listenKey")
     send(300, "DELETE /fapi/v1/algoOpenOrders")
-    held = Decimal(desk.everything(300)["positions"][0]["positionAmt"])
+    held = Decimal(account.everything(300)["positions"][0]["positionAmt"])
     if held:
         side = "SELL" if held > 0 else "BUY"
         send(301, "POST /fapi/v1/order", side=side, type="MARKET", quantity=str(abs(held)))
@@ -127,8 +127,8 @@ def trade_for_an_hour(desk: Desk, look: Callable[[float], None]) -> list[Any]:
     return answers
 
 
-def test_account_is_the_same_however_often_it_is_looked_at(open_desk: OpenDesk) -> None:
-    quiet, busy = open_desk("quiet"), open_desk("busy")
+def test_account_is_the_same_however_often_it_is_looked_at(open_account: OpenAccount) -> None:
+    quiet, busy = open_account("quiet"), open_account("busy")
     chance = random.Random(3)
     last_s = 0.0
 
@@ -149,123 +149,123 @@ def test_account_is_the_same_however_often_it_is_looked_at(open_desk: OpenDesk) 
     assert {fill["maker"] for fill in quiet.everything(3600)["fills"]} == {True, False}
 
 
-def test_account_is_the_same_after_any_number_of_kills(open_desk: OpenDesk) -> None:
-    steady, killed = open_desk("steady"), open_desk("killed")
-    assert trade_for_an_hour(steady, lambda _at_s: None) == trade_for_an_hour(killed, lambda _: killed.die_and_rise())
-    killed.die_and_rise()
+def test_account_is_the_same_after_any_number_of_kills(open_account: OpenAccount) -> None:
+    steady, killed = open_account("steady"), open_account("killed")
+    assert trade_for_an_hour(steady, lambda _at_s: None) == trade_for_an_hour(killed, lambda _: killed.restart())
+    killed.restart()
     assert steady.everything(3600) == killed.everything(3600)
 
 
-def test_clean_end_keeps_the_account_without_its_requests(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    trade_for_an_hour(desk, lambda _at_s: None)
-    before = desk.everything(3600)
-    desk.session.close()
-    (desk.folder / JOURNAL).write_bytes((desk.folder / JOURNAL).read_bytes().replace(b'"0.1"', b'"0.2"'))
-    desk.die_and_rise()
-    assert desk.everything(3600) == before
+def test_clean_end_keeps_the_account_without_its_requests(open_account: OpenAccount) -> None:
+    account = open_account()
+    trade_for_an_hour(account, lambda _at_s: None)
+    before = account.everything(3600)
+    account.session.close()
+    (account.folder / JOURNAL).write_bytes((account.folder / JOURNAL).read_bytes().replace(b'"0.1"', b'"0.2"'))
+    account.restart()
+    assert account.everything(3600) == before
 
 
-def test_snapshots_shorten_the_way_back(open_desk: OpenDesk) -> None:
-    desk = open_desk()
+def test_snapshots_shorten_recovery(open_account: OpenAccount) -> None:
+    account = open_account()
     for number in range(SNAPSHOT_REQUESTS):
-        desk.send(31 + number / 100, "POST /fapi/v1/countdownCancelAll", countdownTime=str(number))
-    desk.session.advance()
-    assert orjson.loads((desk.folder / SNAPSHOT).read_bytes().splitlines()[0])["count"] == SNAPSHOT_REQUESTS
-    desk.place(90)
-    before = desk.everything(100)
-    desk.die_and_rise()
-    assert desk.everything(100) == before
+        account.send(31 + number / 100, "POST /fapi/v1/countdownCancelAll", countdownTime=str(number))
+    account.session.advance()
+    assert orjson.loads((account.folder / SNAPSHOT).read_bytes().splitlines()[0])["count"] == SNAPSHOT_REQUESTS
+    account.place(90)
+    before = account.everything(100)
+    account.restart()
+    assert account.everything(100) == before
 
 
-def test_torn_last_line_was_never_answered_and_is_cut_off(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    first = desk.place(30)
-    with (desk.folder / JOURNAL).open("ab") as file:
+def test_torn_last_line_was_never_answered_and_is_cut_off(open_account: OpenAccount) -> None:
+    account = open_account()
+    first = account.place(30)
+    with (account.folder / JOURNAL).open("ab") as file:
         file.write(b'{"ms":1767225631000,"request":"POST /fapi/v1/ord')
-    desk.die_and_rise()
-    second = desk.place(40)
+    account.restart()
+    second = account.place(40)
     assert second["orderId"] == first["orderId"] + 1
-    desk.die_and_rise()
-    assert [order["orderId"] for order in desk.everything(50)["orders"]] == [first["orderId"], second["orderId"]]
+    account.restart()
+    assert [order["orderId"] for order in account.everything(50)["orders"]] == [first["orderId"], second["orderId"]]
 
 
-def test_damaged_line_is_named_with_its_mend(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    desk.place(30)
-    path = desk.folder / JOURNAL
+def test_damaged_line_is_named_with_its_fix(open_account: OpenAccount) -> None:
+    account = open_account()
+    account.place(30)
+    path = account.folder / JOURNAL
     path.write_bytes(path.read_bytes() + b"nonsense\n")
-    with pytest.raises(BadInput, match=r"exchange-orders\.jsonl: line 3 is not JSON .* mend the line, or move"):
-        desk.open()
+    with pytest.raises(BadInput, match=r"exchange-orders\.jsonl: line 3 is not JSON .* fix the line, or move"):
+        account.open()
 
 
-def test_another_session_begins_with_an_account_of_its_own(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    desk.place(30)
-    desk.session.close()
-    other = open_desk(terms=AccountTerms(Decimal(5)))
+def test_another_session_begins_with_an_account_of_its_own(open_account: OpenAccount) -> None:
+    account = open_account()
+    account.place(30)
+    account.session.close()
+    other = open_account(terms=AccountTerms(Decimal(5)))
     assert other.everything(40)["orders"] == []
     assert other.everything(40)["account"]["totalWalletBalance"] == "5.00000000"
-    kept = desk.folder / "exchange-orders.1.jsonl"
+    kept = account.folder / "exchange-orders.1.jsonl"
     assert b"POST /fapi/v1/order" in kept.read_bytes()
 
 
-def test_request_is_on_the_disk_before_it_is_answered(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    desk.place(30, newClientOrderId="mine")
-    assert b'"newClientOrderId":"mine"' in (desk.folder / JOURNAL).read_bytes()
-    assert desk.place(31, quantity="NaN") == -1100
-    assert b"NaN" not in (desk.folder / JOURNAL).read_bytes()
+def test_request_is_on_the_disk_before_it_is_answered(open_account: OpenAccount) -> None:
+    account = open_account()
+    account.place(30, newClientOrderId="mine")
+    assert b'"newClientOrderId":"mine"' in (account.folder / JOURNAL).read_bytes()
+    assert account.place(31, quantity="NaN") == -1100
+    assert b"NaN" not in (account.folder / JOURNAL).read_bytes()
 
 
-def test_request_that_cannot_be_written_down_takes_no_effect_and_ends_the_session(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    desk.place(30)
-    desk.session._journal.close()
+def test_request_that_cannot_be_written_down_takes_no_effect_and_ends_the_session(open_account: OpenAccount) -> None:
+    account = open_account()
+    account.place(30)
+    account.session._journal.close()
     with pytest.raises(ValueError, match="closed file"):
-        desk.place(31)
-    with pytest.raises(BrokenSession, match="start the exchange again"):
-        desk.everything(32)
-    desk.die_and_rise()
-    assert len(desk.everything(33)["orders"]) == 1
+        account.place(31)
+    with pytest.raises(BrokenSession, match="restart the exchange"):
+        account.everything(32)
+    account.restart()
+    assert len(account.everything(33)["orders"]) == 1
 
 
-def test_wall_clock_that_steps_back_does_not_take_the_market_along(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    first = desk.place(60)
-    second = desk.place(20)
+def test_wall_clock_that_steps_back_does_not_take_the_market_along(open_account: OpenAccount) -> None:
+    account = open_account()
+    first = account.place(60)
+    second = account.place(20)
     assert second["updateTime"] == first["updateTime"] == START_MS + 60_000
 
 
-def test_snapshot_of_another_format_is_named_with_its_mend(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    desk.place(30)
-    desk.session.close()
-    path = desk.folder / SNAPSHOT
+def test_snapshot_of_another_format_is_named_with_its_fix(open_account: OpenAccount) -> None:
+    account = open_account()
+    account.place(30)
+    account.session.close()
+    path = account.folder / SNAPSHOT
     facts = path.read_bytes().splitlines()[0]
     path.write_bytes(facts + b'\n{"format":"older"}')
     with pytest.raises(BadInput, match=r"exchange-account\.snapshot: the kept state .* remove it"):
-        desk.open()
+        account.open()
     path.unlink()
-    desk.die_and_rise()
-    assert len(desk.everything(40)["orders"]) == 1
+    account.restart()
+    assert len(account.everything(40)["orders"]) == 1
 
 
-def test_broken_account_ends_the_process(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    server = _Server(uvicorn.Config(FastAPI()), StopSignal(), desk.session, lambda: None)
+def test_broken_account_ends_the_process(open_account: OpenAccount) -> None:
+    account = open_account()
+    server = _Server(uvicorn.Config(FastAPI()), StopSignal(), account.session, lambda: None)
     assert asyncio.run(server.on_tick(1)) is False
-    desk.session.is_broken = True
+    account.session.is_broken = True
     with pytest.raises(BrokenSession):
         asyncio.run(server.on_tick(1))
 
 
-def test_end_of_the_market_is_said_and_breaks_nothing(open_desk: OpenDesk) -> None:
-    desk = open_desk()
-    desk.wall.seconds += 400 * 86_400
-    with pytest.raises(BeyondTape):
-        desk.session.advance()
-    assert desk.everything(30)["orders"] == []
+def test_end_of_the_market_is_said_and_breaks_nothing(open_account: OpenAccount) -> None:
+    account = open_account()
+    account.wall.seconds += 400 * 86_400
+    with pytest.raises(MarketTapeEnded):
+        account.session.advance()
+    assert account.everything(30)["orders"] == []
 
 
 @contextmanager
@@ -294,7 +294,7 @@ def a_process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         process.wait(timeout=30)
 
 
-def test_killed_exchange_rises_with_every_order_it_answered(tmp_path: Path) -> None:
+def test_killed_exchange_restarts_with_every_order_it_answered(tmp_path: Path) -> None:
     order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.002", "newOrderRespType": "RESULT"}
     with a_process(tmp_path) as (process, url), a_client(url) as client:
         answered = [client.futures_create_order(**order)]

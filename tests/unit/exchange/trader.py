@@ -12,7 +12,7 @@ from libs.domain.market import MarketEvent
 from services.exchange.core import START_MS
 from services.exchange.core.account import AccountTerms, Refused, TradingCore
 from services.exchange.core.account.parameters import Parameters
-from services.exchange.core.account.views import Views
+from services.exchange.core.account.queries import Queries
 from tests.kit.builders import a_mark
 from tests.unit.matching.builders import a_depth
 
@@ -51,7 +51,7 @@ class Trader:
         return answer
 
     def place(self, side: str = "BUY", quantity: str = "1", price: str | None = None, **sent: Any) -> Any:
-        """Place a market order, or with a price a limit order; the answer tells what came of it."""
+        """Place a market order, or with a price a limit order; the answer has the result."""
         fields = {"side": side, "quantity": quantity, "type": "MARKET", "newOrderRespType": "RESULT"}
         if price is not None:
             fields |= {"type": "LIMIT", "price": price, "timeInForce": "GTC"}
@@ -65,7 +65,7 @@ class Trader:
     def ask(self, request: str, **sent: Any) -> Any:
         """Send a request that only asks."""
         parameters = Parameters({name: str(value) for name, value in {"symbol": "BTCUSDT", **sent}.items()})
-        return Views(self.core, self.core.desk.mark, self.now_ms).answer(request, parameters)
+        return Queries(self.core, self.core.order_manager.mark, self.now_ms).answer(request, parameters)
 
     def refused(self, request: str, **sent: Any) -> int:
         """Return the code with which a request is refused."""
@@ -99,13 +99,13 @@ class Trader:
         """The wallet balance."""
         return Decimal(self.ask("GET /fapi/v3/balance")[0]["balance"])
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def events_of(self, kind: str) -> list[dict[str, Any]]:
         """Return the stream's events of a kind so far."""
         return [event for event in self.events if event["e"] == kind]
 
     def steps(self) -> list[tuple[str, str]]:
         """Return execution and status of every order update so far."""
-        return [(event["o"]["x"], event["o"]["X"]) for event in self.told("ORDER_TRADE_UPDATE")]
+        return [(event["o"]["x"], event["o"]["X"]) for event in self.events_of("ORDER_TRADE_UPDATE")]
 
     def _take(self) -> None:
         self.events += self.core.take_events()

@@ -1,4 +1,4 @@
-"""Conditional (algo) orders: they wait outside the book and send a market order once the price they watch reaches them.
+"""Conditional (algo) orders: they wait outside the order book and send a market order when triggered.
 
 The rules of triggering are those of `libs.matching.triggers`; each order watches the mark or the last trade.
 """
@@ -12,9 +12,9 @@ from libs.domain.numbers import to_e8
 from libs.domain.orders import OrderType, TimeInForce
 from libs.matching.orders import VenueOrder
 from libs.matching.triggers import follow, is_triggered
-from services.exchange.core.account import forms
-from services.exchange.core.account.books import FIRST_ALGO_ID
-from services.exchange.core.account.desk import CANCELLED_ALL, Desk
+from services.exchange.core.account import serializers
+from services.exchange.core.account.order_manager import CANCELLED_ALL, OrderManager
+from services.exchange.core.account.order_store import FIRST_ALGO_ID
 from services.exchange.core.account.parameters import Parameters
 from services.exchange.core.account.records import AlgoRecord, OrderRecord
 from services.exchange.core.account.refusals import Refused
@@ -25,20 +25,20 @@ MAX_ALGO_ORDERS = 200
 
 
 class ConditionalOrders:
-    """The conditional orders of a desk."""
+    """The conditional orders of a order_manager."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_manager: OrderManager) -> None:
+        self._order_manager = order_manager
         self.waiting: dict[int, VenueOrder] = {}
 
     def place(self, wanted: WantedAlgo, now_ms: int) -> dict[str, Any]:
-        """Take a conditional order and answer as POST algoOrder does. Raises `Refused`."""
-        desk, books = self._desk, self._desk.books
-        if wanted.client_algo_id and books.is_client_algo_id_open(wanted.client_algo_id):
+        """Place a conditional order and answer as POST algoOrder does. Raises `Refused`."""
+        order_manager, order_store = self._order_manager, self._order_manager.order_store
+        if wanted.client_algo_id and order_store.is_client_algo_id_open(wanted.client_algo_id):
             raise Refused(-4116, "ClientOrderId is duplicated.")
-        if len(books.open_algos) >= MAX_ALGO_ORDERS:
+        if len(order_store.open_algos) >= MAX_ALGO_ORDERS:
             raise Refused(-4045, "Reach max stop order limit.")
-        desk.check_rules(
+        order_manager.check_rules(
             wanted.order_type,
             wanted.side,
             wanted.quantity,
@@ -46,10 +46,10 @@ class ConditionalOrders:
             trigger=wanted.trigger,
             callback_rate=wanted.callback_rate,
         )
-        algo_id = FIRST_ALGO_ID + len(books.algos)
+        algo_id = FIRST_ALGO_ID + len(order_store.algos)
         algo = AlgoRecord(
             algo_id=algo_id,
-            client_algo_id=wanted.client_algo_id or books.make_client_id(algo_id),
+            client_algo_id=wanted.client_algo_id or order_store.make_client_id(algo_id),
             side=wanted.side,
             order_type=wanted.order_type,
             time_in_force=wanted.time_in_force,
@@ -63,17 +63,19 @@ class ConditionalOrders:
         )
         waiting = _watch(algo)
         is_on_mark = algo.working_type == "MARK_PRICE"
-        price = desk.matcher.mark if is_on_mark else desk.matcher.last_price or desk.matcher.mark
+        price = (
+            order_manager.matcher.mark if is_on_mark else order_manager.matcher.last_price or order_manager.matcher.mark
+        )
         if _is_past(algo, waiting, price):
             raise Refused(-2021, "Order would immediately trigger.")
         follow(waiting, price)
         self.waiting[algo_id] = waiting
-        books.add_algo(algo, now_ms)
-        return forms.algo_form(algo)
+        order_store.add_algo(algo, now_ms)
+        return serializers.algo_response(algo)
 
     def observe(self, working_type: str, price: int, time_ms: int) -> None:
-        """Trigger what watches this price and is reached by it."""
-        for algo in list(self._desk.books.open_algos.values()):
+        """Trigger the orders that watch this price and are reached by it."""
+        for algo in list(self._order_manager.order_store.open_algos.values()):
             # A trigger before this one may have led to its end.
             if algo.working_type == working_type and algo.status == "NEW":
                 waiting = self.waiting[algo.algo_id]
@@ -82,12 +84,12 @@ class ConditionalOrders:
                     self._send(algo, time_ms)
 
     def _send(self, algo: AlgoRecord, time_ms: int) -> None:
-        desk, books = self._desk, self._desk.books
-        order_id = books.next_order_id()
+        order_manager, order_store = self._order_manager, self._order_manager.order_store
+        order_id = order_store.next_order_id()
         # That Binance names the order after the conditional one is an assumption [?].
         client_order_id = algo.client_algo_id
-        if books.is_client_id_open(client_order_id):
-            client_order_id = books.make_client_id(order_id)
+        if order_store.is_client_id_open(client_order_id):
+            client_order_id = order_store.make_client_id(order_id)
         order = OrderRecord(
             order_id=order_id,
             client_order_id=client_order_id,
@@ -104,34 +106,34 @@ class ConditionalOrders:
         del self.waiting[algo.algo_id]
         algo.triggered_ms = time_ms
         try:
-            desk.check_margin(order)
-            if order.is_reduce_only and desk.matcher.position * Side[order.side].sign >= 0:
+            order_manager.check_margin(order)
+            if order.is_reduce_only and order_manager.matcher.position * Side[order.side].sign >= 0:
                 raise Refused(-2022, "ReduceOnly Order is rejected.")
         except Refused as refusal:
             algo.reason = refusal.message
-            books.change_algo(algo, "REJECTED", time_ms)
+            order_store.change_algo(algo, "REJECTED", time_ms)
             return
         algo.order_id = order_id
-        books.change_algo(algo, "TRIGGERED", time_ms)
-        desk.submit(order, time_ms, algo)
+        order_store.change_algo(algo, "TRIGGERED", time_ms)
+        order_manager.submit(order, time_ms, algo)
 
     def cancel(self, sent: Parameters, now_ms: int) -> dict[str, Any]:
         """Cancel the conditional order that the parameters name."""
-        algo = self._desk.books.find_algo(sent)
+        algo = self._order_manager.order_store.find_algo(sent)
         if algo is None or algo.status != "NEW":
             raise Refused(-2011, "Unknown order sent.")
         self._withdraw(algo, now_ms)
-        return {**forms.algo_form(algo), "code": "200", "msg": "success"}
+        return {**serializers.algo_response(algo), "code": "200", "msg": "success"}
 
     def cancel_all(self, now_ms: int) -> dict[str, Any]:
         """Cancel every conditional order that waits."""
-        for algo in list(self._desk.books.open_algos.values()):
+        for algo in list(self._order_manager.order_store.open_algos.values()):
             self._withdraw(algo, now_ms)
         return CANCELLED_ALL
 
     def _withdraw(self, algo: AlgoRecord, time_ms: int) -> None:
         del self.waiting[algo.algo_id]
-        self._desk.books.change_algo(algo, "CANCELED", time_ms)
+        self._order_manager.order_store.change_algo(algo, "CANCELED", time_ms)
 
 
 def _watch(algo: AlgoRecord) -> VenueOrder:

@@ -62,8 +62,8 @@ class MarginState:
 
 
 @dataclass(eq=False)
-class LedgerState:
-    """What is kept of the money. `incomes` are in the order in which they happened."""
+class AccountLedgerState:
+    """What a snapshot keeps. `incomes` are in the order in which they happened."""
 
     wallet: Decimal
     leverage: int
@@ -73,8 +73,8 @@ class LedgerState:
     _open_fees: Decimal = ZERO
 
 
-class Ledger(LedgerState):
-    """The account's money."""
+class AccountLedger(AccountLedgerState):
+    """The account's wallet, position and incomes."""
 
     def __init__(self, starting_balance: Decimal, leverage: int) -> None:
         super().__init__(quantize_e8(starting_balance), leverage)
@@ -111,7 +111,7 @@ class Ledger(LedgerState):
         self.incomes.append(IncomeRecord(kind, to_e8(amount), time_ms, 9_000_000_001 + len(self.incomes), trade_id))
 
     def leg(self, mark: Decimal) -> Leg:
-        """Return the open position as the margin room knows it."""
+        """Return the open position as `libs.margin` expects it."""
         position = self.position
         return Leg(
             symbol=SYMBOL,

@@ -36,7 +36,7 @@ class ListenKey(ListenKeyState):
         return {"listenKey": self.text}
 
     def extend(self, named: str | None, now_ms: int) -> dict[str, Any]:
-        """Let the key live on for another hour; a key that is named must be it. Raises `Refused`."""
+        """Extend the key by another hour; a key that is named must match. Raises `Refused`."""
         self._check(named)
         return self.open(now_ms)
 

@@ -18,12 +18,12 @@ from libs.domain.numbers import from_e8
 from libs.domain.state import StateFormat, adopt
 from libs.matching.matcher import MatcherState
 from libs.matching.orders import VenueOrder
-from services.exchange.core.account.books import Books, BooksState
 from services.exchange.core.account.conditional import ConditionalOrders
-from services.exchange.core.account.desk import MS, Desk
-from services.exchange.core.account.ledger import BRACKETS, Ledger, LedgerState
+from services.exchange.core.account.ledger import BRACKETS, AccountLedger, AccountLedgerState
 from services.exchange.core.account.liquidation import liquidate_if_due
 from services.exchange.core.account.listen_key import ListenKey, ListenKeyState
+from services.exchange.core.account.order_manager import MS, OrderManager
+from services.exchange.core.account.order_store import OrderStore, OrderStoreState
 from services.exchange.core.account.parameters import Parameters
 from services.exchange.core.account.refusals import Refused
 from services.exchange.core.account.requests import read_algo, read_order
@@ -45,8 +45,8 @@ class AccountTerms:
 class AccountKept:
     """What is kept between events and requests."""
 
-    ledger: LedgerState
-    books: BooksState
+    ledger: AccountLedgerState
+    books: OrderStoreState
     matcher: MatcherState
     waiting: dict[int, VenueOrder]
     listen_key: ListenKeyState
@@ -65,18 +65,18 @@ class TradingCore:
     """
 
     def __init__(self, terms: AccountTerms) -> None:
-        self.ledger = Ledger(terms.starting_balance, terms.leverage)
-        self.books = Books(terms.seed)
-        self.desk = Desk(self.ledger, self.books)
-        self.conditional = ConditionalOrders(self.desk)
+        self.ledger = AccountLedger(terms.starting_balance, terms.leverage)
+        self.order_store = OrderStore(terms.seed)
+        self.order_manager = OrderManager(self.ledger, self.order_store)
+        self.conditional = ConditionalOrders(self.order_manager)
         self.listen_key = ListenKey(terms.seed)
         self.countdown_ends_ms = 0
         self._funding_ms = 0
         self._funding_rate = 0
         self._readers: dict[str, Callable[[Parameters], Action]] = {
-            "POST /fapi/v1/order": lambda sent: partial(self.desk.place, read_order(sent)),
+            "POST /fapi/v1/order": lambda sent: partial(self.order_manager.place, read_order(sent)),
             "DELETE /fapi/v1/order": self._read_cancel,
-            "DELETE /fapi/v1/allOpenOrders": lambda sent: _of_symbol(sent, self.desk.cancel_all),
+            "DELETE /fapi/v1/allOpenOrders": lambda sent: _of_symbol(sent, self.order_manager.cancel_all),
             "POST /fapi/v1/algoOrder": lambda sent: partial(self.conditional.place, read_algo(sent)),
             "DELETE /fapi/v1/algoOrder": self._read_cancel_algo,
             "DELETE /fapi/v1/algoOpenOrders": lambda sent: _of_symbol(sent, self.conditional.cancel_all),
@@ -95,8 +95,8 @@ class TradingCore:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is open, so that the market means nothing to the account."""
-        matcher = self.desk.matcher
-        return not (matcher.position or matcher.open_order_count or self.books.open_algos)
+        matcher = self.order_manager.matcher
+        return not (matcher.position or matcher.open_order_count or self.order_store.open_algos)
 
     def prepare(self, request: str, sent: Mapping[str, str]) -> Action:
         """Read a request; call what is returned with the market time in ms. Raises `Refused` for malformed ones."""
@@ -104,31 +104,31 @@ class TradingCore:
 
     def take_events(self) -> list[dict[str, Any]]:
         """Return the user stream's events since the last call."""
-        events = self.books.events
-        self.books.events = []
+        events = self.order_store.events
+        self.order_store.events = []
         return events
 
     # The market and time.
 
     def reopen_market(self, snapshot: DepthSnapshot | None) -> None:
         """Forget the market and begin anew with a book; only while the account is idle."""
-        self.desk.reopen_matcher()
+        self.order_manager.reopen_matcher()
         self._funding_ms = 0
         if snapshot is not None:
-            self.desk.matcher.apply_snapshot(snapshot)
+            self.order_manager.matcher.apply_snapshot(snapshot)
 
     def handle(self, event: MarketEvent) -> None:
         """Advance by a market event."""
         time_ms = event.event_time // MS
         self.pass_time(time_ms)
-        matcher = self.desk.matcher
+        matcher = self.order_manager.matcher
         if isinstance(event, Trade):
             matcher.apply_trade(event)
-            self.desk.drain()
+            self.order_manager.drain()
             self.conditional.observe("CONTRACT_PRICE", event.price_e8, time_ms)
         elif isinstance(event, MarkPrice):
             matcher.apply_mark(event)
-            self.desk.drain()
+            self.order_manager.drain()
             self._take_over_mark(event, time_ms)
         else:
             if isinstance(event, BestQuote):
@@ -137,7 +137,7 @@ class TradingCore:
                 matcher.apply_delta(event)
             elif isinstance(event, DepthSnapshot):
                 matcher.apply_snapshot(event)
-            self.desk.drain()
+            self.order_manager.drain()
 
     def _take_over_mark(self, event: MarkPrice, time_ms: int) -> None:
         # At its time funding is settled at the mark of that moment and the rate published before it.
@@ -146,7 +146,7 @@ class TradingCore:
         self._funding_ms = event.next_funding_time // MS
         self._funding_rate = event.funding_rate_e8
         self.conditional.observe("MARK_PRICE", event.mark_price_e8, time_ms)
-        liquidate_if_due(self.desk, self.conditional, time_ms)
+        liquidate_if_due(self.order_manager, self.conditional, time_ms)
 
     def pass_time(self, now_ms: int) -> None:
         """Let what was due by now happen, each at its own time."""
@@ -165,30 +165,30 @@ class TradingCore:
     def _settle_funding(self) -> None:
         time_ms, self._funding_ms = self._funding_ms, 0
         if self.ledger.position.quantity:
-            amount = self.ledger.apply_funding(self.desk.mark, from_e8(self._funding_rate), time_ms)
-            self.desk.tell_account("FUNDING_FEE", time_ms, change=amount)
+            amount = self.ledger.apply_funding(self.order_manager.mark, from_e8(self._funding_rate), time_ms)
+            self.order_manager.publish_account("FUNDING_FEE", time_ms, change=amount)
 
     def _expire_key(self) -> None:
-        self.books.events.append(self.listen_key.expire())
+        self.order_store.events.append(self.listen_key.expire())
 
     def _end_countdown(self) -> None:
         # Conditional orders stay: an assumption [?], since Binance has kept them apart from orders since 2025-12.
         time_ms, self.countdown_ends_ms = self.countdown_ends_ms, 0
-        self.desk.cancel_all(time_ms)
+        self.order_manager.cancel_all(time_ms)
 
     # Requests.
 
     def test_order(self, sent: Mapping[str, str], now_ms: int) -> None:
         """Check an order as placing would, without taking it. Raises `Refused`."""
-        self.desk.check_order(read_order(Parameters(sent)), now_ms)
+        self.order_manager.check_order(read_order(Parameters(sent)), now_ms)
 
     def _read_cancel(self, sent: Parameters) -> Action:
         sent.check_symbol()
-        self.books.find_order(sent)
-        return partial(self.desk.cancel, sent)
+        self.order_store.find_order(sent)
+        return partial(self.order_manager.cancel, sent)
 
     def _read_cancel_algo(self, sent: Parameters) -> Action:
-        self.books.find_algo(sent)
+        self.order_store.find_algo(sent)
         return partial(self.conditional.cancel, sent)
 
     def _read_countdown(self, sent: Parameters) -> Action:
@@ -207,7 +207,11 @@ class TradingCore:
         return partial(self._set_leverage, leverage)
 
     def _set_leverage(self, leverage: int, now_ms: int) -> dict[str, Any]:
-        before, orders, mark = self.ledger.leverage, list(self.books.open_orders.values()), self.desk.mark
+        before, orders, mark = (
+            self.ledger.leverage,
+            list(self.order_store.open_orders.values()),
+            self.order_manager.mark,
+        )
         limit = self.ledger.notional_limit(leverage)
         if abs(self.ledger.margin(mark, orders).notional) > limit:
             raise Refused(-2027, "Exceeded the maximum allowable position at current leverage.")
@@ -217,7 +221,7 @@ class TradingCore:
             self.ledger.leverage = before
             raise Refused(-2028, "Leverage is smaller than permitted: insufficient margin balance.")
         if leverage != before:
-            self.books.events.append(
+            self.order_store.events.append(
                 {"e": "ACCOUNT_CONFIG_UPDATE", "E": now_ms, "T": now_ms, "ac": {"s": SYMBOL, "l": leverage}}
             )
         return {"leverage": leverage, "maxNotionalValue": str(limit), "symbol": SYMBOL}
@@ -227,8 +231,8 @@ class TradingCore:
         return _STATE.encode(
             AccountKept(
                 self.ledger,
-                self.books,
-                self.desk.matcher,
+                self.order_store,
+                self.order_manager.matcher,
                 self.conditional.waiting,
                 self.listen_key,
                 self.countdown_ends_ms,
@@ -241,8 +245,8 @@ class TradingCore:
         """Take over a state made by `snapshot`, into a core without orders. Raises `StateMismatch`."""
         kept = _STATE.decode(state)
         adopt(self.ledger, kept.ledger)
-        self.books.restore(kept.books)
-        adopt(self.desk.matcher, kept.matcher)
+        self.order_store.restore(kept.books)
+        adopt(self.order_manager.matcher, kept.matcher)
         self.conditional.waiting = kept.waiting
         adopt(self.listen_key, kept.listen_key)
         self.countdown_ends_ms = kept.countdown_ends_ms

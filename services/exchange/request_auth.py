@@ -1,4 +1,4 @@
-"""Who may trade: the API key, the HMAC-SHA256 signature over what was sent, and the time it was sent at."""
+"""Authenticates signed requests: the API key, the HMAC-SHA256 signature over the parameters, and the timestamp."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SIGNATURE = re.compile(r"(?:^|&)signature=([^&]*)")
 _ENVELOPE = ("timestamp", "recvWindow", "signature")
 
 
-class Door:
-    """Lets requests of one key in. Its times are the exchange's; the windows stretch with the clock's speed.
+class RequestAuth:
+    """Authenticates requests of one API key. Times are the exchange's; the windows stretch with the clock's speed.
 
-    A sender's clock runs at the wall's pace: over a second of network and work the exchange's runs `speed` seconds on.
+    A sender's clock runs at wall-clock speed: over one second of delay the exchange's clock advances `speed` seconds.
     """
 
     def __init__(self, api_key: str, api_secret: str, clock: MarketClock) -> None:
@@ -37,7 +37,7 @@ class Door:
         if not hmac.compare_digest(given, self._key):
             raise Refused(-2015, "Invalid API-key, IP, or permissions for action.", 401)
 
-    def open(self, given_key: str | None, query: str, body: str) -> dict[str, str]:
+    def authenticate(self, given_key: str | None, query: str, body: str) -> dict[str, str]:
         """Return the parameters of a signed request, without the signature and its time. Raises `Refused`.
 
         The signature is over the query and the form body put together as they were sent, less the signature itself.

@@ -1,4 +1,4 @@
-"""The exchange's books: every order, conditional order and fill by its ids, and the user stream's events of them."""
+"""Stores every order, conditional order and fill by its ids, and collects the user stream's events about them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.exchange.core.account import forms
+from services.exchange.core.account import serializers
 from services.exchange.core.account.parameters import Parameters
 from services.exchange.core.account.records import AlgoRecord, FillRecord, OrderRecord
 from services.exchange.core.account.refusals import Refused
@@ -17,8 +17,8 @@ FIRST_ALGO_ID = 3_000_000_000_000_001
 
 
 @dataclass(eq=False)
-class BooksState:
-    """What is kept of the books; `events` must have been taken before."""
+class OrderStoreState:
+    """What a snapshot keeps; `events` must have been taken before."""
 
     order_count: int = 0
     orders: dict[int, OrderRecord] = field(default_factory=dict)
@@ -26,8 +26,8 @@ class BooksState:
     fills: list[FillRecord] = field(default_factory=list)
 
 
-class Books(BooksState):
-    """Orders, algos and fills; ids count up and client ids find the newest order that bears them."""
+class OrderStore(OrderStoreState):
+    """Orders, algos and fills; ids count up; a client id finds the newest order that carries it."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -45,19 +45,19 @@ class Books(BooksState):
         return FIRST_ORDER_ID + self.order_count - 1
 
     def make_client_id(self, order_id: int) -> str:
-        """Make up a client id for an order that came without one: 22 characters, the same in every run."""
+        """Return a client id for an order sent without one: 22 characters, the same in every run."""
         return hashlib.sha256(f"{self._seed}/{order_id}".encode()).hexdigest()[:22]
 
     def is_client_id_open(self, client_order_id: str) -> bool:
-        """Whether an open order bears the id."""
+        """Whether an open order has this client id."""
         return self._order_of_client.get(client_order_id, 0) in self.open_orders
 
     def is_client_algo_id_open(self, client_algo_id: str) -> bool:
-        """Whether an open conditional order bears the id."""
+        """Whether an open conditional order has this client id."""
         return self._algo_of_client.get(client_algo_id, 0) in self.open_algos
 
     def add_order(self, order: OrderRecord, algo: AlgoRecord | None = None) -> None:
-        """Take an order into the books; `algo` is the conditional order that sent it."""
+        """Add an order; `algo` is the conditional order that sent it."""
         self.orders[order.order_id] = order
         self.open_orders[order.order_id] = order
         self._order_of_client[order.client_order_id] = order.order_id
@@ -65,25 +65,25 @@ class Books(BooksState):
             self._algo_of_order[order.order_id] = algo.algo_id
 
     def add_fill(self, order: OrderRecord, fill: FillRecord) -> None:
-        """Take a fill into the books and tell of it; the order has it already."""
+        """Add a fill and publish it; the order already includes it."""
         self.fills.append(fill)
-        self.events.append(forms.trade_lite(order, fill))
+        self.events.append(serializers.trade_lite(order, fill))
         execution = "CALCULATED" if order.is_liquidation else "TRADE"
-        self.events.append(forms.order_update(order, execution, fill.time_ms, fill))
+        self.events.append(serializers.order_update(order, execution, fill.time_ms, fill))
 
-    def tell_order(self, order: OrderRecord, execution: str, time_ms: int) -> None:
-        """Tell of an order's step that is no fill."""
-        self.events.append(forms.order_update(order, execution, time_ms))
+    def publish_order(self, order: OrderRecord, execution: str, time_ms: int) -> None:
+        """Publish a change of an order other than a fill."""
+        self.events.append(serializers.order_update(order, execution, time_ms))
 
     def finish_order(self, order: OrderRecord, time_ms: int) -> None:
-        """Take an order that is done off the open ones, and finish the conditional order that sent it."""
+        """Remove a closed order from the open ones, and finish the conditional order that sent it."""
         self.open_orders.pop(order.order_id, None)
         algo = self.algos.get(self._algo_of_order.get(order.order_id, 0))
         if algo is not None:
             self.change_algo(algo, "FINISHED", time_ms)
 
     def add_algo(self, algo: AlgoRecord, time_ms: int) -> None:
-        """Take a conditional order into the books and tell of it."""
+        """Add a conditional order and publish it."""
         self._keep_algo(algo)
         self.change_algo(algo, "NEW", time_ms)
 
@@ -93,12 +93,12 @@ class Books(BooksState):
         self._algo_of_client[algo.client_algo_id] = algo.algo_id
 
     def change_algo(self, algo: AlgoRecord, status: str, time_ms: int) -> None:
-        """Let a conditional order change its status and tell of it; any but NEW no longer waits."""
+        """Change the status of a conditional order and publish it; with any status but NEW it no longer waits."""
         algo.status = status
         algo.updated_ms = time_ms
         if status != "NEW":
             self.open_algos.pop(algo.algo_id, None)
-        self.events.append(forms.algo_update(algo, self.orders.get(algo.order_id), time_ms))
+        self.events.append(serializers.algo_update(algo, self.orders.get(algo.order_id), time_ms))
 
     def find_order(self, sent: Parameters) -> OrderRecord | None:
         """Find an order by orderId, else by origClientOrderId. Refuses where neither was sent."""
@@ -118,8 +118,8 @@ class Books(BooksState):
             algo_id = self._algo_of_client.get(sent.sent["clientAlgoId"], 0)
         return self.algos.get(algo_id)
 
-    def restore(self, state: BooksState) -> None:
-        """Take over what was kept, and find again what follows from it."""
+    def restore(self, state: OrderStoreState) -> None:
+        """Restore a snapshot and rebuild the indexes."""
         self.order_count, self.fills = state.order_count, state.fills
         for order in state.orders.values():
             self.add_order(order)

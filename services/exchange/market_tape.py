@@ -1,4 +1,4 @@
-"""Any stretch of a seeded market, in any order and as often as asked: minutes are made anew rather than kept."""
+"""Random access to a seeded market: any minute, in any order; old minutes are regenerated rather than kept."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from services.exchange.core.frames import format_lines
 _CHECKPOINT_MINUTES = 30
 _KEPT_MINUTES = 48
 MAX_MINUTES = 366 * 1440
-"""A year of market time; what lies beyond is refused."""
+"""A year of market time; requests beyond it are refused."""
 _MAX_SEQUENCE = MAX_MINUTES * 1500
 
 
-class BeyondTape(ValueError):
-    """A stretch was asked for that lies beyond a year of market time."""
+class MarketTapeEnded(ValueError):
+    """A request lies beyond a year of market time."""
 
 
-class Tape:
+class MarketTape:
     """Minutes, frames and klines of one seed; safe to use from several threads."""
 
     def __init__(self, seed: int) -> None:
@@ -46,15 +46,15 @@ class Tape:
         return self._history
 
     def minute(self, index: int) -> Minute:
-        """Return a minute of the stream, counted from 0. Raises `BeyondTape`."""
+        """Return a minute of the stream, counted from 0. Raises `MarketTapeEnded`."""
         if index >= MAX_MINUTES:
-            raise BeyondTape("this lies beyond a year of simulated market time")
+            raise MarketTapeEnded("this lies beyond a year of simulated market time")
         with self._lock:
             self._extend(lambda: len(self._klines) > index)
             if index in self._minutes:
                 self._minutes.move_to_end(index)
                 return self._minutes[index]
-            return self._make_again(index)
+            return self._regenerate(index)
 
     def kline(self, index: int) -> Ints:
         """Return the whole kline of a minute of the stream, counted from 0; negative ones are history."""
@@ -74,7 +74,7 @@ class Tape:
     def frames(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Return up to `limit` capture lines whose sequence (from 1) is above `after`, with their sequences."""
         if after > _MAX_SEQUENCE:
-            raise BeyondTape("this lies beyond a year of simulated market time")
+            raise MarketTapeEnded("this lies beyond a year of simulated market time")
         out: list[tuple[int, str]] = []
         with self._lock:
             self._extend(lambda: bool(self._first_sequences) and self._first_sequences[-1] > after + 1)
@@ -99,7 +99,7 @@ class Tape:
         while not is_enough():
             index = len(self._klines)
             if index >= MAX_MINUTES:
-                raise BeyondTape("this lies beyond a year of simulated market time")
+                raise MarketTapeEnded("this lies beyond a year of simulated market time")
             if index % _CHECKPOINT_MINUTES == 0:
                 self._checkpoints[index] = self._market.snapshot()
             self._books.append(self._market.published_book)
@@ -108,7 +108,7 @@ class Tape:
             self._klines.append(minute.kline)
             self._keep(index, minute)
 
-    def _make_again(self, index: int) -> Minute:
+    def _regenerate(self, index: int) -> Minute:
         start = index - index % _CHECKPOINT_MINUTES
         self._spare.restore(self._checkpoints[start])
         minute = self._spare.next_minute()

@@ -1,4 +1,4 @@
-"""Who gets in and how often, and the faults that tests ask for."""
+"""Request authentication, rate limits, and injected faults."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_unknown_paths_are_refused(quiet: Served, method: str, path: str) -> Non
     assert code(send(quiet, method, path)) == (404, -5000)
 
 
-def test_weight_is_counted_told_and_limited(exchange: Served) -> None:
+def test_weight_is_counted_reported_and_limited(exchange: Served) -> None:
     path = "/fapi/v1/premiumIndex?symbol=BTCUSDT"
     first = exchange.client.get(path)
     assert first.headers["X-MBX-USED-WEIGHT-1M"] == "1"
@@ -153,7 +153,7 @@ def test_weight_is_counted_told_and_limited(exchange: Served) -> None:
     assert exchange.client.get(path).headers["X-MBX-USED-WEIGHT-1M"] == "1"
 
 
-def test_orders_are_counted_told_and_limited(exchange: Served) -> None:
+def test_orders_are_counted_reported_and_limited(exchange: Served) -> None:
     first = send(exchange, "POST", "/fapi/v1/order", **ORDER)
     assert (first.headers["X-MBX-ORDER-COUNT-10S"], first.headers["X-MBX-ORDER-COUNT-1M"]) == ("1", "1")
     for _ in range(ORDERS_PER_10_SECONDS):
@@ -207,7 +207,7 @@ def test_answer_is_a_503_whatever_happened(exchange: Served, kind: str, number: 
     assert send(exchange, "POST", "/fapi/v1/order", **ORDER).status_code == 200
 
 
-def test_request_takes_effect_after_whoever_asked_has_gone(exchange: Served) -> None:
+def test_request_takes_effect_after_the_client_has_gone(exchange: Served) -> None:
     add_fault(exchange, "timeout", delay_ms=300)
     with pytest.raises(httpx.ReadTimeout), httpx.Client(base_url=exchange.url, timeout=0.05) as hasty:
         hasty.post("/fapi/v1/order", content=_signed(exchange), headers=KEY)
@@ -233,6 +233,6 @@ def test_bad_faults_are_refused(quiet: Served, change: dict[str, Any]) -> None:
     assert code(quiet.client.post("/sim/v1/faults", json=fault)) == (400, -1130)
 
 
-def test_everything_known_is_told_unsigned(quiet: Served) -> None:
+def test_full_account_state_is_served_unsigned(quiet: Served) -> None:
     known = quiet.client.get("/sim/v1/account").json()
     assert set(known) >= {"account", "orders", "algo_orders", "fills", "positions", "countdown_ends_ms"}

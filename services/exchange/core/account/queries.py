@@ -1,4 +1,4 @@
-"""What the account's asking paths answer: orders, fills, balances, positions and settings. Changes nothing."""
+"""The account's read-only requests: orders, fills, balances, positions and settings. They change nothing."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, TypeVar
 
 from libs.domain.accounts import ZERO
 from libs.domain.numbers import format_decimal
-from services.exchange.core.account import forms
-from services.exchange.core.account.forms import ASSET, money
+from services.exchange.core.account import serializers
 from services.exchange.core.account.ledger import BRACKETS, MarginState
 from services.exchange.core.account.parameters import Parameters
 from services.exchange.core.account.records import AlgoRecord, FillRecord, IncomeRecord, OrderRecord
 from services.exchange.core.account.refusals import Refused, invalid
+from services.exchange.core.account.serializers import ASSET, money
 from services.exchange.core.account.trading import TradingCore
 from services.exchange.core.frames import SYMBOL
 
 RecordT = TypeVar("RecordT", OrderRecord, AlgoRecord, FillRecord, IncomeRecord)
-View = Callable[["Views", Parameters], Any]
+Query = Callable[["Queries", Parameters], Any]
 SUCCESS = {"code": 200, "msg": "success"}
 
 
-class Views:
-    """The account seen at a market time and a mark price (0 before any)."""
+class Queries:
+    """Answers queries about the account at a market time and a mark price (0 before any)."""
 
     def __init__(self, core: TradingCore, mark: Decimal, now_ms: int) -> None:
         self.core = core
@@ -32,42 +32,44 @@ class Views:
 
     def answer(self, request: str, parameters: Parameters) -> Any:
         """Answer a request, METHOD PATH. Raises `Refused`, and `KeyError` for one that is not here."""
-        return VIEWS[request](self, parameters)
+        return QUERIES[request](self, parameters)
 
     def margin(self) -> MarginState:
         """Return the margin at the mark."""
-        return self.core.ledger.margin(self.mark, self.core.books.open_orders.values())
+        return self.core.ledger.margin(self.mark, self.core.order_store.open_orders.values())
 
     # Orders and fills.
 
     def order(self, sent: Parameters) -> Any:
         """GET order."""
         sent.check_symbol()
-        order = self.core.books.find_order(sent)
+        order = self.core.order_store.find_order(sent)
         if order is None:
             raise Refused(-2013, "Order does not exist.")
-        return forms.order_view(order)
+        return serializers.order_details(order)
 
     def open_order(self, sent: Parameters) -> Any:
         """GET openOrder."""
         sent.check_symbol()
-        order = self.core.books.find_order(sent)
+        order = self.core.order_store.find_order(sent)
         if order is None or not order.is_open:
             raise Refused(-2013, "Order does not exist.")
-        return forms.order_view(order)
+        return serializers.order_details(order)
 
     def open_orders(self, sent: Parameters) -> Any:
         """GET openOrders."""
         sent.check_symbol(is_optional=True)
-        return [forms.order_view(order) for order in self.core.books.open_orders.values()]
+        return [serializers.order_details(order) for order in self.core.order_store.open_orders.values()]
 
     def all_orders(self, sent: Parameters) -> Any:
         """GET allOrders."""
         sent.check_symbol()
         from_id = sent.optional_integer("orderId")
-        orders = [order for order in self.core.books.orders.values() if from_id is None or order.order_id >= from_id]
+        orders = [
+            order for order in self.core.order_store.orders.values() if from_id is None or order.order_id >= from_id
+        ]
         chosen = _choose(sent, orders, is_forward=from_id is not None)
-        return [forms.order_view(order) for order in chosen]
+        return [serializers.order_details(order) for order in chosen]
 
     def fills(self, sent: Parameters) -> Any:
         """GET userTrades."""
@@ -77,16 +79,16 @@ class Views:
             raise Refused(-1128, "Combination of optional parameters invalid.")
         fills = [
             fill
-            for fill in self.core.books.fills
+            for fill in self.core.order_store.fills
             if (from_id is None or fill.trade_id >= from_id) and (order_id is None or fill.order_id == order_id)
         ]
-        return [forms.fill_view(fill) for fill in _choose(sent, fills, is_forward=from_id is not None)]
+        return [serializers.fill_details(fill) for fill in _choose(sent, fills, is_forward=from_id is not None)]
 
     # Conditional orders.
 
     def algo(self, sent: Parameters) -> Any:
         """GET algoOrder."""
-        algo = self.core.books.find_algo(sent)
+        algo = self.core.order_store.find_algo(sent)
         if algo is None:
             raise Refused(-2013, "Order does not exist.")
         return self._algo(algo)
@@ -96,18 +98,18 @@ class Views:
         sent.check_symbol(is_optional=True)
         sent.only("algoType", "CONDITIONAL")
         wanted = sent.optional_integer("algoId")
-        algos = self.core.books.open_algos.values()
+        algos = self.core.order_store.open_algos.values()
         return [self._algo(algo) for algo in algos if wanted is None or algo.algo_id == wanted]
 
     def all_algos(self, sent: Parameters) -> Any:
         """GET allAlgoOrders."""
         sent.check_symbol()
         from_id = sent.optional_integer("algoId")
-        algos = [algo for algo in self.core.books.algos.values() if from_id is None or algo.algo_id >= from_id]
+        algos = [algo for algo in self.core.order_store.algos.values() if from_id is None or algo.algo_id >= from_id]
         return [self._algo(algo) for algo in _choose(sent, algos, is_forward=from_id is not None)]
 
     def _algo(self, algo: AlgoRecord) -> dict[str, Any]:
-        return forms.algo_view(algo, self.core.books.orders.get(algo.order_id))
+        return serializers.algo_details(algo, self.core.order_store.orders.get(algo.order_id))
 
     # Money and positions.
 
@@ -173,7 +175,7 @@ class Views:
         return {**self._totals(margin), "assets": [self._asset(margin)], "positions": positions}
 
     def _is_active(self) -> bool:
-        return bool(self.core.ledger.position.quantity or self.core.books.open_orders)
+        return bool(self.core.ledger.position.quantity or self.core.order_store.open_orders)
 
     def _totals(self, margin: MarginState) -> dict[str, Any]:
         return {
@@ -278,7 +280,7 @@ class Views:
         kind = sent.sent.get("incomeType")
         incomes = [income for income in self.core.ledger.incomes if kind is None or income.kind == kind]
         chosen = _choose(sent, incomes, is_forward=False, default=100)
-        return [forms.income_view(income) for income in chosen]
+        return [serializers.income_details(income) for income in chosen]
 
     # Settings.
 
@@ -301,7 +303,7 @@ class Views:
     def commission_rate(self, sent: Parameters) -> Any:
         """GET commissionRate."""
         sent.check_symbol()
-        rules = self.core.desk.rules
+        rules = self.core.order_manager.rules
         return {
             "symbol": SYMBOL,
             "makerCommissionRate": format_decimal(rules.maker_fee_rate),
@@ -370,49 +372,49 @@ class Views:
         return {}
 
     def everything(self) -> dict[str, Any]:
-        """Return all that is known of the account."""
-        books = self.core.books
+        """Return the account's full state."""
+        order_store = self.core.order_store
         return {
             "now_ms": self.now_ms,
             "account": self.account_v2(Parameters({})),
             "positions": self.positions_v2(Parameters({})),
-            "orders": [forms.order_view(order) for order in books.orders.values()],
-            "algo_orders": [self._algo(algo) for algo in books.algos.values()],
-            "fills": [forms.fill_view(fill) for fill in books.fills],
-            "incomes": [forms.income_view(income) for income in self.core.ledger.incomes],
+            "orders": [serializers.order_details(order) for order in order_store.orders.values()],
+            "algo_orders": [self._algo(algo) for algo in order_store.algos.values()],
+            "fills": [serializers.fill_details(fill) for fill in order_store.fills],
+            "incomes": [serializers.income_details(income) for income in self.core.ledger.incomes],
             "countdown_ends_ms": self.core.countdown_ends_ms,
             "listen_key_ends_ms": self.core.listen_key.ends_ms,
         }
 
 
-VIEWS: dict[str, View] = {
-    "POST /fapi/v1/order/test": Views.test_order,
-    "GET /fapi/v1/order": Views.order,
-    "GET /fapi/v1/openOrder": Views.open_order,
-    "GET /fapi/v1/openOrders": Views.open_orders,
-    "GET /fapi/v1/allOrders": Views.all_orders,
-    "GET /fapi/v1/userTrades": Views.fills,
-    "GET /fapi/v1/algoOrder": Views.algo,
-    "GET /fapi/v1/openAlgoOrders": Views.open_algos,
-    "GET /fapi/v1/allAlgoOrders": Views.all_algos,
-    "GET /fapi/v2/account": Views.account_v2,
-    "GET /fapi/v3/account": Views.account_v3,
-    "GET /fapi/v2/balance": Views.balances,
-    "GET /fapi/v3/balance": Views.balances,
-    "GET /fapi/v2/positionRisk": Views.positions_v2,
-    "GET /fapi/v3/positionRisk": Views.positions_v3,
-    "GET /fapi/v1/income": Views.incomes,
-    "GET /fapi/v1/leverageBracket": Views.brackets,
-    "GET /fapi/v1/commissionRate": Views.commission_rate,
-    "GET /fapi/v1/accountConfig": Views.account_settings,
-    "GET /fapi/v1/symbolConfig": Views.symbol_settings,
-    "GET /fapi/v1/positionSide/dual": Views.position_mode,
-    "POST /fapi/v1/positionSide/dual": Views.keep_position_mode,
-    "GET /fapi/v1/multiAssetsMargin": Views.assets_mode,
-    "POST /fapi/v1/multiAssetsMargin": Views.keep_assets_mode,
-    "POST /fapi/v1/marginType": Views.keep_margin_type,
+QUERIES: dict[str, Query] = {
+    "POST /fapi/v1/order/test": Queries.test_order,
+    "GET /fapi/v1/order": Queries.order,
+    "GET /fapi/v1/openOrder": Queries.open_order,
+    "GET /fapi/v1/openOrders": Queries.open_orders,
+    "GET /fapi/v1/allOrders": Queries.all_orders,
+    "GET /fapi/v1/userTrades": Queries.fills,
+    "GET /fapi/v1/algoOrder": Queries.algo,
+    "GET /fapi/v1/openAlgoOrders": Queries.open_algos,
+    "GET /fapi/v1/allAlgoOrders": Queries.all_algos,
+    "GET /fapi/v2/account": Queries.account_v2,
+    "GET /fapi/v3/account": Queries.account_v3,
+    "GET /fapi/v2/balance": Queries.balances,
+    "GET /fapi/v3/balance": Queries.balances,
+    "GET /fapi/v2/positionRisk": Queries.positions_v2,
+    "GET /fapi/v3/positionRisk": Queries.positions_v3,
+    "GET /fapi/v1/income": Queries.incomes,
+    "GET /fapi/v1/leverageBracket": Queries.brackets,
+    "GET /fapi/v1/commissionRate": Queries.commission_rate,
+    "GET /fapi/v1/accountConfig": Queries.account_settings,
+    "GET /fapi/v1/symbolConfig": Queries.symbol_settings,
+    "GET /fapi/v1/positionSide/dual": Queries.position_mode,
+    "POST /fapi/v1/positionSide/dual": Queries.keep_position_mode,
+    "GET /fapi/v1/multiAssetsMargin": Queries.assets_mode,
+    "POST /fapi/v1/multiAssetsMargin": Queries.keep_assets_mode,
+    "POST /fapi/v1/marginType": Queries.keep_margin_type,
 }
-"""Every request that only asks, or asks for what this exchange never changes."""
+"""Every read-only request, and requests for settings that this exchange never changes."""
 
 
 def _choose(sent: Parameters, records: Sequence[RecordT], *, is_forward: bool, default: int = 500) -> list[RecordT]:

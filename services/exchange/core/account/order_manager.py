@@ -1,4 +1,4 @@
-"""Regular orders: checked, placed with the matcher, filled, cancelled; each step is booked and told to the stream."""
+"""Regular orders: checked, placed with the matcher, filled, cancelled; each step is booked and published."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from libs.domain.orders import Liquidity, OrderType, PlaceOrder, ReportKind, Tim
 from libs.matching import FeeModel, MatchingTerms, filters
 from libs.matching.matcher import Matcher
 from libs.matching.orders import Outcome, VenueOrder
-from services.exchange.core.account import forms
-from services.exchange.core.account.books import FIRST_TRADE_ID, Books
-from services.exchange.core.account.ledger import Ledger
+from services.exchange.core.account import serializers
+from services.exchange.core.account.ledger import AccountLedger
+from services.exchange.core.account.order_store import FIRST_TRADE_ID, OrderStore
 from services.exchange.core.account.parameters import Parameters
 from services.exchange.core.account.records import AlgoRecord, FillRecord, OrderRecord
 from services.exchange.core.account.refusals import Refused, refuse_sentence
 from services.exchange.core.account.requests import WantedOrder
 from services.exchange.core.frames import INSTRUMENT
 
-# How far beyond the best price a market buy's margin is reckoned; from Binance's FAQ on the cost to open [?].
+# How far beyond the best price a market buy's margin is computed; from Binance's FAQ on the cost to open [?].
 MARKET_MARGIN_RATE = Decimal("1.0005")
 CANCELLED_ALL = {"code": 200, "msg": "The operation of cancel all open order is done."}
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
 
 
-class Desk:
-    """The account's ledger and books, and the matcher of the one symbol."""
+class OrderManager:
+    """Places and cancels orders: the account's ledger and order store, and the matcher of the one symbol."""
 
-    def __init__(self, ledger: Ledger, books: Books) -> None:
+    def __init__(self, ledger: AccountLedger, order_store: OrderStore) -> None:
         self.rules = find_instrument(INSTRUMENT)
         self.ledger = ledger
-        self.books = books
+        self.order_store = order_store
         self.matcher = Matcher(self.rules, MatchingTerms())
         self._fees = FeeModel()
 
@@ -45,14 +45,14 @@ class Desk:
         return from_e8(self.matcher.mark)
 
     def reopen_matcher(self) -> None:
-        """Forget the market; only while nothing is open."""
+        """Start with an empty order book; only while nothing is open."""
         self.matcher = Matcher(self.rules, self.matcher.terms)
 
     # Checks.
 
     def check_order(self, wanted: WantedOrder, now_ms: int) -> OrderRecord:
         """Return the order that would be placed, without an order id. Raises `Refused`."""
-        if wanted.client_order_id and self.books.is_client_id_open(wanted.client_order_id):
+        if wanted.client_order_id and self.order_store.is_client_id_open(wanted.client_order_id):
             raise Refused(-4116, "ClientOrderId is duplicated.")
         self.check_rules(wanted.order_type, wanted.side, wanted.quantity, wanted.is_reduce_only, wanted.price)
         order = OrderRecord(
@@ -111,7 +111,7 @@ class Desk:
             return
         mark = self.mark or from_e8(self.matcher.reference_price)
         price = from_e8(order.price) if order.price else self._market_margin_price(order.side, mark)
-        resting = list(self.books.open_orders.values())
+        resting = list(self.order_store.open_orders.values())
         cost = self.ledger.cost_of(order, price, mark, resting)
         if not cost:
             return
@@ -133,16 +133,16 @@ class Desk:
     # Orders.
 
     def place(self, wanted: WantedOrder, now_ms: int) -> dict[str, Any]:
-        """Place an order and answer as POST order does: as acknowledged, or with what came of it at once."""
+        """Place an order and answer as POST order does: as acknowledged, or with its immediate result."""
         order = self.check_order(wanted, now_ms)
-        order.order_id = self.books.next_order_id()
-        order.client_order_id = order.client_order_id or self.books.make_client_id(order.order_id)
-        acknowledged = forms.order_form(order)
+        order.order_id = self.order_store.next_order_id()
+        order.client_order_id = order.client_order_id or self.order_store.make_client_id(order.order_id)
+        acknowledged = serializers.order_response(order)
         self.submit(order, now_ms)
-        return forms.order_form(order) if wanted.wants_result else acknowledged
+        return serializers.order_response(order) if wanted.wants_result else acknowledged
 
     def submit(self, order: OrderRecord, now_ms: int, algo: AlgoRecord | None = None) -> None:
-        """Hand an order to the matcher; `algo` is the conditional order that sent it. Raises `Refused`."""
+        """Submit an order to the matcher; `algo` is the conditional order that sent it. Raises `Refused`."""
         self.matcher.submit(
             VenueOrder(
                 client_order_id=order.client_order_id,
@@ -163,20 +163,20 @@ class Desk:
         if first.kind is ReportKind.REJECTED:
             self.matcher.outcomes.clear()
             refuse_sentence(first.reason)
-        self.books.add_order(order, algo)
+        self.order_store.add_order(order, algo)
         self.drain()
 
     def cancel(self, sent: Parameters, now_ms: int) -> dict[str, Any]:
         """Cancel the order that the parameters name."""
-        order = self.books.find_order(sent)
+        order = self.order_store.find_order(sent)
         if order is None or not order.is_open:
             raise Refused(-2011, "Unknown order sent.")
         self._cancel_order(order, now_ms)
-        return forms.order_form(order)
+        return serializers.order_response(order)
 
     def cancel_all(self, now_ms: int) -> dict[str, Any]:
         """Cancel every open order."""
-        for order in list(self.books.open_orders.values()):
+        for order in list(self.order_store.open_orders.values()):
             self._cancel_order(order, now_ms)
         return CANCELLED_ALL
 
@@ -184,33 +184,33 @@ class Desk:
         self.matcher.cancel(order.client_order_id, time_ms * MS, "")
         self.drain()
 
-    # What the matcher says.
+    # Outcomes from the matcher.
 
     def drain(self) -> None:
-        """Book what happened to the orders since the last call."""
+        """Book the matcher's outcomes since the last call."""
         if not self.matcher.outcomes:
             return
         outcomes = list(self.matcher.outcomes)
         self.matcher.outcomes.clear()
         for outcome in outcomes:
-            order = self.books.orders[int(outcome.order.venue_order_id)]
+            order = self.order_store.orders[int(outcome.order.venue_order_id)]
             time_ms = outcome.event_time // MS
             if outcome.kind is ReportKind.FILL:
                 is_maker = outcome.liquidity is Liquidity.MAKER
                 self.book_fill(order, outcome.quantity, outcome.price, time_ms, is_maker=is_maker)
             elif outcome.kind is ReportKind.ACCEPTED:
-                self.books.tell_order(order, "CALCULATED" if order.is_liquidation else "NEW", time_ms)
+                self.order_store.publish_order(order, "CALCULATED" if order.is_liquidation else "NEW", time_ms)
             else:
                 execution, order.status = _ending(outcome)
                 order.updated_ms = time_ms
-                self.books.tell_order(order, execution, time_ms)
-                self.books.finish_order(order, time_ms)
+                self.order_store.publish_order(order, execution, time_ms)
+                self.order_store.finish_order(order, time_ms)
 
     def book_fill(self, order: OrderRecord, quantity: int, price: int, time_ms: int, *, is_maker: bool) -> None:
-        """Book a fill of 1e-8 quantity at a 1e-8 price in ledger and books."""
+        """Book a fill of 1e-8 quantity at a 1e-8 price in the ledger and the order store."""
         liquidity = Liquidity.MAKER if is_maker else Liquidity.TAKER
         fee = self._fees.fee_of(self.rules, from_e8(price), from_e8(quantity), liquidity)
-        trade_id = FIRST_TRADE_ID + len(self.books.fills)
+        trade_id = FIRST_TRADE_ID + len(self.order_store.fills)
         realised = self.ledger.apply_fill(Side[order.side], quantity, price, fee, time_ms, trade_id)
         fill = FillRecord(
             trade_id, order.order_id, order.side, price, quantity, to_e8(realised), to_e8(fee), is_maker, time_ms
@@ -219,17 +219,17 @@ class Desk:
         order.quote += price * quantity
         order.updated_ms = time_ms
         order.status = "PARTIALLY_FILLED" if order.remaining else "FILLED"
-        self.tell_account("ORDER", time_ms)
-        self.books.add_fill(order, fill)
+        self.publish_account("ORDER", time_ms)
+        self.order_store.add_fill(order, fill)
         if not order.remaining:
-            self.books.finish_order(order, time_ms)
+            self.order_store.finish_order(order, time_ms)
 
-    def tell_account(self, reason: str, time_ms: int, *, change: Decimal = ZERO) -> None:
-        """Tell the stream of the balance, and of the position unless funding changed the balance alone."""
+    def publish_account(self, reason: str, time_ms: int, *, change: Decimal = ZERO) -> None:
+        """Publish the balance, and the position unless funding changed the balance alone."""
         ledger = self.ledger
         position = ledger.marked_position(self.mark) if reason != "FUNDING_FEE" else None
-        self.books.events.append(
-            forms.account_update(reason, ledger.wallet, change, position, ledger.break_even, time_ms)
+        self.order_store.events.append(
+            serializers.account_update(reason, ledger.wallet, change, position, ledger.break_even, time_ms)
         )
 
 

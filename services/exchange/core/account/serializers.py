@@ -1,4 +1,4 @@
-"""Orders, fills and what happened to them in Binance's field names, for REST and for the private stream."""
+"""Orders, fills and what happened to them in Binance's field names, for REST responses and the private stream."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def money(amount: Decimal) -> str:
     return format_rate(to_e8(amount))
 
 
-def order_form(order: OrderRecord) -> dict[str, Any]:
-    """Write an order as placing and cancelling answer it.
+def order_response(order: OrderRecord) -> dict[str, Any]:
+    """Return an order as the response to placing or cancelling it.
 
     Binance has left avgPrice and cumQuote out of these two answers since 2026-07-15; asking for the order gives them.
     """
@@ -57,19 +57,19 @@ def order_form(order: OrderRecord) -> dict[str, Any]:
     }
 
 
-def order_view(order: OrderRecord) -> dict[str, Any]:
-    """Write an order as asking for it answers."""
-    form = order_form(order)
-    del form["cumQty"]
+def order_details(order: OrderRecord) -> dict[str, Any]:
+    """Return an order as the response to querying it."""
+    response = order_response(order)
+    del response["cumQty"]
     return {
-        **form,
+        **response,
         "avgPrice": fixed(order.average_price, 5),
         "cumQuote": fixed(order.quote // _UNIT, 5),
         "time": order.time_ms,
     }
 
 
-def fill_view(fill: FillRecord) -> dict[str, Any]:
+def fill_details(fill: FillRecord) -> dict[str, Any]:
     """Write a fill as GET /fapi/v1/userTrades does."""
     return {
         "symbol": SYMBOL,
@@ -89,7 +89,7 @@ def fill_view(fill: FillRecord) -> dict[str, Any]:
     }
 
 
-def income_view(income: IncomeRecord) -> dict[str, Any]:
+def income_details(income: IncomeRecord) -> dict[str, Any]:
     """Write an income as GET /fapi/v1/income does."""
     return {
         "symbol": SYMBOL,
@@ -103,8 +103,8 @@ def income_view(income: IncomeRecord) -> dict[str, Any]:
     }
 
 
-def algo_form(algo: AlgoRecord) -> dict[str, Any]:
-    """Write a conditional order as placing and cancelling answer it."""
+def algo_response(algo: AlgoRecord) -> dict[str, Any]:
+    """Return a conditional order as the response to placing or cancelling it."""
     is_trailing = algo.order_type == "TRAILING_STOP_MARKET"
     return {
         "algoId": algo.algo_id,
@@ -135,10 +135,10 @@ def algo_form(algo: AlgoRecord) -> dict[str, Any]:
     }
 
 
-def algo_view(algo: AlgoRecord, actual: OrderRecord | None) -> dict[str, Any]:
-    """Write a conditional order as asking for it answers; `actual` is the order that its trigger sent."""
+def algo_details(algo: AlgoRecord, actual: OrderRecord | None) -> dict[str, Any]:
+    """Return a conditional order as the response to querying it; `actual` is the order that its trigger sent."""
     return {
-        **algo_form(algo),
+        **algo_response(algo),
         "actualOrderId": str(algo.order_id) if actual is not None else "",
         "actualPrice": fixed(actual.average_price if actual is not None else 0, 5),
         "actualQty": fixed(actual.executed if actual is not None else 0, 3),
@@ -224,7 +224,7 @@ def account_update(
 ) -> dict[str, Any]:
     """Write an ACCOUNT_UPDATE; `change` is what was paid in or out beside profit and fees.
 
-    Without a position only the balance is told, as for funding of a cross-margined position.
+    Without a position only the balance is sent, as for funding of a cross-margined position.
     """
     positions = []
     if position is not None:
