@@ -60,6 +60,8 @@ SETTLING_CODES = {
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.NETWORK_EXCEPTION,
     KafkaError.UNSTABLE_OFFSET_COMMIT,
+    # "No leaders found": the broker is away when the client asks who leads.
+    KafkaError._NOENT,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,

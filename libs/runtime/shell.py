@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.bus.api import Bus, BusError, BusLost, BusUnavailable, Consumer, NewRecord, Producer, Record, TopicPartition
 from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.domain.events import Core
@@ -256,7 +256,13 @@ class CoreShell:
             return
         self._last_lag_at = now
         assert self._consumer is not None
-        ends = self._bus.end_offsets(self._consumer.assignment())
+        try:
+            ends = self._bus.end_offsets(self._consumer.assignment())
+        except BusLost:
+            raise
+        except BusUnavailable:
+            # Readiness says so; a metric must not end the process.
+            return
         for where, end in ends.items():
             at = self._handled_positions.get((where.topic, where.partition), 0)
             self._metrics.lag.labels(self.service, where.topic).set(max(0, end - at))
