@@ -11,6 +11,7 @@ from libs.runtime.errors import BadInput
 from services.strategy.core import HANDLERS, HostedStrategy, Strategy, StrategyCore, hears
 from services.strategy.core.ema_cross import EmaCross
 from services.strategy.core.forecast_threshold import ForecastThreshold
+from services.strategy.core.strategy import MARKET_HANDLERS
 from services.strategy.settings import StrategySettings
 
 SHIPPED: Mapping[str, type[Strategy]] = {"ema_cross": EmaCross, "forecast_threshold": ForecastThreshold}
@@ -77,3 +78,15 @@ def import_strategy(path: str) -> type[Any]:
     if not isinstance(kind, type):
         raise StrategyError(f"strategy {path}: module {module_name} has no class {class_name}")
     return kind
+
+
+def build_service_core(settings: StrategySettings) -> StrategyCore:
+    """Build the core for a running session, which gives strategies no market. Raises `StrategyError`."""
+    core = build_strategy_core(settings)
+    unheard = [handler for handler in MARKET_HANDLERS if core.hears(handler)]
+    if unheard:
+        raise StrategyError(
+            f"a strategy has {', '.join(unheard)}, which only a backtest calls so far; decide on bars, forecasts, "
+            "fills or the account to trade in a session"
+        )
+    return core
