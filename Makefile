@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts mutation peers
+.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts mutation peers simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -86,6 +86,10 @@ peers: .venv-peers/.peers ## other backtesters in an environment of their own, f
 
 mutation: .venv/.dev ## plant defects in gate and margin and count those the tests catch (long)
 	@$(BIN)/python -m tests.mutation.run
+
+simulate: .venv/.dev ## seeded sessions with mishaps, then those defects that only mishaps show (SEEDS=3000)
+	@$(BIN)/perpflow simulate --seeds $(or $(SEEDS),3000)
+	@$(BIN)/python -m tests.mutation.simulated
 
 soak: .venv/.dev ## an hour of random kills, hangs and a second session, everything measured (SOAK="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.soak.run $(SOAK)

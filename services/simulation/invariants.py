@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import zip_longest
 
-from libs.bus.api import Bus, NewRecord, TopicPartition
+from libs.bus.api import Bus, NewRecord, Record, TopicPartition
 from libs.domain.accounts import AccountState
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Core, Event
@@ -27,7 +27,7 @@ from libs.domain.orders import (
 )
 from libs.runtime.control_lane import FRESH_S
 from libs.runtime.records import read_topic
-from libs.wire import decode, encode, topics
+from libs.wire import decode, decode_any, encode, topics
 from libs.wire.records import decode_journal_entry
 from services.risk.core.limits import RiskLimits
 
@@ -228,6 +228,19 @@ def check_bars(bus: Bus, bars: Core, market: Sequence[MarketEvent]) -> list[str]
             wanted = "none" if made is None else decode(topics.BARS_CLOSED, made.payload)
             got = "none" if found is None else decode(topics.BARS_CLOSED, found[1])
             return [f"bar {number} is {got!s:.160}, an undisturbed run closes {wanted!s:.160}"]
+    return []
+
+
+def check_store(written: Sequence[Record], stored: Mapping[tuple[str, int, int], object]) -> list[str]:
+    """Return a line where the store lacks a record that was ever written, or holds another in its place."""
+    for record in written:
+        place = (record.topic, record.partition, record.offset)
+        if place not in stored:
+            return [f"the store lacks {record.topic}/{record.partition}@{record.offset}"]
+        if stored[place] != decode_any(record.topic, record.value):
+            return [f"the store holds another record at {record.topic}/{record.partition}@{record.offset}"]
+    if len(stored) != len(written):
+        return [f"the store holds {len(stored)} records, {len(written)} were written"]
     return []
 
 

@@ -23,6 +23,9 @@ KINDS: dict[str, tuple[float, ...]] = {
     "clock_jump": (0.005, 0.02),
     "halt": (0.005, 0.02),
     "limits": (0.01, 0.05),
+    "retention": (0.01, 0.05),
+    "store_down": (0.02, 0.2),
+    "kill_after_insert": (0.005, 0.02),
 }
 """Every mishap with the probabilities (per opportunity) that a seed may draw."""
 

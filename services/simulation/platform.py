@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
+import orjson
+
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.settings import load_settings
 from services.bars.building import build_core as build_bars
 from services.bars.inputs import INPUTS as BARS_INPUTS
 from services.bars.settings import BarsSettings
 from services.execution.building import build_core as build_execution
 from services.execution.inputs import INPUTS as EXECUTION_INPUTS
 from services.execution.settings import ExecutionSettings
+from services.recorder.settings import RecorderSettings
 from services.risk.building import build_core as build_risk
 from services.risk.core.limits import RiskLimits
 from services.risk.inputs import INPUTS as RISK_INPUTS
@@ -22,10 +26,10 @@ from services.simulation.market import INSTRUMENTS
 from services.simulation.world import SimulatedService
 from services.strategy.inputs import INPUTS as STRATEGY_INPUTS
 from services.strategy.loading import build_strategy_core
-from services.strategy.settings import StrategyChoice, StrategySettings
+from services.strategy.settings import StrategySettings
 
 # The scheduler may leave a service behind by the whole market: what is old by the market's clock must still trade.
-_AGES_MS = 86_400_000
+_AGES_MS = "86400000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +39,45 @@ class Platform:
     services: Sequence[SimulatedService]
     limits: RiskLimits
     starting_balance_usdt: Decimal
+    recorder_settings: RecorderSettings
     metrics: dict[str, ServiceMetrics]
 
 
 def build_platform() -> Platform:
     """Build the services once; each instance in a session gets a fresh core."""
-    bars_settings = BarsSettings(timeframes=("1m", "5m"))
-    strategy_settings = StrategySettings(
-        instruments=INSTRUMENTS,
-        strategies=(
-            StrategyChoice(path="ema_cross", parameters={"fast_bars": 1, "slow_bars": 2, "notional_usdt": "500"}),
-        ),
+    # Given in full as an environment, so that the one of whoever simulates changes nothing.
+    instruments = orjson.dumps(INSTRUMENTS).decode()
+    strategies = [
+        {"path": "ema_cross", "parameters": {"fast_bars": 1, "slow_bars": 2, "notional_usdt": "500"}},
+    ]
+    bars_settings = load_settings(BarsSettings, {"PERPFLOW_BARS_TIMEFRAMES": '["1m", "5m"]'})
+    strategy_settings = load_settings(
+        StrategySettings,
+        {
+            "PERPFLOW_STRATEGY_INSTRUMENTS": instruments,
+            "PERPFLOW_STRATEGY_STRATEGIES": orjson.dumps(strategies).decode(),
+        },
     )
-    risk_settings = RiskSettings(
-        instruments=INSTRUMENTS,
-        max_intent_age_ms=_AGES_MS,
-        max_market_data_age_ms=_AGES_MS,
-        max_clock_skew_ms=_AGES_MS,
-        max_consecutive_losses=1_000,
+    risk_settings = load_settings(
+        RiskSettings,
+        {
+            "PERPFLOW_RISK_INSTRUMENTS": instruments,
+            "PERPFLOW_RISK_MAX_INTENT_AGE_MS": _AGES_MS,
+            "PERPFLOW_RISK_MAX_MARKET_DATA_AGE_MS": _AGES_MS,
+            "PERPFLOW_RISK_MAX_CLOCK_SKEW_MS": _AGES_MS,
+            "PERPFLOW_RISK_MAX_CONSECUTIVE_LOSSES": "1000",
+        },
     )
-    execution_settings = ExecutionSettings(instruments=INSTRUMENTS)
+    execution_settings = load_settings(ExecutionSettings, {"PERPFLOW_EXECUTION_INSTRUMENTS": instruments})
+    recorder_settings = load_settings(
+        RecorderSettings,
+        {
+            "PERPFLOW_RECORDER_BATCH_ROWS": "200",
+            "PERPFLOW_RECORDER_POLL_MAX_RECORDS": "100",
+            "PERPFLOW_RECORDER_MAX_BUFFERED_ROWS": "400",
+            "PERPFLOW_RECORDER_RETRY_MAX_MS": "2000",
+        },
+    )
     services = (
         SimulatedService("bars", BARS_INPUTS, partial(build_bars, bars_settings)),
         SimulatedService("strategy", STRATEGY_INPUTS, partial(build_strategy_core, strategy_settings)),
@@ -65,5 +88,6 @@ def build_platform() -> Platform:
         services=services,
         limits=risk_settings.limits(),
         starting_balance_usdt=execution_settings.starting_balance_usdt,
+        recorder_settings=recorder_settings,
         metrics={service.name: ServiceMetrics(service.name) for service in services},
     )

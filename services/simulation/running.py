@@ -18,7 +18,7 @@ from libs.runtime.log import configure_logging
 from libs.runtime.records import read_topic
 from libs.runtime.verify import verify_service
 from libs.wire import topics
-from services.simulation.invariants import check_bars, check_dead_letters, check_trading
+from services.simulation.invariants import check_bars, check_dead_letters, check_store, check_trading
 from services.simulation.market import START_NS, make_market
 from services.simulation.mishaps import Mishaps, draw_mix
 from services.simulation.platform import Platform, build_platform
@@ -75,7 +75,8 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
         seed=seed,
         events=make_market(seed, event_count),
         services=platform.services,
-        mishaps=Mishaps(rng, chosen),
+        mishaps=Mishaps(rng, dict(chosen)),
+        recorder_settings=platform.recorder_settings,
         metrics=platform.metrics,
         logger=logger,
         clock=SimulatedClock(START_NS),
@@ -102,6 +103,7 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
 def _check(world: World, platform: Platform) -> list[str]:
     broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt)
     broken += check_dead_letters(world.bus)
+    broken += check_store(world.archive.catch_up(), world.store.rows)
     bars = next(service for service in platform.services if service.name == "bars")
     broken += check_bars(world.bus, bars.build_core(), world.events)
     for service in platform.services:

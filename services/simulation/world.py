@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -21,18 +22,27 @@ from libs.domain.market import MarketEvent
 from libs.runtime.handler import Input
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import commit_records, stamped_record
+from libs.runtime.retention import RetentionPass
 from libs.runtime.shell import CoreShell
-from libs.wire import encode
-from libs.wire.topics import TOPICS
+from libs.wire import decode_any, encode
+from libs.wire.topics import RECORDED_TOPICS, TOPICS
+from services.recorder.loop import NAME as RECORDER
+from services.recorder.loop import RecorderLoop
+from services.recorder.settings import RecorderSettings
 from services.simulation.bus import RoughBus, RoughCore
 from services.simulation.invariants import Committed
 from services.simulation.mishaps import Killed, Mishaps
+from services.simulation.store import Archive, MemoryStore
 
 _BATCHES = (1, 7, 100, 1000)
 _SNAPSHOTS = (25, 200, 20_000)
 _CHUNKS = (2, 4, 8)
 _IDLE_ROUNDS = 3
+_RECORDER_ROUNDS = 40
+_RECORDER_ROUND_S = 3.0
 _REPEATED_OF = 40
+# How young the oldest record that retention keeps may be; a session takes some ten minutes of simulated time.
+_AGES_MS = (0, 20_000, 200_000)
 # Below and above what the strategy's orders are worth.
 _ORDER_LIMITS = ("200", "5000")
 _HANG_STEPS = 12
@@ -53,10 +63,18 @@ class SimulatedService:
 class Instance:
     """One process of a service. `is_replaced` once another was started in its place."""
 
-    service: SimulatedService
-    shell: CoreShell
+    name: str
+    loop: Loop
     is_replaced: bool = False
     is_busy: bool = False
+
+
+class Loop(Protocol):
+    """What a process of the simulation does over and over."""
+
+    def open(self) -> None: ...
+
+    def step(self, timeout_ms: int) -> int: ...
 
 
 class Stuck(AssertionError):
@@ -71,11 +89,14 @@ class World:
     events: Sequence[MarketEvent]
     services: Sequence[SimulatedService]
     mishaps: Mishaps
+    recorder_settings: RecorderSettings
     metrics: dict[str, ServiceMetrics]
     logger: structlog.stdlib.BoundLogger
     clock: SimulatedClock
     rng: random.Random
     bus: MemoryBus = field(init=False)
+    store: MemoryStore = field(init=False)
+    archive: Archive = field(init=False)
     history: list[Committed] = field(default_factory=list)
     restarts: int = 0
     steps: int = 0
@@ -85,20 +106,26 @@ class World:
     _commands: int = 0
     _is_hanging: bool = False
     _is_halted: bool = False
+    _names: tuple[str, ...] = field(init=False)
+    _max_age_ms: int = field(init=False)
     _batch: int = field(init=False)
     _snapshot_every: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.bus = MemoryBus(clock=self.clock)
         self.bus.create_topics(TopicSpec(topic.name) for topic in TOPICS.values())
+        self.store = MemoryStore(self.mishaps)
+        self.archive = Archive(self.bus)
+        self._names = (*(service.name for service in self.services), RECORDER)
+        self._max_age_ms = self.rng.choice(_AGES_MS)
         self._batch = self.rng.choice(_BATCHES)
         self._snapshot_every = self.rng.choice(_SNAPSHOTS)
 
     def run(self) -> None:
         """Run the session until everything published was handled. Raises `Stuck` where that never comes."""
         feed = self.bus.producer("ingestion")
-        for service in self.services:
-            self._start(service)
+        for name in self._names:
+            self._start(name)
         quiet = 0
         while quiet < _IDLE_ROUNDS:
             if self.steps > _STEP_LIMIT:
@@ -109,10 +136,15 @@ class World:
                 self._command(ControlAction.RESUME)
                 handled = 1
             quiet = 0 if handled else quiet + 1
+        # Rows wait for a second, and longer where the store was down.
+        self.mishaps.probabilities.clear()
+        for _ in range(_RECORDER_ROUNDS):
+            self.clock.advance(_RECORDER_ROUND_S)
+            self._step(self._instances[RECORDER])
 
     def _round(self, feed: Producer) -> int:
         handled = 0
-        names = [service.name for service in self.services]
+        names = list(self._names)
         self.rng.shuffle(names)
         for name in names:
             if self._published < len(self.events) and self.rng.random() < 0.4:
@@ -130,6 +162,9 @@ class World:
         if self.mishaps.strikes("limits"):
             self._command(ControlAction.SET_LIMITS, {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)})
             handled += 1
+        if self.mishaps.strikes("retention"):
+            self.archive.catch_up()
+            RetentionPass(self.bus, self.clock, max_age_ms=self._max_age_ms).apply()
         self.clock.advance(self.rng.choice((0.001, 0.02, 0.2, 2.0)))
         if self.mishaps.strikes("clock_jump"):
             self.clock.set_wall(self.clock.now_ns() + self.rng.choice((-3_600, -5, 5, 3_600)) * 1_000_000_000)
@@ -150,7 +185,7 @@ class World:
                 return 1
         instance.is_busy = True
         try:
-            handled = instance.shell.step(0)
+            handled = instance.loop.step(0)
         except (Killed, BusError) as error:
             if instance.is_replaced:
                 self._zombies.remove(instance)
@@ -168,30 +203,46 @@ class World:
             return
         instance.is_replaced = True
         self.restarts += 1
-        self._start(instance.service)
+        self._start(instance.name)
 
-    def _start(self, service: SimulatedService) -> None:
+    def _start(self, name: str) -> None:
         while True:
-            hang = partial(self._hang, service.name)
-            view = RoughBus(self.bus, self.mishaps, hang, self._note)
-            shell = CoreShell(
-                service.name,
-                RoughCore(service.build_core(), self.mishaps, hang),
-                service.inputs,
-                view,  # type: ignore[arg-type]
-                self.metrics[service.name],
-                self.logger,
-                clock=self.clock,
-                batch_max_records=self._batch,
-                snapshot_every_records=self._snapshot_every,
-            )
+            loop = self._make_loop(name)
             try:
-                shell.open()
+                loop.open()
             except Killed:
                 self.restarts += 1
                 continue
-            self._instances[service.name] = Instance(service, shell)
+            self._instances[name] = Instance(name, loop)
             return
+
+    def _make_loop(self, name: str) -> Loop:
+        hang = partial(self._hang, name)
+        view = RoughBus(self.bus, self.mishaps, hang, self._note)
+        if name == RECORDER:
+            return RecorderLoop(
+                lambda: view.consumer(RECORDED_TOPICS, group=RECORDER, member_id=f"{RECORDER}-0"),
+                self.store,
+                decode_any,
+                self.recorder_settings,
+                # The recorder declares gauges of its own, and a new process has a new registry.
+                ServiceMetrics(name),
+                self.logger,
+                now=self.clock.monotonic_s,
+                pause=self.clock.sleep,
+            )
+        service = next(each for each in self.services if each.name == name)
+        return CoreShell(
+            service.name,
+            RoughCore(service.build_core(), self.mishaps, hang),
+            service.inputs,
+            view,  # type: ignore[arg-type]
+            self.metrics[service.name],
+            self.logger,
+            clock=self.clock,
+            batch_max_records=self._batch,
+            snapshot_every_records=self._snapshot_every,
+        )
 
     def _hang(self, name: str) -> None:
         """Let the rest of the world go on while a process stands still with something in hand."""
@@ -207,7 +258,7 @@ class World:
                 self.mishaps.counts["command_during_hang"] += 1
             for _ in range(self.rng.randint(1, _HANG_STEPS)):
                 self.clock.advance(self.rng.choice((0.01, 0.1, 3.0)))
-                other = self._instances[self.rng.choice([each.name for each in self.services if each.name != name])]
+                other = self._instances[self.rng.choice([each for each in self._names if each != name])]
                 self._step(other)
         finally:
             self._is_hanging = False

@@ -15,9 +15,10 @@ from libs.bus import memory
 from libs.bus.api import BusError, Consumer, Producer, Record
 from libs.domain.accounts import Position
 from libs.domain.control import ControlAction, ControlCommand
-from libs.runtime import control_lane, handler, shell
+from libs.runtime import control_lane, handler, retention, shell
 from services.execution.core import ExecutionCore
 from services.execution.core import execution as execution_core
+from services.recorder.loop import RecorderLoop
 from services.risk.core import RiskCore
 from services.strategy.core import StrategyCore
 
@@ -220,6 +221,24 @@ def _halt_is_ignored() -> Iterator[None]:
         yield
 
 
+def _retention_forgets_snapshots() -> AbstractContextManager[None]:
+    return _changed(retention.RetentionPass, "_keep_for_service", lambda *_arguments: None)
+
+
+def _retention_forgets_readers() -> AbstractContextManager[None]:
+    return _changed(retention.RetentionPass, "_keep_unread", lambda *_arguments: None)
+
+
+def _recorder_commits_before_it_writes() -> AbstractContextManager[None]:
+    original = RecorderLoop.flush
+
+    def flush(loop: Any) -> bool:
+        loop._consumer.commit(loop._offsets)
+        return original(loop)
+
+    return _changed(RecorderLoop, "flush", flush)
+
+
 PLANTED: Mapping[str, Plant] = {
     plant.__name__.strip("_"): plant
     for plant in (
@@ -241,6 +260,9 @@ PLANTED: Mapping[str, Plant] = {
         _fee_is_booked_twice,
         _limits_take_hold_one_event_late,
         _halt_is_ignored,
+        _retention_forgets_snapshots,
+        _retention_forgets_readers,
+        _recorder_commits_before_it_writes,
     )
 }
 """Every defect by name."""
