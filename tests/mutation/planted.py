@@ -222,7 +222,7 @@ def _halt_is_ignored() -> Iterator[None]:
 
 
 def _retention_forgets_snapshots() -> AbstractContextManager[None]:
-    return _changed(retention.RetentionPass, "_keep_for_service", lambda *_arguments: None)
+    return _changed(retention._Task, "keep_newest", lambda *_arguments: None)
 
 
 def _retention_forgets_readers() -> AbstractContextManager[None]:

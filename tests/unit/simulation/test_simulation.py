@@ -20,7 +20,7 @@ def test_seeds_hold_under_their_mishaps() -> None:
     assert tally.restarts > 0
 
 
-# Seed 30: retention took outputs behind the newest snapshot of execution, which then could be verified from nowhere.
+# Seed 30: retention took what execution had written behind its newest snapshot: no start for a verification was left.
 @pytest.mark.parametrize("seed", [30])
 def test_a_seed_that_once_failed_holds(seed: int) -> None:
     outcome = run_seed(seed)
