@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from libs.domain.control import Alert, ControlState, Severity, TradingState
 
 SERVICE = "monitoring"
+STORE = "store"
 _NS_PER_MS = 1_000_000
 
 
@@ -28,13 +29,17 @@ class AlertLimits:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCondition:
-    """What is known of one service: `is_up` None while nothing is known, `is_finished` when its work is done."""
+    """What is known of one service: `is_up` None while nothing is known, `is_finished` when its work is done.
+
+    `missing` are its dependencies that do not answer.
+    """
 
     service: str
     is_up: bool | None
     is_finished: bool = False
     lag_records: int = 0
     detail: str = ""
+    missing: tuple[str, ...] = ()
 
 
 class AlertRules:
@@ -54,6 +59,7 @@ class AlertRules:
         self._services: dict[str, ServiceCondition] = {}
         self._lagging_since_ns: dict[str, int] = {}
         self._down_since_ns: dict[str, int] = {}
+        self._store_missing_since_ns: int | None = None
         self._raised: dict[str, str] = {}
 
     @property
@@ -92,8 +98,13 @@ class AlertRules:
         self._is_market_finished = ingestion is not None and ingestion.is_finished
         lagging = {c.service for c in conditions if c.lag_records > self._limits.lag_limit_records}
         self._lagging_since_ns = {name: self._lagging_since_ns.get(name, now_ns) for name in lagging}
-        down = {c.service for c in conditions if c.is_up is False and not c.is_finished}
+        # A service that waits for the store alone has an alert of the store's.
+        down = {c.service for c in conditions if c.is_up is False and not c.is_finished and c.missing != (STORE,)}
         self._down_since_ns = {name: self._down_since_ns.get(name, now_ns) for name in down}
+        if not any(STORE in c.missing for c in conditions):
+            self._store_missing_since_ns = None
+        elif self._store_missing_since_ns is None:
+            self._store_missing_since_ns = now_ns
 
     def evaluate(self, now_ns: int) -> list[Alert]:
         """Return the alerts that are raised or cleared by what was seen, in the order of their names."""
@@ -129,6 +140,9 @@ class AlertRules:
                 due[f"trading_halted/{account}"] = (Severity.CRITICAL, f"Trading of {whom} is halted: {control.reason}")
             elif control.state is TradingState.REDUCING:
                 due[f"trading_reducing/{account}"] = (Severity.WARNING, f"Only reductions for {whom}: {control.reason}")
+        if self._has_lasted(self._store_missing_since_ns, self._limits.down_for_ms, now_ns):
+            message = "ClickHouse takes no rows; trading goes on, and nothing is lost: the topics keep them"
+            due["store_down"] = (Severity.WARNING, message)
         for name, condition in self._services.items():
             if self._has_lasted(self._down_since_ns.get(name), self._limits.down_for_ms, now_ns):
                 due[f"service_down/{name}"] = (Severity.CRITICAL, f"Service {name} is down {condition.detail}".rstrip())

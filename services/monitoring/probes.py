@@ -107,11 +107,23 @@ class ServiceProbe:
         for name in names:
             row = self._look_at(name, announced.get(name, {}))
             rows.append(row)
-            is_up = _IS_UP.get(row["state"])
+            state = row["state"]
             conditions.append(
-                ServiceCondition(name, is_up, row["state"] == "finished", int(row["lag_records"] or 0), row["detail"])
+                ServiceCondition(
+                    name,
+                    _IS_UP.get(state),
+                    state == "finished",
+                    int(row["lag_records"] or 0),
+                    row["detail"],
+                    self._missing(name, state),
+                )
             )
         return rows, conditions
+
+    def _missing(self, name: str, state: str) -> tuple[str, ...]:
+        readings = self._known[name].readings
+        is_read = readings and state not in _ENDED and state not in ("down", "finished")
+        return readings[-1].missing_dependencies if is_read else ()
 
     def close(self) -> None:
         """Free the connections."""

@@ -84,6 +84,32 @@ def test_restart_within_a_few_seconds_is_no_alert() -> None:
         assert alerts.evaluate(at * S) == []
 
 
+def test_store_that_does_not_answer_has_an_alert_of_its_own() -> None:
+    alerts = rules()
+    waiting = ServiceCondition("recorder", False, detail="its store does not answer", missing=("store",))
+    alerts.saw_services([waiting], S)
+    assert alerts.evaluate(S) == []
+    alerts.saw_services([waiting], 6 * S)
+    (raised,) = alerts.evaluate(6 * S)
+    assert (raised.name, raised.severity, raised.is_raised) == ("store_down", Severity.WARNING, True)
+    alerts.saw_services([ServiceCondition("recorder", True)], 7 * S)
+    assert [(change.name, change.is_raised) for change in alerts.evaluate(7 * S)] == [("store_down", False)]
+
+
+def test_service_that_misses_more_than_the_store_is_down() -> None:
+    alerts = rules()
+    for at in (1, 6):
+        alerts.saw_services([ServiceCondition("recorder", False, missing=("bus", "store"))], at * S)
+    assert [change.name for change in alerts.evaluate(6 * S)] == ["service_down/recorder", "store_down"]
+
+
+def test_store_outage_shorter_than_the_limit_is_no_alert() -> None:
+    alerts = rules()
+    for at, missing in ((1, ("store",)), (3, ()), (4, ("store",)), (8, ("store",))):
+        alerts.saw_services([ServiceCondition("recorder", not missing, missing=missing)], at * S)
+        assert alerts.evaluate(at * S) == []
+
+
 def test_lag_is_raised_only_when_it_lasts() -> None:
     alerts = rules()
     slow = ServiceCondition("bars", True, lag_records=101)

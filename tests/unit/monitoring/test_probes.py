@@ -99,6 +99,25 @@ def test_metrics_of_a_running_service_are_read(tmp_path: Path) -> None:
     assert 2.0 <= row["hop_p50_ms"] <= 5.0
 
 
+def test_dependency_that_does_not_answer_is_told_to_the_alerts(tmp_path: Path) -> None:
+    def is_away() -> None:
+        raise ConnectionError("refused")
+
+    health = ServiceHealth("recorder", tmp_path, ServiceMetrics("recorder"))
+    health.watch("store", is_away)
+    health.ask()
+    server = HealthServer(health)
+    probe = ServiceProbe(tmp_path, {})
+    try:
+        write(tmp_path, "recorder", service="recorder", pid=os.getpid(), state="running", metrics_port=server.port)
+        (row,), (condition,) = probe.look()
+    finally:
+        probe.close()
+        server.close()
+    assert (row["state"], row["detail"]) == ("not ready", "its store does not answer")
+    assert condition.is_up is False and condition.missing == ("store",)
+
+
 def test_service_that_does_not_answer_is_down_with_its_address() -> None:
     (row,) = look(None, bars="http://127.0.0.1:1")
     assert row["state"] == "down"
