@@ -38,7 +38,7 @@ from libs.wire.topics import (
     REPORTS,
     VERDICTS,
 )
-from tests.kit.platform import Platform
+from tests.kit.platform import Platform, trading_platform
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(280)
@@ -57,38 +57,6 @@ WAYS = ("command", "file", "page")
 ACTS_WITHIN_MS = 100.0
 STOPPED_S = 0.5
 HUNG_S = 3.0
-
-# Wants the other side at every bar: each order adds risk, unless risk lets only the closing half of it through.
-STRATEGY = """
-from decimal import Decimal
-
-
-class Flipper:
-    name = "flipper"
-
-    def __init__(self):
-        self._side = 1
-
-    def on_bar(self, bar, view):
-        from services.strategy import Target
-
-        if bar.timeframe != "1m" or bar.is_history:
-            return []
-        self._side = -self._side
-        return [Target(bar.instrument, Decimal(400) * self._side, "every bar")]
-
-    def on_forecast(self, forecast, view):
-        return []
-
-    def on_account(self, account, view):
-        return []
-
-    def snapshot(self):
-        return {"side": self._side}
-
-    def restore(self, state):
-        self._side = state["side"]
-"""
 
 
 @dataclass(frozen=True)
@@ -222,20 +190,8 @@ def made_at(record: Record) -> int:
 @pytest.fixture(scope="module")
 def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trading]:
     folder = tmp_path_factory.mktemp("switch")
-    (folder / "flipping.py").write_text(STRATEGY)
     switch = folder / "STOP"
-    platform = Platform(
-        folder,
-        PERPFLOW_STRATEGY_STRATEGIES='[{"path": "flipping:Flipper"}]',
-        PERPFLOW_RISK_KILL_SWITCH_FILE=str(switch),
-        # A market at many times real speed ages by seconds while two cores are busy.
-        PERPFLOW_RISK_MAX_MARKET_DATA_AGE_MS="3600000",
-        PERPFLOW_RISK_MAX_INTENT_AGE_MS="3600000",
-        PERPFLOW_RISK_MAX_CONSECUTIVE_LOSSES="1000000",
-        PERPFLOW_RISK_MAX_VOLATILITY_RATIO="1000",
-        PERPFLOW_RISK_MAX_SLIPPAGE_BPS="1000",
-    )
-    platform.environment["PYTHONPATH"] += f"{os.pathsep}{folder}"
+    platform = trading_platform(folder, PERPFLOW_RISK_KILL_SWITCH_FILE=str(switch))
     words = [sys.executable, "-m", "services.console", "up", "--market", "simulated", "--seed", "7", "--speed", "120"]
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(

@@ -15,8 +15,7 @@ from libs.domain.orders import OrderType, PlaceOrder, ReportKind, VenueReport
 from libs.runtime.records import read_topic
 from libs.wire import decode
 from libs.wire.topics import ACCOUNTS, COMMANDS, REPORTS, VENUE_CALLS
-from tests.integration.test_kill_switch import STRATEGY
-from tests.kit.platform import ROOT, Outcome, Platform
+from tests.kit.platform import Outcome, Platform, trading_platform
 
 pytestmark = pytest.mark.timeout(280)
 
@@ -25,19 +24,8 @@ pytestmark = pytest.mark.timeout(280)
 def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Outcome]:
     """Ten minutes that trade at every bar, with a protective stop each; three processes die meanwhile."""
     folder = tmp_path_factory.mktemp("testnet")
-    (folder / "flipping.py").write_text(STRATEGY)
-    platform = Platform(
-        folder,
-        PYTHONPATH=f"{ROOT}:{folder}",
-        PERPFLOW_STRATEGY_STRATEGIES='[{"path": "flipping:Flipper"}]',
-        PERPFLOW_RISK_STOP_LOSS_FRACTION="0.01",
-        # A market at many times real speed ages by minutes while processes are restarted on two busy cores.
-        PERPFLOW_RISK_MAX_MARKET_DATA_AGE_MS="3600000",
-        PERPFLOW_RISK_MAX_INTENT_AGE_MS="3600000",
-        PERPFLOW_RISK_MAX_CONSECUTIVE_LOSSES="1000000",
-        PERPFLOW_RISK_MAX_VOLATILITY_RATIO="1000",
-        PERPFLOW_RISK_MAX_SLIPPAGE_BPS="1000",
-        PERPFLOW_EXECUTION_MAX_COMMAND_AGE_S="3600",
+    platform = trading_platform(
+        folder, PERPFLOW_RISK_STOP_LOSS_FRACTION="0.01", PERPFLOW_EXECUTION_MAX_COMMAND_AGE_S="3600"
     )
     arguments = ("--market", "simulated", "--mode", "testnet", "--seed", "7", "--speed", "10", "--span", "10m")
     return platform, platform.up(*arguments, kill=("execution", "outbox", "exchange"))

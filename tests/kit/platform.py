@@ -19,6 +19,39 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SHARED = Path(os.environ.get("PERPFLOW_SHARED", ROOT.parent / "shared"))
 
 
+# Wants the other side at every bar: each order adds risk, unless risk lets only the closing half of it through.
+STRATEGY = """
+from decimal import Decimal
+
+
+class Flipper:
+    name = "flipper"
+
+    def __init__(self):
+        self._side = 1
+
+    def on_bar(self, bar, view):
+        from services.strategy import Target
+
+        if bar.timeframe != "1m" or bar.is_history:
+            return []
+        self._side = -self._side
+        return [Target(bar.instrument, Decimal(400) * self._side, "every bar")]
+
+    def on_forecast(self, forecast, view):
+        return []
+
+    def on_account(self, account, view):
+        return []
+
+    def snapshot(self):
+        return {"side": self._side}
+
+    def restore(self, state):
+        self._side = state["side"]
+"""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended."""
@@ -111,3 +144,20 @@ def a_platform(folder: Path, **environment: str) -> Iterator[Platform]:
     """Yield a platform in an empty folder."""
     folder.mkdir(parents=True, exist_ok=True)
     yield Platform(folder, **environment)
+
+
+def trading_platform(folder: Path, **environment: str) -> Platform:
+    """Return a platform that trades at every bar, whatever its forecasts and losses."""
+    (folder / "flipping.py").write_text(STRATEGY)
+    return Platform(
+        folder,
+        PYTHONPATH=f"{ROOT}{os.pathsep}{folder}",
+        PERPFLOW_STRATEGY_STRATEGIES='[{"path": "flipping:Flipper"}]',
+        # A market at many times real speed ages by minutes while processes are restarted on two busy cores.
+        PERPFLOW_RISK_MAX_MARKET_DATA_AGE_MS="3600000",
+        PERPFLOW_RISK_MAX_INTENT_AGE_MS="3600000",
+        PERPFLOW_RISK_MAX_CONSECUTIVE_LOSSES="1000000",
+        PERPFLOW_RISK_MAX_VOLATILITY_RATIO="1000",
+        PERPFLOW_RISK_MAX_SLIPPAGE_BPS="1000",
+        **environment,
+    )
