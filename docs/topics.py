@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from libs.wire.topics import DATA_TOPICS, DAY_MS, TOPICS, Topic
+from libs.wire.topics import DATA_TOPICS, DAY_MS, TOPICS, TopicDeclaration
 
 PAGE = Path(__file__).resolve().parent / "architecture.md"
 BEGIN, END = "<!-- topics: written by docs/topics.py -->", "<!-- end of topics -->"
@@ -29,7 +29,7 @@ def render() -> str:
     return "\n".join(lines)
 
 
-def _kept(topic: Topic) -> str:
+def _kept(topic: TopicDeclaration) -> str:
     return f"{topic.retention_ms // DAY_MS} days" if topic.retention_ms else "for ever"
 
 

@@ -194,7 +194,7 @@ class KafkaProducer:
             if partition is None:
                 partition = partition_of(record.key, count)
             elif not 0 <= partition < count:
-                session.place(TopicPartition(record.topic, partition))
+                session.to_kafka(TopicPartition(record.topic, partition))
             headers = list(record.headers.items())
             messages.append((prefix + record.topic, record.value, record.key, partition, headers))
         self._step(lambda left_s: self._produce(messages, left_s), "sending by")
@@ -221,7 +221,7 @@ class KafkaProducer:
         if not isinstance(consumer, KafkaConsumer):
             raise foreign_consumer(self._name)
         metadata = consumer.group_metadata()
-        places = [self._session.place(at, offset) for at, offset in offsets.items()]
+        places = [self._session.to_kafka(at, offset) for at, offset in offsets.items()]
         send = self._client.send_offsets_to_transaction
         self._step(lambda left_s: send(places, metadata, left_s), "sending offsets by")
 

@@ -103,17 +103,17 @@ class KafkaConsumer:
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                at = self._session.unplace_message(message)
+                at = self._session.message_from_kafka(message)
                 if at in self._positions:
                     self._positions[at] = max(self._positions[at], message.offset())
                 return
             if error.code() == KafkaError._AUTO_OFFSET_RESET:
-                at = self._session.unplace_message(message)
+                at = self._session.message_from_kafka(message)
                 raise offset_gone(at, self._positions.get(at, message.offset()))
             if error.retriable() and not error.fatal():
                 return
             raise self._session.error(error, f"reading by {self._who()}")
-        at = self._session.unplace_message(message)
+        at = self._session.message_from_kafka(message)
         if at not in self._positions:
             return
         offset = message.offset()
@@ -132,7 +132,7 @@ class KafkaConsumer:
         )
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        places = [self._session.place(at, offset) for at, offset in positions.items()]
+        places = [self._session.to_kafka(at, offset) for at, offset in positions.items()]
         try:
             if self._shares:
                 self._client.unsubscribe()
@@ -147,7 +147,7 @@ class KafkaConsumer:
         deadline = Deadline(ANSWER_TIMEOUT_S)
         while True:
             try:
-                self._client.seek(self._session.place(topic_partition, offset))
+                self._client.seek(self._session.to_kafka(topic_partition, offset))
                 break
             except KafkaException as error:
                 # Right after an assignment the partition's fetcher is still starting.
@@ -165,7 +165,7 @@ class KafkaConsumer:
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._require_group()
-        places = [self._session.place(at, offset) for at, offset in offsets.items()]
+        places = [self._session.to_kafka(at, offset) for at, offset in offsets.items()]
         if not places:
             return
         try:
@@ -190,7 +190,7 @@ class KafkaConsumer:
 
     def _on_assign(self, client: Any, places: list[Any]) -> None:
         session = self._session
-        wanted = [session.unplace(place) for place in places]
+        wanted = [session.from_kafka(place) for place in places]
         if self._group is None or not wanted or self._is_closed:
             # A member that leaves may still be told of its share; its client answers no question any more.
             return
@@ -198,7 +198,7 @@ class KafkaConsumer:
         spec = OffsetSpec.earliest() if self._start == "earliest" else OffsetSpec.latest()
         first = session.offsets({at: spec for at, offset in committed.items() if offset is None}, "finding the start")
         self._positions = {at: first[at] if offset is None else offset for at, offset in committed.items()}
-        client.assign([session.place(at, offset) for at, offset in self._positions.items()])
+        client.assign([session.to_kafka(at, offset) for at, offset in self._positions.items()])
 
     def _on_revoke(self, client: Any, _places: list[Any]) -> None:
         self._positions = {}

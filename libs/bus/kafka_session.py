@@ -196,16 +196,16 @@ class KafkaSession:
             raise UnknownTopic(f"topic {stored} does not exist on Kafka at {self.bootstrap}: create it first")
         return known
 
-    def place(self, at: TopicPartition, offset: int | None = None) -> Any:
+    def to_kafka(self, at: TopicPartition, offset: int | None = None) -> Any:
         count = self.count(at.topic)
         check_partition(at, count)
         stored = self.prefix + at.topic
         return KafkaPlace(stored, at.partition) if offset is None else KafkaPlace(stored, at.partition, offset)
 
-    def unplace(self, at: Any) -> TopicPartition:
+    def from_kafka(self, at: Any) -> TopicPartition:
         return TopicPartition(at.topic[len(self.prefix) :], at.partition)
 
-    def unplace_message(self, message: Any) -> TopicPartition:
+    def message_from_kafka(self, message: Any) -> TopicPartition:
         return TopicPartition(message.topic()[len(self.prefix) :], message.partition())
 
     def offsets(
@@ -214,12 +214,12 @@ class KafkaSession:
         """Resolve offset specifications; -1 where none fits."""
         if not wanted:
             return {}
-        request = {self.place(at): spec for at, spec in wanted.items()}
+        request = {self.to_kafka(at): spec for at, spec in wanted.items()}
         level = IsolationLevel.READ_UNCOMMITTED if with_uncommitted else IsolationLevel.READ_COMMITTED
 
         def ask() -> dict[TopicPartition, int]:
             futures = self.admin.list_offsets(request, isolation_level=level, request_timeout=ANSWER_TIMEOUT_S)
-            return {self.unplace(at): future.result().offset for at, future in futures.items()}
+            return {self.from_kafka(at): future.result().offset for at, future in futures.items()}
 
         return self.settle(ask, doing)
 
@@ -227,7 +227,7 @@ class KafkaSession:
         self, stored_group: str, places: Iterable[TopicPartition], member: KafkaClientConsumer | None = None
     ) -> dict[TopicPartition, int | None]:
         """Ask for a group's offsets, through a client of the group where there is one."""
-        request = [self.place(at) for at in places]
+        request = [self.to_kafka(at) for at in places]
         if not request:
             return {}
         client = self._group_client(stored_group) if member is None else member
@@ -237,7 +237,7 @@ class KafkaSession:
             failed = next((at.error for at in found if at.error is not None), None)
             if failed is not None:
                 raise KafkaException(failed)
-            return {self.unplace(at): at.offset if at.offset >= 0 else None for at in found}
+            return {self.from_kafka(at): at.offset if at.offset >= 0 else None for at in found}
 
         return self.settle(ask, f"reading the offsets of group {stored_group}")
 

@@ -80,7 +80,7 @@ def delete_records(
     for at, offset in offsets.items():
         if offset > ends[at]:
             raise past_the_end(at, offset, ends[at])
-    places = [session.place(at, offset) for at, offset in offsets.items()]
+    places = [session.to_kafka(at, offset) for at, offset in offsets.items()]
     if not places:
         return
 

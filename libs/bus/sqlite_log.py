@@ -53,7 +53,7 @@ CREATE TABLE offsets (
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class SqliteTopic:
     """A topic's row: `partition_ids[n]` names the table of partition n."""
 
     topic_id: int
@@ -67,7 +67,7 @@ class SqliteLog:
         self.path = path.expanduser().resolve()
         self._wal_path = f"{self.path}-wal"
         self._waiting = waiting
-        self._topics: dict[str, Topic] = {}
+        self._topics: dict[str, SqliteTopic] = {}
         self._lock_fd = -1
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ class SqliteLog:
             if database.in_transaction:
                 database.execute("COMMIT")
 
-    def topic(self, name: str) -> Topic:
+    def topic(self, name: str) -> SqliteTopic:
         """Return a topic. Raises `UnknownTopic`."""
         known = self._topics.get(name)
         if known is not None:
@@ -247,7 +247,7 @@ class SqliteLog:
             if row is None:
                 raise UnknownTopic(f"topic {name} does not exist on the bus at {self.path}: create it first")
             ids = self.connection.execute("SELECT id FROM partitions WHERE topic_id = ? ORDER BY number", (row[0],))
-            found = Topic(row[0], tuple(each[0] for each in ids))
+            found = SqliteTopic(row[0], tuple(each[0] for each in ids))
         self._topics[name] = found
         return found
 

@@ -38,7 +38,7 @@ _SCALED: Final = (
 _EXACT_LIMIT: Final = 2.0**53
 
 
-class InputFault(ValueError):
+class InputError(ValueError):
     """Input that cannot be reckoned with; the text names the row, the fault and the mend."""
 
 
@@ -93,11 +93,11 @@ def round_rows(rows: Memory) -> None:
 
 
 def infer_step(open_times: Seconds) -> int:
-    """Find the commonest step between bars in seconds; InputFault where there are not two different times."""
+    """Find the commonest step between bars in seconds; InputError where there are not two different times."""
     steps = np.diff(open_times)
     steps = steps[steps > 0]
     if len(steps) == 0:
-        raise InputFault("the timeframe cannot be told from fewer than two bars; give a file with two or more")
+        raise InputError("the timeframe cannot be told from fewer than two bars; give a file with two or more")
     values, counts = np.unique(steps, return_counts=True)
     return int(values[np.argmax(counts)])
 
@@ -129,7 +129,7 @@ def drop_repeats(
 ) -> tuple[Seconds, Memory, Seconds]:
     """Leave out rows that say the same as the row before them; `numbers` are the rows' places in their file.
 
-    `last` is the time and row before the first. InputFault for a time that is repeated with other values.
+    `last` is the time and row before the first. InputError for a time that is repeated with other values.
     """
     if len(open_times) == 0:
         return open_times, rows, numbers
@@ -157,7 +157,7 @@ def check_rows(
 ) -> None:
     """Refuse or note what is wrong with a piece of input; `numbers` are the rows' places in their file.
 
-    `last` is the open time before the first. InputFault names the row for times out of order or off the grid, values
+    `last` is the open time before the first. InputError names the row for times out of order or off the grid, values
     that are missing, infinite or negative, prices of zero or outside low and high, taker volume above volume. Gaps and
     bars without volume are noted.
     """
@@ -217,4 +217,4 @@ def _refuse(
     when = np.datetime64(int(open_times[j]), "s")
     value = "" if values is None else f" ({values[j]})"
     more = f"; {len(where) - 1} more such rows" if len(where) > 1 else ""
-    raise InputFault(f"row {int(numbers[j])} (open_time {when}Z) {fault}{value}{more}")
+    raise InputError(f"row {int(numbers[j])} (open_time {when}Z) {fault}{value}{more}")

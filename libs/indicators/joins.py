@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from libs.indicators import columns as col
 from libs.indicators.arrays import Memory
-from libs.indicators.batch import InputFault, Seconds
+from libs.indicators.batch import InputError, Seconds
 
 FUNDING_INTERVAL_S: Final = 28800
 _FloatArray = npt.NDArray[np.float64]
@@ -34,16 +34,16 @@ class Published:
 
 
 def check_published(times: Seconds, values: _FloatArray, name: str) -> None:
-    """Refuse a series that is empty, unsorted, repeated or not finite; InputFault names the row."""
+    """Refuse a series that is empty, unsorted, repeated or not finite; InputError names the row."""
     if len(times) == 0:
-        raise InputFault("the file has no rows")
+        raise InputError("the file has no rows")
     late = np.flatnonzero(np.diff(times) <= 0)
     if len(late):
         when = np.datetime64(int(times[late[0] + 1]), "ms")
-        raise InputFault(f"row {int(late[0]) + 1} (time {when}Z) is not later than the row before it; sort the file")
+        raise InputError(f"row {int(late[0]) + 1} (time {when}Z) is not later than the row before it; sort the file")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise InputFault(f"row {int(bad[0])} has no finite {name}; remove the row")
+        raise InputError(f"row {int(bad[0])} has no finite {name}; remove the row")
 
 
 def typical_step(times: Seconds, fallback: int) -> int:
@@ -71,7 +71,7 @@ def publish_mark(open_times: Seconds, closes: _FloatArray) -> Published:
     check_published(open_times, closes, "close")
     low = np.flatnonzero(closes <= 0.0)
     if len(low):
-        raise InputFault(f"row {int(low[0])} has a close that is not above zero; remove the row")
+        raise InputError(f"row {int(low[0])} has a close that is not above zero; remove the row")
     step = typical_step(open_times, 60_000)
     return Published(open_times + step, closes, step)
 

@@ -16,28 +16,28 @@ _NANOSECONDS = 1_000_000_000
 _NAN = math.nan
 
 
-class BarFault(ValueError):
+class BarError(ValueError):
     """A bar cannot be reckoned with; the text names the field and its value."""
 
 
 def check_bar(bar: Bar) -> None:
-    """Refuse what no market prints; BarFault names the field.
+    """Refuse what no market prints; BarError names the field.
 
     That is prices not above zero or outside low and high, negative volumes, taker volume above volume, infinity.
     """
     low = bar.low_e8
     high = bar.high_e8
     if low <= 0:
-        raise BarFault(f"{bar.event_id}: low_e8 is {low}, prices must be above zero")
+        raise BarError(f"{bar.event_id}: low_e8 is {low}, prices must be above zero")
     if not (low <= bar.open_e8 <= high and low <= bar.close_e8 <= high):
-        raise BarFault(
+        raise BarError(
             f"{bar.event_id}: open {bar.open_e8} and close {bar.close_e8} must lie between low {low} and high {high}"
         )
     taker = bar.taker_buy_volume_e8 or 0
     if bar.volume_e8 < 0 or taker < 0 or (bar.quote_volume_e8 or 0) < 0 or (bar.trade_count or 0) < 0:
-        raise BarFault(f"{bar.event_id}: volumes and the trade count must not be negative")
+        raise BarError(f"{bar.event_id}: volumes and the trade count must not be negative")
     if taker > bar.volume_e8:
-        raise BarFault(f"{bar.event_id}: taker_buy_volume_e8 is {taker}, above volume_e8, which is {bar.volume_e8}")
+        raise BarError(f"{bar.event_id}: taker_buy_volume_e8 is {taker}, above volume_e8, which is {bar.volume_e8}")
     total = (
         (bar.spread_mean_bps or 0.0)
         + (bar.depth_imbalance_1 or 0.0)
@@ -48,7 +48,7 @@ def check_bar(bar: Bar) -> None:
         + (bar.realised_variance or 0.0)
     )
     if not math.isfinite(total):
-        raise BarFault(f"{bar.event_id}: a book statistic is not finite; leave out what is not known")
+        raise BarError(f"{bar.event_id}: a book statistic is not finite; leave out what is not known")
 
 
 def _scaled(value: int | None) -> float:

@@ -14,7 +14,7 @@ from libs.indicators.columns import ROW_WIDTH
 from libs.indicators.engine import advance
 from libs.indicators.feature_set import FeatureSetError
 from libs.indicators.program import Program
-from libs.indicators.rows import BarFault, bar_row, check_bar
+from libs.indicators.rows import BarError, bar_row, check_bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class FeatureStream:
     def take(self, bar: Bar) -> bool:
         """Advance by a bar; True when it was a new bar of the base timeframe, whose vector may now be read.
 
-        A bar that was seen before, or of a timeframe the set does not use, changes nothing. BarFault, raised before
+        A bar that was seen before, or of a timeframe the set does not use, changes nothing. BarError, raised before
         anything changes, for a bar that no market prints and for one that would let a vector see the future.
         """
         number = self._index.get(bar.timeframe)
@@ -55,7 +55,7 @@ class FeatureStream:
         check_bar(bar)
         if number == 0 and bar.close_time < self._latest:
             later = self._program.timeframes[self._closed.index(self._latest)]
-            raise BarFault(
+            raise BarError(
                 f"{bar.event_id}: a {later} bar that closes later was taken before it, so its vector would know the"
                 f" future; feed bars in order of close time"
             )

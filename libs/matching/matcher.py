@@ -21,7 +21,7 @@ from libs.matching import filters
 from libs.matching.bar_path import path_of
 from libs.matching.book import Book
 from libs.matching.liquidity import Slippage, is_within, quantity_on_offer, take_liquidity
-from libs.matching.orders import BarFill, MatchingTerms, Outcome, VenueOrder
+from libs.matching.orders import BarFill, MatchingTerms, MatchOutcome, VenueOrder
 from libs.matching.queue_position import join_queue, observe_level, observe_trade
 from libs.matching.triggers import follow, is_triggered, trigger_level
 
@@ -53,7 +53,7 @@ class Matcher(MatcherState):
         super().__init__()
         self.rules = rules
         self.terms = terms
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[MatchOutcome] = []
         self._worst: tuple[int, int] | None = None
         self._slippage = Slippage.of(rules, terms.slippage_bps)
 
@@ -330,7 +330,9 @@ class Matcher(MatcherState):
         order.filled += quantity
         self.position += quantity * order.side.sign
         self.outcomes.append(
-            Outcome(order, ReportKind.FILL, event_time, cause_id, quantity=quantity, price=price, liquidity=liquidity)
+            MatchOutcome(
+                order, ReportKind.FILL, event_time, cause_id, quantity=quantity, price=price, liquidity=liquidity
+            )
         )
 
     def _expire_idle_reductions(self, event_time: int, cause_id: str) -> None:
@@ -346,4 +348,4 @@ class Matcher(MatcherState):
                 self._say(order, ReportKind.EXPIRED, event_time, taker.cause_id, filters.SELF_TRADE)
 
     def _say(self, order: VenueOrder, kind: ReportKind, event_time: int, cause_id: str, reason: str = "") -> None:
-        self.outcomes.append(Outcome(order, kind, event_time, cause_id, reason))
+        self.outcomes.append(MatchOutcome(order, kind, event_time, cause_id, reason))

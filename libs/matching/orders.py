@@ -86,7 +86,7 @@ class VenueOrder:
         return (-limit if self.side is Side.BUY else limit), self.sequence
 
 
-class Outcome(NamedTuple):
+class MatchOutcome(NamedTuple):
     """One thing that happened to an order; the fill fields are 0 and None unless it is a fill."""
 
     order: VenueOrder

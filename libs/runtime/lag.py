@@ -1,4 +1,4 @@
-"""How far the services are behind, and which of them stand still."""
+"""How far the services lag behind, and which of them have stalled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begi
     if at >= end:
         return 0
     if end - at <= _MARKER_TAIL:
-        # The tail may be nothing but a log's own markers, which no reader ever sees.
+        # The tail may hold only the log's own markers, which no reader ever sees.
         return sum(1 for _ in read_range(bus, where.topic, where.partition, at, end))
     return end - at
 
@@ -51,10 +51,10 @@ def _behind(bus: Bus, group: str, each: Sequence[TopicPartition], ends: Mapping[
     return sum(_records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in each)
 
 
-class StandstillWatch:
-    """Tells which groups have not yet handled what lay in their topics `patience_s` ago, and which topics rest.
+class StallDetector:
+    """Finds groups that have not handled what was in their topics `patience_s` ago, and topics without new records.
 
-    A process that is dead, hung or too slow shows here, whatever it says of itself. Topics in `moving` must have grown
+    A process that is dead, hung or too slow is found, whatever it reports. Topics in `moving` must have grown
     within that time as well. Look at least every `patience_s`.
     """
 
@@ -74,9 +74,8 @@ class StandstillWatch:
         self._monotonic = monotonic
         self._samples: deque[tuple[float, Mapping[TopicPartition, int]]] = deque()
 
-    def look(self) -> list[str]:
-        """Return what stands still, a phrase each; before `patience_s` have passed everything does, for nothing is
-        known."""
+    def find_stalls(self) -> list[str]:
+        """Return a phrase for each stall; before `patience_s` have passed, one that says nothing is known yet."""
         now = self._monotonic()
         ends = self._bus.end_offsets({where for each in self._wanted.values() for where in each})
         self._samples.append((now, ends))
@@ -85,12 +84,12 @@ class StandstillWatch:
         at, old = self._samples[0]
         if now - at < self._patience_s:
             return [f"nothing is known of the services for the first {self._patience_s:g} s"]
-        faults = [
-            f"{group} stands still or lags by more than {self._patience_s:g} s"
+        stalls = [
+            f"{group} has stalled or lags by more than {self._patience_s:g} s"
             for group, each in self._wanted.items()
             if _behind(self._bus, group, each, old)
         ]
         for topic in self._moving:
             if all(ends[where] == old[where] for where in ends if where.topic == topic):
-                faults.append(f"nothing came to {topic} for {self._patience_s:g} s")
-        return faults
+                stalls.append(f"nothing came to {topic} for {self._patience_s:g} s")
+        return stalls

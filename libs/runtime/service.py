@@ -39,7 +39,7 @@ from libs.runtime.metrics import ServiceMetrics, announce
 from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.shell import CoreShell
-from libs.runtime.source import Source, SourceShell
+from libs.runtime.source import EventSource, SourceShell
 from libs.runtime.stop import StopRequested, StopSignal
 from libs.runtime.verify import compare_decisions, verify_service
 
@@ -251,7 +251,7 @@ class SourceService(Generic[SettingsT]):
 
     name: str
     settings_type: type[SettingsT]
-    build_source: Callable[[SettingsT, Path], Source]
+    build_source: Callable[[SettingsT, Path], EventSource]
 
     def main(self) -> int:
         """Run until the source ends or the process is asked to stop."""

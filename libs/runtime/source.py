@@ -30,7 +30,7 @@ class DeadInput:
     payload: bytes
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Yields market events and can be resumed exactly behind what it has yielded."""
 
     def open(self, cursor: bytes | None) -> None:
@@ -65,7 +65,7 @@ class SourceShell:
     def __init__(
         self,
         service: str,
-        source: Source,
+        source: EventSource,
         bus: Bus,
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,

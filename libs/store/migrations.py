@@ -46,7 +46,7 @@ class Applied:
     checksum: str
 
 
-class Target(Protocol):
+class MigrationTarget(Protocol):
     """What a migration needs of a database."""
 
     def execute(self, statement: str) -> None:
@@ -94,7 +94,7 @@ def split_statements(text: str) -> tuple[str, ...]:
     return tuple(statement.strip() for statement in statements if statement.strip())
 
 
-def apply_migrations(target: Target, migrations: Sequence[Migration]) -> tuple[int, ...]:
+def apply_migrations(target: MigrationTarget, migrations: Sequence[Migration]) -> tuple[int, ...]:
     """Apply what is missing and return the versions applied. Raises `MigrationMismatch` before changing anything
     where the ledger disagrees with the files.
 

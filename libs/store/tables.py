@@ -18,7 +18,7 @@ from libs.domain.orders import CancelOrder, OrderApproved, OrderRefused, PlaceOr
 from libs.store.columns import Column, derive_columns
 from libs.store.errors import MigrationMismatch, StoreError
 from libs.wire.records import DeadLetter
-from libs.wire.topics import MARKET_EVENTS, RECORDED_TOPICS, TOPICS, Topic
+from libs.wire.topics import MARKET_EVENTS, RECORDED_TOPICS, TOPICS, TopicDeclaration
 
 # Days after its append that a row is kept; other tables keep theirs for ever.
 _KEPT_DAYS = {
@@ -112,7 +112,7 @@ class Table:
         return pa.table(arrays)
 
 
-def derive_tables(topics: Iterable[Topic]) -> dict[type, Table]:
+def derive_tables(topics: Iterable[TopicDeclaration]) -> dict[type, Table]:
     """Return the table of every type that the topics carry."""
     kinds: dict[str, list[type]] = {}
     keys: dict[str, tuple[str, ...]] = {}

@@ -11,7 +11,7 @@ from libs.domain.events import Event
 from libs.wire.compiler import compile_codec, compile_decoder, demand_all_used
 from libs.wire.errors import DecodeError, EncodeError
 from libs.wire.records import decode_core_snapshot, decode_dead_letter, decode_journal_entry, decode_source_cursor
-from libs.wire.topics import DATA_TOPICS, TOPICS, Topic, state_topic
+from libs.wire.topics import DATA_TOPICS, TOPICS, TopicDeclaration, state_topic
 
 # What no event may lack that has it at all.
 _REQUIRED = ("event_id", "instrument", "account", "service", "event_time", "received_time")
@@ -42,7 +42,7 @@ class TopicCodec(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
-def compile_topic(topic: Topic) -> TopicCodec:
+def compile_topic(topic: TopicDeclaration) -> TopicCodec:
     """Compile what a topic declares. Raises `DeclarationError` where types and message do not fit each other."""
     writers, codecs = {}, []
     for each in topic.carries:

@@ -112,7 +112,7 @@ class Carried(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class TopicDeclaration:
     """One topic: what it carries, for how long, who writes it and who reads it.
 
     `retention_ms` is the least time that records are kept, 0 for ever; whoever may still need one keeps it longer (see
@@ -147,7 +147,7 @@ OUTBOX = "outbox"
 CORES = (*CORE_SERVICES, OUTBOX)
 
 _DATA_TOPICS = (
-    Topic(
+    TopicDeclaration(
         MARKET_EVENTS,
         market_pb2.MarketEvent,
         (
@@ -167,7 +167,7 @@ _DATA_TOPICS = (
         ("bars", "risk", "execution", "recorder", "monitoring"),
         7 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         BARS_CLOSED,
         bar_pb2.Bar,
         (Carried(Bar, check_bar),),
@@ -176,7 +176,7 @@ _DATA_TOPICS = (
         ("features", "strategy", "risk", "recorder", "monitoring"),
         90 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         FEATURE_VECTORS,
         features_pb2.FeatureVector,
         (Carried(FeatureVector, check_vector),),
@@ -186,7 +186,7 @@ _DATA_TOPICS = (
         30 * DAY_MS,
         may_repeat=True,
     ),
-    Topic(
+    TopicDeclaration(
         FORECASTS,
         inference_pb2.Forecast,
         (Carried(Forecast, check_forecast),),
@@ -195,7 +195,7 @@ _DATA_TOPICS = (
         ("strategy", "risk", "recorder", "monitoring"),
         90 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         INTENTS,
         strategy_pb2.OrderIntent,
         (Carried(OrderIntent),),
@@ -204,7 +204,7 @@ _DATA_TOPICS = (
         ("risk", "recorder"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         VERDICTS,
         risk_pb2.Verdict,
         (Carried(OrderApproved, required=("intent_id",)), Carried(OrderRefused, required=("intent_id",))),
@@ -213,7 +213,7 @@ _DATA_TOPICS = (
         ("execution", "strategy", "recorder", "monitoring"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         COMMANDS,
         execution_pb2.Command,
         (Carried(PlaceOrder, required=("client_order_id",)), Carried(CancelOrder, required=("client_order_id",))),
@@ -222,7 +222,7 @@ _DATA_TOPICS = (
         ("execution", OUTBOX, "recorder"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         VENUE_CALLS,
         execution_pb2.VenueCall,
         (Carried(VenueCall, check_venue_call),),
@@ -231,7 +231,7 @@ _DATA_TOPICS = (
         (),
         90 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         OUTBOX_INPUTS,
         execution_pb2.OutboxInput,
         (Carried(VenueAnswer, check_venue_answer, required=("call_id",)), Carried(VenueTick)),
@@ -240,7 +240,7 @@ _DATA_TOPICS = (
         (OUTBOX,),
         90 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         REPORTS,
         execution_pb2.VenueReport,
         (
@@ -256,7 +256,7 @@ _DATA_TOPICS = (
         ("execution", "recorder"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         ORDERS,
         execution_pb2.OrderEvent,
         (Carried(OrderEvent),),
@@ -265,7 +265,7 @@ _DATA_TOPICS = (
         ("strategy", "risk", "recorder", "monitoring"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         ACCOUNTS,
         execution_pb2.AccountState,
         (Carried(AccountState),),
@@ -274,7 +274,7 @@ _DATA_TOPICS = (
         ("strategy", "risk", "recorder", "monitoring"),
         90 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         CONTROL_COMMANDS,
         control_pb2.ControlCommand,
         (Carried(ControlCommand),),
@@ -283,7 +283,7 @@ _DATA_TOPICS = (
         ("risk", "execution", OUTBOX, "recorder", "monitoring"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         CONTROL_STATES,
         control_pb2.ControlState,
         (Carried(ControlState),),
@@ -292,7 +292,7 @@ _DATA_TOPICS = (
         ("execution", OUTBOX, "recorder", "monitoring"),
         0,
     ),
-    Topic(
+    TopicDeclaration(
         ALERTS,
         control_pb2.Alert,
         (Carried(Alert),),
@@ -301,7 +301,7 @@ _DATA_TOPICS = (
         ("recorder", "monitoring"),
         30 * DAY_MS,
     ),
-    Topic(
+    TopicDeclaration(
         AUDIT,
         control_pb2.AuditEntry,
         (Carried(AuditEntry),),
@@ -328,8 +328,8 @@ def dead_topic(source: str) -> str:
     return f"dead.{source}"
 
 
-def _journal(service: str) -> Topic:
-    return Topic(
+def _journal(service: str) -> TopicDeclaration:
+    return TopicDeclaration(
         journal_topic(service),
         runtime_pb2.JournalEntry,
         (Carried(JournalEntry),),
@@ -340,12 +340,12 @@ def _journal(service: str) -> Topic:
     )
 
 
-def _state(service: str, schema: type[Message], kind: type) -> Topic:
-    return Topic(state_topic(service), schema, (Carried(kind),), "partition", (service,), (service,), 0)
+def _state(service: str, schema: type[Message], kind: type) -> TopicDeclaration:
+    return TopicDeclaration(state_topic(service), schema, (Carried(kind),), "partition", (service,), (service,), 0)
 
 
-def _dead(source: Topic) -> Topic:
-    return Topic(
+def _dead(source: TopicDeclaration) -> TopicDeclaration:
+    return TopicDeclaration(
         dead_topic(source.name),
         runtime_pb2.DeadLetter,
         (Carried(DeadLetter),),
@@ -356,7 +356,7 @@ def _dead(source: Topic) -> Topic:
     )
 
 
-TOPICS: dict[str, Topic] = {
+TOPICS: dict[str, TopicDeclaration] = {
     topic.name: topic
     for topic in (
         *_DATA_TOPICS,

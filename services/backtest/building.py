@@ -26,7 +26,7 @@ from services.execution.settings import ExecutionSettings
 from services.features.core import FeaturesCore
 from services.features.inputs import INPUTS as FEATURES_INPUTS
 from services.features.settings import FeaturesSettings
-from services.inference.core import InferenceCore, ManifestFault
+from services.inference.core import InferenceCore, ManifestError
 from services.inference.inputs import INPUTS as INFERENCE_INPUTS
 from services.inference.onnx import load_models
 from services.inference.settings import InferenceSettings
@@ -136,7 +136,7 @@ def _inference_core(options: BacktestOptions, timeframe: str, notes: list[str]) 
             )
             return None
         return InferenceCore(models)
-    except ManifestFault as error:
+    except ManifestError as error:
         raise BadInput(str(error)) from error
 
 

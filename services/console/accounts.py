@@ -15,7 +15,7 @@ from libs.domain.numbers import format_decimal
 from libs.runtime.records import read_range
 from libs.wire import DecodeError, decode
 from libs.wire.topics import ACCOUNTS, CONTROL_STATES
-from services.console.session import Session
+from services.console.session import SessionDescription
 from services.console.session_bus import open_session_bus
 
 _Latest = TypeVar("_Latest", ControlState, AccountState)
@@ -46,7 +46,7 @@ class AccountRow:
     positions: tuple[PositionRow, ...] | None
 
 
-def read_accounts(session: Session) -> list[AccountRow]:
+def read_accounts(session: SessionDescription) -> list[AccountRow]:
     """Return the accounts of a session by name; without its log, those that it was started with. Raises `BusError`."""
     kind, _, path = session.bus.partition(":")
     if kind == "sqlite" and not Path(path).is_file():
@@ -55,13 +55,13 @@ def read_accounts(session: Session) -> list[AccountRow]:
         return accounts_on(bus, session)
 
 
-def configured_accounts(session: Session) -> set[str]:
+def configured_accounts(session: SessionDescription) -> set[str]:
     """Return the accounts that a session was started with."""
     names = ("PERPFLOW_STRATEGY_ACCOUNT", "PERPFLOW_RISK_ACCOUNT", "PERPFLOW_EXECUTION_ACCOUNT")
     return {session.environment[name] for name in names if name in session.environment}
 
 
-def accounts_on(bus: Bus, session: Session) -> list[AccountRow]:
+def accounts_on(bus: Bus, session: SessionDescription) -> list[AccountRow]:
     """Return the accounts that a session was started with and those that its topics speak of."""
     known = configured_accounts(session)
     controls = _latest(bus, CONTROL_STATES, known, ControlState)

@@ -21,7 +21,7 @@ from libs.wire import encode
 from libs.wire.topics import CONTROL_STATES
 from services.console.accounts import AccountRow, read_accounts, read_event
 from services.console.running import running_folders
-from services.console.session import Session, demand_bus, load_session, read_session
+from services.console.session import SessionDescription, demand_bus, load_session, read_session
 from services.console.session_bus import open_session_bus
 
 CONFIRM_WITHIN_S = 5.0
@@ -35,10 +35,10 @@ _ALLOWED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ControlTarget:
     """A session to command: the scopes that the commands go to, and the accounts that have to confirm."""
 
-    session: Session
+    session: SessionDescription
     scopes: tuple[str, ...]
     accounts: tuple[AccountRow, ...]
 
@@ -54,13 +54,13 @@ class Confirmation:
     reason: str
 
 
-def find_targets(session: str | None, account: str | None) -> tuple[list[Target], list[Confirmation]]:
+def find_targets(session: str | None, account: str | None) -> tuple[list[ControlTarget], list[Confirmation]]:
     """Return the running sessions to command, all or the named one, and what cannot be commanded with the reason.
 
     Without an account the scope is all accounts. Raises `BadInput` for an account that none of them knows,
     `DependencyUnavailable` where none runs.
     """
-    targets: list[Target] = []
+    targets: list[ControlTarget] = []
     failed: list[Confirmation] = []
     known: set[str] = set()
     for folder in _chosen_folders(session):
@@ -74,9 +74,9 @@ def find_targets(session: str | None, account: str | None) -> tuple[list[Target]
         names = {row.account for row in rows}
         known |= names
         if account is None or account == ALL_ACCOUNTS:
-            targets.append(Target(found, (ALL_ACCOUNTS,), tuple(rows)))
+            targets.append(ControlTarget(found, (ALL_ACCOUNTS,), tuple(rows)))
         elif account in names:
-            targets.append(Target(found, (account,), tuple(row for row in rows if row.account == account)))
+            targets.append(ControlTarget(found, (account,), tuple(row for row in rows if row.account == account)))
     if not targets and not failed:
         raise BadInput(f"unknown account {account!r}; known: {', '.join(sorted(known)) or 'none'}, or * for all")
     return targets, failed
@@ -98,13 +98,13 @@ def _chosen_folders(name: str | None) -> list[Path]:
     return chosen
 
 
-def with_scopes_that_hold(target: Target) -> Target:
+def with_scopes_that_hold(target: ControlTarget) -> ControlTarget:
     """Return the target with every scope that may hold its accounts: all accounts, then each that is not ACTIVE."""
     held = (row.account for row in target.accounts if row.trading_state != TradingState.ACTIVE.name)
-    return Target(target.session, (ALL_ACCOUNTS, *held), target.accounts)
+    return ControlTarget(target.session, (ALL_ACCOUNTS, *held), target.accounts)
 
 
-def command_all(targets: Sequence[Target], action: ControlAction, reason: str) -> list[Confirmation]:
+def command_all(targets: Sequence[ControlTarget], action: ControlAction, reason: str) -> list[Confirmation]:
     """Send a command to every target at once, so that a session that hangs holds up no other, and wait for risk."""
     if not targets:
         return []
@@ -113,7 +113,7 @@ def command_all(targets: Sequence[Target], action: ControlAction, reason: str) -
         return [confirmation for answer in answers for confirmation in answer]
 
 
-def _command(target: Target, action: ControlAction, reason: str) -> list[Confirmation]:
+def _command(target: ControlTarget, action: ControlAction, reason: str) -> list[Confirmation]:
     session = target.session
     try:
         with open_session_bus(session) as bus:

@@ -13,7 +13,7 @@ from libs.runtime.errors import EXIT_CHECK_FAILED, BadInput
 from services.console.output import print_json
 
 if TYPE_CHECKING:
-    from services.console.control import Confirmation, Target
+    from services.console.control import Confirmation, ControlTarget
 
 SessionOption = Annotated[str | None, typer.Option("--session", help="A session's name; every running one by default.")]
 AccountOption = Annotated[str | None, typer.Option(help="An account, or * for all, the default.")]
@@ -117,7 +117,7 @@ def _carry_out(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _ask(action: ControlAction, targets: Sequence[Target]) -> None:
+def _ask(action: ControlAction, targets: Sequence[ControlTarget]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

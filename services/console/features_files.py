@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from libs.indicators import columns as col
 from libs.indicators.arrays import Memory, Row, Values
-from libs.indicators.batch import InputFault, InputNotes, Seconds, check_rows, drop_repeats, infer_step
+from libs.indicators.batch import InputError, InputNotes, Seconds, check_rows, drop_repeats, infer_step
 from libs.indicators.joins import Published, publish_funding, publish_interest, publish_mark
 from libs.runtime.errors import BadInput
 
@@ -57,19 +57,19 @@ class BarsFile:
             file = _open_parquet(path)
             names = file.schema_arrow.names
             if "open_time" not in names:
-                raise InputFault(
+                raise InputError(
                     f"there is no column open_time (it has {', '.join(names)}); bars carry their open time"
                 )
             missing = [name for name in _REQUIRED if name not in names]
             if missing:
-                raise InputFault(f"there is no column {', '.join(missing)}; bars need {', '.join(_REQUIRED)}")
+                raise InputError(f"there is no column {', '.join(missing)}; bars need {', '.join(_REQUIRED)}")
             found: dict[str, str] = {}
             for name in col.ROW_COLUMNS:
                 candidates = [each for each in _ALIASES.get(name, (name,)) if each in names]
                 if candidates and name != "close_time":
                     found[name] = candidates[0]
             if file.metadata.num_rows == 0:
-                raise InputFault("the file has no rows")
+                raise InputError("the file has no rows")
             first = next(file.iter_batches(batch_size=PIECE_ROWS, columns=["open_time"]))
             step = infer_step(_times_ms(first.column(0), "open_time") // 1000)
             return cls(path, step, file.metadata.num_rows, found)
@@ -85,7 +85,7 @@ class BarsFile:
                 numbers = np.arange(first_row, first_row + len(times_ms))
                 uneven = np.flatnonzero(times_ms % 1000)
                 if len(uneven):
-                    raise InputFault(
+                    raise InputError(
                         f"row {first_row + int(uneven[0])} does not open on a whole second; align the bars"
                     )
                 rows = np.full((len(times_ms), col.ROW_WIDTH), np.nan)
@@ -170,7 +170,7 @@ class FeatureFile:
 def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
-    except InputFault as fault:
+    except InputError as fault:
         raise BadInput(f"{path}: {fault}") from fault
     except pa.ArrowException as error:
         raise BadInput(f"{path}: cannot be read as Parquet ({error}); give a Parquet file") from error
@@ -178,7 +178,7 @@ def _refusals(path: Path) -> Iterator[None]:
 
 def _open_parquet(path: Path) -> Any:
     if not path.is_file():
-        raise InputFault("no such file; give a Parquet file")
+        raise InputError("no such file; give a Parquet file")
     return pq.ParquetFile(path)
 
 
@@ -192,7 +192,7 @@ def _read_series(
         for wanted in (time_names, value_names):
             present = [name for name in wanted if name in names]
             if not present:
-                raise InputFault(f"there is no column {' or '.join(wanted)} (it has {', '.join(names)})")
+                raise InputError(f"there is no column {' or '.join(wanted)} (it has {', '.join(names)})")
             chosen.append(present[0])
         table = file.read(columns=chosen)
         return _times_ms(table.column(chosen[0]), chosen[0]), _floats(table.column(chosen[1]), chosen[1])
@@ -201,26 +201,26 @@ def _read_series(
 def _times_ms(column: Any, name: str, first_row: int = 0) -> Seconds:
     if column.null_count:
         row = first_row + int(pc.index(pc.is_null(column), True).as_py())
-        raise InputFault(f"row {row} has no {name}; remove the row")
+        raise InputError(f"row {row} has no {name}; remove the row")
     kind = column.type
     if pa.types.is_timestamp(kind):
         times = column.cast(pa.timestamp("ms", kind.tz), safe=False).cast(pa.int64())
     elif pa.types.is_integer(kind):
         times = column.cast(pa.int64())
     else:
-        raise InputFault(f"column {name} is {kind}; it must be a timestamp, or whole milliseconds since the epoch")
+        raise InputError(f"column {name} is {kind}; it must be a timestamp, or whole milliseconds since the epoch")
     values: Seconds = times.to_numpy(zero_copy_only=False) if isinstance(times, pa.Array) else times.to_numpy()
     outside = np.flatnonzero((values < _FIRST_MS) | (values > _LAST_MS))
     if len(outside):
         row = first_row + int(outside[0])
-        raise InputFault(f"row {row} has {name} {values[outside[0]]}, not ms between the years 2000 and 2100")
+        raise InputError(f"row {row} has {name} {values[outside[0]]}, not ms between the years 2000 and 2100")
     return values
 
 
 def _floats(column: Any, name: str) -> npt.NDArray[np.float64]:
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or kind == pa.null()):
-        raise InputFault(f"column {name} is {kind}; it must be a number")
+        raise InputError(f"column {name} is {kind}; it must be a number")
     numbers = column.cast(pa.float64(), safe=False)
     values: npt.NDArray[np.float64] = (
         numbers.to_numpy(zero_copy_only=False) if isinstance(numbers, pa.Array) else numbers.to_numpy()

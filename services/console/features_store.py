@@ -10,7 +10,7 @@ import numpy as np
 
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.numbers import NANOSECONDS
-from libs.indicators.batch import InputFault, InputNotes, check_rows
+from libs.indicators.batch import InputError, InputNotes, check_rows
 from libs.indicators.rows import bar_row
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.store.errors import StoreError, StoreUnavailable
@@ -78,7 +78,7 @@ class BarsInStore:
             numbers = np.arange(first_row, first_row + len(bars))
             try:
                 check_rows(times, rows, numbers, self.step_s, before, self.notes)
-            except InputFault as fault:
+            except InputError as fault:
                 raise BadInput(f"--input {self.source}: {fault}") from fault
             first_row += len(bars)
             before = int(times[-1])

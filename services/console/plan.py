@@ -14,7 +14,7 @@ from libs.runtime.configuration import CONFIG_VARIABLE
 from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.settings import SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
 from libs.wire.topics import OUTBOX
-from services.console.session import Session
+from services.console.session import SessionDescription
 
 RUNNABLE_SERVICES = SERVICE_NAMES
 ONLINE_SERVICES = tuple(name for name in SERVICE_NAMES if name != "exchange")
@@ -89,7 +89,7 @@ def base_environment(*, goes_out: bool = False) -> dict[str, str]:
 
 
 def process_environment(
-    session: Session, service: str, secrets: Mapping[str, str] = MappingProxyType({})
+    session: SessionDescription, service: str, secrets: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
     """Return the environment of one service: its own settings, the platform's, and of `secrets` its own alone.
 
@@ -128,7 +128,7 @@ def process_environment(
 
 
 def plan_processes(
-    session: Session, secrets: Mapping[str, str], *, has_exchange: bool, is_bounded: bool
+    session: SessionDescription, secrets: Mapping[str, str], *, has_exchange: bool, is_bounded: bool
 ) -> list[ProcessSpec]:
     """List the processes of a session, the readers before those who write, so that little has to be caught up."""
 

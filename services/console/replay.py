@@ -16,7 +16,7 @@ from libs.runtime.settings import PlatformSettings
 from libs.wire.topics import CORE_SERVICES, CORES
 from services.console.plan import process_environment, service_command
 from services.console.registry import secret_variables
-from services.console.session import Session
+from services.console.session import SessionDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ServiceReplay:
     verified_from: dict[str, Any] | None
 
 
-def verify_session(session: Session) -> list[ServiceReplay]:
+def verify_session(session: SessionDescription) -> list[ServiceReplay]:
     """Replay the cores of a session in processes of their own, two at a time.
 
     Raises `BadInput` where a service refuses its recorded settings, `BusError` where there is nothing left to start
@@ -47,11 +47,11 @@ def verify_session(session: Session) -> list[ServiceReplay]:
         return list(pool.map(lambda service: _verify(session, service), services))
 
 
-def _verify(session: Session, service: str) -> ServiceReplay:
+def _verify(session: SessionDescription, service: str) -> ServiceReplay:
     return ServiceReplay(**_ask(session, service, "verify", {}))
 
 
-def _ask(session: Session, service: str, word: str, overrides: dict[str, str]) -> Any:
+def _ask(session: SessionDescription, service: str, word: str, overrides: dict[str, str]) -> Any:
     # A core needs no secret; opening the bus may.
     given = read_configuration().variables
     secrets = {name: given[name] for name in secret_variables({"platform": PlatformSettings}) if name in given}
@@ -92,7 +92,7 @@ def parse_what_if(change: str) -> tuple[str, dict[str, str]]:
     return service, {f"PERPFLOW_{service.upper()}_{setting.upper()}": value}
 
 
-def what_if(session: Session, change: str) -> dict[str, Any]:
+def what_if(session: SessionDescription, change: str) -> dict[str, Any]:
     """Replay one service under a changed setting and return which of its decisions change, as counts and examples."""
     service, overrides = parse_what_if(change)
     answer: dict[str, Any] = _ask(session, service, "compare", overrides)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from libs.runtime.metrics import is_alive, read_announcement
-from services.console.session import DESCRIPTION, Session, sessions_root
+from services.console.session import DESCRIPTION, SessionDescription, sessions_root
 
 
 def registry() -> Path:
@@ -23,7 +23,7 @@ def registry() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "perpflow" / "sessions"
 
 
-def register_session(session: Session) -> str:
+def register_session(session: SessionDescription) -> str:
     """Leave word of a session; return why that cannot be done, empty where it was."""
     folder = session.folder.resolve()
     try:

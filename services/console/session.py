@@ -26,7 +26,7 @@ def sessions_root() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionDescription:
     """One run. `environment` is what its services were started with, secrets left out.
 
     Its folder and what is in it are this user's alone. The one secret in there is `password_file`, the embedded
@@ -86,7 +86,7 @@ def check_session_name(name: str) -> str:
 
 
 @contextmanager
-def locked_session(session: Session) -> Iterator[None]:
+def locked_session(session: SessionDescription) -> Iterator[None]:
     """Own a session's folder while the block lasts; nothing of another process's session is touched before.
 
     Raises `BadInput` where another `perpflow up` owns it.
@@ -107,10 +107,10 @@ def locked_session(session: Session) -> Iterator[None]:
         yield
 
 
-_DESCRIBED = TypeAdapter(Session)
+_DESCRIBED = TypeAdapter(SessionDescription)
 
 
-def load_session(name: str | None = None) -> Session:
+def load_session(name: str | None = None) -> SessionDescription:
     """Return a session by name, or the latest one. Raises `BadInput` naming those that exist."""
     root = sessions_root()
     if name is None:
@@ -126,7 +126,7 @@ def load_session(name: str | None = None) -> Session:
     return read_session(root / name)
 
 
-def read_session(folder: Path) -> Session:
+def read_session(folder: Path) -> SessionDescription:
     """Return the session of a folder. Raises `BadInput` where its description is missing or damaged."""
     description = folder / DESCRIPTION
     try:
@@ -159,7 +159,7 @@ def _first_fault(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}".removeprefix(": ")
 
 
-def demand_bus(session: Session) -> None:
+def demand_bus(session: SessionDescription) -> None:
     """Raise `BadInput` where the session's log is no longer there: opening it would make an empty one."""
     kind, _, path = session.bus.partition(":")
     if kind == "sqlite" and not Path(path).is_file():

@@ -8,10 +8,10 @@ from libs.bus.api import Bus, BusLost
 from libs.bus.open import open_bus
 from libs.runtime.platform_bus import kafka_security
 from libs.runtime.settings import PlatformSettings, load_settings
-from services.console.session import Session
+from services.console.session import SessionDescription
 
 
-def open_session_bus(session: Session, *, is_new: bool = False) -> Bus:
+def open_session_bus(session: SessionDescription, *, is_new: bool = False) -> Bus:
     """Open it; as `open_bus`, but only `is_new` makes a file that is not there.
 
     Raises `BadInput` for credentials that cannot be used, `BusLost` where the session's file is gone.

@@ -17,7 +17,7 @@ from services.console.output import print_json
 _SHRUNK = 3
 
 if TYPE_CHECKING:
-    from services.simulation.running import Outcome, Tally
+    from services.simulation.running import SeedOutcome, Tally
 
 
 def simulate(
@@ -57,7 +57,7 @@ def simulate(
     raise typer.Exit(EXIT_CHECK_FAILED if tally.failures else EXIT_OK)
 
 
-def _describe(failure: Outcome, shrinks: bool) -> dict[str, Any]:
+def _describe(failure: SeedOutcome, shrinks: bool) -> dict[str, Any]:
     from services.simulation.shrinking import shrink
 
     described: dict[str, Any] = {

@@ -23,7 +23,7 @@ from libs.runtime.metrics import is_alive, read_announcement
 from services.console.accounts import UNKNOWN, describe_positions, read_accounts
 from services.console.drain import GROUPS
 from services.console.running import is_running
-from services.console.session import Session, sessions_root
+from services.console.session import SessionDescription, sessions_root
 from services.console.session_bus import open_session_bus
 
 
@@ -39,7 +39,7 @@ class ServiceStatus:
     metrics_port: int | None
 
 
-def read_status(session: Session) -> list[ServiceStatus]:
+def read_status(session: SessionDescription) -> list[ServiceStatus]:
     """Return the processes of a session as they are now."""
     supervised = read_announcement(session.run_dir / "supervisor.json")
     is_supervised = is_alive(supervised.get("pid"))
@@ -56,7 +56,7 @@ def read_status(session: Session) -> list[ServiceStatus]:
     return rows
 
 
-def describe_session(session: Session) -> dict[str, Any]:
+def describe_session(session: SessionDescription) -> dict[str, Any]:
     """Return what `status` says of a session; the accounts are None where its bus does not answer."""
     try:
         accounts = read_accounts(session)
@@ -95,7 +95,7 @@ def print_session(facts: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def _lags(session: Session) -> dict[str, int]:
+def _lags(session: SessionDescription) -> dict[str, int]:
     try:
         with open_session_bus(session) as bus:
             return read_lags(bus, GROUPS)

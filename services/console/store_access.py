@@ -11,13 +11,13 @@ from libs.runtime.masking import SECRETS
 from libs.runtime.settings import StoreSettings, load_settings
 from libs.store.errors import StoreError
 from libs.store.store import Store
-from services.console.session import Session, make_private_folder
+from services.console.session import SessionDescription, make_private_folder
 
 # The one user that infra/local/clickhouse knows.
 EMBEDDED_USER = "perpflow"
 
 
-def make_password(session: Session) -> str:
+def make_password(session: SessionDescription) -> str:
     """Make the password of a session's embedded ClickHouse and write it to a file of this user's alone."""
     password = secrets.token_urlsafe(32)
     SECRETS.add(password)
@@ -34,7 +34,7 @@ def check_address(configuration: Configuration) -> None:
     open_configured(configuration).close()
 
 
-def read_password(session: Session, configuration: Configuration) -> str:
+def read_password(session: SessionDescription, configuration: Configuration) -> str:
     """Return the password of a session's ClickHouse: the embedded one's from its file, any other's from settings."""
     if session.clickhouse_user == EMBEDDED_USER and session.password_file.is_file():
         password = session.password_file.read_text().strip()
@@ -43,7 +43,7 @@ def read_password(session: Session, configuration: Configuration) -> str:
     return load_settings(StoreSettings, configuration).clickhouse_password.get_secret_value()
 
 
-def open_store(session: Session, password: str, address: str | None = None) -> Store:
+def open_store(session: SessionDescription, password: str, address: str | None = None) -> Store:
     """Open a session's tables. Raises `BadInput` for an address that is none."""
     return _open(address or session.clickhouse, session.clickhouse_database, session.clickhouse_user, password)
 

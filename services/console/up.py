@@ -45,7 +45,7 @@ from services.console.plan import (
 )
 from services.console.registry import read_checked, recorded_variables, secret_variables, settings_models
 from services.console.running import register_session
-from services.console.session import Session, check_session_name, locked_session, sessions_root
+from services.console.session import SessionDescription, check_session_name, locked_session, sessions_root
 from services.console.session_bus import open_session_bus
 from services.console.store_access import EMBEDDED_USER, check_address, make_password, open_store
 from services.console.summary import COUNTED, summarise_topics
@@ -132,7 +132,7 @@ def check_mode(market: str, mode: str, speed: float, variables: Mapping[str, str
         raise BadInput("--mode testnet needs a venue with a clock: give --speed above 0")
 
 
-def prepare_session(options: UpOptions, configuration: Configuration) -> Session:
+def prepare_session(options: UpOptions, configuration: Configuration) -> SessionDescription:
     """Return the session that the options ask for, nothing written yet. Raises `BadInput`."""
     kind = options.market.partition(":")[0]
     given = configuration.variables
@@ -158,7 +158,7 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
             f"PERPFLOW_BUS={bus!r}: processes meet on sqlite:PATH or kafka:HOST:PORT; correct it or unset it"
         )
     shared_clickhouse = given.get("PERPFLOW_CLICKHOUSE", "")
-    session = Session(
+    session = SessionDescription(
         name=name,
         folder=folder,
         market=options.market,
@@ -228,7 +228,7 @@ class _Run:
     def __init__(
         self,
         options: UpOptions,
-        session: Session,
+        session: SessionDescription,
         secret_settings: Mapping[str, str],
         console: Console,
         stop: threading.Event,
@@ -519,7 +519,7 @@ def _first_offset(summary: dict[str, Any]) -> int:
     return int(summary["first_offsets"].get(f"{MARKET_EVENTS}/0", 0))
 
 
-def _describe_users(session: Session) -> str:
+def _describe_users(session: SessionDescription) -> str:
     path = users_file(environment=session.environment)
     count = count_users(path)
     if not count:
@@ -527,7 +527,7 @@ def _describe_users(session: Session) -> str:
     return f"one of {count} users of {path}"
 
 
-def _with_clickhouse(session: Session, url: str) -> Session:
+def _with_clickhouse(session: SessionDescription, url: str) -> SessionDescription:
     import dataclasses
 
     return dataclasses.replace(session, clickhouse=url)

@@ -15,7 +15,7 @@ from libs.domain.instruments import UnknownInstrument, find_instrument, split_in
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
 from libs.runtime.health import ServiceHealth
-from libs.runtime.lag import StandstillWatch
+from libs.runtime.lag import StallDetector
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.service import CoreService, run_loop, run_process
@@ -116,7 +116,7 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int
                 health.metrics,
                 logger,
                 clock=SystemClock(),
-                find_health_errors=StandstillWatch(bus, CORE_SERVICES, [MARKET_EVENTS]).look,
+                find_health_errors=StallDetector(bus, CORE_SERVICES, [MARKET_EVENTS]).find_stalls,
                 waiting=health.waiting,
                 on_progress=health.beat,
                 snapshot_every_records=platform.snapshot_every_records,

@@ -11,7 +11,7 @@ from libs.domain.features import FeatureVector
 from libs.domain.state import StateFormat
 from libs.indicators.feature_set import FeatureSet
 from libs.indicators.program import compile_feature_set
-from libs.indicators.rows import BarFault
+from libs.indicators.rows import BarError
 from libs.indicators.stream import FeatureStream, FeatureStreamState
 
 
@@ -48,7 +48,7 @@ class FeaturesCore:
             stream = FeatureStream(self._program)
         try:
             is_new = stream.take(event)
-        except BarFault as fault:
+        except BarError as fault:
             raise Unhandleable(str(fault)) from fault
         self._streams[event.instrument] = stream
         if not is_new:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.runtime.errors import BadInput
 from libs.runtime.service import CoreService
-from services.inference.core import InferenceCore, ManifestFault
+from services.inference.core import InferenceCore, ManifestError
 from services.inference.inputs import INPUTS
 from services.inference.onnx import load_models
 from services.inference.settings import InferenceSettings
@@ -14,7 +14,7 @@ def build_core(settings: InferenceSettings) -> InferenceCore:
     """Load the models that the settings name. Raises `BadInput` where one cannot be used."""
     try:
         return InferenceCore(load_models(settings.models_dir, settings.champion, settings.shadows))
-    except ManifestFault as fault:
+    except ManifestError as fault:
         raise BadInput(str(fault)) from fault
 
 

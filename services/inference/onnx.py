@@ -12,7 +12,7 @@ import onnxruntime
 from libs.domain.forecasts import ModelRole
 from libs.indicators.feature_set import FeatureSetError
 from libs.indicators.feature_sets import load_feature_set
-from services.inference.core import Manifest, ManifestFault, ScoredModel, Scores, decode_manifest
+from services.inference.core import Manifest, ManifestError, ScoredModel, Scores, decode_manifest
 
 STARTER = "starter"
 """The model that ships with the package."""
@@ -26,7 +26,7 @@ class OnnxModel:
     """Scores windows with an ONNX session: one thread, sequential, so that equal inputs give equal bits."""
 
     def __init__(self, manifest: Manifest, onnx: bytes) -> None:
-        """Open a session on the model's bytes. Raises `ManifestFault` where the graph is not what the manifest says."""
+        """Open a session on the model's bytes. Raises `ManifestError` where the graph is not what the manifest says."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -37,12 +37,12 @@ class OnnxModel:
         taken = self._session.get_inputs()
         given = [output.name for output in self._session.get_outputs()]
         if len(taken) != 1 or list(taken[0].shape[1:]) != [manifest.window, len(manifest.inputs)]:
-            raise ManifestFault(
+            raise ManifestError(
                 f"model {manifest.model_id} reads {[(one.name, one.shape) for one in taken]}, its manifest says one "
                 f"input of (1, {manifest.window}, {len(manifest.inputs)}); train it again"
             )
         if not given or given[0] != "probabilities":
-            raise ManifestFault(f"model {manifest.model_id} answers {given}, expected 'probabilities' first")
+            raise ManifestError(f"model {manifest.model_id} answers {given}, expected 'probabilities' first")
         self._input = taken[0].name
         self._has_return = "expected_return_bps" in given
 
@@ -57,24 +57,24 @@ class OnnxModel:
 def find_model(models_dir: Path, reference: str) -> Path:
     """Find a model's folder: ``starter``, ``NAME`` (where it has one version) or ``NAME/VERSION`` under `models_dir`.
 
-    Raises `ManifestFault` naming what there is.
+    Raises `ManifestError` naming what there is.
     """
     name, _, version = reference.partition("/")
     if not name or ".." in reference or reference.startswith("/") or version.count("/"):
-        raise ManifestFault(f"{reference!r} is not a model reference; write NAME or NAME/VERSION, such as starter")
+        raise ManifestError(f"{reference!r} is not a model reference; write NAME or NAME/VERSION, such as starter")
     home = models_dir / name
     if reference == STARTER and not home.is_dir():
         return STARTER_DIR
     if version:
         if not (home / version / MANIFEST_FILE).is_file():
-            raise ManifestFault(f"no model {reference!r} under {models_dir}; there are: {_listing(models_dir)}")
+            raise ManifestError(f"no model {reference!r} under {models_dir}; there are: {_listing(models_dir)}")
         return home / version
     versions = sorted(found.parent for found in home.glob(f"*/{MANIFEST_FILE}"))
     if not versions:
-        raise ManifestFault(f"no model {reference!r} under {models_dir}; there are: {_listing(models_dir)}")
+        raise ManifestError(f"no model {reference!r} under {models_dir}; there are: {_listing(models_dir)}")
     if len(versions) > 1:
         names = ", ".join(f"{name}/{one.name}" for one in versions)
-        raise ManifestFault(f"model {reference!r} has several versions; name one of {names}")
+        raise ManifestError(f"model {reference!r} has several versions; name one of {names}")
     return versions[0]
 
 
@@ -84,12 +84,12 @@ def load_model(folder: Path, role: ModelRole) -> ScoredModel:
         manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes())
         onnx = (folder / MODEL_FILE).read_bytes()
     except FileNotFoundError as fault:
-        raise ManifestFault(f"{fault.filename} is missing; train the model again with perpflow train-models") from None
-    except ManifestFault as fault:
-        raise ManifestFault(f"{folder / MANIFEST_FILE}: {fault}") from None
+        raise ManifestError(f"{fault.filename} is missing; train the model again with perpflow train-models") from None
+    except ManifestError as fault:
+        raise ManifestError(f"{folder / MANIFEST_FILE}: {fault}") from None
     digest = hashlib.sha256(onnx).hexdigest()
     if digest != manifest.onnx_sha256:
-        raise ManifestFault(
+        raise ManifestError(
             f"{folder / MODEL_FILE} has sha256 {digest}, its manifest says {manifest.onnx_sha256}: "
             "the file was changed or is of another training; restore it or train again"
         )
@@ -97,7 +97,7 @@ def load_model(folder: Path, role: ModelRole) -> ScoredModel:
 
 
 def load_models(models_dir: Path, champion: str, shadows: tuple[str, ...]) -> list[ScoredModel]:
-    """Load the champion and the shadows by reference. Raises `ManifestFault` where one cannot be served here."""
+    """Load the champion and the shadows by reference. Raises `ManifestError` where one cannot be served here."""
     models = [load_model(find_model(models_dir, champion), ModelRole.CHAMPION)]
     models.extend(load_model(find_model(models_dir, shadow), ModelRole.SHADOW) for shadow in shadows)
     for model in models:
@@ -112,10 +112,10 @@ def check_features(manifest: Manifest) -> None:
         current.check_hash(manifest.schema_hash, f"model {manifest.model_id}")
     except FeatureSetError as fault:
         mend = "perpflow train-models --starter" if manifest.name == STARTER else "perpflow train-models"
-        raise ManifestFault(f"{fault} (train again: {mend})") from fault
+        raise ManifestError(f"{fault} (train again: {mend})") from fault
     for one in manifest.inputs:
         if one.index >= len(current) or current.names[one.index] != one.name:
-            raise ManifestFault(
+            raise ManifestError(
                 f"model {manifest.model_id} reads {one.name} at place {one.index} of {manifest.feature_set}, "
                 "where it is not; the manifest was changed, train the model again"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from libs.domain.instruments import split_instrument_id
-from libs.runtime.source import Source
+from libs.runtime.source import EventSource
 from libs.venues.binance import BinanceMarketData, stream_addresses
 from libs.venues.rest import RestClient
 from libs.venues.simulated import SimulatedMarketClient
@@ -16,7 +16,7 @@ from services.ingestion.settings import IngestionSettings
 from services.ingestion.simulated import SimulatedSource
 
 
-def build_source(settings: IngestionSettings, _run_dir: Path) -> Source:
+def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
     """Make the source that the settings name."""
     kind, _, path = settings.market.partition(":")
     span_ns = int(settings.span_s * 1e9)

@@ -58,7 +58,7 @@ _CURSOR = StateFormat("live-cursor", 1, LiveCursor)
 
 
 class LiveSource:
-    """A `Source` over a live venue; it ends only with its span."""
+    """An `EventSource` over a live venue; it ends only with its span."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ _SUFFIXES = (".ns-jsonl", ".ns-jsonl.gz", ".jsonl", ".jsonl.gz", ".gz", ".parque
 
 
 class RecordedSource(FeedSource):
-    """A `Source` over recorded files; the same files give the same events at any speed.
+    """An `EventSource` over recorded files; the same files give the same events at any speed.
 
     `history` is a Parquet file of 1m klines; the last `history_bars` that close before the recording begins go first,
     and the kline of the minute in which it begins takes that minute's place.

@@ -22,7 +22,7 @@ _PAUSE_S = 0.1
 
 
 class SimulatedSource(FeedSource):
-    """A `Source` over the simulated exchange. While the exchange is down it waits; it never skips a frame.
+    """An `EventSource` over the simulated exchange. While the exchange is down it waits; it never skips a frame.
 
     With `follows_clock` frames come when the exchange's own clock reaches them, as they must where it takes orders.
     """

@@ -26,7 +26,7 @@ _TRADE_COLUMNS = ("time", "price", "qty", "is_buyer_maker", "id")
 _OPTIONAL = ("quote_volume", "trades", "taker_buy_volume")
 
 
-class RowFault(ValueError):
+class RowError(ValueError):
     """A row of a table makes no sense."""
 
 
@@ -64,7 +64,7 @@ def read_table(path: Path, *, file_number: int, after_row: int, instrument: str)
                 else:
                     item.event = _trade(row, instrument)
                 item.received_time = item.clock = item.event.event_time
-            except (RowFault, InexactNumber, InvalidOperation) as error:
+            except (RowError, InexactNumber, InvalidOperation) as error:
                 item.fault = f"row {row_number}: {error}"
                 item.payload = repr(row).encode()
             yield item
@@ -92,7 +92,7 @@ def read_klines(path: Path, *, instrument: str, from_time: int, to_time: int) ->
             if from_time <= row["open_time"] < to_time:
                 try:
                     bars.append(_kline(row, instrument, timeframe, is_history=True))
-                except (RowFault, InexactNumber, InvalidOperation) as error:
+                except (RowError, InexactNumber, InvalidOperation) as error:
                     raise BadInput(f"{path}, row {row_number}: {error}; mend or cut the history file") from None
     for left, right in pairwise(bars):
         if right.open_time <= left.open_time:
@@ -144,22 +144,22 @@ def _rows_of(batch: Any, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def float_to_e8(value: Any, name: str, *, may_be_zero: bool) -> int:
-    """Read a stored float as an integer of 1e-8, by its shortest decimal form. Raises `RowFault`."""
+    """Read a stored float as an integer of 1e-8, by its shortest decimal form. Raises `RowError`."""
     if not isinstance(value, float | int) or value != value or value in (float("inf"), float("-inf")):
-        raise RowFault(f"{name} is {value!r}, not a finite number")
+        raise RowError(f"{name} is {value!r}, not a finite number")
     if value < 0 or (value == 0 and not may_be_zero):
-        raise RowFault(f"{name} is {value!r}; it must be {'at least' if may_be_zero else 'above'} 0")
+        raise RowError(f"{name} is {value!r}; it must be {'at least' if may_be_zero else 'above'} 0")
     return to_e8(quantize_e8(Decimal(repr(value))))
 
 
 def _kline(row: Mapping[str, Any], instrument: str, timeframe: str, *, is_history: bool) -> ExchangeBar:
     open_time = row["open_time"]
     if open_time is None:
-        raise RowFault("open_time is missing")
+        raise RowError("open_time is missing")
     close_time = open_time + TIMEFRAMES[timeframe]
     prices = [float_to_e8(row[name], name, may_be_zero=False) for name in ("open", "high", "low", "close")]
     if not prices[2] <= min(prices[0], prices[3]) <= max(prices[0], prices[3]) <= prices[1]:
-        raise RowFault(f"open, high, low, close are {[row[name] for name in ('open', 'high', 'low', 'close')]}")
+        raise RowError(f"open, high, low, close are {[row[name] for name in ('open', 'high', 'low', 'close')]}")
     quote_volume, trades, taker = (row.get(name) for name in _OPTIONAL)
     return ExchangeBar(
         instrument=instrument,
@@ -183,7 +183,7 @@ def _kline(row: Mapping[str, Any], instrument: str, timeframe: str, *, is_histor
 
 def _trade(row: Mapping[str, Any], instrument: str) -> Trade:
     if row["time"] is None or row["id"] is None or row["is_buyer_maker"] is None:
-        raise RowFault("time, id or is_buyer_maker is missing")
+        raise RowError("time, id or is_buyer_maker is missing")
     return Trade(
         instrument=instrument,
         event_id=f"{instrument}/trade/{row['id']}",

@@ -21,7 +21,7 @@ from libs.domain.numbers import SCALE
 from libs.domain.orders import OrderEvent, OrderRefused
 from services.monitoring import rows
 from services.monitoring.rows import Row
-from services.monitoring.series import Series, ThinningSeries
+from services.monitoring.series import ChartSeries, ThinningChartSeries
 
 BAR_LIMIT = 1500
 EQUITY_LIMIT = 1200
@@ -64,8 +64,8 @@ class Dashboard:
         self._services: list[Row] = []
         self._topics: dict[str, Row] = {}
         self._feed: Row = {"is_connected": False, "message": "Connecting to the bus"}
-        self._bars: dict[str, Series] = {}
-        self._equity: dict[str, Series] = {}
+        self._bars: dict[str, ChartSeries] = {}
+        self._equity: dict[str, ChartSeries] = {}
         self._versions: dict[str, int] = dict.fromkeys(self._views(), 0)
 
     def handle(self, event: Event) -> None:
@@ -244,7 +244,7 @@ class Dashboard:
     def _handle_bar(self, bar: Bar) -> None:
         if bar.timeframe != "1m":
             return
-        series = self._bars.setdefault(bar.instrument, Series(BAR_LIMIT))
+        series = self._bars.setdefault(bar.instrument, ChartSeries(BAR_LIMIT))
         prices = (bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8, bar.volume_e8)
         point = (rows.to_ms(bar.open_time), *(value / SCALE for value in prices))
         if series.put(point):
@@ -268,7 +268,7 @@ class Dashboard:
             return
         self._accounts[state.account] = {**rows.account_row(state), "sequence": state.sequence}
         self._touch("accounts")
-        series = self._equity.setdefault(state.account, ThinningSeries(EQUITY_LIMIT))
+        series = self._equity.setdefault(state.account, ThinningChartSeries(EQUITY_LIMIT))
         if series.put((rows.to_ms(state.event_time), float(state.equity), float(state.wallet_balance))):
             self._touch("equity")
 

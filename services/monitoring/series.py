@@ -9,7 +9,7 @@ Point: TypeAlias = tuple[int | float, ...]
 """A time in ms since epoch UTC, then numbers to draw."""
 
 
-class Series:
+class ChartSeries:
     """Points in time order, at most `limit` of them, the oldest dropped first.
 
     `generation` changes whenever anything but an append happened; a reader that holds another generation gets
@@ -65,7 +65,7 @@ class Series:
         return self._points[len(self._points) - missing :] if missing else ()
 
 
-class ThinningSeries(Series):
+class ThinningChartSeries(ChartSeries):
     """A series over unbounded time: when full, every second point goes and the least distance in time doubles."""
 
     def __init__(self, limit: int) -> None:

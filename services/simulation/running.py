@@ -29,7 +29,7 @@ _SEEDS_A_TASK = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SeedOutcome:
     """One session: what did not hold (empty where all did), what happened, and how much was traded."""
 
     seed: int
@@ -48,9 +48,9 @@ class Tally:
     intents: int = 0
     restarts: int = 0
     mishaps: Counter[str] = field(default_factory=Counter)
-    failures: list[Outcome] = field(default_factory=list)
+    failures: list[SeedOutcome] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: SeedOutcome) -> None:
         """Take one session in."""
         self.sessions += 1
         self.intents += outcome.intents
@@ -66,7 +66,7 @@ def _shared() -> tuple[Platform, structlog.stdlib.BoundLogger]:
     return build_platform(), configure_logging("simulation", level="critical")
 
 
-def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> Outcome:
+def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> SeedOutcome:
     """Run one session. An error that no mishap explains is what did not hold."""
     platform, logger = _shared()
     chosen = dict(draw_mix(seed) if mix is None else mix)
@@ -90,7 +90,7 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
     # Whatever a defect raises is what the simulation found.
     except Exception as error:  # noqa: BLE001
         broken = [f"{type(error).__name__}: {error}"]
-    return Outcome(
+    return SeedOutcome(
         seed=seed,
         broken=tuple(broken),
         mishaps=dict(world.mishaps.counts),
@@ -116,7 +116,7 @@ def _check(world: World, platform: Platform) -> list[str]:
     return broken
 
 
-def run_seeds(seeds: Sequence[int], workers: int | None = None) -> Iterator[Outcome]:
+def run_seeds(seeds: Sequence[int], workers: int | None = None) -> Iterator[SeedOutcome]:
     """Run many seeds in processes of their own; outcomes come in order of the seeds."""
     count = workers or os.cpu_count() or 1
     chunks = [seeds[at : at + _SEEDS_A_TASK] for at in range(0, len(seeds), _SEEDS_A_TASK)]
@@ -128,10 +128,10 @@ def run_seeds(seeds: Sequence[int], workers: int | None = None) -> Iterator[Outc
             yield from outcomes
 
 
-def _run_chunk(seeds: Sequence[int]) -> list[Outcome]:
+def _run_chunk(seeds: Sequence[int]) -> list[SeedOutcome]:
     return [run_seed(seed) for seed in seeds]
 
 
-def find_failure(seeds: Iterable[int], run: Callable[[int], Outcome] = run_seed) -> Outcome | None:
+def find_failure(seeds: Iterable[int], run: Callable[[int], SeedOutcome] = run_seed) -> SeedOutcome | None:
     """Run seeds one after the other until one fails; return it, or None where all hold."""
     return next((outcome for outcome in map(run, seeds) if outcome.broken), None)

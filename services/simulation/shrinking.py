@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from services.simulation.running import EVENTS, Outcome, run_seed
+from services.simulation.running import EVENTS, SeedOutcome, run_seed
 
 _SHORTEST = 20
 
 
-def shrink(failure: Outcome) -> tuple[Outcome, int]:
+def shrink(failure: SeedOutcome) -> tuple[SeedOutcome, int]:
     """Return the smallest failure found and the number of events that it needs; the seed stays the same.
 
     Mishaps go one by one while it still fails, then the market is halved. Another mix draws other random numbers, so

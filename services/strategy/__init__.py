@@ -3,6 +3,6 @@
 A strategy of your own needs these names and nothing else of perpflow.
 """
 
-from services.strategy.core import AccountView, Strategy, Target, parameter, state
+from services.strategy.core import AccountView, Strategy, TargetPosition, parameter, state
 
-__all__ = ["AccountView", "Strategy", "Target", "parameter", "state"]
+__all__ = ["AccountView", "Strategy", "TargetPosition", "parameter", "state"]

@@ -24,7 +24,7 @@ MAX_BYTES = 200_000
 _TOLERANCE = 1e-4
 
 
-class ExportFault(RuntimeError):
+class ExportError(RuntimeError):
     """The exported file does not say what the network says, or is too large to ship."""
 
 
@@ -56,12 +56,12 @@ def export_onnx(model: FittedModel, window: int, inputs: int) -> bytes:
     onnx.checker.check_model(proto, full_check=True)
     exported: bytes = proto.SerializeToString(deterministic=True)
     if len(exported) > MAX_BYTES:
-        raise ExportFault(f"the model has {len(exported)} bytes, at most {MAX_BYTES} may ship")
+        raise ExportError(f"the model has {len(exported)} bytes, at most {MAX_BYTES} may ship")
     return exported
 
 
 def check_export(exported: bytes, model: FittedModel, windows: npt.NDArray[np.float32]) -> float:
-    """Run windows through ONNX Runtime and torch and return the largest difference. Raises `ExportFault` past 1e-4."""
+    """Run windows through ONNX Runtime and torch and return the largest difference. Raises `ExportError` past 1e-4."""
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     probabilities, moves = model.forecast(windows)
     worst = 0.0
@@ -70,7 +70,7 @@ def check_export(exported: bytes, model: FittedModel, windows: npt.NDArray[np.fl
         worst = max(worst, float(np.abs(got[0] - probabilities[place]).max()))
         worst = max(worst, abs(float(got_move[0]) - float(moves[place])) / max(1.0, model.move_scale_bps))
     if not worst <= _TOLERANCE:
-        raise ExportFault(f"ONNX Runtime and torch differ by {worst}, at most {_TOLERANCE} is allowed")
+        raise ExportError(f"ONNX Runtime and torch differ by {worst}, at most {_TOLERANCE} is allowed")
     return worst
 
 

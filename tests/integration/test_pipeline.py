@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.kafka import NoKafka, find_kafka
-from tests.kit.platform import SHARED, Outcome, Platform
+from tests.kit.platform import SHARED, Platform, SessionOutcome
 
 CAPTURE = SHARED / "data/market/capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz"
 HISTORY = SHARED / "data/market/ohlcv/binance_spot_BTCUSDT_1m_20240726_20240825.parquet"
@@ -25,12 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folder: Path) -> tuple[Platform, Outcome]:
+def undisturbed(folder: Path) -> tuple[Platform, SessionOutcome]:
     platform = Platform(folder)
     return platform, platform.up(*SIMULATED)
 
 
-def assert_is_whole(outcome: Outcome) -> None:
+def assert_is_whole(outcome: SessionOutcome) -> None:
     assert outcome.exit_code == 0, outcome.stderr[-3000:]
     summary = outcome.summary
     assert {name: summary[name] for name in COUNTS if summary[name] <= 0} == {}
@@ -40,7 +40,7 @@ def assert_is_whole(outcome: Outcome) -> None:
     assert summary["is_drained"]
 
 
-def test_a_simulated_market_is_traded_from_event_to_fill(undisturbed: tuple[Platform, Outcome]) -> None:
+def test_a_simulated_market_is_traded_from_event_to_fill(undisturbed: tuple[Platform, SessionOutcome]) -> None:
     _, outcome = undisturbed
     assert_is_whole(outcome)
     assert outcome.summary["restarts"] == 0
@@ -48,7 +48,7 @@ def test_a_simulated_market_is_traded_from_event_to_fill(undisturbed: tuple[Plat
     assert outcome.summary["latency_ms"]["end_to_end"]["p99"] > 0
 
 
-def test_the_session_replays_byte_for_byte(undisturbed: tuple[Platform, Outcome]) -> None:
+def test_the_session_replays_byte_for_byte(undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = undisturbed
     done = platform.call("replay", "--verify", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -60,7 +60,7 @@ def test_the_session_replays_byte_for_byte(undisturbed: tuple[Platform, Outcome]
     assert all(entry["outputs"] > 0 for entry in replay["services"])
 
 
-def test_a_changed_limit_changes_decisions_in_replay(undisturbed: tuple[Platform, Outcome]) -> None:
+def test_a_changed_limit_changes_decisions_in_replay(undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = undisturbed
     done = platform.call("replay", "--what-if", "risk.max_order_notional_usdt=200", "--json")
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_a_changed_limit_changes_decisions_in_replay(undisturbed: tuple[Platform
     assert (same["changed"], same["missing"], same["added"]) == (0, 0, 0)
 
 
-def test_a_fill_leads_back_to_the_ticks(undisturbed: tuple[Platform, Outcome]) -> None:
+def test_a_fill_leads_back_to_the_ticks(undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = undisturbed
     unknown = platform.call("trace", "no-such-order")
     assert unknown.returncode == 2
@@ -83,7 +83,7 @@ def test_a_fill_leads_back_to_the_ticks(undisturbed: tuple[Platform, Outcome]) -
     assert {"order", "report", "command", "verdict", "intent", "bar", "trade"} <= set(steps)
 
 
-def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, Outcome]) -> None:
+def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform = Platform(folder / "killed")
     platform.folder.mkdir()
     outcome = platform.up("--market", "simulated", "--seed", "7", "--speed", "30", "--span", "12m", kill=KILLED)
@@ -105,7 +105,9 @@ def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_on_kafka_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, Outcome]) -> None:
+def test_on_kafka_killing_every_service_changes_nothing(
+    folder: Path, undisturbed: tuple[Platform, SessionOutcome]
+) -> None:
     try:
         kafka = find_kafka()
     except NoKafka as error:

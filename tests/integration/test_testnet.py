@@ -15,13 +15,13 @@ from libs.domain.orders import OrderType, PlaceOrder, ReportKind, VenueReport
 from libs.runtime.records import read_topic
 from libs.wire import decode
 from libs.wire.topics import ACCOUNTS, COMMANDS, REPORTS, VENUE_CALLS
-from tests.kit.platform import Outcome, Platform, trading_platform
+from tests.kit.platform import Platform, SessionOutcome, trading_platform
 
 pytestmark = pytest.mark.timeout(280)
 
 
 @pytest.fixture(scope="module")
-def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Outcome]:
+def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, SessionOutcome]:
     """Ten minutes that trade at every bar, with a protective stop each; three processes die meanwhile."""
     folder = tmp_path_factory.mktemp("testnet")
     platform = trading_platform(
@@ -43,7 +43,7 @@ def requests_at_the_exchange(platform: Platform) -> list[dict[str, Any]]:
     return [json.loads(line) for line in journal.read_text().splitlines()[1:]]
 
 
-def test_session_is_whole_though_processes_died(traded: tuple[Platform, Outcome]) -> None:
+def test_session_is_whole_though_processes_died(traded: tuple[Platform, SessionOutcome]) -> None:
     _, outcome = traded
     assert outcome.exit_code == 0, outcome.stderr[-3000:]
     summary = outcome.summary
@@ -52,7 +52,7 @@ def test_session_is_whole_though_processes_died(traded: tuple[Platform, Outcome]
     assert set(summary["invariants"].values()) == {0}
 
 
-def test_every_command_reached_the_exchange_once(traded: tuple[Platform, Outcome]) -> None:
+def test_every_command_reached_the_exchange_once(traded: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = traded
     commanded = {event.client_order_id: event for event in read(platform, COMMANDS) if isinstance(event, PlaceOrder)}
     placed = Counter(
@@ -69,7 +69,7 @@ def test_every_command_reached_the_exchange_once(traded: tuple[Platform, Outcome
     assert set(commanded) - set(placed) <= refused
 
 
-def test_protective_stops_rest_at_the_exchange(traded: tuple[Platform, Outcome]) -> None:
+def test_protective_stops_rest_at_the_exchange(traded: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = traded
     stops = {
         event.client_order_id
@@ -84,7 +84,7 @@ def test_protective_stops_rest_at_the_exchange(traded: tuple[Platform, Outcome])
     assert stops and at_exchange and at_exchange <= stops
 
 
-def test_dead_man_switch_was_wound(traded: tuple[Platform, Outcome]) -> None:
+def test_cancel_countdown_was_set(traded: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = traded
     countdowns = [
         request["sent"]
@@ -95,7 +95,7 @@ def test_dead_man_switch_was_wound(traded: tuple[Platform, Outcome]) -> None:
     assert {sent["countdownTime"] for sent in countdowns} == {"60000"}
 
 
-def test_own_reckoning_agrees_with_the_exchanges_books_to_the_last_digit(traded: tuple[Platform, Outcome]) -> None:
+def test_own_account_agrees_with_the_exchanges_to_the_last_digit(traded: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = traded
     books = {event.event_id: event for event in read(platform, REPORTS) if isinstance(event, VenueAccount)}
     assert len(books) > 3 and {event.cause_id for event in books.values()} == {""}
@@ -114,7 +114,7 @@ def test_own_reckoning_agrees_with_the_exchanges_books_to_the_last_digit(traded:
     assert compared > 2
 
 
-def test_fill_leads_back_to_the_ticks_by_what_the_exchange_said(traded: tuple[Platform, Outcome]) -> None:
+def test_fill_leads_back_to_the_ticks_by_what_the_exchange_said(traded: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = traded
     (fill, *_) = (
         event for event in read(platform, REPORTS) if isinstance(event, VenueReport) and event.kind is ReportKind.FILL
@@ -127,7 +127,7 @@ def test_fill_leads_back_to_the_ticks_by_what_the_exchange_said(traded: tuple[Pl
     assert json.loads(fill.raw)["status"] in ("FILLED", "PARTIALLY_FILLED")
 
 
-def test_session_replays_byte_for_byte_without_a_key(traded: tuple[Platform, Outcome]) -> None:
+def test_session_replays_byte_for_byte_without_a_key(traded: tuple[Platform, SessionOutcome]) -> None:
     platform, _ = traded
     done = platform.call("replay", "--verify", "--json")
     assert done.returncode == 0, done.stdout + done.stderr

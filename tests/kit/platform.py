@@ -31,12 +31,12 @@ class Flipper:
         self._side = 1
 
     def on_bar(self, bar, view):
-        from services.strategy import Target
+        from services.strategy import TargetPosition
 
         if bar.timeframe != "1m" or bar.is_history:
             return []
         self._side = -self._side
-        return [Target(bar.instrument, Decimal(400) * self._side, "every bar")]
+        return [TargetPosition(bar.instrument, Decimal(400) * self._side, "every bar")]
 
     def on_forecast(self, forecast, view):
         return []
@@ -53,7 +53,7 @@ class Flipper:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SessionOutcome:
     """How a run ended."""
 
     exit_code: int
@@ -86,7 +86,7 @@ class Platform:
             check=False,
         )
 
-    def up(self, *arguments: str, timeout_s: float = 240, kill: Sequence[str] = ()) -> Outcome:
+    def up(self, *arguments: str, timeout_s: float = 240, kill: Sequence[str] = ()) -> SessionOutcome:
         """Run a session to its end; meanwhile kill -9 each service of `kill`, one after the other."""
         summary = self.folder / f"summary-{time.monotonic_ns()}.json"
         process = subprocess.Popen(
@@ -108,7 +108,7 @@ class Platform:
         finally:
             killer.join()
         facts = json.loads(summary.read_text()) if summary.exists() else {}
-        return Outcome(process.returncode, facts, stderr)
+        return SessionOutcome(process.returncode, facts, stderr)
 
     def status(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the processes of the latest session by name, empty before there is one."""

@@ -28,7 +28,7 @@ class PathLocked(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StatementResult:
     """A finished statement: its result in the format asked for and the engine's counts."""
 
     body: bytes
@@ -48,14 +48,14 @@ class Connection:
         except RuntimeError as error:
             raise read_engine_error(str(error)) from None
 
-    def query(self, text: bytes, output_format: str, parameters: Mapping[str, str] | None = None) -> Outcome:
+    def query(self, text: bytes, output_format: str, parameters: Mapping[str, str] | None = None) -> StatementResult:
         """Run a statement to its end; a FORMAT in the text wins over `output_format`."""
         try:
             # Text that is not UTF-8 (binary bound parameters) is passed as it is.
             result = self._chdb.query(_as_text(text), output_format, params=dict(parameters or {}))
         except RuntimeError as error:
             raise read_engine_error(str(error)) from None
-        return Outcome(
+        return StatementResult(
             body=result.bytes() or b"",
             read_rows=result.storage_rows_read(),
             read_bytes=result.storage_bytes_read(),
@@ -81,7 +81,7 @@ class Connection:
         finally:
             blocks.close()
 
-    def insert(self, head: bytes, input_format: str, data: bytes) -> Outcome:
+    def insert(self, head: bytes, input_format: str, data: bytes) -> StatementResult:
         """Run an INSERT (`head` is the text before FORMAT) over data in an input format."""
         try:
             with self._chdb.send_insert(_as_text(head), input_format) as inserter:
@@ -90,7 +90,7 @@ class Connection:
                 result = inserter.finish()
         except RuntimeError as error:
             raise read_engine_error(str(error)) from None
-        return Outcome(b"", written_rows=result.rows_written, written_bytes=result.bytes_written)
+        return StatementResult(b"", written_rows=result.rows_written, written_bytes=result.bytes_written)
 
     def read_names_and_types(
         self, text: bytes, parameters: Mapping[str, str] | None = None

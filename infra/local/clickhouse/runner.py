@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.local.clickhouse.access import HOME_DATABASE
-from infra.local.clickhouse.engine import Connection, Engine, Outcome
+from infra.local.clickhouse.engine import Connection, Engine, StatementResult
 from infra.local.clickhouse.errors import BAD_ARGUMENTS, READONLY, EngineError, refuse
 from infra.local.clickhouse.policy import StatementPolicy, forbid_values_expressions
-from infra.local.clickhouse.sessions import BorrowedSettings, Session, SessionTable, apply_settings
+from infra.local.clickhouse.sessions import BorrowedSettings, ClickHouseSession, ClickHouseSessions, apply_settings
 from infra.local.clickhouse.statements import Statement, parse_statement
 from infra.local.clickhouse.text import quote_name
 
@@ -55,7 +55,7 @@ class Answer:
     """
 
     output_format: str | None
-    outcome: Outcome
+    outcome: StatementResult
     blocks: Generator[bytes, None, None] | None = None
 
 
@@ -65,7 +65,7 @@ class Runner:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._policy = StatementPolicy(engine.connect)
-        self._sessions = SessionTable()
+        self._sessions = ClickHouseSessions()
 
     def run(self, query: Query, report_progress: Callable[[Any], None] | None = None) -> Answer:
         """Run a statement. Raises `EngineError`; an error behind the first block is raised by `Answer.blocks`."""
@@ -99,7 +99,7 @@ class Runner:
                 first = next(blocks, b"")
                 resumed = _resume(first, blocks, stack.pop_all())
                 next(resumed)
-                return Answer(output_format, Outcome(b""), resumed)
+                return Answer(output_format, StatementResult(b""), resumed)
             return Answer(output_format, _execute(connection, query, statement, output_format))
 
     def close(self) -> None:
@@ -119,7 +119,9 @@ class Runner:
                 "You should use method POST for modifying queries",
             )
 
-    def _run_in_session(self, query: Query, statement: Statement, session: Session, connection: Connection) -> Answer:
+    def _run_in_session(
+        self, query: Query, statement: Statement, session: ClickHouseSession, connection: Connection
+    ) -> Answer:
         database = query.database or session.database or HOME_DATABASE
         _use_database(connection, database)
         # A SET must last, so nothing is put back behind it.
@@ -140,7 +142,7 @@ class Runner:
         return Answer(output_format, outcome)
 
 
-def _execute(connection: Connection, query: Query, statement: Statement, output_format: str | None) -> Outcome:
+def _execute(connection: Connection, query: Query, statement: Statement, output_format: str | None) -> StatementResult:
     if statement.input_format is not None:
         if query.parameters:
             # The engine's streaming insert takes no parameters; SET gives them to the statement all the same.
@@ -149,7 +151,7 @@ def _execute(connection: Connection, query: Query, statement: Statement, output_
         return connection.insert(statement.head, statement.input_format, statement.data)
     outcome = connection.query(query.text, output_format or _DEFAULT_FORMAT, query.parameters)
     if output_format == "Native" and not outcome.body:
-        return Outcome(_empty_native_block(connection, query, statement), read_rows=outcome.read_rows)
+        return StatementResult(_empty_native_block(connection, query, statement), read_rows=outcome.read_rows)
     return outcome
 
 

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from infra.local.clickhouse.admission import Credential, find_foreign_origin
 from infra.local.clickhouse.compression import choose_coding, compress, stream_compressor
-from infra.local.clickhouse.engine import Engine, Outcome
+from infra.local.clickhouse.engine import Engine, StatementResult
 from infra.local.clickhouse.errors import ENGINE_CRASHED, EngineError
 from infra.local.clickhouse.requests import Request, read_request
 from infra.local.clickhouse.runner import Answer, Runner
@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         blocks = answer.blocks
         assert blocks is not None
         self._begin(HTTPStatus.OK)
-        self._send_answer_headers(answer.output_format, _summary(Outcome(b""), 0))
+        self._send_answer_headers(answer.output_format, _summary(StatementResult(b""), 0))
         if coding is not None:
             self.send_header("Content-Encoding", coding)
         self.send_header("Transfer-Encoding", "chunked")
@@ -318,7 +318,7 @@ def _progress_of(report: Any) -> dict[str, str]:
     }
 
 
-def _summary(outcome: Outcome, elapsed_ns: int) -> str:
+def _summary(outcome: StatementResult, elapsed_ns: int) -> str:
     counts = {
         "read_rows": outcome.read_rows,
         "read_bytes": outcome.read_bytes,

@@ -19,7 +19,7 @@ DEFAULT_TIMEOUT_S = 60
 MAX_TIMEOUT_S = 3600
 
 
-class Session:
+class ClickHouseSession:
     """One session; `connection` and `database` are None while it has no state."""
 
     def __init__(self, session_id: str) -> None:
@@ -37,14 +37,14 @@ class Session:
             self.connection = None
 
 
-class SessionTable:
+class ClickHouseSessions:
     """The open sessions by id; expired ones are dropped whenever the table is used."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, ClickHouseSession] = {}
         self._lock = threading.Lock()
 
-    def acquire(self, session_id: str, timeout: str | None, must_exist: bool) -> Session:
+    def acquire(self, session_id: str, timeout: str | None, must_exist: bool) -> ClickHouseSession:
         """Take a session for one request. Raises `EngineError` 372, 373 or 374 as a ClickHouse server does."""
         timeout_s = _read_timeout(timeout)
         with self._lock:
@@ -53,14 +53,14 @@ class SessionTable:
             if session is None:
                 if must_exist:
                     raise refuse(SESSION_NOT_FOUND, f"Session {session_id} not found")
-                session = self._sessions[session_id] = Session(session_id)
+                session = self._sessions[session_id] = ClickHouseSession(session_id)
             if session.is_busy:
                 raise refuse(SESSION_IS_LOCKED, f"Session {session_id} is locked by a concurrent client")
             session.is_busy = True
             session.timeout_s = timeout_s
             return session
 
-    def release(self, session: Session) -> None:
+    def release(self, session: ClickHouseSession) -> None:
         """Give a session back."""
         with self._lock:
             session.is_busy = False

@@ -26,7 +26,7 @@ from libs.domain.market import (
     Trade,
 )
 from libs.domain.state import StateFormat, StateMismatch
-from services.bars.core.series import MINUTE, Series, SeriesState
+from services.bars.core.series import MINUTE, BarSeries, BarSeriesState
 
 # price x quantity in 1e-16: beyond 2e10 units of money a trade is not real, and sums would leave 64 bits.
 _MAX_NOTIONAL = 2 * 10**26
@@ -38,19 +38,19 @@ class BarsState:
 
     timeframes: tuple[str, ...]
     grace_ns: int
-    series: dict[str, SeriesState]
+    series: dict[str, BarSeriesState]
 
 
 _STATE = StateFormat("bars", 1, BarsState)
 
-_APPLY: dict[type, Callable[[Series, Any], None]] = {
-    Trade: Series.take_trade,
-    BestQuote: Series.take_quote,
-    DepthDelta: Series.take_delta,
-    DepthSnapshot: Series.take_snapshot,
-    MarkPrice: Series.take_mark,
-    OpenInterest: Series.take_interest,
-    Liquidation: Series.take_liquidation,
+_APPLY: dict[type, Callable[[BarSeries, Any], None]] = {
+    Trade: BarSeries.take_trade,
+    BestQuote: BarSeries.take_quote,
+    DepthDelta: BarSeries.take_delta,
+    DepthSnapshot: BarSeries.take_snapshot,
+    MarkPrice: BarSeries.take_mark,
+    OpenInterest: BarSeries.take_interest,
+    Liquidation: BarSeries.take_liquidation,
 }
 
 
@@ -68,7 +68,7 @@ class BarsCore:
         self._timeframes = tuple(name for name in TIMEFRAMES if name in timeframes)
         self._instruments = frozenset(instruments)
         self._grace_ns = grace_ms * 1_000_000
-        self._series: dict[str, Series] = {}
+        self._series: dict[str, BarSeries] = {}
 
     def handle(self, event: Event) -> list[Bar]:
         """Advance by one market event; return the bars that it closes."""
@@ -113,12 +113,12 @@ class BarsCore:
         for name, series in kept.series.items():
             self._series_of(name).restore(series)
 
-    def _series_of(self, instrument: str) -> Series:
+    def _series_of(self, instrument: str) -> BarSeries:
         series = self._series.get(instrument)
         if series is None:
             if self._instruments and instrument not in self._instruments:
                 raise Unhandleable(f"{instrument} is not among the instruments {', '.join(sorted(self._instruments))}")
-            series = self._series[instrument] = Series(instrument, self._timeframes, self._grace_ns)
+            series = self._series[instrument] = BarSeries(instrument, self._timeframes, self._grace_ns)
         return series
 
     def _take_clock(self, event: Event) -> list[Bar]:

@@ -49,7 +49,7 @@ _LADDERS = (("bids", 0), ("asks", 1))
 
 
 @dataclass(slots=True)
-class SeriesState:
+class BarSeriesState:
     """What is kept of a series: the records as they are, and the used part of each side's prices and quantities."""
 
     head: Annotated[Records, ArrayOf(HEAD)]
@@ -57,7 +57,7 @@ class SeriesState:
     ladders: list[Annotated[Ints, ArrayOf("<i8")]]
 
 
-class Series:
+class BarSeries:
     """The state of one instrument and the steps on it; `deadline` is the event time (ns) that closes the minute."""
 
     __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "_slots", "_words", "deadline",
@@ -85,15 +85,15 @@ class Series:
         """The bars in the making."""
         return self._slots
 
-    def state(self) -> SeriesState:
+    def state(self) -> BarSeriesState:
         """Return what is kept."""
         ladders = []
         for count, side in _LADDERS:
             used = self.head[count][0]
             ladders += [self.keys[side, :used], self.quantities[side, :used]]
-        return SeriesState(self.head, self._slots, ladders)
+        return BarSeriesState(self.head, self._slots, ladders)
 
-    def restore(self, state: SeriesState) -> None:
+    def restore(self, state: BarSeriesState) -> None:
         """Take over what was kept."""
         self.head, self._slots = state.head, state.slots
         self._words = words_of(self._slots)

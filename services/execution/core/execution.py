@@ -44,7 +44,7 @@ from services.execution.core.commands import (
     make_local_rejection,
     make_place_command,
 )
-from services.execution.core.ledger import Ledger, LedgerState, OpeningOrder
+from services.execution.core.ledger import ExecutionLedger, ExecutionLedgerState, OpeningOrder
 from services.execution.core.order_states import ManagedOrder
 from services.execution.core.send_gate import SendGate
 
@@ -64,7 +64,7 @@ _MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | Fund
 class ExecutionState:
     """What is kept between events; `_told` is what consumers last heard of the account."""
 
-    ledger: LedgerState
+    ledger: ExecutionLedgerState
     gate: SendGate
     venue: PaperVenueState | None
     _has_books: bool
@@ -99,7 +99,7 @@ class ExecutionCore(ExecutionState):
         account_interval_ns: int = 5 * NANOSECONDS,
     ) -> None:
         self.account = account
-        self._ledger = Ledger(account, starting_balance, leverage, charges_funding=venue is not None)
+        self._ledger = ExecutionLedger(account, starting_balance, leverage, charges_funding=venue is not None)
         self._venue = venue
         # A real venue keeps the account; no state is published until its first answer came.
         super().__init__(self._ledger, SendGate(account, SERVICE), venue, venue is not None)

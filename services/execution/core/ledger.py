@@ -30,7 +30,7 @@ class OpeningOrder(NamedTuple):
 
 
 @dataclass(eq=False)
-class LedgerState:
+class ExecutionLedgerState:
     """What is kept of an account, by instrument: `_announced` is the rate of the next funding and its time."""
 
     account: str
@@ -44,7 +44,7 @@ class LedgerState:
     _settled_times: dict[str, int] = field(default_factory=dict)
 
 
-class Ledger(LedgerState):
+class ExecutionLedger(ExecutionLedgerState):
     """Positions and wallet of one account. `leverage` is what the account has configured for every instrument.
 
     Without `charges_funding` it is left to a real venue, whose wallet has it.

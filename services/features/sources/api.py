@@ -63,7 +63,7 @@ class Collection:
     absences: tuple[Absence, ...]
 
 
-class Source(Protocol):
+class ReadingSource(Protocol):
     """An outside series."""
 
     @property
@@ -76,7 +76,7 @@ class Source(Protocol):
         ...
 
 
-def collect_readings(sources: Iterable[Source], begin: int, end: int) -> Collection:
+def collect_readings(sources: Iterable[ReadingSource], begin: int, end: int) -> Collection:
     """Ask every source; one that fails is an absence, the others' readings are unaffected."""
     readings: list[Reading] = []
     absences: list[Absence] = []

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_UNAVAILABLE
 from libs.runtime.settings import load_settings
 from services.features.settings import FeaturesSettings
-from services.features.sources.api import NANOSECONDS, Collection, Source, collect_readings
+from services.features.sources.api import NANOSECONDS, Collection, ReadingSource, collect_readings
 from services.features.sources.crowd import FundingCrowdSource, LongShortSource
 from services.features.sources.fear_greed import FearGreedSource
 from services.features.sources.glassnode import GlassnodeSource
@@ -28,7 +28,7 @@ from services.features.sources.headlines import HeadlineSource
 _TIMEOUT_S = 10.0
 
 
-def build_sources(settings: FeaturesSettings, client: httpx.Client) -> tuple[Source, ...]:
+def build_sources(settings: FeaturesSettings, client: httpx.Client) -> tuple[ReadingSource, ...]:
     """Make every source that there is; one without its key says so when it is asked."""
     return (
         GlassnodeSource(client, settings.glassnode_key.get_secret_value()),
@@ -55,7 +55,7 @@ def write_readings(collection: Collection, path: Path) -> None:
     pq.write_table(table, path)
 
 
-def collect(sources: Sequence[Source], begin: int, end: int, output: Path) -> int:
+def collect(sources: Sequence[ReadingSource], begin: int, end: int, output: Path) -> int:
     """Collect [begin, end) ns into a file; the answer is the exit code."""
     if not output.parent.is_dir():
         sys.stderr.write(f"--output {output}: there is no folder {output.parent}; make it first\n")

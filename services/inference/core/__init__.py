@@ -1,12 +1,12 @@
 """Feature vectors in, forecasts out: manifests, windows, and the arithmetic around a model. Runs no model itself."""
 
 from services.inference.core.inference import InferenceCore, ScoredModel, Scores
-from services.inference.core.manifest import Manifest, ManifestFault, ModelInput, decode_manifest, encode_manifest
+from services.inference.core.manifest import Manifest, ManifestError, ModelInput, decode_manifest, encode_manifest
 
 __all__ = [
     "InferenceCore",
     "Manifest",
-    "ManifestFault",
+    "ManifestError",
     "ModelInput",
     "ScoredModel",
     "Scores",

@@ -18,7 +18,7 @@ from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.state import ArrayOf, StateFormat, StateMismatch
-from services.inference.core.manifest import Manifest, ManifestFault
+from services.inference.core.manifest import Manifest, ManifestError
 
 _UNIFORM = 1.0 / 3.0
 
@@ -82,25 +82,25 @@ class InferenceCore:
     """
 
     def __init__(self, models: Sequence[ScoredModel]) -> None:
-        """Check that the models go together. Raises `ManifestFault` otherwise."""
+        """Check that the models go together. Raises `ManifestError` otherwise."""
         if not models:
-            raise ManifestFault("no model was given; name a champion")
+            raise ManifestError("no model was given; name a champion")
         champions = [one.manifest.model_id for one in models if one.role is ModelRole.CHAMPION]
         if len(champions) != 1:
-            raise ManifestFault(f"exactly one champion is needed, got {champions or 'none'}")
+            raise ManifestError(f"exactly one champion is needed, got {champions or 'none'}")
         names = [one.manifest.model_id for one in models]
         if len(set(names)) != len(names):
-            raise ManifestFault(f"a model is listed twice among {', '.join(names)}; list each once")
+            raise ManifestError(f"a model is listed twice among {', '.join(names)}; list each once")
         first = models[0].manifest
         for one in models[1:]:
             other = one.manifest
             if (other.schema_hash, other.timeframe) != (first.schema_hash, first.timeframe):
-                raise ManifestFault(
+                raise ManifestError(
                     f"model {other.model_id} was trained on features {other.schema_hash[:12]} ({other.timeframe}) and "
                     f"{first.model_id} on {first.schema_hash[:12]} ({first.timeframe}); train both on one feature set"
                 )
         if first.timeframe not in TIMEFRAMES:
-            raise ManifestFault(f"manifest timeframe is {first.timeframe!r}, expected one of {', '.join(TIMEFRAMES)}")
+            raise ManifestError(f"manifest timeframe is {first.timeframe!r}, expected one of {', '.join(TIMEFRAMES)}")
         ordered = sorted(models, key=lambda one: one.role)
         self._models = tuple(_prepare(one) for one in ordered)
         self._feature_set = first.feature_set

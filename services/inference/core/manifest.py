@@ -21,7 +21,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ManifestFault(ValueError):
+class ManifestError(ValueError):
     """A manifest cannot be used; the message names the field and the mend."""
 
 
@@ -87,22 +87,22 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(text: bytes) -> Manifest:
-    """Read and check a manifest. Raises `ManifestFault` naming the field that is wrong."""
+    """Read and check a manifest. Raises `ManifestError` naming the field that is wrong."""
     try:
         content = json.loads(text)
     except ValueError as fault:
-        raise ManifestFault(f"the manifest is not JSON ({fault}); train the model again to rewrite it") from None
+        raise ManifestError(f"the manifest is not JSON ({fault}); train the model again to rewrite it") from None
     if not isinstance(content, dict):
-        raise ManifestFault("the manifest is not a JSON object; train the model again to rewrite it")
+        raise ManifestError("the manifest is not a JSON object; train the model again to rewrite it")
     if content.get("format") != FORMAT:
-        raise ManifestFault(f"manifest format is {content.get('format')!r}, this release reads {FORMAT!r}")
+        raise ManifestError(f"manifest format is {content.get('format')!r}, this release reads {FORMAT!r}")
     if content.get("classes") != list(CLASSES):
-        raise ManifestFault(f"manifest classes are {content.get('classes')!r}, expected {list(CLASSES)}")
+        raise ManifestError(f"manifest classes are {content.get('classes')!r}, expected {list(CLASSES)}")
     inputs = tuple(_decode_input(entry, place) for place, entry in enumerate(_take(content, "inputs", list)))
     if not inputs:
-        raise ManifestFault("manifest inputs are empty; a model needs at least one")
+        raise ManifestError("manifest inputs are empty; a model needs at least one")
     if len({one.name for one in inputs}) != len(inputs):
-        raise ManifestFault("manifest inputs name a feature twice")
+        raise ManifestError("manifest inputs name a feature twice")
     manifest = Manifest(
         name=_take(content, "name", str),
         version=_take(content, "version", str),
@@ -119,40 +119,40 @@ def decode_manifest(text: bytes) -> Manifest:
     )
     for name, value in (("name", manifest.name), ("version", manifest.version)):
         if not _WORD.fullmatch(value):
-            raise ManifestFault(f"manifest {name} is {value!r}; use letters, digits, '_', '.', '-', at most 64")
+            raise ManifestError(f"manifest {name} is {value!r}; use letters, digits, '_', '.', '-', at most 64")
     for name, value in (("onnx_sha256", manifest.onnx_sha256), ("schema_hash", manifest.schema_hash)):
         if not _SHA256.fullmatch(value):
-            raise ManifestFault(f"manifest {name} is {value!r}, expected 64 hexadecimal digits")
+            raise ManifestError(f"manifest {name} is {value!r}, expected 64 hexadecimal digits")
     for name, bound in (("window", manifest.window), ("horizon_ns", manifest.horizon_ns), ("clip", manifest.clip)):
         if bound <= 0:
-            raise ManifestFault(f"manifest {name} is {bound}, must be above zero")
+            raise ManifestError(f"manifest {name} is {bound}, must be above zero")
     return manifest
 
 
 def _decode_input(entry: object, place: int) -> ModelInput:
     where = f"manifest inputs[{place}]"
     if not isinstance(entry, dict):
-        raise ManifestFault(f"{where} is not an object")
+        raise ManifestError(f"{where} is not an object")
     name, index = entry.get("name"), entry.get("index")
     if not isinstance(name, str) or not name:
-        raise ManifestFault(f"{where} has no name")
+        raise ManifestError(f"{where} has no name")
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise ManifestFault(f"{where} ({name}) has index {index!r}, expected an integer of 0 or more")
+        raise ManifestError(f"{where} ({name}) has index {index!r}, expected an integer of 0 or more")
     scale = _take_number(entry, "scale", where)
     if scale <= 0:
-        raise ManifestFault(f"{where} ({name}) has scale {scale}, must be above zero")
+        raise ManifestError(f"{where} ({name}) has scale {scale}, must be above zero")
     return ModelInput(name=name, index=index, mean=_take_number(entry, "mean", where), scale=scale)
 
 
 def _take(content: dict[str, object], name: str, kind: type[_Kind]) -> _Kind:
     value = content.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ManifestFault(f"manifest {name} is {value!r}, expected {kind.__name__}")
+        raise ManifestError(f"manifest {name} is {value!r}, expected {kind.__name__}")
     return value
 
 
 def _take_number(content: dict[str, object], name: str, where: str) -> float:
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ManifestFault(f"{where} {name} is {value!r}, expected a finite number")
+        raise ManifestError(f"{where} {name} is {value!r}, expected a finite number")
     return float(value)

@@ -2,7 +2,7 @@
 
 from services.strategy.core.declaration import parameter, state
 from services.strategy.core.host import StrategyCore
-from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Strategy, Target, hears
+from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Strategy, TargetPosition, hears
 
 __all__ = [
     "HANDLERS",
@@ -10,7 +10,7 @@ __all__ = [
     "HostedStrategy",
     "Strategy",
     "StrategyCore",
-    "Target",
+    "TargetPosition",
     "hears",
     "parameter",
     "state",

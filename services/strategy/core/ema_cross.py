@@ -8,7 +8,7 @@ from decimal import Decimal
 from libs.domain.bars import Bar
 from libs.domain.numbers import SCALE
 from services.strategy.core.declaration import parameter, state
-from services.strategy.core.strategy import AccountView, Strategy, Target
+from services.strategy.core.strategy import AccountView, Strategy, TargetPosition
 
 
 class EmaCross(Strategy):
@@ -32,7 +32,7 @@ class EmaCross(Strategy):
         if self.fast_bars >= self.slow_bars:
             raise ValueError(f"fast_bars ({self.fast_bars}) must be below slow_bars ({self.slow_bars})")
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         """Advance the averages; answer a target when the wanted direction changes."""
         close = bar.close_e8 / SCALE
         known = self.averages.get(bar.instrument)
@@ -50,4 +50,4 @@ class EmaCross(Strategy):
         word = "above" if crossed > 0 else "below"
         reason = f"EMA {self.fast_bars} at {fast:.2f} is {word} EMA {self.slow_bars} at {slow:.2f}"
         quantity = None if self.quantity is None else self.quantity * crossed
-        return (Target(bar.instrument, self.notional_usdt * crossed, reason, quantity=quantity),)
+        return (TargetPosition(bar.instrument, self.notional_usdt * crossed, reason, quantity=quantity),)

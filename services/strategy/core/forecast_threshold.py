@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.forecasts import Forecast
 from services.strategy.core.declaration import parameter, state
-from services.strategy.core.strategy import AccountView, Strategy, Target
+from services.strategy.core.strategy import AccountView, Strategy, TargetPosition
 
 _FLAT = Decimal(0)
 _CENT = Decimal("0.01")
@@ -53,15 +53,15 @@ class ForecastThreshold(Strategy):
         """Bars of every timeframe tell the time."""
         return tuple(TIMEFRAMES)
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         """Leave when the horizon of the forecast behind the position has passed."""
         held = self.held.get(bar.instrument)
         if held is None or bar.is_history or bar.event_time < held.expires_at:
             return []
         del self.held[bar.instrument]
-        return [Target(bar.instrument, _FLAT, "the horizon of the forecast behind the position has passed")]
+        return [TargetPosition(bar.instrument, _FLAT, "the horizon of the forecast behind the position has passed")]
 
-    def on_forecast(self, forecast: Forecast, _view: AccountView) -> Sequence[Target]:
+    def on_forecast(self, forecast: Forecast, _view: AccountView) -> Sequence[TargetPosition]:
         """Enter, turn, keep or leave."""
         held = self.held.get(forecast.instrument)
         wanted = self._side_of(forecast)
@@ -78,7 +78,7 @@ class ForecastThreshold(Strategy):
         del self.held[forecast.instrument]
         word = "up" if held.side > 0 else "down"
         reason = f"probability of {word} fell to {probability:.3f}, below {self.exit_probability}"
-        return [Target(forecast.instrument, _FLAT, reason, forecast.confidence)]
+        return [TargetPosition(forecast.instrument, _FLAT, reason, forecast.confidence)]
 
     def _side_of(self, forecast: Forecast) -> int:
         up, down = forecast.probability_up, forecast.probability_down
@@ -86,9 +86,9 @@ class ForecastThreshold(Strategy):
             return 0
         return 1 if up > down else -1
 
-    def _target(self, forecast: Forecast, side: int) -> Target:
+    def _target(self, forecast: Forecast, side: int) -> TargetPosition:
         part = min(1.0, forecast.confidence / self.full_size_confidence)
         notional = (self.notional_usdt * Decimal(repr(part))).quantize(_CENT, rounding=ROUND_HALF_EVEN) * side
         word, probability = ("up", forecast.probability_up) if side > 0 else ("down", forecast.probability_down)
         reason = f"probability of {word} {probability:.3f} with confidence {forecast.confidence:.3f}"
-        return Target(forecast.instrument, notional, reason, forecast.confidence)
+        return TargetPosition(forecast.instrument, notional, reason, forecast.confidence)

@@ -27,8 +27,8 @@ from libs.domain.orders import (
     TimeInForce,
 )
 from libs.domain.state import StateFormat, Words
-from services.strategy.core.ledger import Ledger, LedgerState
-from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Target, hears
+from services.strategy.core.ledger import StrategyLedger, StrategyLedgerState
+from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, TargetPosition, hears
 
 _ZERO = Decimal(0)
 NOTHING: tuple[Event, ...] = ()
@@ -56,7 +56,7 @@ class _Change:
 class StrategyState:
     """What the core keeps between events, by instrument where it is not by strategy."""
 
-    ledger: LedgerState
+    ledger: StrategyLedgerState
     standing: dict[str, dict[str, _StandingTarget]]
     changes: dict[str, _Change]
     prices_e8: dict[str, int]
@@ -99,7 +99,7 @@ class StrategyCore:
         self._strategies = tuple(strategies)
         self._instruments = dict(instruments)
         self._bar_ns = TIMEFRAMES[timeframe]
-        self._ledger = Ledger()
+        self._ledger = StrategyLedger()
         self._standing: dict[str, dict[str, _StandingTarget]] = {}
         self._changes: dict[str, _Change] = {}
         self._prices_e8: dict[str, int] = {}
@@ -109,7 +109,7 @@ class StrategyCore:
         self._known_view: AccountView | None = None
         # Known until a target, a fill or the account changes it.
         self._settled: dict[str, bool] = {}
-        self._heard: tuple[Bar, list[tuple[str, Sequence[Target]]]] | None = None
+        self._heard: tuple[Bar, list[tuple[str, Sequence[TargetPosition]]]] | None = None
         self._hearing = {name: self._hearers_of(name) for name in HANDLERS}
         self._bar_hearers = tuple(
             (
@@ -138,7 +138,7 @@ class StrategyCore:
         """Whether a hosted strategy has the method, such as ``on_forecast``."""
         return bool(self._hearing[handler])
 
-    def _hearers_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[Target] | None]], ...]:
+    def _hearers_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[TargetPosition] | None]], ...]:
         return tuple(
             (strategy.name, getattr(strategy, handler)) for strategy in self._strategies if hears(strategy, handler)
         )
@@ -164,8 +164,8 @@ class StrategyCore:
             self._stand(name, targets, bar.event_id)
         return self._ask(bar.instrument, bar.event_id, bar.event_time)
 
-    def _hear_bar(self, bar: Bar, view: AccountView) -> list[tuple[str, Sequence[Target]]]:
-        answers: list[tuple[str, Sequence[Target]]] = []
+    def _hear_bar(self, bar: Bar, view: AccountView) -> list[tuple[str, Sequence[TargetPosition]]]:
+        answers: list[tuple[str, Sequence[TargetPosition]]] = []
         for strategy, hear, timeframes, indicators in self._bar_hearers:
             if indicators is not None:
                 indicators.take(bar)
@@ -314,7 +314,7 @@ class StrategyCore:
                 target.quantity = target.notional / from_e8(price_e8)
                 self._settled.pop(instrument, None)
 
-    def _stand(self, strategy: str, targets: Sequence[Target] | None, cause_id: str) -> list[str]:
+    def _stand(self, strategy: str, targets: Sequence[TargetPosition] | None, cause_id: str) -> list[str]:
         """Let targets stand; return their instruments."""
         if not targets:
             return []

@@ -25,7 +25,7 @@ class _Fill:
 
 
 @dataclass(slots=True)
-class LedgerState:
+class StrategyLedgerState:
     """What is kept: positions and balances as last told, fills beyond them by report id, instruments by intent."""
 
     held: dict[str, Decimal] = field(default_factory=dict)
@@ -37,12 +37,12 @@ class LedgerState:
     outstanding: dict[str, str] = field(default_factory=dict)
 
 
-class Ledger:
+class StrategyLedger:
     """Positions of one account (signed, in base units) and the intents whose end is not known."""
 
     def __init__(self) -> None:
         """Know nothing yet of the account."""
-        self.state = LedgerState()
+        self.state = StrategyLedgerState()
 
     @property
     def is_known(self) -> bool:

@@ -33,7 +33,7 @@ MARKET_HANDLERS = ("on_trade", "on_quote", "on_book", "on_timer")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetPosition:
     """The position a strategy wants in an instrument, from now until it says otherwise.
 
     `notional_usdt` is signed: above zero long, below zero short, 0 flat. With `quantity` (signed, base units) the size

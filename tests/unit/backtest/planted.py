@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from libs.domain.bars import Bar
-from services.strategy import AccountView, Strategy, Target, state
+from services.strategy import AccountView, Strategy, TargetPosition, state
 
 
-def turn(bar: Bar, side: int) -> Sequence[Target]:
-    return (Target(bar.instrument, Decimal(300) * side, "planted"),)
+def turn(bar: Bar, side: int) -> Sequence[TargetPosition]:
+    return (TargetPosition(bar.instrument, Decimal(300) * side, "planted"),)
 
 
 class KnowsTheFuture(Strategy):
@@ -22,7 +22,7 @@ class KnowsTheFuture(Strategy):
 
     closes: ClassVar[dict[int, int]] = {}
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         self.closes[bar.close_time] = bar.close_e8
         following = self.closes.get(bar.close_time + bar.close_time - bar.open_time, bar.close_e8)
         return turn(bar, 1 if following > bar.close_e8 else -1)
@@ -34,7 +34,7 @@ class Forgets(Strategy):
     def start(self) -> None:
         self.counts = {"bars": 0}
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         self.counts["bars"] += 1
         return turn(bar, 1 if self.counts["bars"] // 5 % 2 else -1)
 
@@ -44,7 +44,7 @@ class LooksAtTheClock(Strategy):
 
     bars: int = state(0)
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         self.bars += 1
         return turn(bar, 1 if (time.time() // 86_400 + self.bars // 3) % 2 else -1)
 
@@ -52,20 +52,20 @@ class LooksAtTheClock(Strategy):
 class Gambles(Strategy):
     """Turns by chance."""
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         return turn(bar, 1 if random.random() > 0.5 else -1)
 
 
 class ReadsAFile(Strategy):
     """Looks something up in a file."""
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         return turn(bar, len(Path("/etc/hostname").read_text()) % 2 * 2 - 1)
 
 
 class Assigns(Strategy):
     """Assigns what it has not declared."""
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         self.last_close = bar.close_e8
         return ()

@@ -10,7 +10,7 @@ from libs.domain.orders import OrderEvent
 from services.backtest.inputs import open_simulation
 from services.backtest.options import BacktestOptions, parse_strategies
 from services.backtest.run import run_backtest
-from services.strategy import AccountView, Strategy, Target, parameter, state
+from services.strategy import AccountView, Strategy, TargetPosition, parameter, state
 from services.strategy.loading import StrategyError, build_service_core
 from services.strategy.settings import StrategyChoice, StrategySettings
 
@@ -25,12 +25,12 @@ class Hearer(Strategy):
     timer_s: int = parameter(10, minimum=1)
     has_asked: bool = state(False)
 
-    def on_trade(self, trade: Trade, _view: AccountView) -> Sequence[Target]:
+    def on_trade(self, trade: Trade, _view: AccountView) -> Sequence[TargetPosition]:
         HEARD.append("trade")
         if self.has_asked:
             return ()
         self.has_asked = True
-        return (Target(trade.instrument, Decimal(0), "the first trade", quantity=Decimal("0.01")),)
+        return (TargetPosition(trade.instrument, Decimal(0), "the first trade", quantity=Decimal("0.01")),)
 
     def on_quote(self, _quote: BestQuote, _view: AccountView) -> None:
         HEARD.append("quote")

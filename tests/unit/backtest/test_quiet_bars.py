@@ -20,7 +20,7 @@ from services.backtest.options import BacktestOptions, parse_settings, parse_str
 from services.backtest.quiet_bars import QuietBars, _equity_at
 from services.backtest.run import BacktestResult, run_backtest
 from services.ingestion.core.stream import Stream
-from services.strategy import AccountView, Strategy, Target, state
+from services.strategy import AccountView, Strategy, TargetPosition, state
 from tests.unit.backtest.test_oracle import ORACLE
 
 BTC = "BTCUSDT.BINANCE"
@@ -40,7 +40,7 @@ class Looker(Strategy):
     seen: list[str] = state(list)
     count: int = state(0)
 
-    def on_bar(self, bar: Bar, view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, view: AccountView) -> Sequence[TargetPosition]:
         self.count += 1
         if view.equity_usdt is not None and view.available_usdt is not None:
             held = {name: quantity.normalize() for name, quantity in view.positions.items()}
@@ -48,7 +48,7 @@ class Looker(Strategy):
         if self.count % 7 or view.equity_usdt is None:
             return ()
         side = 1 if self.count % 14 else -1
-        return (Target(bar.instrument, view.equity_usdt / 4 * side, "the turn has come"),)
+        return (TargetPosition(bar.instrument, view.equity_usdt / 4 * side, "the turn has come"),)
 
 
 def run(path: Path, bars: int, *, fast: bool, strategies: Sequence[str], changed: Sequence[str]) -> BacktestResult:

@@ -15,18 +15,18 @@ from services.backtest.inputs import open_recording
 from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
 from services.backtest.report import build_report
 from services.backtest.run import run_backtest
-from services.strategy import AccountView, Strategy, Target
+from services.strategy import AccountView, Strategy, TargetPosition
 from tests.unit.backtest.test_oracle import BARS, BTC, ORACLE
 
 
 class Coin(Strategy):
     """Takes a side every ten bars by a digest of the bar's name, which no price knows."""
 
-    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         if bar.open_time // (bar.close_time - bar.open_time) % 10:
             return ()
         side = 1 if hashlib.sha256(bar.event_id.encode()).digest()[0] % 2 else -1
-        return (Target(bar.instrument, Decimal(0), "the coin fell", quantity=Decimal(side)),)
+        return (TargetPosition(bar.instrument, Decimal(0), "the coin fell", quantity=Decimal(side)),)
 
 
 @pytest.mark.skipif(not BARS.is_file(), reason=f"no recorded bars at {BARS}; set PERPFLOW_SHARED")

@@ -14,7 +14,7 @@ from libs.runtime.errors import BadInput, DependencyUnavailable
 from services.console.durations import parse_duration_s
 from services.console.plan import free_port
 from services.console.replay import parse_what_if
-from services.console.session import Session, load_session
+from services.console.session import SessionDescription, load_session
 
 
 def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -110,8 +110,8 @@ def test_a_free_port_is_given_and_a_busy_one_refused() -> None:
             free_port(port)
 
 
-def a_session(folder: Path, name: str = "one") -> Session:
-    return Session(
+def a_session(folder: Path, name: str = "one") -> SessionDescription:
+    return SessionDescription(
         name,
         folder / "sessions" / name,
         "simulated",

@@ -22,7 +22,7 @@ from libs.wire import decode, encode
 from libs.wire.topics import ACCOUNTS, CONTROL_COMMANDS, CONTROL_STATES
 from services.console import main as console
 from services.console.running import register_session
-from services.console.session import Session
+from services.console.session import SessionDescription
 from services.risk.core import RiskCore, RiskLimits
 from tests.kit.builders import BTC, a_control, an_account
 
@@ -33,7 +33,7 @@ class RunningSession:
     """A session in a `var` of its own: a log, a process that lives, and a gate for each account that obeys commands."""
 
     def __init__(self, folder: Path, name: str, *accounts: str, answers: bool = True) -> None:
-        self.session = Session(
+        self.session = SessionDescription(
             name=name,
             folder=folder / "sessions" / name,
             market="simulated",

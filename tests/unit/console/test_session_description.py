@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.runtime.errors import BadInput
-from services.console.session import Session, load_session
+from services.console.session import SessionDescription, load_session
 
 FACTS: dict[str, Any] = {
     "name": "one",
@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def described(root: Path, text: str | bytes) -> Session:
+def described(root: Path, text: str | bytes) -> SessionDescription:
     raw = text.encode("utf-8", errors="surrogatepass") if isinstance(text, str) else text
     (root / "sessions" / "one" / "session.json").write_bytes(raw)
     return load_session("one")

@@ -15,7 +15,7 @@ from libs.runtime.settings import SERVICE_NAMES
 from libs.wire.topics import OUTBOX
 from services.console.plan import plan_processes, process_environment
 from services.console.registry import read_checked, secret_variables, settings_models
-from services.console.session import Session, load_session, locked_session
+from services.console.session import SessionDescription, load_session, locked_session
 from services.console.store_access import make_password, read_password
 from services.console.up import UpOptions, prepare_session, run_up
 
@@ -28,7 +28,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environments(session: Session, secrets: dict[str, str]) -> dict[str, dict[str, str]]:
+def environments(session: SessionDescription, secrets: dict[str, str]) -> dict[str, dict[str, str]]:
     return {service: process_environment(session, service, secrets) for service in SERVICE_NAMES}
 
 

@@ -415,7 +415,7 @@ def test_dead_man_switch_is_wound_while_all_is_well() -> None:
 
 
 def _stop_a_service(world: World) -> None:
-    world.health_errors = ["risk stands still or lags by more than 5 s"]
+    world.health_errors = ["risk has stalled or lags by more than 5 s"]
 
 
 def _halt(world: World) -> None:
@@ -436,7 +436,7 @@ def _cut_off_the_books(world: World) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_stop_a_service, "risk stands still"),
+        (_stop_a_service, "risk has stalled"),
         (_halt, "trading is halted"),
         (_differ, "position in BTCUSDT.BINANCE is 1 at the venue and 0"),
         (_cut_off_the_books, "could not be compared"),

@@ -141,7 +141,7 @@ def test_hung_process_has_its_orders_cancelled_by_the_exchange_and_keeps_its_sto
 def test_service_that_stands_still_lets_the_countdown_run_out(trading: Trading) -> None:
     trading.command(2, OrderType.LIMIT, "0.05")
     eventually(lambda: trading.kinds(2) == ["ACCEPTED"])
-    trading.health_errors = ["risk stands still or lags by more than 5 s"]
+    trading.health_errors = ["risk has stalled or lags by more than 5 s"]
     eventually(lambda: trading.kinds(2) == ["ACCEPTED", "CANCELLED"])
     eventually(lambda: trading.outbox.step(0) or trading.alerts())
-    assert "risk stands still" in trading.alerts()[0].message  # type: ignore[union-attr]
+    assert "risk has stalled" in trading.alerts()[0].message  # type: ignore[union-attr]

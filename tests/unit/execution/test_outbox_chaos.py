@@ -62,7 +62,7 @@ CONTROLS = [
     *[(what, "") for what in [*TradingState, "nonsense", *[TradingState.ACTIVE] * 4]],
 ]
 CALLS = ("prepare", "synchronise", "place", "cancel", "query", "open_order_ids", "account", "set_cancel_countdown")
-TROUBLES = (*CALLS, "no way there", "a service stands still")
+TROUBLES = (*CALLS, "no way there", "a service has stalled")
 COMMITS = ("before a commit", "after a commit")
 
 
@@ -349,7 +349,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def trouble(self, what: str, error: Exception) -> None:
         self.broken = {what: error}
         self.venue.is_reachable = what != "no way there"
-        self.health_errors = [what] if what == "a service stands still" else []
+        self.health_errors = [what] if what == "a service has stalled" else []
 
     def trade_of_someone_else(self) -> None:
         self.venue.held[BTC] = self.venue.held.get(BTC, Decimal(0)) + 1

@@ -14,7 +14,7 @@ from services.features.settings import FeaturesSettings
 from services.features.sources.api import (
     NANOSECONDS,
     Reading,
-    Source,
+    ReadingSource,
     SourceMalformed,
     SourceUnavailable,
     collect_readings,
@@ -47,7 +47,7 @@ def _answering(name: str, seen: list[httpx.Request] | None = None) -> httpx.Clie
     return _client(handler)
 
 
-def _every(client: httpx.Client, key: str = "k") -> list[Source]:
+def _every(client: httpx.Client, key: str = "k") -> list[ReadingSource]:
     return [
         GlassnodeSource(client, key),
         FearGreedSource(client),

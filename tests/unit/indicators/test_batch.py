@@ -9,7 +9,7 @@ import pytest
 
 from libs.indicators import columns as col
 from libs.indicators.batch import (
-    InputFault,
+    InputError,
     InputNotes,
     check_rows,
     drop_repeats,
@@ -71,14 +71,14 @@ def _repeat_otherwise(times: np.ndarray, _rows: np.ndarray) -> None:
 def test_a_faulty_row_is_refused_by_its_number(change: Callable, fault: str) -> None:
     times, rows = made_rows(20)
     change(times, rows)
-    with pytest.raises(InputFault, match=fault):
+    with pytest.raises(InputError, match=fault):
         _check(times, rows)
 
 
 def test_further_faulty_rows_are_counted() -> None:
     times, rows = made_rows(20)
     rows[5:9, col.ROW_CLOSE] = np.nan
-    with pytest.raises(InputFault, match=r"row 1005 .* 3 more such rows"):
+    with pytest.raises(InputError, match=r"row 1005 .* 3 more such rows"):
         _check(times, rows)
 
 
@@ -121,7 +121,7 @@ def test_recorded_bars_without_volume_give_no_infinity() -> None:
 
 def test_step_is_the_commonest_one() -> None:
     assert infer_step(np.array([0, 60, 120, 600, 660])) == 60
-    with pytest.raises(InputFault, match="fewer than two bars"):
+    with pytest.raises(InputError, match="fewer than two bars"):
         infer_step(np.array([60]))
 
 
@@ -208,7 +208,7 @@ def test_open_interest_is_known_from_its_stamp_until_two_steps_later() -> None:
     ],
 )
 def test_a_faulty_series_is_refused_by_row(times: list[int], values: list[float], fault: str) -> None:
-    with pytest.raises(InputFault, match=fault):
+    with pytest.raises(InputError, match=fault):
         publish_mark(np.array(times, dtype=np.int64) * HOUR, np.array(values))
 
 

@@ -18,7 +18,7 @@ from libs.indicators.feature_set import FeatureSet, FeatureSetError, features_of
 from libs.indicators.feature_sets import load_feature_set
 from libs.indicators.kinds import GROUPS
 from libs.indicators.program import compile_feature_set
-from libs.indicators.rows import BarFault
+from libs.indicators.rows import BarError
 from libs.indicators.stream import FeatureStream, FeatureStreamState
 from tests.unit.indicators.recorded import (
     BTC_1M,
@@ -143,7 +143,7 @@ def test_a_bar_whose_vector_would_know_the_future_is_refused() -> None:
     times, rows = made_rows(400)
     stream = FeatureStream(PROGRAM)
     stream.take(as_bar("X", "1h", int(times[60]), rows[60]))
-    with pytest.raises(BarFault, match="a 1h bar that closes later was taken before it"):
+    with pytest.raises(BarError, match="a 1h bar that closes later was taken before it"):
         stream.take(as_bar("X", "1m", int(times[60]), rows[60]))
 
 
@@ -164,7 +164,7 @@ def test_an_impossible_bar_is_refused_and_leaves_the_state_alone(column: int, va
         stream.take(as_bar("X", "1m", int(times[j]), rows[j]))
     state = _kept(stream)
     rows[9, column] = value
-    with pytest.raises(BarFault, match=fault):
+    with pytest.raises(BarError, match=fault):
         stream.take(as_bar("X", "1m", int(times[9]), rows[9]))
     assert _kept(stream) == state
 

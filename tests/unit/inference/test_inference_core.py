@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
-from services.inference.core import InferenceCore, ManifestFault, ScoredModel, Scores
+from services.inference.core import InferenceCore, ManifestError, ScoredModel, Scores
 from services.inference.core.inference import normalise
 from tests.unit.inference.builders import BTC, HASH, MINUTE, START, a_manifest, a_model, a_vector
 
@@ -138,7 +138,7 @@ def test_vector_of_the_wrong_width_is_unhandleable() -> None:
     ],
 )
 def test_models_that_do_not_go_together_are_refused(models: list[ScoredModel], fault: str) -> None:
-    with pytest.raises(ManifestFault, match=fault):
+    with pytest.raises(ManifestError, match=fault):
         InferenceCore(models)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.inference.core import ManifestFault, decode_manifest, encode_manifest
+from services.inference.core import ManifestError, decode_manifest, encode_manifest
 from tests.unit.inference.builders import a_manifest
 
 
@@ -39,11 +39,11 @@ def test_equal_manifests_give_equal_bytes() -> None:
 )
 def test_fault_in_a_manifest_is_named(change: dict[str, Any], fault: str) -> None:
     content = json.loads(encode_manifest(a_manifest())) | change
-    with pytest.raises(ManifestFault, match=fault):
+    with pytest.raises(ManifestError, match=fault):
         decode_manifest(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b"\xff"])
 def test_what_is_no_manifest_at_all_is_refused(text: bytes) -> None:
-    with pytest.raises(ManifestFault, match="train the model again"):
+    with pytest.raises(ManifestError, match="train the model again"):
         decode_manifest(text)

@@ -9,7 +9,7 @@ import pytest
 
 from libs.domain.forecasts import ModelRole
 from libs.indicators.feature_sets import load_feature_set
-from services.inference.core import InferenceCore, ManifestFault
+from services.inference.core import InferenceCore, ManifestError
 from services.inference.onnx import STARTER_DIR, find_model, load_model, load_models
 
 
@@ -65,20 +65,20 @@ def test_reference_is_name_or_name_and_version(tmp_path: Path) -> None:
     assert find_model(registry, "starter") == STARTER_DIR
     assert find_model(registry, "mine") == registry / "mine" / "aaaa"
     assert find_model(registry, "two/bbbb") == registry / "two" / "bbbb"
-    with pytest.raises(ManifestFault, match="name one of two/aaaa, two/bbbb"):
+    with pytest.raises(ManifestError, match="name one of two/aaaa, two/bbbb"):
         find_model(registry, "two")
 
 
 @pytest.mark.parametrize("reference", ["absent", "mine/cccc"])
 def test_unknown_model_is_refused_naming_those_there_are(tmp_path: Path, reference: str) -> None:
     registry = a_registry(tmp_path, "mine/aaaa")
-    with pytest.raises(ManifestFault, match=f"no model '{reference}' .*starter, mine/aaaa"):
+    with pytest.raises(ManifestError, match=f"no model '{reference}' .*starter, mine/aaaa"):
         find_model(registry, reference)
 
 
 @pytest.mark.parametrize("reference", ["", "/etc", "../secrets", "a/b/c"])
 def test_reference_that_leaves_the_registry_is_refused(tmp_path: Path, reference: str) -> None:
-    with pytest.raises(ManifestFault, match="is not a model reference"):
+    with pytest.raises(ManifestError, match="is not a model reference"):
         find_model(tmp_path, reference)
 
 
@@ -86,14 +86,14 @@ def test_file_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
     folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(ManifestFault, match=r"has sha256 .*restore it or train again"):
+    with pytest.raises(ManifestError, match=r"has sha256 .*restore it or train again"):
         load_model(folder, ModelRole.CHAMPION)
 
 
 def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
     (folder / "model.onnx").unlink()
-    with pytest.raises(ManifestFault, match=r"model\.onnx is missing; train the model again"):
+    with pytest.raises(ManifestError, match=r"model\.onnx is missing; train the model again"):
         load_model(folder, ModelRole.CHAMPION)
 
 
@@ -102,7 +102,7 @@ def test_manifest_of_another_shape_than_the_graph_is_refused(tmp_path: Path) -> 
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["window"] += 1
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ManifestFault, match="its manifest says one input"):
+    with pytest.raises(ManifestError, match="its manifest says one input"):
         load_model(folder, ModelRole.CHAMPION)
 
 
@@ -119,7 +119,7 @@ def test_model_of_features_that_moved_on_is_refused_at_start(
     folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | change))
-    with pytest.raises(ManifestFault, match=fault):
+    with pytest.raises(ManifestError, match=fault):
         load_models(tmp_path, "mine", ())
 
 
@@ -128,7 +128,7 @@ def test_manifest_that_names_the_wrong_place_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["inputs"][0]["index"] += 1
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ManifestFault, match="reads log_return_1 at place 1 of core_v1, where it is not"):
+    with pytest.raises(ManifestError, match="reads log_return_1 at place 1 of core_v1, where it is not"):
         load_models(tmp_path, "mine", ())
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS, SCALE
-from libs.runtime.source import DeadInput, Source
+from libs.runtime.source import DeadInput, EventSource
 from tests.kit.builders import BTC, START
 
 START_MS = START // 1_000_000
@@ -77,7 +77,7 @@ def write_capture(path: Path, lines: list[bytes]) -> Path:
     return path
 
 
-def read_all(source: Source, chunk: int = 100) -> list[MarketEvent | DeadInput]:
+def read_all(source: EventSource, chunk: int = 100) -> list[MarketEvent | DeadInput]:
     """Read a source to its end."""
     out: list[MarketEvent | DeadInput] = []
     while not source.is_finished:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring.series import Series, ThinningSeries
+from services.monitoring.series import ChartSeries, ThinningChartSeries
 
 
 def test_reader_gets_only_what_was_appended() -> None:
-    series = Series(10)
+    series = ChartSeries(10)
     series.put((1, 1.0))
     seen = (series.generation, series.appended)
     series.put((2, 2.0))
@@ -18,7 +18,7 @@ def test_reader_gets_only_what_was_appended() -> None:
 
 
 def test_reader_takes_all_after_a_correction() -> None:
-    series = Series(10)
+    series = ChartSeries(10)
     series.put((1, 1.0))
     series.put((2, 2.0))
     seen = (series.generation, series.appended)
@@ -28,21 +28,21 @@ def test_reader_takes_all_after_a_correction() -> None:
 
 
 def test_same_point_again_changes_nothing() -> None:
-    series = Series(10)
+    series = ChartSeries(10)
     series.put((1, 1.0))
     assert not series.put((1, 1.0))
     assert series.generation == 0
 
 
 def test_late_point_is_put_in_its_place() -> None:
-    series = Series(10)
+    series = ChartSeries(10)
     for time in (10, 30, 20, 5):
         series.put((time, float(time)))
     assert [point[0] for point in series.points] == [5, 10, 20, 30]
 
 
 def test_point_older_than_a_full_series_is_left_out() -> None:
-    series = Series(2)
+    series = ChartSeries(2)
     series.put((2, 0.0))
     series.put((3, 0.0))
     assert not series.put((1, 0.0))
@@ -50,7 +50,7 @@ def test_point_older_than_a_full_series_is_left_out() -> None:
 
 
 def test_reader_that_missed_more_than_is_kept_takes_all() -> None:
-    series = Series(3)
+    series = ChartSeries(3)
     series.put((1, 0.0))
     seen = (series.generation, series.appended)
     for time in range(2, 9):
@@ -60,7 +60,7 @@ def test_reader_that_missed_more_than_is_kept_takes_all() -> None:
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=80), st.integers(1, 12), st.integers(1, 5))
 def test_a_reader_that_follows_holds_what_the_series_holds(times: list[int], limit: int, every: int) -> None:
-    series = Series(limit)
+    series = ChartSeries(limit)
     held: list[tuple[int | float, ...]] = []
     seen = (-1, 0)
     for count, time in enumerate(times):
@@ -74,7 +74,7 @@ def test_a_reader_that_follows_holds_what_the_series_holds(times: list[int], lim
 
 
 def test_thinning_series_keeps_the_whole_span_within_its_limit() -> None:
-    series = ThinningSeries(100)
+    series = ThinningChartSeries(100)
     for time in range(0, 1_000_000, 7):
         series.put((time, 1.0))
     assert len(series) <= 100

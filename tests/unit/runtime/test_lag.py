@@ -8,7 +8,7 @@ import pytest
 
 from libs.bus.api import Bus, NewRecord, TopicPartition, TopicSpec
 from libs.bus.memory import MemoryBus
-from libs.runtime.lag import StandstillWatch, read_lags
+from libs.runtime.lag import StallDetector, read_lags
 from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, MARKET_EVENTS, TOPICS
 
 
@@ -19,13 +19,13 @@ def bus() -> Iterator[Bus]:
         yield made
 
 
-class Watching:
-    """A watch over two groups on a clock the test winds on."""
+class Detecting:
+    """A detector over two groups on a clock that the test advances."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.seconds = 0.0
-        self.watch = StandstillWatch(bus, ("bars", "features"), [MARKET_EVENTS], monotonic=lambda: self.seconds)
+        self.detector = StallDetector(bus, ("bars", "features"), [MARKET_EVENTS], monotonic=lambda: self.seconds)
 
     def publish(self, topic: str, count: int = 1) -> None:
         producer = self.bus.producer("test")
@@ -45,52 +45,52 @@ class Watching:
 
     def look_after(self, seconds: float) -> list[str]:
         self.seconds += seconds
-        return self.watch.look()
+        return self.detector.find_stalls()
 
 
 def test_nothing_is_known_at_first(bus: Bus) -> None:
-    watching = Watching(bus)
-    assert watching.look_after(0) == ["nothing is known of the services for the first 5 s"]
-    assert len(watching.look_after(4.9)) == 1
+    detecting = Detecting(bus)
+    assert detecting.look_after(0) == ["nothing is known of the services for the first 5 s"]
+    assert len(detecting.look_after(4.9)) == 1
 
 
-def test_group_that_keeps_up_is_well(bus: Bus) -> None:
-    watching = Watching(bus)
+def test_group_that_keeps_up_is_not_named(bus: Bus) -> None:
+    detecting = Detecting(bus)
     for _ in range(6):
-        faults = watching.look_after(2)
-        watching.publish(MARKET_EVENTS)
-        watching.handle("bars", MARKET_EVENTS)
-    assert faults == []
+        stalls = detecting.look_after(2)
+        detecting.publish(MARKET_EVENTS)
+        detecting.handle("bars", MARKET_EVENTS)
+    assert stalls == []
 
 
-def test_group_that_stands_still_is_named_and_others_are_not(bus: Bus) -> None:
-    watching = Watching(bus)
+def test_stalled_group_is_named_and_others_are_not(bus: Bus) -> None:
+    detecting = Detecting(bus)
     for _ in range(6):
-        faults = watching.look_after(2)
-        watching.publish(MARKET_EVENTS)
-        watching.publish(BARS_CLOSED)
-        watching.handle("features", BARS_CLOSED)
-    assert faults == ["bars stands still or lags by more than 5 s"]
-    watching.handle("bars", MARKET_EVENTS)
-    assert watching.look_after(2) == []
+        stalls = detecting.look_after(2)
+        detecting.publish(MARKET_EVENTS)
+        detecting.publish(BARS_CLOSED)
+        detecting.handle("features", BARS_CLOSED)
+    assert stalls == ["bars has stalled or lags by more than 5 s"]
+    detecting.handle("bars", MARKET_EVENTS)
+    assert detecting.look_after(2) == []
 
 
-def test_work_that_is_younger_than_the_patience_is_no_fault(bus: Bus) -> None:
-    watching = Watching(bus)
-    watching.look_after(0)
-    watching.publish(MARKET_EVENTS, 200)
-    assert watching.look_after(6) == []
-    assert watching.look_after(2) == []
+def test_work_that_is_younger_than_the_patience_is_no_stall(bus: Bus) -> None:
+    detecting = Detecting(bus)
+    detecting.look_after(0)
+    detecting.publish(MARKET_EVENTS, 200)
+    assert detecting.look_after(6) == []
+    assert detecting.look_after(2) == []
 
 
-def test_market_that_rests_is_named(bus: Bus) -> None:
-    watching = Watching(bus)
-    watching.look_after(0)
-    assert watching.look_after(6) == [f"nothing came to {MARKET_EVENTS} for 5 s"]
+def test_topic_without_new_records_is_named(bus: Bus) -> None:
+    detecting = Detecting(bus)
+    detecting.look_after(0)
+    assert detecting.look_after(6) == [f"nothing came to {MARKET_EVENTS} for 5 s"]
 
 
 def test_lags_are_counted_in_records(bus: Bus) -> None:
-    watching = Watching(bus)
-    watching.publish(MARKET_EVENTS, 70)
-    watching.publish(FEATURE_VECTORS, 3)
+    detecting = Detecting(bus)
+    detecting.publish(MARKET_EVENTS, 70)
+    detecting.publish(FEATURE_VECTORS, 3)
     assert read_lags(bus, ("bars", "inference", "features")) == {"bars": 70, "inference": 3, "features": 0}

@@ -15,7 +15,7 @@ from libs.domain.forecasts import ModelRole
 from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
 from libs.domain.orders import OrderIntent, OrderStatus
-from services.strategy import AccountView, Target
+from services.strategy import AccountView, TargetPosition
 from services.strategy.core import StrategyCore
 from services.strategy.core.ema_cross import EmaCross
 from services.strategy.core.forecast_threshold import ForecastThreshold
@@ -43,13 +43,13 @@ class Scripted:
     def name(self) -> str:
         return self._name
 
-    def on_bar(self, bar: Bar, view: AccountView) -> Sequence[Target]:
+    def on_bar(self, bar: Bar, view: AccountView) -> Sequence[TargetPosition]:
         self.seen.append(view)
         wanted = self._script.pop(0) if self._script else None
-        return [] if wanted is None else [Target(bar.instrument, Decimal(wanted), f"want {wanted}")]
+        return [] if wanted is None else [TargetPosition(bar.instrument, Decimal(wanted), f"want {wanted}")]
 
-    def on_account(self, account: AccountState, _view: AccountView) -> Sequence[Target]:
-        return [Target(BTC, Decimal(0), "too much")] if account.equity < 9000 else []
+    def on_account(self, account: AccountState, _view: AccountView) -> Sequence[TargetPosition]:
+        return [TargetPosition(BTC, Decimal(0), "too much")] if account.equity < 9000 else []
 
     def snapshot(self) -> dict[str, object]:
         return {"script": list(self._script)}
@@ -245,8 +245,8 @@ def test_unknown_instrument_is_unhandleable_and_named() -> None:
 
 def test_target_for_an_instrument_not_traded_stops_the_service() -> None:
     class Stray(Scripted):
-        def on_bar(self, _bar: Bar, _view: AccountView) -> Sequence[Target]:
-            return [Target("DOGEUSDT.BINANCE", Decimal(1), "")]
+        def on_bar(self, _bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
+            return [TargetPosition("DOGEUSDT.BINANCE", Decimal(1), "")]
 
     with pytest.raises(ValueError, match=r"scripted wants 'DOGEUSDT\.BINANCE'"):
         a_core(Stray([])).handle(a_bar(1))

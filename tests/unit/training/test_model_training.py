@@ -18,7 +18,7 @@ from libs.runtime.errors import BadInput
 from services.inference.core import decode_manifest
 from services.inference.onnx import find_model, load_model
 from services.training.core.scores import log_loss
-from services.training.export import ExportFault, check_export, export_onnx
+from services.training.export import ExportError, check_export, export_onnx
 from services.training.fitting import Examples, FitOptions, FittedModel, fit_model, fit_temperature
 from services.training.market_data import TrainingBars, read_bars, simulate_bars
 from services.training.network import DirectionTransformer
@@ -122,7 +122,7 @@ def test_export_that_differs_from_torch_is_refused() -> None:
     windows = planted(8, 1).windows
     exported = export_onnx(one, 8, 4)
     assert check_export(exported, one, windows) < 1e-5
-    with pytest.raises(ExportFault, match="differ by"):
+    with pytest.raises(ExportError, match="differ by"):
         check_export(exported, other, windows)
 
 

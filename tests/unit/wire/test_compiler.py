@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from libs.wire import DecodeError, EncodeError
 from libs.wire.codec import compile_topic
 from libs.wire.errors import DeclarationError
-from libs.wire.topics import DAY_MS, Carried, Topic
+from libs.wire.topics import DAY_MS, Carried, TopicDeclaration
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 _pool_names = iter(range(1000))
@@ -75,9 +75,11 @@ FIELDS = (
 )
 
 
-def a_topic(schema: type[Message] | None = None, **changes: Any) -> Topic:
+def a_topic(schema: type[Message] | None = None, **changes: Any) -> TopicDeclaration:
     schema = schema or a_schema(*FIELDS, optional=("bound_e8",), repeated=("notes",))
-    return Topic("market.gaps.v1", schema, (Carried(GapFound, **changes),), "instrument", ("a",), ("b",), DAY_MS)
+    return TopicDeclaration(
+        "market.gaps.v1", schema, (Carried(GapFound, **changes),), "instrument", ("a",), ("b",), DAY_MS
+    )
 
 
 def a_gap(**changes: Any) -> GapFound:

@@ -12,7 +12,7 @@ from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import Liquidity, OrderType, PlaceOrder, ReportKind, TimeInForce
 from libs.matching import FeeModel, MatchingTerms, filters
 from libs.matching.matcher import Matcher
-from libs.matching.orders import Outcome, VenueOrder
+from libs.matching.orders import MatchOutcome, VenueOrder
 from services.exchange.core.account import serializers
 from services.exchange.core.account.ledger import AccountLedger
 from services.exchange.core.account.order_store import FIRST_TRADE_ID, OrderStore
@@ -233,7 +233,7 @@ class OrderManager:
         )
 
 
-def _ending(outcome: Outcome) -> tuple[str, str]:
+def _ending(outcome: MatchOutcome) -> tuple[str, str]:
     """Name the execution and the status with which an order ends unfilled."""
     if outcome.kind is ReportKind.CANCELLED:
         return "CANCELED", "CANCELED"
