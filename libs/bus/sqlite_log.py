@@ -140,7 +140,7 @@ class SqliteLog:
             raise self.explain(error) from error
 
     def explain(self, error: sqlite3.Error | OSError) -> BusError:
-        """Name the fault, the file and the mend."""
+        """Name the error, the file and the fix."""
         text = str(error)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == 28 or self._is_nearly_full(code):

@@ -1,4 +1,4 @@
-"""Clocks. A simulated one moves only when it is told to, so that a simulation takes no time and repeats."""
+"""Clocks. A simulated one moves only when advanced, so that a simulation takes no time and is repeatable."""
 
 from __future__ import annotations
 

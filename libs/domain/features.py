@@ -15,7 +15,7 @@ class FeatureVector:
     `packed` holds little-endian float64 in the order of the feature set; NaN where an input is missing or not yet
     warm. `schema_hash` is the sha256 of the feature set's definition; `event_id` is ``BAR_ID/first 12 of hash``.
     `reference_price_e8` is the bar's close. Vectors of history bars are emitted as well, marked `is_history`: they warm
-    up whoever keeps a window of vectors, and nobody forecasts or trades on them.
+    up readers that keep a window of vectors; nothing forecasts or trades on them.
     """
 
     instrument: str

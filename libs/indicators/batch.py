@@ -39,7 +39,7 @@ _EXACT_LIMIT: Final = 2.0**53
 
 
 class InputError(ValueError):
-    """Input that cannot be reckoned with; the text names the row, the fault and the mend."""
+    """Input that cannot be used; the text names the row, the error and the fix."""
 
 
 @dataclass(slots=True)
@@ -143,9 +143,11 @@ def drop_repeats(
     if len(where) == 0:
         return open_times, rows, numbers
     differs = ~((rows[where] == before[where]) | (np.isnan(rows[where]) & np.isnan(before[where]))).all(axis=1)
-    fault = np.zeros(len(open_times), dtype=np.bool_)
-    fault[where[differs]] = True
-    _refuse(fault, numbers, open_times, "repeats the time of the row before it with other values; remove one of them")
+    is_repeat = np.zeros(len(open_times), dtype=np.bool_)
+    is_repeat[where[differs]] = True
+    _refuse(
+        is_repeat, numbers, open_times, "repeats the time of the row before it with other values; remove one of them"
+    )
     notes.duplicates += len(where)
     if notes.first_duplicate_row is None:
         notes.first_duplicate_row = int(numbers[where[0]])
@@ -170,24 +172,24 @@ def check_rows(
     for j, name in enumerate(col.ROW_COLUMNS):
         values = rows[:, j]
         if j in _PRICES or j == col.ROW_VOLUME:
-            fault = f"has no finite {name}; remove the row or fill it in"
-            _refuse(~np.isfinite(values), numbers, open_times, fault, values)
+            problem = f"has no finite {name}; remove the row or fill it in"
+            _refuse(~np.isfinite(values), numbers, open_times, problem, values)
         if j in _PRICES:
-            fault = f"has a {name} that is not above zero; remove the row or mend it"
-            _refuse(np.rint(values * _E8) <= 0.0, numbers, open_times, fault, values)
+            problem = f"has a {name} that is not above zero; remove the row or fix it"
+            _refuse(np.rint(values * _E8) <= 0.0, numbers, open_times, problem, values)
         if j in _AMOUNTS:
-            _refuse(values < 0.0, numbers, open_times, f"has a negative {name}; mend the row", values)
+            _refuse(values < 0.0, numbers, open_times, f"has a negative {name}; fix the row", values)
         _refuse(np.isinf(values), numbers, open_times, f"has an infinite {name}; leave it empty", values)
     high = rows[:, col.ROW_HIGH]
     low = rows[:, col.ROW_LOW]
     for j in (col.ROW_OPEN, col.ROW_CLOSE):
         values = rows[:, j]
-        fault = f"has {col.ROW_COLUMNS[j]} outside low and high; mend the row"
-        _refuse((values > high) | (values < low), numbers, open_times, fault, values)
+        problem = f"has {col.ROW_COLUMNS[j]} outside low and high; fix the row"
+        _refuse((values > high) | (values < low), numbers, open_times, problem, values)
     volume = rows[:, col.ROW_VOLUME]
     taker = rows[:, col.ROW_TAKER]
     over = taker > volume * (1.0 + 1e-9)
-    _refuse(over, numbers, open_times, "has taker_buy_volume above volume; mend the row", taker)
+    _refuse(over, numbers, open_times, "has taker_buy_volume above volume; fix the row", taker)
 
     jumps = np.flatnonzero(steps > step)
     if len(jumps):
@@ -207,7 +209,7 @@ def _refuse(
     bad: npt.NDArray[np.bool_],
     numbers: Seconds,
     open_times: Seconds,
-    fault: str,
+    problem: str,
     values: npt.NDArray[np.float64] | None = None,
 ) -> None:
     where = np.flatnonzero(bad)
@@ -217,4 +219,4 @@ def _refuse(
     when = np.datetime64(int(open_times[j]), "s")
     value = "" if values is None else f" ({values[j]})"
     more = f"; {len(where) - 1} more such rows" if len(where) > 1 else ""
-    raise InputError(f"row {int(numbers[j])} (open_time {when}Z) {fault}{value}{more}")
+    raise InputError(f"row {int(numbers[j])} (open_time {when}Z) {problem}{value}{more}")

@@ -1,4 +1,4 @@
-"""The one way in which this room compiles a function, so that every step follows the same arithmetic."""
+"""Compiles the functions of this package, so that every step follows the same arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
     """Compile with IEEE arithmetic in the order written: no fast-math, no contraction; x / 0 is infinite or NaN.
 
     That is what makes the stream and the batch agree to the bit wherever the compiler places a step. Steps are put in
-    line: passing two arrays to each of a hundred calls costs more than what they reckon (4.1 against 1.8 us a bar).
+    line: passing two arrays to each of a hundred calls costs more than what they compute (4.1 against 1.8 us a bar).
     """
     return cast(Callable[_Arguments, _Result], njit(error_model="numpy", forceinline=True)(function))
 

@@ -77,7 +77,7 @@ def publish_mark(open_times: Seconds, closes: _FloatArray) -> Published:
 
 
 def join_funding(rows: Memory, close_times: Seconds, funding: Published) -> None:
-    """Write the rate last settled and the time of the next settlement, reckoned from the interval last seen."""
+    """Write the rate last settled and the time of the next settlement, computed from the interval last seen."""
     close_ms = close_times * 1000
     rates, index = funding.as_of(close_ms)
     rows[:, col.ROW_FUNDING] = rates

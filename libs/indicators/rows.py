@@ -17,7 +17,7 @@ _NAN = math.nan
 
 
 class BarError(ValueError):
-    """A bar cannot be reckoned with; the text names the field and its value."""
+    """A bar cannot be used; the text names the field and its value."""
 
 
 def check_bar(bar: Bar) -> None:

@@ -16,7 +16,7 @@ ZERO = Decimal(0)
 ONE = Decimal(1)
 _DATED = re.compile(r"-(\d{6})$")
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-"""Context of every computation in this room: so wide that only divisions round, whatever the caller's context is."""
+"""Context of every computation in this package: so wide that only divisions round, whatever the caller's context is."""
 
 
 class MarginError(ValueError):

@@ -6,7 +6,7 @@
                                    |-> waits for a trigger -> taken at once
                                    '-> waits for a market  -> taken at once | expired
 
-Everything that happens is appended to `outcomes` in order; whoever calls takes it from there.
+Everything that happens is appended to `outcomes` in order; the caller takes it from there.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Matcher(MatcherState):
         self._settle(event.event_time, event.event_id, 0)
 
     def close_bar(self) -> None:
-        """End a bar, after whoever arrived at its close was matched."""
+        """End a bar, after orders that arrived at its close were matched."""
         self._worst = None
 
     def _after_book_change(self, event_time: int, cause_id: str) -> None:

@@ -28,7 +28,7 @@ CONFIG_VARIABLE = "PERPFLOW_CONFIG"
 DEFAULT_FILE = Path("perpflow.toml")
 # Tables whose settings have no service's name in their variable.
 PLAIN_TABLES = ("platform", "store", "console")
-# Told by the one who starts a process, or read before there are settings; the last two are the tests'.
+# Set by what starts a process, or read before there are settings; the last two are the tests'.
 PROCESS_VARIABLES = frozenset(
     {CONFIG_VARIABLE, "PERPFLOW_VAR", "PERPFLOW_SUPERVISOR_PID", "PERPFLOW_SHARED", "PERPFLOW_SOAK"}
     | {"PERPFLOW_TEST_KAFKA"}

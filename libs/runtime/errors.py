@@ -17,8 +17,8 @@ EXIT_UNAVAILABLE = 3
 
 
 class BadInput(Exception):
-    """A setting, an argument or a file is wrong; the text names the fault and the mend."""
+    """A setting, an argument or a file is wrong; the text names the error and the fix."""
 
 
 class DependencyUnavailable(Exception):
-    """Something that this process needs does not answer; the text names it and the mend."""
+    """Something that this process needs does not answer; the text names it and the fix."""

@@ -20,7 +20,7 @@ SEEN_WINDOW = 2048
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A topic a service reads; with `kinds`, only records of these kinds reach the core, told by a header."""
+    """A topic a service reads; with `kinds`, only records of these kinds reach the core; a header names the kind."""
 
     topic: str
     kinds: frozenset[str] | None = None

@@ -1,7 +1,7 @@
 """What a process says of its own condition: its heartbeat, whether it is alive, and whether it is ready.
 
 Alive means that it makes progress: its loop beats. Ready means that its bus, store and venue answer. The two differ on
-purpose: a process that waits for a broker is alive but not ready, and starting it again would mend nothing.
+purpose: a process that waits for a broker is alive but not ready, and restarting it would not help.
 
 ::
 
@@ -193,7 +193,7 @@ class HealthServer:
                 self._answer(200 if is_good else 503, "application/json", json.dumps(facts).encode())
 
             def _answer(self, status: int, content_type: str, body: bytes) -> None:
-                # Whoever asked may have gone meanwhile.
+                # The client may have disconnected meanwhile.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     self.send_response(status)
                     self.send_header("Content-Type", content_type)
@@ -202,7 +202,7 @@ class HealthServer:
                     self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-                """Requests for health are not news."""
+                """Health requests are not logged."""
 
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)

@@ -21,7 +21,7 @@ class ServiceMetrics:
         self.records_in = Counter("perpflow_records_in", "Records consumed", labels, registry=self.registry)
         self.records_out = Counter("perpflow_records_out", "Records committed", labels, registry=self.registry)
         self.duplicates = Counter("perpflow_duplicates", "Repeated ids dropped", labels, registry=self.registry)
-        self.dead_letters = Counter("perpflow_dead_letters", "Records put aside", labels, registry=self.registry)
+        self.dead_letters = Counter("perpflow_dead_letters", "Records dead-lettered", labels, registry=self.registry)
         self.transactions = Counter(
             "perpflow_transactions", "Transactions committed", ("service",), registry=self.registry
         )

@@ -73,7 +73,7 @@ def commit_records(
             producer.send_offsets(consumer, offsets)
         producer.commit()
     except BaseException:
-        # Whoever made the records is ahead of the log now and must end; the next process goes on from the log.
+        # The process that made the records is ahead of the log now and must end; the next one continues from the log.
         producer.abort()
         raise
 

@@ -204,7 +204,7 @@ class RetentionTimes:
 class RetentionThread:
     """Runs passes while its block runs, with a bus of its own. One process of a session has it: the recorder.
 
-    A pass that fails is logged and counted, and the next one tries again: nothing is lost meanwhile but room.
+    A pass that fails is logged and counted, and the next one tries again: meanwhile only disk space is lost.
     """
 
     def __init__(

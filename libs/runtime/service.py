@@ -48,9 +48,9 @@ __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_pro
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 POLL_TIMEOUT_MS = 250
-# What an error line says under `fault` where starting again would not help; the supervisor reads it.
-FAULT_DISK_FULL = "disk_full"
-FAULT_BUS_LOST = "bus_lost"
+# What an error line says under `cause` where starting again would not help; the supervisor reads it.
+CAUSE_DISK_FULL = "disk_full"
+CAUSE_BUS_LOST = "bus_lost"
 
 
 class Loop(Protocol):
@@ -102,10 +102,10 @@ def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib
         logger.error("bad input", reason=str(error))
         return EXIT_BAD_INPUT
     except BusLost as error:
-        logger.error("unavailable", reason=str(error), fault=FAULT_BUS_LOST)
+        logger.error("unavailable", reason=str(error), cause=CAUSE_BUS_LOST)
         return EXIT_UNAVAILABLE
     except BusFull as error:
-        logger.error("unavailable", reason=str(error), fault=FAULT_DISK_FULL)
+        logger.error("unavailable", reason=str(error), cause=CAUSE_DISK_FULL)
         return EXIT_UNAVAILABLE
     except (BusUnavailable, DependencyUnavailable) as error:
         logger.error("unavailable", reason=str(error))
@@ -113,8 +113,8 @@ def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        reason = f"the disk is full: {error.filename or 'see df'}; free some room and start again"
-        logger.error("unavailable", reason=reason, fault=FAULT_DISK_FULL)
+        reason = f"the disk is full: {error.filename or 'see df'}; free some space and start again"
+        logger.error("unavailable", reason=reason, cause=CAUSE_DISK_FULL)
         return EXIT_UNAVAILABLE
     except BusError as error:
         logger.error("bus refused", reason=str(error))
@@ -211,7 +211,7 @@ class CoreService(Generic[SettingsT]):
         logger: structlog.stdlib.BoundLogger,
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
     ) -> int:
-        """Run the shell until told to stop; a main that needs more around it calls this inside `run_process`."""
+        """Run the shell until asked to stop; a main that needs more around it calls this inside `run_process`."""
         core = self._build()
         health = ServiceHealth(self.name, platform.run_dir, ServiceMetrics(self.name))
         with open_platform_bus(platform, waiting=health.waiting) as bus:

@@ -204,7 +204,7 @@ class CoreShell:
         if handled.dead is not None:
             self._metrics.dead_letters.labels(self.service, record.topic).inc()
             self._logger.error(
-                "put aside",
+                "dead letter",
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,

@@ -108,7 +108,7 @@ class SourceShell:
     def _record_of(self, event: MarketEvent | DeadInput) -> NewRecord:
         if isinstance(event, DeadInput):
             self._metrics.dead_letters.labels(self.service, MARKET_EVENTS).inc()
-            self._logger.error("put aside", source=event.source, line=event.position, reason=event.reason)
+            self._logger.error("dead letter", source=event.source, line=event.position, reason=event.reason)
             letter = DeadLetter(
                 self.service, event.reason, MARKET_EVENTS, 0, event.position, event.source.encode(), event.payload
             )

@@ -24,7 +24,7 @@ def die_with_supervisor(environment: Mapping[str, str]) -> None:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(supervisor):
-        # It died before the kernel was told.
+        # It died before this call.
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -103,7 +103,7 @@ def _survive(
     missing = {at for at in inputs if begins[at] > 0}
     end = bus.end_offsets([journal])[journal]
     if end == 0:
-        # Whoever keeps no journal reads its input from the first record on.
+        # A service without a journal reads its input from the first record on.
         return not missing
     for entry in read_range(bus, journal.topic, journal.partition, 0, end if missing else 0):
         for run in decode_journal_entry(entry.value).runs:
@@ -183,7 +183,7 @@ def _handler(service: str, core: Core, inputs: Sequence[Input], start: Start) ->
 
 @dataclass(slots=True)
 class Decisions:
-    """What a service decides differently under other settings; the first differences are told in words.
+    """What a service decides differently under other settings; the first differences are described.
 
     The inputs are the recorded ones throughout, so a decision that would have changed later inputs is not followed.
     """

@@ -1,4 +1,4 @@
-"""What trading needs of a venue. Whoever implements `TradingVenue` turns the venue's protocol into these few words."""
+"""What trading needs of a venue: an implementation of `TradingVenue` turns its protocol into these calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed calls to Binance USD-M through python-binance, their failures told apart, on the venue's own clock.
+"""Signed calls to Binance USD-M through python-binance, their failures distinguished, on the venue's own clock.
 
 Never repeats a call. What a failure means for an order: a refusal by Binance's code says that nothing happened; a
 timeout, a lost connection, a 5xx or one of the codes that Binance documents as unknown says nothing at all.
@@ -97,8 +97,8 @@ class BinanceClient:
         code = error.code if isinstance(error.code, int) else 0
         text = f"{code} {error.message}"
         if error.status_code in _RATE_STATUSES:
-            wish = error.response.headers.get("Retry-After", "")
-            self._quiet_until = self._monotonic() + (float(wish) if wish.isdigit() else _QUIET_S)
+            asked = error.response.headers.get("Retry-After", "")
+            self._quiet_until = self._monotonic() + (float(asked) if asked.isdigit() else _QUIET_S)
             return VenueRefused(text, code)
         if error.status_code >= 500 or error.status_code == 408 or code in _UNKNOWN_CODES or not code:
             return VenueUnavailable(f"{error.status_code}: {text}")

@@ -104,7 +104,7 @@ def _kind_of(data: Mapping[str, Any], stream: str) -> str:
     if "result" in data and "id" in data:
         return ""
     if "code" in data and "msg" in data:
-        raise FrameError(f"the exchange answered error {data['code']}: {data['msg']}", "mend the request it answers")
+        raise FrameError(f"the exchange answered error {data['code']}: {data['msg']}", "fix the request it answers")
     raise FrameError(
         f"unknown frame with fields {sorted(data)}" + (f" on stream {stream!r}" if stream else ""),
         "give Binance combined-stream frames or REST depth, openInterest and premiumIndex answers",

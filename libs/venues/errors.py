@@ -16,7 +16,7 @@ class VenueError(Exception):
 
 
 class VenueUnavailable(VenueError):
-    """No answer, a timeout, a 5xx, or a rate limit. `retry_after_s` is the venue's own wish, 0 where it has none."""
+    """No answer, a timeout, a 5xx, or a rate limit. `retry_after_s` is what the venue asks for, or 0."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What every venue's frame parser shares: the fault it raises and the exact reading of numbers. No I/O."""
+"""What every venue's frame parser shares: the error it raises and the exact reading of numbers. No I/O."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ NS_PER_MS = 1_000_000
 
 
 class FrameError(ValueError):
-    """A frame cannot be read: `fault` says what is wrong with it, `mend` what to do about it."""
+    """A frame cannot be read: `reason` says what is wrong with it, `fix` what to do about it."""
 
-    def __init__(self, fault: str, mend: str) -> None:
-        super().__init__(f"{fault}; {mend}")
-        self.fault = fault
-        self.mend = mend
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(f"{reason}; {fix}")
+        self.reason = reason
+        self.fix = fix
 
 
-_MEND_FRAME = "check the recorder that wrote this line"
+_FIX_FRAME = "check the recorder that wrote this line"
 
 
 def read_field(data: Mapping[str, Any], name: str) -> Any:
@@ -27,14 +27,14 @@ def read_field(data: Mapping[str, Any], name: str) -> Any:
     try:
         return data[name]
     except KeyError:
-        raise FrameError(f"field {name!r} is missing from {sorted(data)}", _MEND_FRAME) from None
+        raise FrameError(f"field {name!r} is missing from {sorted(data)}", _FIX_FRAME) from None
 
 
 def read_int(data: Mapping[str, Any], name: str) -> int:
     """Return a field that must be a non-negative whole number. Raises `FrameError`."""
     value = read_field(data, name)
     if type(value) is not int or value < 0:
-        raise FrameError(f"field {name!r} is {value!r}, not a whole number of at least 0", _MEND_FRAME)
+        raise FrameError(f"field {name!r} is {value!r}, not a whole number of at least 0", _FIX_FRAME)
     return value
 
 
@@ -46,18 +46,18 @@ def read_ms(data: Mapping[str, Any], name: str) -> int:
 def read_signed_e8(text: Any, name: str) -> int:
     """Read a decimal string of either sign as an integer of 1e-8. Raises `FrameError`."""
     if not isinstance(text, str):
-        raise FrameError(f"field {name!r} is {text!r}, not a decimal string", _MEND_FRAME)
+        raise FrameError(f"field {name!r} is {text!r}, not a decimal string", _FIX_FRAME)
     try:
         return parse_e8(text)
     except InexactNumber as error:
-        raise FrameError(f"field {name!r}: {error}", _MEND_FRAME) from None
+        raise FrameError(f"field {name!r}: {error}", _FIX_FRAME) from None
 
 
 def read_e8(text: Any, name: str) -> int:
     """Read a decimal string of at least 0 as an integer of 1e-8. Raises `FrameError`."""
     scaled = read_signed_e8(text, name)
     if scaled < 0:
-        raise FrameError(f"field {name!r} is negative: {text}", _MEND_FRAME)
+        raise FrameError(f"field {name!r} is negative: {text}", _FIX_FRAME)
     return scaled
 
 
@@ -65,18 +65,18 @@ def read_price_e8(text: Any, name: str) -> int:
     """Read a decimal string above 0 as an integer of 1e-8. Raises `FrameError`."""
     scaled = read_e8(text, name)
     if not scaled:
-        raise FrameError(f"field {name!r} is 0, not a price", _MEND_FRAME)
+        raise FrameError(f"field {name!r} is 0, not a price", _FIX_FRAME)
     return scaled
 
 
 def read_levels(levels: Any, name: str, *, is_bid: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Read ``[[price, quantity], ...]`` into parallel tuples, best price first. Raises `FrameError`."""
     if not isinstance(levels, Sequence) or isinstance(levels, str):
-        raise FrameError(f"field {name!r} is {levels!r}, not a list of [price, quantity]", _MEND_FRAME)
+        raise FrameError(f"field {name!r} is {levels!r}, not a list of [price, quantity]", _FIX_FRAME)
     pairs = []
     for level in levels:
         if not isinstance(level, Sequence) or isinstance(level, str) or len(level) < 2:
-            raise FrameError(f"a level of {name!r} is {level!r}, not [price, quantity]", _MEND_FRAME)
+            raise FrameError(f"a level of {name!r} is {level!r}, not [price, quantity]", _FIX_FRAME)
         pairs.append((read_price_e8(level[0], name), read_e8(level[1], name)))
     pairs.sort(reverse=is_bid)
     return tuple(price for price, _ in pairs), tuple(quantity for _, quantity in pairs)

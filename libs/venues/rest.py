@@ -1,4 +1,4 @@
-"""GET requests to a venue, their failures told apart. Never retries by itself."""
+"""GET requests to a venue, their failures distinguished. Never retries by itself."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class RestClient:
         except httpx.HTTPError as error:
             raise VenueUnavailable(f"{self.base_url}{path} does not answer: {error or type(error).__name__}") from error
         if answer.status_code in (408, 418, 429) or answer.status_code >= 500:
-            wish = answer.headers.get("Retry-After", "0")
+            asked = answer.headers.get("Retry-After", "0")
             raise VenueUnavailable(
                 f"{self.base_url}{path} answers {answer.status_code}: {answer.text[:200]}",
-                float(wish) if wish.isdigit() else 0.0,
+                float(asked) if asked.isdigit() else 0.0,
             )
         if answer.status_code >= 400:
             raise _refusal(f"{self.base_url}{path}", answer)

@@ -1,4 +1,4 @@
-"""The one door between bytes and domain values."""
+"""The only place where bytes become domain values and back."""
 
 from libs.wire.codec import Encoded, decode, decode_any, encode, kind_of, topic_of
 from libs.wire.errors import DecodeError, EncodeError

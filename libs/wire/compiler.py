@@ -89,7 +89,7 @@ def compile_codec(
 
 
 def compile_decoder(schema: type[Message], codecs: Sequence[Codec]) -> Callable[[bytes], Any]:
-    """Compile the decoder of a message that carries one of several types, told apart by the sub-message present.
+    """Compile the decoder of a message that carries one of several types, distinguished by the sub-message present.
 
     Raises `DeclarationError` where two types look alike or a field of the message belongs to none of them.
     """

@@ -115,7 +115,7 @@ class Carried(NamedTuple):
 class TopicDeclaration:
     """One topic: what it carries, for how long, who writes it and who reads it.
 
-    `retention_ms` is the least time that records are kept, 0 for ever; whoever may still need one keeps it longer (see
+    `retention_ms` is the least time that records are kept, 0 for ever; one that is still needed is kept longer (see
     `libs.runtime.retention`). With `may_repeat` a producer is at-least-once, so that readers must drop repeated event
     ids.
     """

@@ -1,6 +1,6 @@
 """`perpflow features` and `perpflow engineer-features`: what features there are, and a file of them made from bars.
 
-The features come from the stream's own compiled step; nothing here reckons.
+The features come from the stream's own compiled step; nothing is computed here.
 """
 
 from __future__ import annotations

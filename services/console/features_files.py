@@ -1,6 +1,6 @@
 """Files of bars, funding, open interest and mark prices in, a file of features out: Parquet, piece by piece.
 
-Rows are counted from 0. A file that cannot be used is refused with `BadInput`, which names file, row and mend.
+Rows are counted from 0. A file that cannot be used is refused with `BadInput`, which names file, row and fix.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class FeatureFile:
             self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         except OSError as error:
             raise BadInput(
-                f"--output {self._path}: writing failed ({error}); make room or choose another place"
+                f"--output {self._path}: writing failed ({error}); free some space or choose another place"
             ) from error
 
     def __enter__(self) -> Self:
@@ -170,8 +170,8 @@ class FeatureFile:
 def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
-    except InputError as fault:
-        raise BadInput(f"{path}: {fault}") from fault
+    except InputError as error:
+        raise BadInput(f"{path}: {error}") from error
     except pa.ArrowException as error:
         raise BadInput(f"{path}: cannot be read as Parquet ({error}); give a Parquet file") from error
 

@@ -78,8 +78,8 @@ class BarsInStore:
             numbers = np.arange(first_row, first_row + len(bars))
             try:
                 check_rows(times, rows, numbers, self.step_s, before, self.notes)
-            except InputError as fault:
-                raise BadInput(f"--input {self.source}: {fault}") from fault
+            except InputError as error:
+                raise BadInput(f"--input {self.source}: {error}") from error
             first_row += len(bars)
             before = int(times[-1])
             yield Piece(times, rows)

@@ -1,4 +1,4 @@
-"""The command line `perpflow`: it reads words, calls the room that does the work, and says how it went."""
+"""The command line `perpflow`: it parses arguments, calls the module that does the work, and reports the result."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         elif error.errno == errno.ENOSPC:
             _fail(
-                f"the disk is full: {error.filename or sessions_root()}; free some room and start again",
+                f"the disk is full: {error.filename or sessions_root()}; free some space and start again",
                 EXIT_UNAVAILABLE,
             )
         elif error.filename is not None:

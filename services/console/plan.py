@@ -18,7 +18,7 @@ from services.console.session import SessionDescription
 
 RUNNABLE_SERVICES = SERVICE_NAMES
 ONLINE_SERVICES = tuple(name for name in SERVICE_NAMES if name != "exchange")
-# Of the variables of whoever started the session, what a Python process needs to run; secrets are never among them.
+# The variables of the caller's environment that a Python process needs to run; secrets are never among them.
 _INHERITED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
     | {"NUMBA_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}

@@ -23,7 +23,7 @@ from libs.runtime.settings import (
 
 
 class ConsoleSettings(BaseSettings):
-    """What the command line itself is told."""
+    """Settings of the command line itself."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
 

@@ -141,7 +141,7 @@ def read_session(folder: Path) -> SessionDescription:
         session = _DESCRIBED.validate_python(facts)
     except ValidationError as error:
         raise BadInput(
-            f"{description} is damaged ({_first_fault(error)}); restore it or name another session"
+            f"{description} is damaged ({_first_error(error)}); restore it or name another session"
         ) from None
     # The folder may have been moved or mounted elsewhere since, and its bus with it.
     bus = session.bus.replace(f"sqlite:{session.folder}/", f"sqlite:{folder}/")
@@ -154,9 +154,9 @@ def make_private_folder(folder: Path) -> None:
     folder.chmod(0o700)
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}".removeprefix(": ")
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".removeprefix(": ")
 
 
 def demand_bus(session: SessionDescription) -> None:

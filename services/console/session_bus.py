@@ -1,4 +1,4 @@
-"""Opens the bus of a session with the credentials of whoever asks: a session remembers none."""
+"""Opens the bus of a session with the caller's credentials: a session stores none."""
 
 from __future__ import annotations
 

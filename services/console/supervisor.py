@@ -29,7 +29,7 @@ from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT
 from libs.runtime.health import BUDGETS_S, RUNNING_BUDGET_S, heartbeat_path
 from libs.runtime.masking import SECRETS
 from libs.runtime.metrics import read_announcement
-from libs.runtime.service import FAULT_BUS_LOST, FAULT_DISK_FULL
+from libs.runtime.service import CAUSE_BUS_LOST, CAUSE_DISK_FULL
 from libs.runtime.stop import SUPERVISOR_VARIABLE
 from services.console.log_files import LogFile, LogLimits
 from services.console.plan import ProcessSpec, answers
@@ -69,7 +69,7 @@ class _Child:
     failures: deque[float] = field(default_factory=deque)
     restart_at: float = 0.0
     last_error: str = ""
-    fault: str = ""
+    cause: str = ""
     has_crashed: bool = False
     pump: threading.Thread | None = None
     heartbeat_ns: int = 0
@@ -183,7 +183,7 @@ class Supervisor:
             entry = None
         if isinstance(entry, dict) and entry.get("level") in ("error", "critical"):
             child.last_error = str(entry.get("reason") or entry.get("exception") or entry.get("event"))
-            child.fault = str(entry.get("fault", ""))
+            child.cause = str(entry.get("cause", ""))
         elif entry is None and text and not child.has_crashed:
             # What follows a crash's first line is where each thread stood.
             child.last_error = text
@@ -243,7 +243,7 @@ class Supervisor:
         if code == EXIT_BAD_INPUT:
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error or 'bad input'}", EXIT_BAD_INPUT)
-        if child.fault in (FAULT_DISK_FULL, FAULT_BUS_LOST):
+        if child.cause in (CAUSE_DISK_FULL, CAUSE_BUS_LOST):
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error}", EXIT_UNAVAILABLE)
         child.failures.append(now)

@@ -16,7 +16,7 @@ SERVICE = CoreService(
 
 
 def main() -> int:
-    """Run until told to stop; the answer is the exit code."""
+    """Run until asked to stop; return the exit code."""
     return SERVICE.main()
 
 

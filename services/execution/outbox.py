@@ -101,7 +101,7 @@ def check_session(bus: Bus) -> None:
 
 
 def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    """Run until told to stop."""
+    """Run until asked to stop."""
     settings = load_settings(ExecutionSettings)
     venue = open_venue(settings)
     health = ServiceHealth(OUTBOX, platform.run_dir, ServiceMetrics(OUTBOX))
@@ -129,7 +129,7 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int
 
 
 def main() -> int:
-    """Run until told to stop; the answer is the exit code."""
+    """Run until asked to stop; return the exit code."""
     return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
 
 

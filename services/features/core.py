@@ -48,8 +48,8 @@ class FeaturesCore:
             stream = FeatureStream(self._program)
         try:
             is_new = stream.take(event)
-        except BarError as fault:
-            raise Unhandleable(str(fault)) from fault
+        except BarError as error:
+            raise Unhandleable(str(error)) from error
         self._streams[event.instrument] = stream
         if not is_new:
             return ()

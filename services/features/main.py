@@ -34,7 +34,7 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int
 
 
 def main() -> int:
-    """Run until told to stop; the answer is the exit code."""
+    """Run until asked to stop; return the exit code."""
     return run_process(SERVICE.name, run) if sys.argv[1:] in ([], ["run"]) else SERVICE.main()
 
 

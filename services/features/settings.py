@@ -11,7 +11,7 @@ HEADLINES_URL = "https://www.coindesk.com/arc/outboundfeeds/rss/"
 
 
 class FeaturesSettings(BaseSettings):
-    """What the features service may be told."""
+    """Settings of the features service."""
 
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_FEATURES_", extra="forbid", frozen=True)
 

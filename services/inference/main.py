@@ -14,8 +14,8 @@ def build_core(settings: InferenceSettings) -> InferenceCore:
     """Load the models that the settings name. Raises `BadInput` where one cannot be used."""
     try:
         return InferenceCore(load_models(settings.models_dir, settings.champion, settings.shadows))
-    except ManifestError as fault:
-        raise BadInput(str(fault)) from fault
+    except ManifestError as error:
+        raise BadInput(str(error)) from error
 
 
 SERVICE = CoreService(
@@ -27,7 +27,7 @@ SERVICE = CoreService(
 
 
 def main() -> int:
-    """Run until told to stop; the answer is the exit code."""
+    """Run until asked to stop; return the exit code."""
     return SERVICE.main()
 
 

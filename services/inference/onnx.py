@@ -83,10 +83,10 @@ def load_model(folder: Path, role: ModelRole) -> ScoredModel:
     try:
         manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes())
         onnx = (folder / MODEL_FILE).read_bytes()
-    except FileNotFoundError as fault:
-        raise ManifestError(f"{fault.filename} is missing; train the model again with perpflow train-models") from None
-    except ManifestError as fault:
-        raise ManifestError(f"{folder / MANIFEST_FILE}: {fault}") from None
+    except FileNotFoundError as error:
+        raise ManifestError(f"{error.filename} is missing; train the model again with perpflow train-models") from None
+    except ManifestError as error:
+        raise ManifestError(f"{folder / MANIFEST_FILE}: {error}") from None
     digest = hashlib.sha256(onnx).hexdigest()
     if digest != manifest.onnx_sha256:
         raise ManifestError(
@@ -110,9 +110,9 @@ def check_features(manifest: Manifest) -> None:
     try:
         current = load_feature_set(manifest.feature_set, manifest.timeframe)
         current.check_hash(manifest.schema_hash, f"model {manifest.model_id}")
-    except FeatureSetError as fault:
-        mend = "perpflow train-models --starter" if manifest.name == STARTER else "perpflow train-models"
-        raise ManifestError(f"{fault} (train again: {mend})") from fault
+    except FeatureSetError as error:
+        fix = "perpflow train-models --starter" if manifest.name == STARTER else "perpflow train-models"
+        raise ManifestError(f"{error} (train again: {fix})") from error
     for one in manifest.inputs:
         if one.index >= len(current) or current.names[one.index] != one.name:
             raise ManifestError(

@@ -1,6 +1,6 @@
 """Reads captures line by line: ``<ns> <json>``, cryptofeed's ``<unix time>: <json>``, and plain frames, gzipped or not.
 
-A line that cannot be read becomes an item with a fault and its line number; reading goes on behind it.
+A line that cannot be read becomes an item with an error and its line number; reading goes on behind it.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ def read_capture(
     line_number = 0
     with closing(_open(path)) as file:
         while True:
-            fault = ""
+            problem = ""
             try:
                 line = file.readline()
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                line, fault = b"", f"the gzip stream is broken: {error}"
-            if not line and not fault:
+                line, problem = b"", f"the gzip stream is broken: {error}"
+            if not line and not problem:
                 return
             line_number += 1
             if line_number > after_line:
-                item = _broken(line, fault) if fault else _read_line(line, symbol, clock, seen_symbols)
+                item = _broken(line, problem) if problem else _read_line(line, symbol, clock, seen_symbols)
                 if item is not None:
                     clock = item.clock = max(clock, item.event.event_time) if item.event else clock
                     item.source, item.file, item.line = str(path), file_number, line_number
                     yield item
-            if fault:
+            if problem:
                 return
 
 
@@ -60,8 +60,8 @@ def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def _broken(line: bytes, fault: str) -> Item:
-    return Item(received_time=0, fault=fault, payload=line.rstrip(b"\r\n"))
+def _broken(line: bytes, problem: str) -> Item:
+    return Item(received_time=0, error=problem, payload=line.rstrip(b"\r\n"))
 
 
 def _read_line(line: bytes, symbol: str, clock: int, seen_symbols: set[str] | None) -> Item | None:

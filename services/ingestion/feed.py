@@ -126,7 +126,7 @@ class Feed:
             item = self._peek()
             if item is None:
                 break
-            if not item.fault and not self._pacer.wait_until_due(item.received_time, 0.0 if out else timeout_ms / 1000):
+            if not item.error and not self._pacer.wait_until_due(item.received_time, 0.0 if out else timeout_ms / 1000):
                 break
             self._release(item, out)
         return out
@@ -145,7 +145,7 @@ class Feed:
         if item.event is not None:
             out.extend(self._stream.accept(item.event))
         else:
-            out.append(DeadInput(reason=item.fault, source=item.source, position=item.line, payload=item.payload))
+            out.append(DeadInput(reason=item.error, source=item.source, position=item.line, payload=item.payload))
 
 
 class FeedSource:

@@ -9,11 +9,11 @@ from libs.domain.market import MarketEvent
 
 @dataclass(slots=True)
 class Item:
-    """A market event or a fault, where it was found, and the latest event time (`clock`, ns) up to and with it."""
+    """A market event or a error, where it was found, and the latest event time (`clock`, ns) up to and with it."""
 
     received_time: int
     event: MarketEvent | None = None
-    fault: str = ""
+    error: str = ""
     payload: bytes = b""
     source: str = ""
     file: int = 0

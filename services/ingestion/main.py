@@ -10,7 +10,7 @@ SERVICE = SourceService(name="ingestion", settings_type=IngestionSettings, build
 
 
 def main() -> int:
-    """Run until the market ends or until told to stop; the answer is the exit code."""
+    """Run until the market ends or until asked to stop; return the exit code."""
     return SERVICE.main()
 
 

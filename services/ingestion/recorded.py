@@ -86,7 +86,7 @@ class RecordedSource(FeedSource):
 
     def _find_first_event(self) -> MarketEvent:
         seen: set[str] = set()
-        fault = ""
+        error = ""
         first: MarketEvent | None = None
         for item in self._read_items(0, 0, 0, seen):
             if item is None:
@@ -97,14 +97,14 @@ class RecordedSource(FeedSource):
                 if not isinstance(item.event, DepthSnapshot):
                     return first
                 continue
-            fault = fault or f"{item.source}:{item.line}: {item.fault}"
+            error = error or f"{item.source}:{item.line}: {item.error}"
         names = ", ".join(str(file) for file in self._files)
         if first is not None and not seen:
             return first
         if seen:
             raise BadInput(f"unknown symbol {self._symbol}: {names} has {', '.join(sorted(seen))}; choose one of these")
         raise BadInput(
-            f"{names} has no event of {self._symbol}; " + (f"first fault: {fault}" if fault else "it is empty")
+            f"{names} has no event of {self._symbol}; " + (f"first error: {error}" if error else "it is empty")
         )
 
     def _read_history(self, first_time: int) -> list[ExchangeBar]:

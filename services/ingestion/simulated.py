@@ -128,7 +128,7 @@ class SimulatedSource(FeedSource):
                     symbol=self._symbol,
                 )
         except FrameError as error:
-            item.fault = str(error)
+            item.error = str(error)
             return item
         if item.event is None:
             return None

@@ -1,4 +1,4 @@
-"""Reads klines and trades from Parquet. A row that makes no sense becomes an item with a fault and its row number.
+"""Reads klines and trades from Parquet. A row that makes no sense becomes an item with a error and its row number.
 
 Prices and quantities are stored as floats there; they are read by their shortest decimal form, to eight decimals.
 """
@@ -65,7 +65,7 @@ def read_table(path: Path, *, file_number: int, after_row: int, instrument: str)
                     item.event = _trade(row, instrument)
                 item.received_time = item.clock = item.event.event_time
             except (RowError, InexactNumber, InvalidOperation) as error:
-                item.fault = f"row {row_number}: {error}"
+                item.error = f"row {row_number}: {error}"
                 item.payload = repr(row).encode()
             yield item
 
@@ -93,7 +93,7 @@ def read_klines(path: Path, *, instrument: str, from_time: int, to_time: int) ->
                 try:
                     bars.append(_kline(row, instrument, timeframe, is_history=True))
                 except (RowError, InexactNumber, InvalidOperation) as error:
-                    raise BadInput(f"{path}, row {row_number}: {error}; mend or cut the history file") from None
+                    raise BadInput(f"{path}, row {row_number}: {error}; fix or cut the history file") from None
     for left, right in pairwise(bars):
         if right.open_time <= left.open_time:
             raise BadInput(f"{path} is not sorted by open_time without duplicates; sort it")

@@ -162,9 +162,9 @@ class ServiceProbe:
             if pid is not None and not is_alive(pid):
                 state, detail = "down", f"process {pid} is gone"
             elif base is not None:
-                fault = self._scrape(base, known)
-                if fault and state == "running":
-                    state, detail = "down", fault
+                problem = self._scrape(base, known)
+                if problem and state == "running":
+                    state, detail = "down", problem
                 elif state == "running" and known.readings[-1].missing_dependencies:
                     missing = " and ".join(known.readings[-1].missing_dependencies)
                     state, detail = "not ready", f"its {missing} does not answer"

@@ -33,7 +33,7 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int
 
 
 def main() -> int:
-    """Run until told to stop; the answer is the exit code."""
+    """Run until asked to stop; return the exit code."""
     if sys.argv[1:] in ([], ["run"]):
         return run_process(SERVICE.name, run)
     return (replace(SERVICE, build_core=build_compared_core) if sys.argv[1:] == ["compare"] else SERVICE).main()

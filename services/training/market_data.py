@@ -28,20 +28,20 @@ class TrainingBars:
 
 
 def read_bars(path: Path) -> TrainingBars:
-    """Read klines from Parquet. Raises `BadInput` naming file, row and mend."""
+    """Read klines from Parquet. Raises `BadInput` naming file, row and fix."""
     try:
         file = pq.ParquetFile(path)
         names = set(file.schema_arrow.names)
         table = file.read(columns=[name for name in (*REQUIRED, *OPTIONAL) if name in names])
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist; give klines as Parquet") from None
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise BadInput(f"{path} cannot be read as Parquet: {fault}") from fault
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {error}") from error
     try:
         columns = {name: _column(table.column(name), name) for name in table.column_names}
         bars = table_of_columns(columns)
-    except BadBars as fault:
-        raise BadInput(f"{path}: {fault}") from fault
+    except BadBars as error:
+        raise BadInput(f"{path}: {error}") from error
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return TrainingBars(bars, {"source": "file", "file": path.name, "sha256": digest, "bars": len(bars)})
@@ -64,5 +64,5 @@ def _column(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
         return np.asarray(column.to_numpy())
     try:
         return np.asarray(column.cast(pa.float64()).to_numpy())
-    except pa.ArrowInvalid as fault:
-        raise BadBars(f"column {name} is {column.type}, must be numbers: {fault}") from None
+    except pa.ArrowInvalid as error:
+        raise BadBars(f"column {name} is {column.type}, must be numbers: {error}") from None

@@ -112,8 +112,8 @@ def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> 
             scored.append(_score(prepared, fit, fold.train, fold.test, options))
         train, calibrate = split_calibration(usable, options.horizon + options.window, CALIBRATION_SHARE)
         final = _fit(prepared, train, calibrate, options, progress, "final fit")
-    except (TooFewBars, ValueError) as fault:
-        raise BadInput(str(fault)) from fault
+    except (TooFewBars, ValueError) as error:
+        raise BadInput(str(error)) from error
     progress("export", 0, 1)
     exported = export_onnx(final.model, options.window, len(final.inputs.names))
     checked = _examples(prepared, final.inputs, final.dead_band, usable[-64:], options).windows

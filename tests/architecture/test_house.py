@@ -1,4 +1,4 @@
-"""The house keeps its own rules: the registry, the extras, the READMEs and the folders agree."""
+"""The repository keeps its own rules: the registry, the extras, the READMEs and the folders agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input to the whole platform: a clear error that names the fault and the mend, the exit code of the design, and
+"""Bad input to the whole platform: a clear error that names the error and the fix, the exit code of the design, and
 nothing lost."""
 
 from __future__ import annotations

@@ -127,13 +127,13 @@ def calls_of(text: str) -> Iterator[list[str]]:
                 yield shlex.split(call[1], comments=True)
 
 
-def faults_of(words: list[str]) -> list[str]:
+def errors_of(words: list[str]) -> list[str]:
     """Return what a shown call names that does not exist; ``a | b`` lists commands, ``[...]`` may be left out."""
-    faults: list[str] = []
+    errors: list[str] = []
     if "|" in words and all(word == "|" or not word.startswith("-") for word in words):
         for name in (word for word in words if word != "|"):
-            faults += faults_of([name])
-        return faults
+            errors += errors_of([name])
+        return errors
     command = COMMAND
     options: set[str] = set()
     for word in (word.strip("[]") for word in words):
@@ -145,21 +145,21 @@ def faults_of(words: list[str]) -> list[str]:
                 return [f"no command {word!r} in {command.name}"]
             command = found
     known = {"--help", "-h", *(name for parameter in command.params for name in parameter.opts)}
-    return faults + [f"{command.name} has no option {option}" for option in sorted(options - known)]
+    return errors + [f"{command.name} has no option {option}" for option in sorted(options - known)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_shown_exist_with_their_options(page: Path) -> None:
-    wrong = {shlex.join(words): faults_of(words) for words in calls_of(page.read_text(encoding="utf-8"))}
-    assert {call: faults for call, faults in wrong.items() if faults} == {}
+    wrong = {shlex.join(words): errors_of(words) for words in calls_of(page.read_text(encoding="utf-8"))}
+    assert {call: errors for call, errors in wrong.items() if errors} == {}
 
 
 def test_the_reader_of_shown_commands_finds_them_and_their_faults() -> None:
     shown = [words for page in PAGES for words in calls_of(page.read_text(encoding="utf-8"))]
     assert len(shown) > 20
-    assert faults_of(["up", "--markt", "live"]) == ["up has no option --markt"]
-    assert faults_of(["features", "lst"]) == ["no command 'lst' in features"]
-    assert faults_of(["halt", "|", "rezume"]) == ["no command 'rezume' in perpflow"]
+    assert errors_of(["up", "--markt", "live"]) == ["up has no option --markt"]
+    assert errors_of(["features", "lst"]) == ["no command 'lst' in features"]
+    assert errors_of(["halt", "|", "rezume"]) == ["no command 'rezume' in perpflow"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

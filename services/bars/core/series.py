@@ -200,7 +200,7 @@ class BarSeries:
         slot["liquidation_buy" if event.side is Side.BUY else "liquidation_sell"] += event.quantity_e8
 
     def take_kline(self, event: ExchangeBar) -> list[Bar]:
-        """Let a 1m kline take its minute's place: before the stream, at the seam, or where no trades come at all."""
+        """Let a 1m kline replace its minute: before the stream, at the join minute, or where no trades come at all."""
         bars: list[Bar] = []
         if event.open_time <= self.head["last_bar_open"][0]:
             self.head["stale_bars"] += 1
@@ -251,7 +251,7 @@ class BarSeries:
         self.head["last_bar_open"] = finished["open_time"]
         self.head["last_price"] = finished["close"]
         count = aggregate_minute(self.slots, *self._words, self._lengths, MINUTE, self._due)
-        # The longest first: whoever acts on the minute then knows the longer bars that end with it.
+        # The longest first: a reader that acts on the minute then knows the longer bars that end with it.
         for index in self._due[:count][::-1]:
             bars.append(self._make_bar(int(index), self._names[index - LONGER]))
         if self._has_minutes:

@@ -22,7 +22,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ManifestError(ValueError):
-    """A manifest cannot be used; the message names the field and the mend."""
+    """A manifest cannot be used; the message names the field and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ def decode_manifest(text: bytes) -> Manifest:
     """Read and check a manifest. Raises `ManifestError` naming the field that is wrong."""
     try:
         content = json.loads(text)
-    except ValueError as fault:
-        raise ManifestError(f"the manifest is not JSON ({fault}); train the model again to rewrite it") from None
+    except ValueError as error:
+        raise ManifestError(f"the manifest is not JSON ({error}); train the model again to rewrite it") from None
     if not isinstance(content, dict):
         raise ManifestError("the manifest is not a JSON object; train the model again to rewrite it")
     if content.get("format") != FORMAT:

@@ -1,6 +1,6 @@
-"""A session's stream: history, then the normalised market with the seam between them closed, up to its span.
+"""A session's stream: history, then the normalised market with the minute where they join made whole, up to its span.
 
-The seam is the minute in which the market was joined: its trades were only partly seen, so its kline takes the bar's
+The join minute is the one in which the stream began: its trades were only partly seen, so its kline takes the bar's
 place once the minute is over. Pure.
 """
 
@@ -28,7 +28,7 @@ class StreamState:
 class Stream:
     """What goes out for each event that comes in, and whether the span is over.
 
-    `klines` are the bars around the start, ascending, among which the seam is looked up; `span_ns` bounds market time
+    `klines` are the bars around the start, ascending, for the join minute; `span_ns` bounds market time
     from the first event, 0 for no bound. The last thing out is the clock tick of the second after the span, so that
     bars which end with the span are closed.
     """

@@ -87,7 +87,7 @@ class StrategyCore:
         instruments: Mapping[str, Instrument],
         timeframe: str = "1m",
     ) -> None:
-        """Check that the strategies can be told apart. Raises ValueError."""
+        """Check that the strategies have different names. Raises ValueError."""
         names = [strategy.name for strategy in strategies]
         if not names:
             raise ValueError("no strategy was given; name at least one, such as ema_cross")

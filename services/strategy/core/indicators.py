@@ -1,4 +1,4 @@
-"""Indicators at hand for a strategy: named once in `start`, advanced by each bar before the strategy hears of it."""
+"""Indicators at hand for a strategy: named once in `start`, advanced by each bar before the strategy receives it."""
 
 from __future__ import annotations
 

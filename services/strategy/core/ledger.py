@@ -26,7 +26,7 @@ class _Fill:
 
 @dataclass(slots=True)
 class StrategyLedgerState:
-    """What is kept: positions and balances as last told, fills beyond them by report id, instruments by intent."""
+    """What is kept: positions and balances as last reported, fills beyond them by report id, instruments by intent."""
 
     held: dict[str, Decimal] = field(default_factory=dict)
     equity: Decimal | None = None
@@ -51,12 +51,12 @@ class StrategyLedger:
 
     @property
     def equity(self) -> Decimal | None:
-        """Equity as last told."""
+        """Equity as last reported."""
         return self.state.equity
 
     @property
     def available(self) -> Decimal | None:
-        """Balance available for new positions as last told."""
+        """Balance available for new positions as last reported."""
         return self.state.available
 
     def position(self, instrument: str) -> Decimal:

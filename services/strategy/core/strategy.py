@@ -1,4 +1,4 @@
-"""What a strategy is: it hears of the market and its account, and answers with the positions it wants.
+"""What a strategy is: it receives the market and its account, and answers with the positions it wants.
 
 It never sends orders. The host nets the targets of all strategies, rounds them and asks risk for what is missing.
 """
@@ -38,7 +38,7 @@ class TargetPosition:
 
     `notional_usdt` is signed: above zero long, below zero short, 0 flat. With `quantity` (signed, base units) the size
     is that quantity and `notional_usdt` does not count. `confidence` is the forecast's, None where none was used.
-    `reason` is one sentence for whoever asks why.
+    `reason` is one sentence that says why.
     """
 
     instrument: str

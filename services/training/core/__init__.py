@@ -1,1 +1,1 @@
-"""What training reckons without torch: bars, examples, labels, splits, scores. Pure; reads and writes no files."""
+"""What training computes without torch: bars, examples, labels, splits, scores. Pure; reads and writes no files."""

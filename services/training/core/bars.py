@@ -22,7 +22,7 @@ OPTIONAL = ("quote_volume", "trades", "taker_buy_volume")
 
 
 class BadBars(ValueError):
-    """A table of bars cannot be used; the message names the row (from 1), the fault and the mend."""
+    """A table of bars cannot be used; the message names the row (from 1), the error and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class BarTable:
 
 
 def table_of_columns(columns: Mapping[str, npt.NDArray[np.generic]]) -> BarTable:
-    """Check columns (open_time in ns) and make a table of them. Raises `BadBars` naming the first row at fault.
+    """Check columns (open_time in ns) and make a table of them. Raises `BadBars` naming the first wrong row.
 
-    A gap in the times is no fault; it breaks windows. The timeframe is the smallest step.
+    A gap in the times is no error; it breaks windows. The timeframe is the smallest step.
     """
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
@@ -86,17 +86,17 @@ def table_of_columns(columns: Mapping[str, npt.NDArray[np.generic]]) -> BarTable
     _refuse(times % smallest != 0, times, 1, "open_time", f"is not aligned to {timeframe}")
     prices = {name: columns[name].astype(np.float64) for name in ("open", "high", "low", "close")}
     for name, values in prices.items():
-        _refuse(~(np.isfinite(values) & (values > 0.0)), values, 1, name, "is no price; mend or drop the row")
+        _refuse(~(np.isfinite(values) & (values > 0.0)), values, 1, name, "is no price; fix or drop the row")
     volume = columns["volume"].astype(np.float64)
-    _refuse(~(np.isfinite(volume) & (volume >= 0.0)), volume, 1, "volume", "is no volume; mend or drop the row")
+    _refuse(~(np.isfinite(volume) & (volume >= 0.0)), volume, 1, "volume", "is no volume; fix or drop the row")
     body_high = np.maximum(prices["open"], prices["close"])
     body_low = np.minimum(prices["open"], prices["close"])
-    _refuse(prices["high"] < body_high, prices["high"], 1, "high", "is below open or close; mend or drop the row")
-    _refuse(prices["low"] > body_low, prices["low"], 1, "low", "is above open or close; mend or drop the row")
+    _refuse(prices["high"] < body_high, prices["high"], 1, "high", "is below open or close; fix or drop the row")
+    _refuse(prices["low"] > body_low, prices["low"], 1, "low", "is above open or close; fix or drop the row")
     extra: dict[str, Floats] = {}
     for name in OPTIONAL:
         values = columns[name].astype(np.float64) if name in columns else np.full(len(times), np.nan)
-        _refuse(np.isinf(values) | (values < 0.0), values, 1, name, "is no amount; mend it or leave it empty")
+        _refuse(np.isinf(values) | (values < 0.0), values, 1, name, "is no amount; fix it or leave it empty")
         extra[name] = values
     return BarTable(timeframe=timeframe, open_times=times, volume=volume, **prices, **extra)
 
@@ -123,8 +123,8 @@ def table_of_bars(bars: Sequence[ExchangeBar]) -> BarTable:
 
 
 def _refuse(
-    is_faulty: npt.NDArray[np.bool_], values: npt.NDArray[np.generic], first_row: int, name: str, fault: str
+    is_wrong: npt.NDArray[np.bool_], values: npt.NDArray[np.generic], first_row: int, name: str, problem: str
 ) -> None:
-    if is_faulty.any():
-        place = int(is_faulty.argmax())
-        raise BadBars(f"row {place + first_row}: {name} {values[place]} {fault}")
+    if is_wrong.any():
+        place = int(is_wrong.argmax())
+        raise BadBars(f"row {place + first_row}: {name} {values[place]} {problem}")

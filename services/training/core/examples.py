@@ -71,7 +71,7 @@ class ChosenInputs:
 def choose_inputs(
     names: Sequence[str], features: Floats, train: Places, wanted: Sequence[str] = INPUTS
 ) -> ChosenInputs:
-    """Choose the wanted inputs that the training bars know, and reckon their mean and scale there.
+    """Choose the wanted inputs that the training bars know, and compute their mean and scale there.
 
     `names` are the columns of `features` (bars, features). Raises ValueError where the feature set lacks one.
     """

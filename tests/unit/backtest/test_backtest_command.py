@@ -34,7 +34,7 @@ def test_backtest_says_the_measures_to_a_person() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fault"),
+    ("arguments", "message"),
     [
         ([], "give --input PATH or --seed N"),
         (["--seed", "1", "--input", "x"], "one of them"),
@@ -47,7 +47,7 @@ def test_backtest_says_the_measures_to_a_person() -> None:
         (["--seed", "1", "--span", "soon"], "--span"),
     ],
 )
-def test_bad_options_are_refused_by_name(arguments: list[str], fault: str) -> None:
+def test_bad_options_are_refused_by_name(arguments: list[str], message: str) -> None:
     outcome = CliRunner().invoke(app, arguments)
     assert isinstance(outcome.exception, BadInput), outcome.output
-    assert fault in str(outcome.exception)
+    assert message in str(outcome.exception)

@@ -121,7 +121,7 @@ def test_settings_of_the_services_apply(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "fault"),
+    ("options", "message"),
     [
         ({"instrument": "DOGEUSDT.BINANCE"}, "unknown instrument 'DOGEUSDT.BINANCE'"),
         ({"champion": "absent"}, "no model 'absent'"),
@@ -129,8 +129,8 @@ def test_settings_of_the_services_apply(monkeypatch: pytest.MonkeyPatch) -> None
         ({"starting_balance_usdt": Decimal(-1)}, "starting_balance_usdt"),
     ],
 )
-def test_what_cannot_be_run_is_refused_by_name(options: dict[str, object], fault: str) -> None:
-    with pytest.raises(BadInput, match=fault):
+def test_what_cannot_be_run_is_refused_by_name(options: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         simulated(minutes=1, **options)
 
 

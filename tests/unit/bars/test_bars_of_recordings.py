@@ -1,4 +1,4 @@
-"""Bars of real recordings equal an independent reckoning over the trades, and the exchange's own klines."""
+"""Bars of real recordings equal an independent computation over the trades, and the exchange's own klines."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from libs.bus.open import open_bus
 
 
 @pytest.mark.parametrize(
-    ("url", "fault"),
+    ("url", "message"),
     [
         ("", "names no bus"),
         ("sqlite", "names no bus"),
@@ -26,8 +26,8 @@ from libs.bus.open import open_bus
         ("kafka:one:9092,two", "'two' is not HOST:PORT"),
     ],
 )
-def test_a_bad_address_is_refused_with_the_forms_that_work(url: str, fault: str) -> None:
-    with pytest.raises(BusError, match=fault) as refused:
+def test_a_bad_address_is_refused_with_the_forms_that_work(url: str, message: str) -> None:
+    with pytest.raises(BusError, match=message) as refused:
         open_bus(url)
     assert "sqlite:PATH, kafka:HOST:PORT or memory:NAME" in str(refused.value)
 

@@ -51,11 +51,11 @@ def test_comparison_shows_measures_and_only_the_parameters_that_differ(var: Path
     assert "fast_bars" in CliRunner().invoke(backtests_app, ["compare", "fast", "slow"]).stdout
 
 
-@pytest.mark.parametrize(("names", "fault"), [(["one"], "two names or more"), (["one", "two"], "no backtest 'one'")])
-def test_what_cannot_be_compared_is_refused(names: list[str], fault: str) -> None:
+@pytest.mark.parametrize(("names", "message"), [(["one"], "two names or more"), (["one", "two"], "no backtest 'one'")])
+def test_what_cannot_be_compared_is_refused(names: list[str], message: str) -> None:
     outcome = CliRunner().invoke(backtests_app, ["compare", *names])
     assert isinstance(outcome.exception, BadInput)
-    assert fault in str(outcome.exception)
+    assert message in str(outcome.exception)
 
 
 def test_report_of_an_older_build_is_refused_by_what_it_lacks(var: Path) -> None:

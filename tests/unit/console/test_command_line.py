@@ -30,7 +30,7 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fault"),
+    ("arguments", "message"),
     [
         (("up", "--market", "nowhere"), "--market 'nowhere' is not auto, live, simulated or recorded:PATH"),
         (("up", "--market", "recorded:absent.gz"), "no such file or folder: absent.gz"),
@@ -51,15 +51,15 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("trace", "x"), "no session under"),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], fault: str, tmp_path: Path) -> None:
+def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = perpflow(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert fault in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
 
 
-def test_a_busy_page_port_is_named_with_its_mend(tmp_path: Path) -> None:
+def test_a_busy_page_port_is_named_with_its_fix(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

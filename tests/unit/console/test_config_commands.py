@@ -71,7 +71,7 @@ def test_another_file_can_be_named_and_none_by_an_empty_name(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "message"),
     [
         ("[risk\n", "is not TOML"),
         ("max_leverage = 2\n", "max_leverage stands outside of a table"),
@@ -83,8 +83,8 @@ def test_another_file_can_be_named_and_none_by_an_empty_name(folder: Path) -> No
         ('[risk]\ninstruments = "BTCUSDT.BINANCE"\n', r"\[risk\] instruments='BTCUSDT.BINANCE': not JSON"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_place(folder: Path, text: str, fault: str) -> None:
-    with pytest.raises(BadInput, match=fault):
+def test_a_wrong_file_is_refused_with_its_place(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         check(write(folder, text))
 
 

@@ -35,7 +35,7 @@ def test_walk_forward_shows_only_what_came_after_the_choosing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fault"),
+    ("arguments", "message"),
     [
         (["--by", "luck"], "--by 'luck'"),
         (["--vary", "slow_bars"], "--vary 'slow_bars'"),
@@ -43,7 +43,7 @@ def test_walk_forward_shows_only_what_came_after_the_choosing(tmp_path: Path) ->
         (["--set", "risk"], "write SERVICE.SETTING=VALUE"),
     ],
 )
-def test_bad_options_are_refused_by_name(arguments: list[str], fault: str, tmp_path: Path) -> None:
+def test_bad_options_are_refused_by_name(arguments: list[str], message: str, tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["sweep", *MARKET, "--span", "1m", "--output", str(tmp_path), *arguments])
     assert isinstance(outcome.exception, BadInput), outcome.output
-    assert fault in str(outcome.exception)
+    assert message in str(outcome.exception)

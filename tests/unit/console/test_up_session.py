@@ -144,7 +144,7 @@ def test_a_second_session_in_the_same_folder_is_refused_before_it_writes_anythin
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "fault"),
+    ("name", "value", "message"),
     [
         ("PERPFLOW_CLICKHOUSE", "http://someone:of-the-person@host:8123", "PERPFLOW_CLICKHOUSE_PASSWORD"),
         ("PERPFLOW_CLICKHOUSE", "http://someone:of-the-person#x@host", "PERPFLOW_CLICKHOUSE_PASSWORD"),
@@ -155,10 +155,10 @@ def test_a_second_session_in_the_same_folder_is_refused_before_it_writes_anythin
     ],
 )
 def test_an_address_that_is_none_is_refused_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, fault: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(BadInput, match=fault) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         run_up(OPTIONS, Console(quiet=True))
     assert "of-the-person" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -176,7 +176,7 @@ TIMES = made_rows(200)[0] * 1000
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "message"),
     [
         (_spoilt("close", np.nan), "row 77 .* has no finite close"),
         (_spoilt("close", np.inf), "row 77 .* has no finite close"),
@@ -192,9 +192,9 @@ TIMES = made_rows(200)[0] * 1000
         ({"close": pa.array(["1"] * 200)}, "column close is string; it must be a number"),
     ],
 )
-def test_a_faulty_file_is_refused_by_file_row_and_mend(tmp_path: Path, changes: dict, fault: str) -> None:
+def test_a_wrong_file_is_refused_by_file_row_and_fix(tmp_path: Path, changes: dict, message: str) -> None:
     bars = _write_bars(tmp_path / "bars.parquet", **changes)
-    with pytest.raises(BadInput, match=f"bars.parquet: .*({fault})"):
+    with pytest.raises(BadInput, match=f"bars.parquet: .*({message})"):
         _engineer(tmp_path, "--input", bars)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.parquet"]
 
@@ -220,7 +220,7 @@ def test_output_is_not_the_input_and_needs_a_folder(tmp_path: Path) -> None:
     assert "there is no folder" in str(result.exception)
 
 
-def test_a_faulty_side_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_wrong_side_file_is_refused_by_name(tmp_path: Path) -> None:
     bars = _write_bars(tmp_path / "bars.parquet")
     pq.write_table(pa.table({"time": TIMES, "rate": np.full(200, np.nan)}), tmp_path / "funding.parquet")
     with pytest.raises(BadInput, match=r"funding.parquet: row 0 has no finite rate"):

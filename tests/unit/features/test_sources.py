@@ -174,7 +174,7 @@ def test_one_absent_source_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "faults"),
+    ("body", "messages"),
     [
         (b"<html>maintenance", ("not JSON",) * 4 + ("not XML",)),
         (b'{"data": 3}', ("a list was expected",) * 4 + ("not XML",)),
@@ -182,10 +182,10 @@ def test_one_absent_source_leaves_the_others_alone() -> None:
         (b"<rss><channel/></rss>", ("not JSON",) * 4 + ("no items",)),
     ],
 )
-def test_an_answer_of_another_form_is_named(body: bytes, faults: tuple[str, ...]) -> None:
+def test_an_answer_of_another_form_is_named(body: bytes, messages: tuple[str, ...]) -> None:
     client = _client(lambda _request: httpx.Response(200, content=body))
-    for source, fault in zip(_every(client), faults, strict=True):
-        with pytest.raises(SourceMalformed, match=fault):
+    for source, message in zip(_every(client), messages, strict=True):
+        with pytest.raises(SourceMalformed, match=message):
             source.fetch(MIDNIGHT, MIDNIGHT + DAY)
 
 

@@ -51,7 +51,7 @@ def _repeat_otherwise(times: np.ndarray, _rows: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "message"),
     [
         (_set(col.ROW_CLOSE, np.nan), r"row 1007 \(open_time 2026-01-01T00:07:00Z\) has no finite close"),
         (_set(col.ROW_VOLUME, np.nan), "row 1007 .* has no finite volume"),
@@ -60,7 +60,7 @@ def _repeat_otherwise(times: np.ndarray, _rows: np.ndarray) -> None:
         (_set(col.ROW_LOW, -3.0), "row 1007 .* has a low that is not above zero"),
         (_set(col.ROW_LOW, 4e-9), "row 1007 .* has a low that is not above zero"),
         (_set(col.ROW_CLOSE, 1.0), "row 1007 .* has close outside low and high"),
-        (_set(col.ROW_VOLUME, -1.0), r"row 1007 .* has a negative volume; mend the row \(-1.0\)"),
+        (_set(col.ROW_VOLUME, -1.0), r"row 1007 .* has a negative volume; fix the row \(-1.0\)"),
         (_set(col.ROW_TAKER, 1e9), "row 1007 .* has taker_buy_volume above volume"),
         (_set(col.ROW_FUNDING, np.inf), "row 1007 .* has an infinite funding_rate; leave it empty"),
         (_swap, "row 1007 .* is not later than the row before it; sort the file"),
@@ -68,14 +68,14 @@ def _repeat_otherwise(times: np.ndarray, _rows: np.ndarray) -> None:
         (_repeat_otherwise, "row 1007 .* repeats the time of the row before it with other values"),
     ],
 )
-def test_a_faulty_row_is_refused_by_its_number(change: Callable, fault: str) -> None:
+def test_a_wrong_row_is_refused_by_its_number(change: Callable, message: str) -> None:
     times, rows = made_rows(20)
     change(times, rows)
-    with pytest.raises(InputError, match=fault):
+    with pytest.raises(InputError, match=message):
         _check(times, rows)
 
 
-def test_further_faulty_rows_are_counted() -> None:
+def test_further_wrong_rows_are_counted() -> None:
     times, rows = made_rows(20)
     rows[5:9, col.ROW_CLOSE] = np.nan
     with pytest.raises(InputError, match=r"row 1005 .* 3 more such rows"):
@@ -198,7 +198,7 @@ def test_open_interest_is_known_from_its_stamp_until_two_steps_later() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "values", "fault"),
+    ("times", "values", "message"),
     [
         ([], [], "no rows"),
         ([0, 2, 1], [1.0, 1.0, 1.0], "row 2 .* is not later"),
@@ -207,8 +207,8 @@ def test_open_interest_is_known_from_its_stamp_until_two_steps_later() -> None:
         ([0, 1, 2], [1.0, 1.0, 0.0], "row 2 has a close that is not above zero"),
     ],
 )
-def test_a_faulty_series_is_refused_by_row(times: list[int], values: list[float], fault: str) -> None:
-    with pytest.raises(InputError, match=fault):
+def test_a_wrong_series_is_refused_by_row(times: list[int], values: list[float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         publish_mark(np.array(times, dtype=np.int64) * HOUR, np.array(values))
 
 

@@ -149,7 +149,7 @@ def test_another_hash_is_refused_with_both_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "fault"),
+    ("make", "message"),
     [
         (lambda: features_of("rsj"), "no kind of feature 'rsj'"),
         (lambda: features_of("rsi", "2m"), "no timeframe '2m'"),
@@ -165,8 +165,8 @@ def test_another_hash_is_refused_with_both_named() -> None:
         (lambda: load_feature_set("core_v9"), "no feature set 'core_v9'; there are core_v1"),
     ],
 )
-def test_a_malformed_set_is_refused_by_name(make: object, fault: str) -> None:
-    with pytest.raises(FeatureSetError, match=fault):
+def test_a_malformed_set_is_refused_by_name(make: object, message: str) -> None:
+    with pytest.raises(FeatureSetError, match=message):
         make()
 
 

@@ -148,7 +148,7 @@ def test_a_bar_whose_vector_would_know_the_future_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "fault"),
+    ("column", "value", "message"),
     [
         (col.ROW_LOW, 0.0, "low_e8 is 0, prices must be above zero"),
         (col.ROW_CLOSE, 1e6, "must lie between low"),
@@ -157,14 +157,14 @@ def test_a_bar_whose_vector_would_know_the_future_is_refused() -> None:
         (col.ROW_FLOW, np.inf, "a book statistic is not finite"),
     ],
 )
-def test_an_impossible_bar_is_refused_and_leaves_the_state_alone(column: int, value: float, fault: str) -> None:
+def test_an_impossible_bar_is_refused_and_leaves_the_state_alone(column: int, value: float, message: str) -> None:
     times, rows = made_rows(10)
     stream = FeatureStream(PROGRAM)
     for j in range(9):
         stream.take(as_bar("X", "1m", int(times[j]), rows[j]))
     state = _kept(stream)
     rows[9, column] = value
-    with pytest.raises(BarError, match=fault):
+    with pytest.raises(BarError, match=message):
         stream.take(as_bar("X", "1m", int(times[9]), rows[9]))
     assert _kept(stream) == state
 

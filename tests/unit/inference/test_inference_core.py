@@ -127,7 +127,7 @@ def test_vector_of_the_wrong_width_is_unhandleable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "fault"),
+    ("models", "message"),
     [
         ([], "no model was given"),
         ([a_model(role=ModelRole.SHADOW)], "exactly one champion is needed, got none"),
@@ -137,8 +137,8 @@ def test_vector_of_the_wrong_width_is_unhandleable() -> None:
         ([a_model(replace(a_manifest(), timeframe="2m"))], "timeframe is '2m'"),
     ],
 )
-def test_models_that_do_not_go_together_are_refused(models: list[ScoredModel], fault: str) -> None:
-    with pytest.raises(ManifestError, match=fault):
+def test_models_that_do_not_go_together_are_refused(models: list[ScoredModel], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
         InferenceCore(models)
 
 

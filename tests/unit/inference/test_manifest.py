@@ -19,7 +19,7 @@ def test_equal_manifests_give_equal_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "message"),
     [
         ({"format": "perpflow-model-0"}, "manifest format is 'perpflow-model-0'"),
         ({"classes": ["up", "down"]}, "manifest classes"),
@@ -37,9 +37,9 @@ def test_equal_manifests_give_equal_bytes() -> None:
         ({"clip": float("inf")}, "clip is inf"),
     ],
 )
-def test_fault_in_a_manifest_is_named(change: dict[str, Any], fault: str) -> None:
+def test_error_in_a_manifest_is_named(change: dict[str, Any], message: str) -> None:
     content = json.loads(encode_manifest(a_manifest())) | change
-    with pytest.raises(ManifestError, match=fault):
+    with pytest.raises(ManifestError, match=message):
         decode_manifest(json.dumps(content).encode())
 
 

@@ -107,19 +107,19 @@ def test_manifest_of_another_shape_than_the_graph_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "message"),
     [
         ({"schema_hash": "0" * 64}, r"000000000000.*train again: perpflow train-models"),
         ({"feature_set": "core_v0"}, "no feature set 'core_v0'"),
     ],
 )
 def test_model_of_features_that_moved_on_is_refused_at_start(
-    tmp_path: Path, change: dict[str, str], fault: str
+    tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
     folder = a_registry(tmp_path, "mine/aaaa") / "mine" / "aaaa"
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | change))
-    with pytest.raises(ManifestError, match=fault):
+    with pytest.raises(ManifestError, match=message):
         load_models(tmp_path, "mine", ())
 
 

@@ -1,4 +1,4 @@
-"""The account a person asks about: every fault is named by its path."""
+"""The account a person asks about: every error is named by its path."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_flat_rates_allow_a_leverage_of_a_million() -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "fault"),
+    ("position", "message"),
     [
         ({"quantity": "-1"}, r"positions\[0\]\.quantity: -1 must be above zero"),
         ({"quantity": "NaN"}, r"positions\[0\]\.quantity: NaN is not a finite number"),
@@ -98,13 +98,13 @@ def test_flat_rates_allow_a_leverage_of_a_million() -> None:
         ({"marksprice": "1"}, r"positions\[0\]\.marksprice is no field of it"),
     ],
 )
-def test_faults_of_a_position_are_named_by_path(position: dict[str, Any], fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_errors_of_a_position_are_named_by_path(position: dict[str, Any], message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         read_account(an_account(position), DEFAULT_BRACKETS)
 
 
 @pytest.mark.parametrize(
-    ("account", "fault"),
+    ("account", "message"),
     [
         ([], "account: expected an object"),
         (an_account(margin_mode="both"), "margin_mode: 'both' must be one of cross, isolated"),
@@ -118,8 +118,8 @@ def test_faults_of_a_position_are_named_by_path(position: dict[str, Any], fault:
         ({"margin_mode": "cross"}, "account.position_mode is missing"),
     ],
 )
-def test_faults_of_the_account_are_named(account: object, fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_errors_of_the_account_are_named(account: object, message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         read_account(account, DEFAULT_BRACKETS)
 
 

@@ -95,7 +95,7 @@ def test_bracket_of_takes_the_cap_into_its_tier_and_goes_on_past_the_last() -> N
 
 
 @pytest.mark.parametrize(
-    ("entries", "fault"),
+    ("entries", "message"),
     [
         ([], "there are none"),
         ([an_entry(0, 60000), an_entry(50000, 250000, "0.005", 50, 100)], "tier 2 overlaps"),
@@ -119,14 +119,14 @@ def test_bracket_of_takes_the_cap_into_its_tier_and_goes_on_past_the_last() -> N
         ([{"notionalFloor": 0}], "lacks notionalCap"),
     ],
 )  # fmt: skip
-def test_impossible_tiers_are_refused_by_name(entries: list[Any], fault: str) -> None:
-    with pytest.raises(MarginError, match=fault) as refusal:
+def test_impossible_tiers_are_refused_by_name(entries: list[Any], message: str) -> None:
+    with pytest.raises(MarginError, match=message) as refusal:
         parse_leverage_brackets(answer(*entries))
     assert "brackets of BTCUSDT" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("payload", "fault"),
+    ("payload", "message"),
     [
         ("text", "expected a list"),
         ([], "expected a list"),
@@ -137,8 +137,8 @@ def test_impossible_tiers_are_refused_by_name(entries: list[Any], fault: str) ->
         (answer(*TWO) + answer(*TWO), "BTCUSDT appears twice"),
     ],
 )
-def test_answers_of_another_shape_are_refused(payload: object, fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_answers_of_another_shape_are_refused(payload: object, message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         parse_leverage_brackets(payload)
 
 

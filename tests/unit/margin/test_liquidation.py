@@ -239,7 +239,7 @@ def test_solution_on_the_edge_of_a_tier_is_found_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "message"),
     [
         ({"quantity": "-1"}, "quantity: -1 must be above zero"),
         ({"quantity": "0"}, "quantity: 0 must be above zero"),
@@ -253,8 +253,8 @@ def test_solution_on_the_edge_of_a_tier_is_found_once() -> None:
         ({"isolated_margin": "NaN"}, "isolated_margin: NaN"),
     ],
 )
-def test_impossible_positions_are_refused_by_field(changes: dict[str, str], fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_impossible_positions_are_refused_by_field(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         liquidate_isolated(a_leg(**changes))  # type: ignore[arg-type]
 
 
@@ -269,15 +269,15 @@ def test_isolated_margin_of_zero_is_taken_as_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("legs", "mode", "fault"),
+    ("legs", "mode", "message"),
     [
         ([a_leg(), a_leg("short")], "one_way", "BTCUSDT appears twice; one_way"),
         ([a_leg(), a_leg()], "hedge", "BTCUSDT long appears twice; hedge"),
         ([a_leg(), a_leg("short", mark="1")], "hedge", "the legs of BTCUSDT differ"),
     ],
 )
-def test_positions_the_mode_does_not_allow_are_refused(legs: list[Leg], mode: str, fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_positions_the_mode_does_not_allow_are_refused(legs: list[Leg], mode: str, message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         liquidate_account(legs, Decimal(1000), MarginMode.CROSS, PositionMode(mode))
 
 
@@ -292,15 +292,15 @@ def test_wallet_of_zero_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "amount", "fault"),
+    ("rate", "amount", "message"),
     [
         ("1", "0", "maintenance_margin_rate: 1"),
         ("-0.1", "0", "maintenance_margin_rate"),
         ("0.1", "-1", "maintenance_amount: -1"),
     ],
 )
-def test_impossible_flat_rates_are_refused(rate: str, amount: str, fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_impossible_flat_rates_are_refused(rate: str, amount: str, message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         flat_brackets("BTCUSDT", Decimal(rate), Decimal(amount))
 
 

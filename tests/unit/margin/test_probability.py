@@ -264,7 +264,7 @@ def test_touching_is_at_least_as_likely_as_ending_beyond(
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "message"),
     [
         ({"spot": 0.0}, "spot: 0.0 must be above zero"),
         ({"barrier": -1.0}, "barrier: -1.0 must be above zero"),
@@ -278,8 +278,8 @@ def test_touching_is_at_least_as_likely_as_ending_beyond(
         ({"fee_rate": 1.0}, "fee_rate: 1.0 must be below 1"),
     ],
 )
-def test_impossible_questions_are_refused_by_name(changes: dict[str, float], fault: str) -> None:
-    with pytest.raises(MarginError, match=fault):
+def test_impossible_questions_are_refused_by_name(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(MarginError, match=message):
         a_question(**changes)
 
 

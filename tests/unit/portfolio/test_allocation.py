@@ -97,7 +97,7 @@ def test_view_of_a_forecast() -> None:
 
 
 @pytest.mark.parametrize(
-    ("returns", "options", "fault"),
+    ("returns", "options", "message"),
     [
         ({"BTC": [0.1] * 40}, {}, "1 instrument"),
         ({"BTC": [0.1] * 40, "ETH": [0.1] * 39}, {}, "lengths differ"),
@@ -114,10 +114,10 @@ def test_view_of_a_forecast() -> None:
         (None, {"views": {"BTC": View(0.1, 0.5)}, "market_weights": {"BTC": 1.0}}, "market_weights: need one"),
     ],
 )
-def test_impossible_inputs_are_refused_by_name(returns: Any, options: dict[str, Any], fault: str) -> None:
+def test_impossible_inputs_are_refused_by_name(returns: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(AllocationError) as refusal:
         allocate(some_returns() if returns is None else returns, AllocationMethod.BLACK_LITTERMAN, **options)
-    assert fault in str(refusal.value)
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize(

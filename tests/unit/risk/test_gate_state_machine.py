@@ -2,7 +2,7 @@
 
 The venue here knows the truth. What it tells arrives on two topics that are delivered independently, so the gate sees
 fills before or after the account states that include them. Whenever the gate approves an order that may add risk, the
-limits are reckoned anew from the truth, every working order filled that could.
+limits are recomputed from the truth, every working order filled that could.
 """
 
 from __future__ import annotations

@@ -203,14 +203,14 @@ def test_limits_change_by_command_alone_and_are_versioned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fault"),
+    ("arguments", "message"),
     [({"max_leverge": "2"}, "unknown limit 'max_leverge'"), ({"max_leverage": "-2"}, "max_leverage: -2 is negative")],
 )
-def test_impossible_limits_change_nothing_and_the_answer_says_why(arguments: dict[str, str], fault: str) -> None:
+def test_impossible_limits_change_nothing_and_the_answer_says_why(arguments: dict[str, str], message: str) -> None:
     core = a_core()
     (state,) = core.handle(a_control(ControlAction.SET_LIMITS, arguments={"max_open_orders": "1"} | arguments))
     assert isinstance(state, ControlState)
-    assert fault in state.reason
+    assert message in state.reason
     assert state.limits_version == 1
     assert core.limits == limits()
 

@@ -41,7 +41,7 @@ def test_every_limit_survives_being_written_and_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "fault"),
+    ("name", "text", "message"),
     [
         ("max_leverge", "1", "unknown limit 'max_leverge'; known: max_order_notional_usdt"),
         ("max_leverage", "much", "max_leverage: 'much' is not a number"),
@@ -64,8 +64,8 @@ def test_every_limit_survives_being_written_and_read() -> None:
         ("trailing_stop_fraction", "0.11", r"trailing_stop_fraction: 0\.11 lies outside"),
     ],
 )
-def test_impossible_limits_are_refused_by_name(name: str, text: str, fault: str) -> None:
-    with pytest.raises(LimitError, match=fault):
+def test_impossible_limits_are_refused_by_name(name: str, text: str, message: str) -> None:
+    with pytest.raises(LimitError, match=message):
         RiskLimits().with_changes({name: text})
 
 
@@ -111,7 +111,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "fault"),
+    ("name", "value", "message"),
     [
         ("PERPFLOW_RISK_MAX_LEVERGE", "2", "PERPFLOW_RISK_MAX_LEVERGE"),
         ("PERPFLOW_RISK_MAX_LEVERAGE", "NaN", "PERPFLOW_RISK_MAX_LEVERAGE"),
@@ -120,10 +120,10 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_impossible_settings_are_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, fault: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(BadInput, match=fault):
+    with pytest.raises(BadInput, match=message):
         load_settings(RiskSettings)
 
 

@@ -118,7 +118,7 @@ def test_a_person_gets_a_table_and_the_notes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "message"),
     [
         (json.dumps(an_account({"quantity": "-1"})), "positions[0].quantity: -1 must be above zero"),
         (json.dumps(an_account({"symbol": "FOOUSDT"})), "unknown symbol 'FOOUSDT'"),
@@ -128,8 +128,8 @@ def test_a_person_gets_a_table_and_the_notes() -> None:
         ("[]", "account: expected an object"),
     ],
 )
-def test_bad_accounts_are_refused_by_name(text: str, fault: str) -> None:
-    assert fault in refused("liquidation", "--account", "-", "--json", standard_input=text)
+def test_bad_accounts_are_refused_by_name(text: str, message: str) -> None:
+    assert message in refused("liquidation", "--account", "-", "--json", standard_input=text)
 
 
 def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_probability_takes_past_closes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "message"),
     [
         (("--horizon", "soon"), "--horizon: 'soon' is no length of time"),
         (("--horizon", "7x"), "--horizon: '7x' is no length of time"),
@@ -216,8 +216,8 @@ def test_probability_takes_past_closes(tmp_path: Path) -> None:
         (("--horizon", "7d", "--degrees-of-freedom", "2"), "degrees_of_freedom: 2.0 must be above 2"),
     ],
 )
-def test_bad_questions_are_refused_by_name(words: tuple[str, ...], fault: str) -> None:
-    assert fault in refused(*PROBABILITY, *words, "--json")
+def test_bad_questions_are_refused_by_name(words: tuple[str, ...], message: str) -> None:
+    assert message in refused(*PROBABILITY, *words, "--json")
 
 
 def test_size_answers_all_five_rules_side_by_side() -> None:
@@ -246,7 +246,7 @@ def test_size_shows_a_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "message"),
     [
         (("--equity", "NaN"), "--equity: NaN is not a finite number"),
         (("--equity", "-1"), "equity: -1 must be a finite number, zero or above"),
@@ -257,8 +257,8 @@ def test_size_shows_a_table() -> None:
         (("--volatility", "0"), "volatility: 0 must be a finite number above zero"),
     ],
 )
-def test_bad_sizes_are_refused_by_name(words: tuple[str, ...], fault: str) -> None:
-    assert fault in refused("size", *words)
+def test_bad_sizes_are_refused_by_name(words: tuple[str, ...], message: str) -> None:
+    assert message in refused("size", *words)
 
 
 def test_size_needs_brackets_of_the_symbol(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings: every fault is named with its variable and its mend; secrets never reach a log."""
+"""Settings: every error is named with its variable and its fix; secrets never reach a log."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_scaling_and_cap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "fault"),
+    ("call", "message"),
     [
         (lambda: kelly_binary(1.1, 1.0), r"win_probability: 1\.1 must lie in \[0, 1\]"),
         (lambda: kelly_binary(math.nan, 1.0), "win_probability: nan"),
@@ -108,7 +108,7 @@ def test_scaling_and_cap() -> None:
         (lambda: scale_kelly(0.1, 1.0, math.nan), "cap: nan"),
     ],
 )
-def test_impossible_inputs_are_refused_by_name(call: object, fault: str) -> None:
+def test_impossible_inputs_are_refused_by_name(call: object, message: str) -> None:
     assert callable(call)
-    with pytest.raises(SizingError, match=fault):
+    with pytest.raises(SizingError, match=message):
         call()

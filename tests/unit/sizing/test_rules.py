@@ -102,7 +102,7 @@ def test_leverage_adjusted_respects_the_tier_it_leads_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "fault"),
+    ("call", "message"),
     [
         (lambda: size_fixed_fraction(D(-1), D(1)), "equity: -1"),
         (lambda: size_fixed_fraction(D("NaN"), D(1)), "equity: NaN"),
@@ -140,9 +140,9 @@ def test_leverage_adjusted_respects_the_tier_it_leads_to() -> None:
         (lambda: round_to_filters(D(1), D(0), BTC), "price: 0"),
     ],
 )
-def test_impossible_inputs_are_refused_by_name(call: object, fault: str) -> None:
+def test_impossible_inputs_are_refused_by_name(call: object, message: str) -> None:
     assert callable(call)
-    with pytest.raises(SizingError, match=fault):
+    with pytest.raises(SizingError, match=message):
         call()
 
 

@@ -68,7 +68,7 @@ def test_restored_state_goes_on_as_if_never_interrupted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "fault"),
+    ("parameters", "message"),
     [
         ({"fast_bars": 0}, "fast_bars is 0"),
         ({"fast_bars": 9}, "must be below slow_bars"),
@@ -77,6 +77,6 @@ def test_restored_state_goes_on_as_if_never_interrupted() -> None:
         ({"warm_up_bars": True}, "warm_up_bars is True"),
     ],
 )
-def test_bad_parameter_is_named(parameters: dict[str, object], fault: str) -> None:
-    with pytest.raises(ValueError, match=fault):
+def test_bad_parameter_is_named(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         EmaCross(**parameters)  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_saved_state_of_an_older_build_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "fault"),
+    ("parameters", "message"),
     [
         ({"enter_probability": 1.2}, "enter_probability is 1.2"),
         ({"full_size_confidence": 0.0}, "full_size_confidence is 0"),
@@ -88,6 +88,6 @@ def test_saved_state_of_an_older_build_is_refused() -> None:
         ({"notional_usdt": "NaN"}, "notional_usdt is 'NaN'"),
     ],
 )
-def test_bad_parameter_is_named(parameters: dict[str, object], fault: str) -> None:
-    with pytest.raises(ValueError, match=fault):
+def test_bad_parameter_is_named(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ForecastThreshold(**parameters)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def test_dotted_path_is_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "fault"),
+    ("path", "message"),
     [
         ("ema_crss", "no strategy 'ema_crss'.*ema_cross, forecast_threshold"),
         ("nowhere.at_all:Mine", "cannot import nowhere.at_all"),
@@ -27,8 +27,8 @@ def test_dotted_path_is_imported() -> None:
         ("decimal:Decimal", "lacks name, snapshot"),
     ],
 )
-def test_strategy_that_cannot_be_loaded_is_refused_by_name(path: str, fault: str) -> None:
-    with pytest.raises(StrategyError, match=fault):
+def test_strategy_that_cannot_be_loaded_is_refused_by_name(path: str, message: str) -> None:
+    with pytest.raises(StrategyError, match=message):
         build_strategy(path, {})
 
 

@@ -126,7 +126,7 @@ def test_export_that_differs_from_torch_is_refused() -> None:
         check_export(exported, other, windows)
 
 
-def test_too_few_bars_are_refused_with_the_mend(day: TrainingBars, tmp_path: Path) -> None:
+def test_too_few_bars_are_refused_with_the_fix(day: TrainingBars, tmp_path: Path) -> None:
     few = dataclasses.replace(
         day.table,
         **{

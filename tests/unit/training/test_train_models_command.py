@@ -15,7 +15,7 @@ app.command()(train_models)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fault"),
+    ("arguments", "message"),
     [
         ([], "give --input BARS.parquet or --simulated-seed N"),
         (["--input", "a.parquet", "--simulated-seed", "1"], "one of them"),
@@ -23,10 +23,10 @@ app.command()(train_models)
         (["--simulated-seed", "1", "--name", "../x"], "--name '../x': use letters"),
     ],
 )
-def test_contradicting_options_are_refused(arguments: list[str], fault: str) -> None:
+def test_contradicting_options_are_refused(arguments: list[str], message: str) -> None:
     outcome = CliRunner().invoke(app, arguments)
     assert isinstance(outcome.exception, BadInput)
-    assert fault in str(outcome.exception)
+    assert message in str(outcome.exception)
 
 
 def test_training_prints_what_it_made_as_json(tmp_path: Path) -> None:

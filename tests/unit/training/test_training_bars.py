@@ -49,7 +49,7 @@ def test_timeframe_is_the_smallest_step_and_unknown_columns_are_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "fault"),
+    ("name", "value", "message"),
     [
         ("close", 0.0, "row 4: close 0.0 is no price"),
         ("open", float("nan"), "row 4: open nan is no price"),
@@ -61,11 +61,11 @@ def test_timeframe_is_the_smallest_step_and_unknown_columns_are_nan() -> None:
         ("taker_buy_volume", -0.5, "row 4: taker_buy_volume -0.5 is no amount"),
     ],
 )
-def test_faulty_row_is_named(name: str, value: float, fault: str) -> None:
+def test_wrong_row_is_named(name: str, value: float, message: str) -> None:
     columns = some_columns()
     columns["taker_buy_volume"] = np.full(6, 1.0)
     columns[name][3] = value
-    with pytest.raises(BadBars, match=fault):
+    with pytest.raises(BadBars, match=message):
         table_of_columns(columns)
 
 

@@ -94,7 +94,7 @@ def test_liquidation_takes_its_average_price_and_filled_quantity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "message"),
     [
         ({"p": "-1"}, "negative"),
         ({"p": "0"}, "not a price"),
@@ -106,13 +106,13 @@ def test_liquidation_takes_its_average_price_and_filled_quantity() -> None:
         ({"T": None}, "not a whole number"),
     ],
 )
-def test_senseless_field_is_named(change: dict[str, object], fault: str) -> None:
-    with pytest.raises(FrameError, match=fault):
+def test_senseless_field_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(FrameError, match=message):
         _decode({**TRADE, **change})
 
 
 @pytest.mark.parametrize(
-    ("payload", "fault"),
+    ("payload", "message"),
     [
         (b'{"e":"trade"', "not JSON"),
         (b"[1]", "a JSON list"),
@@ -121,10 +121,10 @@ def test_senseless_field_is_named(change: dict[str, object], fault: str) -> None
         (b'{"code":-1121,"msg":"Invalid symbol."}', "error -1121"),
     ],
 )
-def test_what_is_no_frame_is_refused_with_a_mend(payload: bytes, fault: str) -> None:
-    with pytest.raises(FrameError, match=fault) as caught:
+def test_what_is_no_frame_is_refused_with_a_fix(payload: bytes, message: str) -> None:
+    with pytest.raises(FrameError, match=message) as caught:
         open_frame(payload)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_missing_field_is_named() -> None:

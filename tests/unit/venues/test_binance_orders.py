@@ -183,7 +183,7 @@ def test_open_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "fault"),
+    ("read", "message"),
     [
         (lambda: read_order({**ORDER, "status": "DREAMING"}, BTC), "unknown order status 'DREAMING'"),
         (lambda: read_order({**ORDER, "executedQty": "NaN"}, BTC), "executedQty .* not a number"),
@@ -195,7 +195,7 @@ def test_open_ids() -> None:
         (lambda: read_account({**ACCOUNT, "positions": [{**HELD, "positionSide": "SHORT"}]}), "one-way mode"),
     ],
 )
-def test_answer_that_is_not_what_is_documented_leaves_the_matter_open(read: Any, fault: str) -> None:
-    with pytest.raises(UnreadableAnswer, match=fault) as caught:
+def test_answer_that_is_not_what_is_documented_leaves_the_matter_open(read: Any, message: str) -> None:
+    with pytest.raises(UnreadableAnswer, match=message) as caught:
         read()
     assert isinstance(caught.value, VenueUnavailable)

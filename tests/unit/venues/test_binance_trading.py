@@ -1,4 +1,4 @@
-"""The signed door, python-binance and all, against the simulated exchange, whose answers can be lost on order."""
+"""Signed trading through python-binance against the simulated exchange, whose answers can be lost on request."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ class _Limiting(BaseHTTPRequestHandler):
     asked = 0
 
     def do_GET(self) -> None:
-        """Refuse for the rate, with a wish."""
+        """Refuse for the rate, with a Retry-After."""
         type(self).asked += 1
         body = b'{"code": -1003, "msg": "Too many requests."}'
         self.send_response(429)

@@ -95,7 +95,7 @@ def instances(kind: type) -> st.SearchStrategy[Any]:
 
 
 def shape(kind: type, values: dict[str, Any]) -> Any:
-    """Mend what fields owe to each other: bars have times and prices that fit, books have parallel sides."""
+    """Fix what fields owe to each other: bars have times and prices that fit, books have parallel sides."""
     if kind in (Bar, ExchangeBar):
         length = TIMEFRAMES[values["timeframe"]]
         values["open_time"] = values["open_time"] % 10**5 * length
@@ -186,7 +186,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "fault"),
+    ("event", "message"),
     [
         (dataclasses.replace(a_trade(), price_e8=0), "price and quantity must be above 0"),
         (dataclasses.replace(a_trade(), event_id=""), "MarketEvent: event_id is empty"),
@@ -197,9 +197,9 @@ def test_unknown_fields_are_ignored() -> None:
         (dataclasses.replace(a_bar(), low_e8=0), "is no bar"),
     ],
 )
-def test_values_without_meaning_are_refused_by_name(event: MarketEvent | Bar, fault: str) -> None:
+def test_values_without_meaning_are_refused_by_name(event: MarketEvent | Bar, message: str) -> None:
     encoded = encode(event)
-    with pytest.raises(DecodeError, match=fault):
+    with pytest.raises(DecodeError, match=message):
         decode(encoded.topic, encoded.payload)
 
 
