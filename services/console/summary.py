@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from libs.bus.api import Bus, Record
-from libs.domain.accounts import AccountState, VenueAccount
-from libs.domain.orders import (
-    CancelOrder,
-    OrderApproved,
-    OrderEvent,
-    OrderIntent,
-    OrderRefused,
-    OrderStatus,
-    Origin,
-    PlaceOrder,
-    ReportKind,
-    VenueReport,
-)
+from libs.domain.order_trail import OrderTrail
 from libs.runtime.records import read_stamps, read_topic
 from libs.runtime.snapshots import partitions_of
 from libs.wire import DecodeError, decode, topics
@@ -49,23 +33,6 @@ _HOPS = (
 )
 
 
-@dataclass(slots=True)
-class _Trading:
-    intents: Counter[str] = field(default_factory=Counter)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    approved: Counter[str] = field(default_factory=Counter)
-    commands: Counter[str] = field(default_factory=Counter)
-    placed: Counter[str] = field(default_factory=Counter)
-    accepted: Counter[str] = field(default_factory=Counter)
-    venue_orders: dict[str, set[str]] = field(default_factory=dict)
-    sides: dict[str, int] = field(default_factory=dict)
-    fills: Counter[str] = field(default_factory=Counter)
-    filled: dict[tuple[str, str], Decimal] = field(default_factory=dict)
-    accounts: dict[str, AccountState] = field(default_factory=dict)
-    taken_over: set[str] = field(default_factory=set)
-    locally_rejected: set[str] = field(default_factory=set)
-
-
 def summarise_topics(bus: Bus) -> dict[str, Any]:
     """Read every recorded topic of a session and compute what its summary file says, tables left out.
 
@@ -77,7 +44,7 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
     rows: dict[str, int] = {}
     digests: dict[str, str] = {}
     latency: dict[str, Any] = {}
-    trading = _Trading()
+    trail = OrderTrail()
     names = {topic: name for name, topic in DIGESTED.items()}
     for topic in topics.RECORDED_TOPICS:
         kept: list[tuple[bytes, int, int, bytes]] | None = [] if topic in names else None
@@ -93,7 +60,7 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
             if kept is not None:
                 kept.append((record.key, record.partition, record.offset, record.value))
             else:
-                _note(trading, record)
+                _note(trail, record)
         rows[topic] = count
         if kept is not None:
             digests[names[topic]] = _digest(topic, kept)
@@ -103,14 +70,14 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
             latency["end_to_end"] = _percentiles(origins)
     return {
         **{name: rows[topic] for name, topic in COUNTED.items()},
-        "orders": len(trading.placed),
-        "fills": sum(trading.fills.values()),
+        "orders": len(trail.placed),
+        "fills": trail.fills.total(),
         "dead_letters": sum(count for topic, count in rows.items() if topic.startswith("dead.")),
         "topics": rows,
         "first_offsets": {f"{at.topic}/{at.partition}": begin for at, begin in begins.items() if begin > 0},
         "latency_ms": latency,
         "digests": digests,
-        "invariants": _invariants(trading),
+        "invariants": _invariants(trail),
     }
 
 
@@ -134,90 +101,22 @@ def _percentiles(delays_ns: list[int]) -> dict[str, float]:
     return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "count": len(delays_ns)}
 
 
-def _note(trading: _Trading, record: Record) -> None:
+def _note(trail: OrderTrail, record: Record) -> None:
     if record.topic not in topics.DATA_TOPICS:
         return
     try:
         event = decode(record.topic, record.value)
     except DecodeError:
-        # Counted as a row; the services have put it among the dead letters with its reason.
+        # Counted as a row; the services have dead-lettered it with its reason.
         return
-    match event:
-        case OrderIntent():
-            trading.intents[event.event_id] += 1
-        case OrderApproved():
-            trading.approved[event.intent_id] += 1
-            if event.origin is Origin.STRATEGY:
-                trading.verdicts[event.intent_id] += 1
-        case OrderRefused():
-            trading.verdicts[event.intent_id] += 1
-        case PlaceOrder():
-            trading.commands[event.intent_id] += 1
-            trading.placed[event.client_order_id] += 1
-            trading.sides[event.client_order_id] = event.side.sign
-        case CancelOrder():
-            trading.commands[event.intent_id] += 1
-        case VenueReport():
-            _note_report(trading, event)
-        case VenueAccount():
-            _note_books(trading, event)
-        case OrderEvent():
-            if event.status is OrderStatus.REJECTED and not event.report_id:
-                trading.locally_rejected.add(event.intent_id)
-        case AccountState():
-            trading.accounts[event.account] = event
+    trail.take(event)
 
 
-def _note_report(trading: _Trading, report: VenueReport) -> None:
-    if report.kind is ReportKind.ACCEPTED:
-        trading.accepted[report.client_order_id] += 1
-    if report.venue_order_id and report.kind is not ReportKind.CANCEL_REJECTED:
-        trading.venue_orders.setdefault(report.client_order_id, set()).add(report.venue_order_id)
-    if report.kind is ReportKind.FILL:
-        assert report.last_quantity is not None
-        trading.fills[report.client_order_id] += 1
-        where = (report.account, report.instrument)
-        signed = report.last_quantity * trading.sides.get(report.client_order_id, 0)
-        trading.filled[where] = trading.filled.get(where, Decimal(0)) + signed
-
-
-def _note_books(trading: _Trading, books: VenueAccount) -> None:
-    # Fills add to what was taken over, at first and after a resume; all other books only confirm them.
-    if books.account in trading.taken_over and not books.cause_id:
-        return
-    trading.taken_over.add(books.account)
-    for where in [where for where in trading.filled if where[0] == books.account]:
-        del trading.filled[where]
-    for held in books.positions:
-        trading.filled[books.account, held.instrument] = held.quantity
-
-
-def _invariants(trading: _Trading) -> dict[str, int]:
-    positions = {
-        (account, held.instrument): held.quantity
-        for account, state in trading.accounts.items()
-        for held in state.positions
-    }
-    # A halt that overtakes an approval on its way: execution rejects the order itself and sends nothing.
-    sent = {
-        name: count
-        for name, count in trading.approved.items()
-        if name in trading.commands or name not in trading.locally_rejected
-    }
+def _invariants(trail: OrderTrail) -> dict[str, int]:
     return {
-        "intents_without_exactly_one_verdict": _unmatched(trading.intents, trading.verdicts),
-        "approved_without_exactly_one_command": _unmatched(sent, trading.commands),
-        "venue_orders_sent_twice": sum(1 for count in trading.placed.values() if count > 1)
-        + sum(1 for count in trading.accepted.values() if count > 1)
-        + sum(1 for ids in trading.venue_orders.values() if len(ids) > 1),
-        "positions_unequal_to_sum_of_fills": sum(
-            1
-            for where in {*positions, *trading.filled}
-            if positions.get(where, Decimal(0)) != trading.filled.get(where, Decimal(0))
-        ),
-        "fills_without_order": sum(1 for order in trading.fills if order not in trading.placed),
+        "intents_without_exactly_one_verdict": len(trail.unmatched_intents()),
+        "approved_without_exactly_one_command": len(trail.unmatched_approvals()),
+        "venue_orders_sent_twice": len(trail.repeated_orders()),
+        "positions_unequal_to_sum_of_fills": len(trail.unequal_positions()),
+        "fills_without_order": len(trail.fills_without_order()),
     }
-
-
-def _unmatched(asked: Mapping[str, int], answered: Mapping[str, int]) -> int:
-    return sum(1 for name in {*asked, *answered} if asked.get(name, 0) != 1 or answered.get(name, 0) != 1)

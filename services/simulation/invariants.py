@@ -9,19 +9,13 @@ from decimal import Decimal
 from itertools import zip_longest
 
 from libs.bus.api import Bus, NewRecord, Record, TopicPartition
-from libs.domain.accounts import AccountState
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Core, Event
 from libs.domain.market import MarketEvent
+from libs.domain.order_trail import OrderTrail
 from libs.domain.orders import (
-    CancelOrder,
     OrderApproved,
-    OrderEvent,
-    OrderIntent,
-    OrderRefused,
-    OrderStatus,
     Origin,
-    PlaceOrder,
     ReportKind,
     VenueReport,
 )
@@ -59,20 +53,10 @@ class Committed:
 
 @dataclass(slots=True)
 class _Trading:
-    intents: Counter[str] = field(default_factory=Counter)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    approved: Counter[str] = field(default_factory=Counter)
-    commands: Counter[str] = field(default_factory=Counter)
-    placed: dict[str, PlaceOrder] = field(default_factory=dict)
-    placed_count: Counter[str] = field(default_factory=Counter)
-    accepted: Counter[str] = field(default_factory=Counter)
-    fills: Counter[str] = field(default_factory=Counter)
+    trail: OrderTrail = field(default_factory=OrderTrail)
+    trades: Counter[str] = field(default_factory=Counter)
     filled: dict[str, Decimal] = field(default_factory=dict)
-    positions: dict[tuple[str, str], Decimal] = field(default_factory=dict)
-    locally_rejected: set[str] = field(default_factory=set)
-    accounts: dict[str, AccountState] = field(default_factory=dict)
     fees: dict[str, Decimal] = field(default_factory=dict)
-    controls: set[str] = field(default_factory=set)
     halted_at_s: float | None = None
     order_limit: Decimal = _ZERO
     commands_logged: list[ControlCommand] = field(default_factory=list)
@@ -89,19 +73,16 @@ def check_trading(history: Sequence[Committed], limits: RiskLimits, starting_bal
             if record.topic in _TRADING_TOPICS:
                 event = decode(record.topic, record.value)
                 broken.extend(_follow(trading, event, committed.at_s, limits))
-    broken.extend(_exactly_once("intent", "verdict", trading.intents, trading.verdicts))
-    # A halt cancels what rests in the book: those commands answer to it, not to an approval.
-    commands = Counter({name: count for name, count in trading.commands.items() if name not in trading.controls})
-    sent = {
-        name: count
-        for name, count in trading.approved.items()
-        if name in trading.commands or name not in trading.locally_rejected
-    }
-    broken.extend(_exactly_once("approval", "command", Counter(sent), commands))
-    broken.extend(f"order {name} was placed {count} times" for name, count in trading.placed_count.items() if count > 1)
-    broken.extend(f"order {name} was accepted {count} times" for name, count in trading.accepted.items() if count > 1)
-    broken.extend(f"trade {name} was reported {count} times" for name, count in trading.fills.items() if count > 1)
-    broken.extend(_books(trading, starting_balance))
+    trail = trading.trail
+    broken.extend(_exactly_once("intent", "verdict", trail.unmatched_intents()))
+    broken.extend(_exactly_once("approval", "command", trail.unmatched_approvals()))
+    broken.extend(trail.repeated_orders())
+    broken.extend(f"trade {name} was reported {count} times" for name, count in trading.trades.items() if count > 1)
+    broken.extend(
+        f"account {account} holds {held} {instrument}, its fills sum to {summed}"
+        for (account, instrument), (held, summed) in trail.unequal_positions().items()
+    )
+    broken.extend(_check_balances(trading, starting_balance))
     return broken
 
 
@@ -120,34 +101,16 @@ def _follow_limits(trading: _Trading, records: Sequence[NewRecord]) -> None:
 
 
 def _follow(trading: _Trading, event: Event, at_s: float, limits: RiskLimits) -> Iterator[str]:
+    trading.trail.take(event)
     match event:
-        case OrderIntent():
-            trading.intents[event.event_id] += 1
         case OrderApproved():
-            trading.approved[event.intent_id] += 1
-            if event.origin is Origin.STRATEGY:
-                trading.verdicts[event.intent_id] += 1
             failed = [check.name for check in event.checks if not check.has_passed]
             if failed and event.origin is Origin.STRATEGY:
                 yield f"intent {event.intent_id} was approved though {', '.join(failed)} did not pass"
             yield from _follow_approval(trading, event)
-        case OrderRefused():
-            trading.verdicts[event.intent_id] += 1
-        case PlaceOrder():
-            trading.commands[event.intent_id] += 1
-            trading.placed_count[event.client_order_id] += 1
-            trading.placed[event.client_order_id] = event
-        case CancelOrder():
-            trading.commands[event.intent_id] += 1
         case VenueReport():
             yield from _follow_report(trading, event, at_s, limits)
-        case OrderEvent():
-            if event.status is OrderStatus.REJECTED and not event.report_id:
-                trading.locally_rejected.add(event.intent_id)
-        case AccountState():
-            trading.accounts[event.account] = event
         case ControlCommand():
-            trading.controls.add(event.event_id)
             trading.commands_logged.append(event)
             if event.action in (ControlAction.HALT, ControlAction.FLATTEN) and trading.halted_at_s is None:
                 trading.halted_at_s = at_s
@@ -168,22 +131,18 @@ def _follow_approval(trading: _Trading, approval: OrderApproved) -> Iterator[str
 
 
 def _follow_report(trading: _Trading, report: VenueReport, at_s: float, limits: RiskLimits) -> Iterator[str]:
-    order = trading.placed.get(report.client_order_id)
+    order = trading.trail.placed.get(report.client_order_id)
     if order is None:
         yield f"a report on order {report.client_order_id}, which was never commanded"
         return
-    if report.kind is ReportKind.ACCEPTED:
-        trading.accepted[report.client_order_id] += 1
     if report.kind is ReportKind.FILL:
         assert report.last_quantity is not None and report.last_price is not None
-        trading.fills[report.venue_trade_id] += 1
+        trading.trades[report.venue_trade_id] += 1
         filled = trading.filled.get(report.client_order_id, _ZERO) + report.last_quantity
         trading.filled[report.client_order_id] = filled
         if filled > order.quantity:
             yield f"order {report.client_order_id} filled {filled} of {order.quantity}"
-        where = (report.account, report.instrument)
-        held = trading.positions.get(where, _ZERO) + order.side.sign * report.last_quantity
-        trading.positions[where] = held
+        held = trading.trail.filled[report.account, report.instrument]
         trading.fees[report.account] = trading.fees.get(report.account, _ZERO) + (report.fee or _ZERO)
         if not order.reduce_only and abs(held) * report.last_price > limits.max_position_notional_usdt * _PRICE_ROOM:
             yield f"position of {held} {report.instrument} at {report.last_price} is past the limit"
@@ -193,20 +152,13 @@ def _follow_report(trading: _Trading, report: VenueReport, at_s: float, limits: 
         yield f"{report.kind.name} of order {report.client_order_id} came {late_ms:.0f} ms after a halt"
 
 
-def _exactly_once(asked: str, answered: str, questions: Counter[str], answers: Counter[str]) -> Iterator[str]:
-    for name in sorted({*questions, *answers}):
-        if questions[name] != 1 or answers[name] != 1:
-            yield f"{asked} {name} stands {questions[name]} times and has {answers[name]} {answered}s"
+def _exactly_once(asked: str, answered: str, unmatched: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    for name, (stands, answers) in unmatched.items():
+        yield f"{asked} {name} stands {stands} times and has {answers} {answered}s"
 
 
-def _books(trading: _Trading, starting_balance: Decimal) -> Iterator[str]:
-    for account, state in trading.accounts.items():
-        held = {position.instrument: position.quantity for position in state.positions if position.quantity}
-        summed = {
-            name: quantity for (owner, name), quantity in trading.positions.items() if owner == account and quantity
-        }
-        if held != summed:
-            yield f"account {account} holds {held}, its fills sum to {summed}"
+def _check_balances(trading: _Trading, starting_balance: Decimal) -> Iterator[str]:
+    for account, state in trading.trail.accounts.items():
         funding = sum((position.funding_paid for position in state.positions), _ZERO)
         realised = sum((position.realised_pnl for position in state.positions), _ZERO)
         wallet = starting_balance + realised - trading.fees.get(account, _ZERO) - funding
@@ -215,7 +167,7 @@ def _books(trading: _Trading, starting_balance: Decimal) -> Iterator[str]:
             yield f"account {account} has paid {fees} in fees, its fills cost {trading.fees.get(account, _ZERO)}"
         if state.wallet_balance != wallet:
             yield f"account {account} has {state.wallet_balance} in its wallet, fills and funding make {wallet}"
-    if trading.positions and not trading.accounts:
+    if trading.trail.filled and not trading.trail.accounts:
         yield "there were fills, yet no account state"
 
 

@@ -9,13 +9,14 @@ import pytest
 from libs.bus.api import TopicPartition
 from libs.bus.memory import MemoryBus
 from libs.domain.accounts import VenueAccount, VenuePosition
+from libs.domain.control import ControlAction
 from libs.domain.events import Event
-from libs.domain.orders import PlaceOrder, ReportKind
-from libs.wire.topics import ACCOUNTS, MARKET_EVENTS
+from libs.domain.orders import CancelOrder, PlaceOrder, ReportKind
+from libs.wire.topics import ACCOUNTS, COMMANDS, MARKET_EVENTS
 from services.console.summary import summarise_topics
 from services.execution.core import ExecutionCore
-from tests.kit.builders import BTC, START, a_trade
-from tests.unit.execution.builders import a_fill, a_report, an_approval, an_external_core
+from tests.kit.builders import BTC, START, a_control, a_trade
+from tests.unit.execution.builders import a_fill, a_report, an_approval, an_external_core, order_id
 from tests.unit.execution.test_execution_service import a_bus, publish
 
 
@@ -55,6 +56,22 @@ def test_fills_add_to_the_books_taken_over(later: list[VenueAccount | str], uneq
             publish(bus, a_fill(sequence=9))
     invariants = summarise_topics(bus)["invariants"]
     assert invariants["positions_unequal_to_sum_of_fills"] == unequal
+
+
+def test_a_cancel_that_a_halt_causes_needs_no_approval() -> None:
+    bus = a_bus()
+    halt = a_control(ControlAction.HALT)
+    tell(bus, an_external_core(), an_approval(1), a_report(ReportKind.ACCEPTED), halt)
+    assert bus.end_offsets([TopicPartition(COMMANDS, 0)])[TopicPartition(COMMANDS, 0)] == 2
+    assert summarise_topics(bus)["invariants"]["approved_without_exactly_one_command"] == 0
+
+
+def test_a_cancel_that_nothing_asked_for_is_a_command_without_an_approval() -> None:
+    bus = a_bus()
+    core = an_external_core()
+    tell(bus, core, an_approval(1), a_report(ReportKind.ACCEPTED))
+    publish(bus, CancelOrder("cancel/1/stranger", START, "paper", BTC, order_id(1), "stranger"))
+    assert summarise_topics(bus)["invariants"]["approved_without_exactly_one_command"] == 1
 
 
 def test_paper_session_begins_flat() -> None:
