@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from types import CodeType, ModuleType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numba.core.registry import CPUDispatcher
@@ -77,53 +77,56 @@ from libs.indicators.windows import (
     step_zscore,
 )
 
-STEPS: Final = (
-    "value",
-    "mean",
-    "sum",
-    "root_mean",
-    "root",
-    "deviation",
-    "zscore",
-    "ratio_to_mean",
-    "deviation_ratio",
-    "sum_ratio",
-    "share",
-    "lag_difference",
-    "lag_ratio",
-    "candle",
-    "channel",
-    "run",
-    "sma",
-    "ema",
-    "rsi",
-    "macd",
-    "bollinger",
-    "atr",
-    "keltner",
-    "supertrend",
-    "directional",
-    "stochastic",
-    "cci",
-    "williams",
-    "money_flow",
-    "aroon",
-    "ichimoku",
-    "cumulative",
-    "vwap",
-    "slope",
-    "autocorrelation",
-    "roll_spread",
-    "yang_zhang",
-    "ewma_volatility",
-    "regression",
-    "efficiency",
-    "hurst",
-    "moments",
-    "permutation_entropy",
-    "calendar",
+_STEP_FUNCTIONS: Final = (
+    step_value,
+    step_mean,
+    step_sum,
+    step_root_mean,
+    step_root,
+    step_deviation,
+    step_zscore,
+    step_ratio_to_mean,
+    step_deviation_ratio,
+    step_sum_ratio,
+    step_share,
+    step_lag_difference,
+    step_lag_ratio,
+    step_candle,
+    step_channel,
+    step_run,
+    step_sma,
+    step_ema,
+    step_rsi,
+    step_macd,
+    step_bollinger,
+    step_atr,
+    step_keltner,
+    step_supertrend,
+    step_directional,
+    step_stochastic,
+    step_cci,
+    step_williams,
+    step_money_flow,
+    step_aroon,
+    step_ichimoku,
+    step_cumulative,
+    step_vwap,
+    step_slope,
+    step_autocorrelation,
+    step_roll_spread,
+    step_yang_zhang,
+    step_ewma_volatility,
+    step_regression,
+    step_efficiency,
+    step_hurst,
+    step_moments,
+    step_permutation_entropy,
+    step_calendar,
 )
-"""The steps by number, in the order of `_run_instructions`."""
+"""Every step, once: its name is what follows `step_`, its number and its place in the dispatch come from this order."""
+
+STEPS: Final = tuple(step.__name__.removeprefix("step_") for step in _STEP_FUNCTIONS)
+"""The steps' names by number."""
 
 HEADER_TIMEFRAMES: Final = 0
 HEADER_FEATURES: Final = 1
@@ -163,140 +166,24 @@ def digest_steps(modules: tuple[ModuleType, ...]) -> int:
 DIGEST: Final = digest_steps((aggregate, averages, col, oscillators, price, regimes, rolling, series, windows))
 
 
-@compiled
-def _run_instructions(code: Code, counts: int, k: int, m: Memory, i: int, mask: int) -> None:
-    for _ in range(code[counts + 0]):
-        step_value(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 1]):
-        step_mean(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 2]):
-        step_sum(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 3]):
-        step_root_mean(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 4]):
-        step_root(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 5]):
-        step_deviation(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 6]):
-        step_zscore(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 7]):
-        step_ratio_to_mean(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 8]):
-        step_deviation_ratio(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 9]):
-        step_sum_ratio(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 10]):
-        step_share(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 11]):
-        step_lag_difference(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 12]):
-        step_lag_ratio(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 13]):
-        step_candle(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 14]):
-        step_channel(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 15]):
-        step_run(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 16]):
-        step_sma(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 17]):
-        step_ema(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 18]):
-        step_rsi(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 19]):
-        step_macd(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 20]):
-        step_bollinger(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 21]):
-        step_atr(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 22]):
-        step_keltner(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 23]):
-        step_supertrend(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 24]):
-        step_directional(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 25]):
-        step_stochastic(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 26]):
-        step_cci(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 27]):
-        step_williams(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 28]):
-        step_money_flow(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 29]):
-        step_aroon(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 30]):
-        step_ichimoku(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 31]):
-        step_cumulative(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 32]):
-        step_vwap(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 33]):
-        step_slope(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 34]):
-        step_autocorrelation(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 35]):
-        step_roll_spread(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 36]):
-        step_yang_zhang(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 37]):
-        step_ewma_volatility(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 38]):
-        step_regression(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 39]):
-        step_efficiency(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 40]):
-        step_hurst(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 41]):
-        step_moments(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 42]):
-        step_permutation_entropy(code, k, m, i, mask)
-        k += WIDTH
-    for _ in range(code[counts + 43]):
-        step_calendar(code, k, m, i, mask)
-        k += WIDTH
+def write_dispatch(names: tuple[str, ...]) -> str:
+    """Write one loop per step: a call known at compile time can be put in line, one looked up in a table cannot."""
+    loops = [
+        f"    for _ in range(code[counts + {number}]):\n"
+        f"        step_{name}(code, k, m, i, mask)\n"
+        f"        k += {WIDTH}\n"
+        for number, name in enumerate(names)
+    ]
+    return "def run_instructions(code, counts, k, m, i, mask):\n" + "".join(loops)
+
+
+def _compile_dispatch() -> Callable[[Code, int, int, Memory, int, int], None]:
+    namespace: dict[str, Any] = {step.__name__: step for step in _STEP_FUNCTIONS}
+    exec(compile(write_dispatch(STEPS), f"{__file__}:dispatch", "exec"), namespace)
+    return compiled(namespace["run_instructions"])
+
+
+_run_instructions: Final = _compile_dispatch()
 
 
 @compiled_apart

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from libs.indicators import columns as col
 from libs.indicators.batch import BatchRun
 from libs.indicators.compiling import compiled
-from libs.indicators.engine import STEPS, digest_steps
+from libs.indicators.engine import STEPS, digest_steps, write_dispatch
 from libs.indicators.feature_set import FeatureSet, FeatureSetError, features_of
 from libs.indicators.feature_sets import load_feature_set
+from libs.indicators.instruction import WIDTH
 from libs.indicators.kinds import GROUPS
 from libs.indicators.program import compile_feature_set
 from libs.indicators.rows import BarError
@@ -178,6 +181,20 @@ def test_steps_are_all_used_by_the_catalog() -> None:
     used = {feature.kind.step for feature in CORE.features}
     assert used == set(STEPS)
     assert {feature.kind.group for feature in CORE.features} == set(GROUPS)
+
+
+def test_the_dispatch_runs_each_step_as_often_as_its_number_counts() -> None:
+    ran: list[tuple[str, int]] = []
+
+    def recorder(name: str) -> Callable[..., None]:
+        return lambda _code, k, *_rest: ran.append((name, k))
+
+    namespace: dict[str, Any] = {f"step_{name}": recorder(name) for name in STEPS}
+    exec(write_dispatch(STEPS), namespace)
+    counts = [number % 3 for number in range(len(STEPS))]
+    namespace["run_instructions"]([99, *counts], 1, 7, None, 0, 0)
+    expected = [name for name, count in zip(STEPS, counts, strict=True) for _ in range(count)]
+    assert ran == [(name, 7 + WIDTH * at) for at, name in enumerate(expected)]
 
 
 PRICES = st.floats(0.01, 1e6, allow_nan=False).map(lambda x: round(x, 4))
