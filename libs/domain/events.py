@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from libs.domain.accounts import AccountMessage
@@ -22,6 +23,16 @@ Event: TypeAlias = (
 
 class Unhandleable(ValueError):
     """A core cannot make sense of an event; the shell sends it to the dead-letter topic and goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadInput:
+    """A piece of a source's input that could not be read; `position` is its line in `source`."""
+
+    reason: str
+    source: str
+    position: int
+    payload: bytes
 
 
 class Core(Protocol):

@@ -19,6 +19,7 @@ from libs.domain.events import Core
 from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
 from libs.runtime.handler import CoreHandler, Handled, Input
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.opened import opened
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
 from libs.runtime.snapshots import SnapshotSchedule, partitions_of, snapshot_record, state_key, take_snapshot
 from libs.wire import Encoded
@@ -154,9 +155,8 @@ class CoreShell:
 
     def step(self, timeout_ms: int) -> int:
         """Handle one batch, if there is one within the time; return how many records it had."""
-        assert self._consumer is not None and self._lane is not None, "open() comes first"
-        polled = self._consumer.poll(self._batch_max_records, timeout_ms)
-        records = self._lane.put_first(polled) if polled else polled
+        polled = opened(self._consumer).poll(self._batch_max_records, timeout_ms)
+        records = opened(self._lane).put_first(polled) if polled else polled
         if records:
             self._process(records)
         elif self._snapshots.is_due:
@@ -165,7 +165,6 @@ class CoreShell:
         return len(polled)
 
     def _process(self, records: Sequence[Record]) -> None:
-        assert self._producer is not None and self._consumer is not None
         extra = [self._snapshot_record()] if self._snapshots.is_due else []
         started = self._clock.monotonic_s()
         outputs: list[NewRecord] = []
@@ -186,8 +185,7 @@ class CoreShell:
         self._snapshots.add(len(records))
 
     def _write_snapshot(self) -> None:
-        assert self._producer is not None
-        commit_records(self._producer, [self._snapshot_record()])
+        commit_records(opened(self._producer), [self._snapshot_record()])
         self._snapshots.note_written()
 
     def _note_run(self, runs: list[list[int | str]], record: Record) -> None:
@@ -216,8 +214,7 @@ class CoreShell:
             outputs.append(stamped_record(each, self.service, self._clock.now_ns(), record.headers))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
-        assert self._producer is not None and self._consumer is not None and self._lane is not None
-        self._lane.check({output.topic for output in outputs})
+        opened(self._lane).check({output.topic for output in outputs})
         if self._check_outputs is not None:
             self._check_outputs(outputs)
         entry = JournalEntry(
@@ -227,7 +224,7 @@ class CoreShell:
         encoded = Encoded(self._journal.topic, key, encode_journal_entry(entry), "journal_entry")
         journal = stamped_record(encoded, self.service, self._clock.now_ns(), partition=self._partition)
         offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
-        commit_records(self._producer, [*outputs, journal, *extra], self._consumer, offsets)
+        commit_records(opened(self._producer), [*outputs, journal, *extra], opened(self._consumer), offsets)
         for run in entry.runs:
             self._handled_positions[(run.topic, run.partition)] = run.next_offset
         for output in outputs:
@@ -255,9 +252,8 @@ class CoreShell:
         if now - self._last_lag_at < 5.0:
             return
         self._last_lag_at = now
-        assert self._consumer is not None
         try:
-            ends = self._bus.end_offsets(self._consumer.assignment())
+            ends = self._bus.end_offsets(opened(self._consumer).assignment())
         except BusLost:
             raise
         except BusUnavailable:
@@ -269,8 +265,7 @@ class CoreShell:
 
     def has_waiting_control(self) -> bool:
         """Whether a command has come that the core has not handled; the bus is read anew."""
-        assert self._lane is not None, "open() comes first"
-        return self._lane.has_waiting()
+        return opened(self._lane).has_waiting()
 
     def close(self) -> None:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from libs.bus.api import Bus, NewRecord, Producer
 from libs.clock import Clock
+from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
 from libs.runtime.handler import encode_dead
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.opened import opened
 from libs.runtime.records import commit_records, read_last, stamped_record
 from libs.runtime.snapshots import state_key
 from libs.wire import Encoded, encode
 from libs.wire.records import DeadLetter, SourceCursor, decode_source_cursor, encode_source_cursor
 from libs.wire.topics import MARKET_EVENTS, state_topic
-
-
-@dataclass(frozen=True, slots=True)
-class DeadInput:
-    """A piece of input that could not be read; `position` is its line in `source`."""
-
-    reason: str
-    source: str
-    position: int
-    payload: bytes
 
 
 class EventSource(Protocol):
@@ -92,7 +83,7 @@ class SourceShell:
 
     def step(self, timeout_ms: int) -> int:
         """Publish what is due; return how many events that was."""
-        assert self._producer is not None, "open() comes first"
+        producer = opened(self._producer)
         events = self._source.read(self._batch_max_records, timeout_ms)
         if not events:
             return 0
@@ -100,7 +91,7 @@ class SourceShell:
         cursor = encode_source_cursor(SourceCursor(self.service, self._source.cursor()))
         encoded = Encoded(state_topic(self.service), state_key(0), cursor, "source_cursor")
         records.append(stamped_record(encoded, self.service, self._clock.now_ns(), partition=0))
-        commit_records(self._producer, records)
+        commit_records(producer, records)
         self._metrics.transactions.labels(self.service).inc()
         self._metrics.records_out.labels(self.service, MARKET_EVENTS).inc(len(events))
         return len(events)

@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from libs.domain.bars import Bar
-from libs.domain.events import Core, Event, Unhandleable
+from libs.domain.events import Core, DeadInput, Event, Unhandleable
 from libs.runtime.errors import BadInput
-from libs.runtime.source import DeadInput
 from services.backtest.building import build_stages
 from services.backtest.inputs import MarketInput
 from services.backtest.options import BacktestOptions

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.domain.bars import TIMEFRAMES
+from libs.domain.events import DeadInput
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
-from libs.runtime.source import DeadInput
 from services.backtest.columns import BarColumns, read_columns
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
-from services.ingestion.feed import Pacer
-from services.ingestion.recorded import RecordedSource
+from services.ingestion.recordings import Recording
 
 SIMULATED_INSTRUMENT = "BTCUSDT.BINANCE"
-_CHUNK = 4096
 _MINUTE = 60 * NANOSECONDS
 
 
@@ -40,11 +38,11 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
     description: dict[str, str | int] = {"source": "recorded", "name": path.name, "instrument": instrument}
     columns = None if history is not None else read_columns(path, instrument)
     if columns is not None:
-        timeframe, events = columns.timeframe, _read_source(path, instrument, None, 0)
+        timeframe, events = columns.timeframe, _read_late(path, instrument)
     else:
         # Opened now, so that what is wrong with the input is said before anything is built.
-        source = _open_source(path, instrument, history, history_bars)
-        first, events = _look_ahead(_read_all(source))
+        recording = Recording(path, instrument=instrument, history=history, history_bars=history_bars)
+        first, events = _look_ahead(recording.events())
         timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
     if path.is_file():
         description["sha256"] = _sha256_of(path)
@@ -56,16 +54,9 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
     return MarketInput(description, timeframe, events, columns)
 
 
-def _open_source(path: Path, instrument: str, history: Path | None, history_bars: int) -> RecordedSource:
-    source = RecordedSource(path, instrument=instrument, pacer=Pacer(0), history=history, history_bars=history_bars)
-    source.open(None)
-    return source
-
-
-def _read_source(
-    path: Path, instrument: str, history: Path | None, history_bars: int
-) -> Iterator[MarketEvent | DeadInput]:
-    yield from _read_all(_open_source(path, instrument, history, history_bars))
+def _read_late(path: Path, instrument: str) -> Iterator[MarketEvent | DeadInput]:
+    # Opened by whoever takes the first event: most runs over columns take none.
+    yield from Recording(path, instrument=instrument, history_bars=0).events()
 
 
 def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInput:
@@ -94,14 +85,6 @@ def _simulate(
         yield from stream.accept(event)
         if stream.is_over:
             return
-
-
-def _read_all(source: RecordedSource) -> Iterator[MarketEvent | DeadInput]:
-    try:
-        while not source.is_finished:
-            yield from source.read(_CHUNK, 0)
-    finally:
-        source.close()
 
 
 def _look_ahead(

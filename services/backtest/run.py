@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from libs.domain.events import DeadInput
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.runtime.errors import BadInput
-from libs.runtime.source import DeadInput
 from services.backtest.building import Stages, build_stages
 from services.backtest.columns import BarColumns
 from services.backtest.inputs import MarketInput, bar_length_ns

@@ -27,6 +27,7 @@ from libs.domain.venues import CallOutcome, VenueAnswer, VenueCall, VenueCallKin
 from libs.runtime.errors import BadInput
 from libs.runtime.handler import Input
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.opened import opened
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.shell import CoreShell
 from libs.venues.api import TradingVenue
@@ -269,8 +270,7 @@ class OutboxShell:
             )
 
     def _record(self, event: VenueAnswer | VenueTick, cause: Mapping[str, bytes] | None = None) -> None:
-        assert self._producer is not None, "open() comes first"
-        commit_records(self._producer, [stamped_record(encode(event), ANSWERS, self._clock.now_ns(), cause)])
+        commit_records(opened(self._producer), [stamped_record(encode(event), ANSWERS, self._clock.now_ns(), cause)])
 
     def _log_halt(self) -> None:
         if self._core.is_halted != self._was_halted:

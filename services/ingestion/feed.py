@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from libs.domain.events import DeadInput
 from libs.domain.market import ExchangeBar, MarketEvent
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.runtime.source import DeadInput
+from libs.runtime.opened import opened
 from services.ingestion.core.stream import Stream, StreamState
-from services.ingestion.items import Item
+from services.ingestion.items import Item, release
 
 
 class Pacer:
@@ -142,10 +143,7 @@ class Feed:
     def _release(self, item: Item, out: list[MarketEvent | DeadInput]) -> None:
         self._next = None
         self._file, self._line, self._clock = item.file, item.line, item.clock
-        if item.event is not None:
-            out.extend(self._stream.accept(item.event))
-        else:
-            out.append(DeadInput(reason=item.error, source=item.source, position=item.line, payload=item.payload))
+        out.extend(release(self._stream, item))
 
 
 class FeedSource:
@@ -158,7 +156,7 @@ class FeedSource:
 
     def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
         """Return what is due now."""
-        return self._opened.read(max_events, timeout_ms)
+        return opened(self._feed).read(max_events, timeout_ms)
 
     def check_venue(self) -> None:
         """Raise `DependencyUnavailable` while what it reads from does not answer; a file always does."""
@@ -167,23 +165,17 @@ class FeedSource:
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
-        return _CURSOR.encode(self._opened.cursor(self._origin))
+        return _CURSOR.encode(opened(self._feed).cursor(self._origin))
 
     @property
     def is_finished(self) -> bool:
         """Whether the items or the span have ended."""
-        return self._opened.is_finished
+        return opened(self._feed).is_finished
 
     def close(self) -> None:
         """Close what the feed reads."""
         if self._feed is not None:
             self._feed.close()
-
-    @property
-    def _opened(self) -> Feed:
-        if self._feed is None:
-            raise RuntimeError("open() comes before read()")
-        return self._feed
 
 
 def decode_cursor(cursor: bytes) -> FeedCursor:

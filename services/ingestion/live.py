@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import structlog
 
+from libs.domain.events import DeadInput
 from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent, Trade
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.runtime.source import DeadInput
 from libs.venues.binance import TRADE_LIMIT, BinanceMarketData
 from libs.venues.binance_frames import decode_frame, open_frame
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable

@@ -17,6 +17,7 @@ from prometheus_client import Gauge
 from libs.bus.api import Consumer, Record, TopicPartition, Waiting
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.opened import opened
 from libs.runtime.records import read_stamps
 from libs.store import AccessRefused, MigrationMismatch, StoredRow, StoreUnavailable, Undecodable
 from libs.wire import DecodeError
@@ -95,7 +96,7 @@ class RecorderLoop:
 
     def step(self, timeout_ms: int) -> int:
         """Read for at most the time given, write what is due; return how many records were read."""
-        assert self._consumer is not None, "open() comes first"
+        consumer = opened(self._consumer)
         now = self._now()
         if self._buffered >= self._settings.max_buffered_rows:
             self._pause(min(timeout_ms / 1000, max(0.0, self._retry_at - now)))
@@ -105,7 +106,7 @@ class RecorderLoop:
         if self._buffered:
             due_at = max(self._oldest_at + self._settings.flush_interval_ms / 1000, self._retry_at)
             wait_ms = max(0, min(timeout_ms, int((due_at - now) * 1000)))
-        records = self._consumer.poll(self._settings.poll_max_records, wait_ms)
+        records = consumer.poll(self._settings.poll_max_records, wait_ms)
         if records:
             self._take(records)
         self._flush_if_due()
@@ -113,7 +114,7 @@ class RecorderLoop:
 
     def flush(self) -> bool:
         """Write everything held and commit its offsets; false where ClickHouse is down and all is still held."""
-        assert self._consumer is not None, "open() comes first"
+        consumer = opened(self._consumer)
         started = time.perf_counter()
         try:
             with self._waiting():
@@ -129,7 +130,7 @@ class RecorderLoop:
             return False
         self._note_up()
         if self._offsets:
-            self._consumer.commit(self._offsets)
+            consumer.commit(self._offsets)
             self._offsets = {}
             self._metrics.transactions.labels(NAME).inc()
         self._held.set(0)

@@ -86,3 +86,13 @@ def test_no_tracked_text_names_this_machine() -> None:
                 if path == Path(__file__).resolve():
                     continue
                 assert not suspects.search(path.read_text()), path
+
+
+def test_the_console_imports_settings_by_name_and_nothing_else() -> None:
+    found = {
+        f"{path.name}: {line.strip()}"
+        for path in (ROOT / "services" / "console").glob("*.py")
+        for line in path.read_text().splitlines()
+        if "import_module(" in line or "__import__(" in line
+    }
+    assert found == {'registry.py: module = importlib.import_module(f"services.{service}.settings")'}

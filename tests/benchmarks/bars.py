@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from libs.domain.events import DeadInput
 from libs.domain.market import BestQuote, DepthDelta, MarketEvent, Trade
-from libs.runtime.source import DeadInput
 from libs.venues.binance_frames import decode_frame, open_frame
 from services.bars.core import BarsCore
 from services.exchange.core import SimulatedMarket, generate_events

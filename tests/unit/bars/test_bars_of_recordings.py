@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from libs.domain.bars import Bar
+from libs.domain.events import DeadInput
 from libs.domain.numbers import SCALE
-from libs.runtime.source import DeadInput
 from services.bars.core import BarsCore
 from services.ingestion.feed import Pacer
 from services.ingestion.recorded import RecordedSource

@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
+from libs.domain.events import DeadInput
 from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS, SCALE
-from libs.runtime.source import DeadInput, EventSource
+from libs.runtime.source import EventSource
 from tests.kit.builders import BTC, START
 
 START_MS = START // 1_000_000

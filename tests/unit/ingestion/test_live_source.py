@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from libs.domain.events import DeadInput
 from libs.domain.instruments import find_instrument
 from libs.domain.market import (
     BestQuote,
@@ -24,7 +25,6 @@ from libs.domain.market import (
 )
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.runtime.source import DeadInput
 from libs.venues.binance import BinanceMarketData, probe_live, stream_addresses
 from libs.venues.rest import RestClient
 from services.bars.core import BarsCore

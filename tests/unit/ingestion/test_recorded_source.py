@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from libs.domain.events import DeadInput
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, ExchangeBar, MarkPrice, Trade
 from libs.runtime.errors import BadInput
-from libs.runtime.source import DeadInput
 from services.ingestion.feed import Pacer
 from services.ingestion.recorded import RecordedSource
 from tests.kit.builders import BTC

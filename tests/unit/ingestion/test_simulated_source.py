@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from libs.domain.events import DeadInput
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.runtime.source import DeadInput
 from libs.venues.rest import RestClient
 from libs.venues.simulated import SimulatedMarketClient
 from services.exchange.core import generate_events, generate_history
