@@ -124,10 +124,13 @@ def roll_variance(m: Memory, s: int, a: int, i: int, mask: int, n: int) -> tuple
 
 
 @compiled
-def roll_highest(m: Memory, s: int, a: int, i: int, mask: int, n: int) -> float:
-    """Highest of the last `n` values of a ring without gaps; the state keeps it and the latest bar that had it."""
+def roll_extreme(m: Memory, s: int, a: int, i: int, mask: int, n: int, sign: float) -> float:
+    """Extreme of the last `n` values of a ring without gaps: the highest for `sign` 1.0, the lowest for -1.0.
+
+    The state keeps it and the latest bar that had it.
+    """
     x = m[a + (i & mask)]
-    if i == 0 or x >= m[s]:
+    if i == 0 or sign * x >= sign * m[s]:
         m[s] = x
         m[s + 1] = i
     elif m[s + 1] <= i - n:
@@ -135,7 +138,7 @@ def roll_highest(m: Memory, s: int, a: int, i: int, mask: int, n: int) -> float:
         where = i - n + 1
         for j in range(i - n + 2, i + 1):
             y = m[a + (j & mask)]
-            if y >= best:
+            if sign * y >= sign * best:
                 best = y
                 where = j
         m[s] = best
@@ -146,25 +149,15 @@ def roll_highest(m: Memory, s: int, a: int, i: int, mask: int, n: int) -> float:
 
 
 @compiled
+def roll_highest(m: Memory, s: int, a: int, i: int, mask: int, n: int) -> float:
+    """Highest of the last `n` values of a ring without gaps."""
+    return roll_extreme(m, s, a, i, mask, n, 1.0)
+
+
+@compiled
 def roll_lowest(m: Memory, s: int, a: int, i: int, mask: int, n: int) -> float:
-    """Lowest of the last `n` values of a ring without gaps; the state keeps it and the latest bar that had it."""
-    x = m[a + (i & mask)]
-    if i == 0 or x <= m[s]:
-        m[s] = x
-        m[s + 1] = i
-    elif m[s + 1] <= i - n:
-        best = m[a + ((i - n + 1) & mask)]
-        where = i - n + 1
-        for j in range(i - n + 2, i + 1):
-            y = m[a + (j & mask)]
-            if y <= best:
-                best = y
-                where = j
-        m[s] = best
-        m[s + 1] = where
-    if i + 1 < n:
-        return math.nan
-    return float(m[s])
+    """Lowest of the last `n` values of a ring without gaps."""
+    return roll_extreme(m, s, a, i, mask, n, -1.0)
 
 
 @compiled
