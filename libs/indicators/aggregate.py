@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from libs.domain.ohlc import merge_prices
 from libs.indicators import columns as col
 from libs.indicators.arrays import Code, Row
 from libs.indicators.compiling import compiled
@@ -27,7 +28,6 @@ _MEANS: Final = np.array(
 )
 _LASTS: Final = np.array(
     [
-        col.ROW_CLOSE,
         col.ROW_MARK,
         col.ROW_INDEX,
         col.ROW_FUNDING,
@@ -64,17 +64,14 @@ def extend_bucket(pending: Row, counters: Code, row: Row) -> None:
     A sum of which a part is missing is missing, save for liquidations, where silence is none; a mean is over the bars
     that have it, the last is the last known.
     """
-    if pending[col.ROW_OPEN] != pending[col.ROW_OPEN]:
-        pending[col.ROW_OPEN] = row[col.ROW_OPEN]
-        pending[col.ROW_HIGH] = row[col.ROW_HIGH]
-        pending[col.ROW_LOW] = row[col.ROW_LOW]
-        for j in _FLOAT_SUMS:
-            pending[j] = row[j]
-    else:
-        pending[col.ROW_HIGH] = max(pending[col.ROW_HIGH], row[col.ROW_HIGH])
-        pending[col.ROW_LOW] = min(pending[col.ROW_LOW], row[col.ROW_LOW])
-        for j in _FLOAT_SUMS:
-            pending[j] += row[j]
+    is_first = pending[col.ROW_OPEN] != pending[col.ROW_OPEN]
+    pending[col.ROW_OPEN], pending[col.ROW_HIGH], pending[col.ROW_LOW], pending[col.ROW_CLOSE] = merge_prices(
+        is_first,
+        (pending[col.ROW_OPEN], pending[col.ROW_HIGH], pending[col.ROW_LOW], pending[col.ROW_CLOSE]),
+        (row[col.ROW_OPEN], row[col.ROW_HIGH], row[col.ROW_LOW], row[col.ROW_CLOSE]),
+    )
+    for j in _FLOAT_SUMS:
+        pending[j] = row[j] if is_first else pending[j] + row[j]
     for j in range(SUM_COUNT):
         x = row[_SUMS[j]]
         if j >= _FIRST_SILENT:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from libs.domain.numbers import NANOSECONDS, SCALE
+from libs.domain.ohlc import merge_runs
 from services.backtest.equity import Ints
 from services.backtest.returns import Floats, choose_grid, sample, simple_returns
 from services.backtest.run import BacktestResult
@@ -109,11 +110,12 @@ def _candles(prices: dict[str, Ints]) -> dict[str, Any]:
     if not count:
         return {"bars_each": size, "time": [], "open": [], "high": [], "low": [], "close": []}
     ends = np.minimum(starts + size, count) - 1
+    opens, highs, lows, closes = merge_runs(prices["open"], prices["high"], prices["low"], prices["close"], size)
     return {
         "bars_each": size,
         "time": _seconds(prices["times"][ends]),
-        "open": (prices["open"][starts] / SCALE).tolist(),
-        "high": (np.maximum.reduceat(prices["high"], starts) / SCALE).tolist(),
-        "low": (np.minimum.reduceat(prices["low"], starts) / SCALE).tolist(),
-        "close": (prices["close"][ends] / SCALE).tolist(),
+        "open": (opens / SCALE).tolist(),
+        "high": (highs / SCALE).tolist(),
+        "low": (lows / SCALE).tolist(),
+        "close": (closes / SCALE).tolist(),
     }

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from libs.domain.ohlc import merge_prices
 from services.bars.core.book import LEVELS, Ints, set_levels, sum_top
 
 Records: TypeAlias = npt.NDArray[np.void]
@@ -160,15 +161,9 @@ def step_trade(
         state.late_trades += 1
         return
     slot = slots[0] if event_time < slots[0].open_time + length else slots[1]
-    if slot.trade_count == 0:
-        slot.open = price
-        slot.high = price
-        slot.low = price
-    elif price > slot.high:
-        slot.high = price
-    elif price < slot.low:
-        slot.low = price
-    slot.close = price
+    slot.open, slot.high, slot.low, slot.close = merge_prices(
+        slot.trade_count == 0, (slot.open, slot.high, slot.low, slot.close), (price, price, price, price)
+    )
     slot.volume += quantity
     slot.quote_volume += notional_e8(price, quantity)
     if not is_buyer_maker:
@@ -331,14 +326,11 @@ def step_delta(
 def merge_part(slots: Records, ints: Ints, reals: Reals, at: int, of: int) -> None:
     """Add a finished minute to a longer bar."""
     whole, part = slots[at], slots[of]
-    if whole.parts == 0:
-        whole.open = part.open
-        whole.high = part.high
-        whole.low = part.low
-    else:
-        whole.high = max(whole.high, part.high)
-        whole.low = min(whole.low, part.low)
-    whole.close = part.close
+    whole.open, whole.high, whole.low, whole.close = merge_prices(
+        whole.parts == 0,
+        (whole.open, whole.high, whole.low, whole.close),
+        (part.open, part.high, part.low, part.close),
+    )
     whole.parts += 1
     for field in _SUMMED_INTS:
         ints[at, field] += ints[of, field]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from libs.domain.ohlc import merge_prices
 from services.exchange.core.numbers import Seeds, next_normal, next_pareto, next_uniform
 
 Ints = npt.NDArray[np.int64]
@@ -247,13 +248,9 @@ def take(state: Any, seeds: Seeds, book: Ints, rows: Ints, count: int, kline: In
 @njit(cache=True)
 def count_trade(kline: Ints, ticks: int, lots: int, is_buy: bool) -> None:
     """Count a trade into the minute's kline."""
-    if kline[9] == 0:
-        kline[1] = ticks
-        kline[2] = ticks
-        kline[3] = ticks
-    kline[2] = max(kline[2], ticks)
-    kline[3] = min(kline[3], ticks)
-    kline[4] = ticks
+    kline[1], kline[2], kline[3], kline[4] = merge_prices(
+        kline[9] == 0, (kline[1], kline[2], kline[3], kline[4]), (ticks, ticks, ticks, ticks)
+    )
     kline[5] += lots
     kline[6] += ticks * lots
     if is_buy:
