@@ -14,7 +14,6 @@ from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaClientProducer
-from confluent_kafka.admin import OffsetSpec
 
 from libs.bus.api import (
     BusUnavailable,
@@ -29,7 +28,15 @@ from libs.bus.api import (
 )
 from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
 from libs.bus.kafka_consumer import KafkaConsumer
-from libs.bus.kafka_session import ANSWER_TIMEOUT_S, FENCED_CODES, SETTLING_CODES, UNKNOWN_TOPIC_CODES, KafkaSession
+from libs.bus.kafka_session import (
+    ANSWER_TIMEOUT_S,
+    EARLIEST,
+    FENCED_CODES,
+    LATEST,
+    SETTLING_CODES,
+    UNKNOWN_TOPIC_CODES,
+    KafkaSession,
+)
 from libs.bus.kafka_topics import LONGEST_MESSAGE_BYTES, delete_records, keep_everything, new_topic
 from libs.bus.security import KafkaSecurity
 from libs.clock import Deadline
@@ -59,7 +66,7 @@ class KafkaBus:
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         session = self._session
-        existing = session.counts()
+        existing = set(session.counts())
         missing: dict[str, TopicSpec] = {}
         for spec in specs:
             check_spec(spec)
@@ -72,11 +79,13 @@ class KafkaBus:
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise session.error(error, f"creating topic {name}") from error
+                    # It was not listed above: another process made it meanwhile, or its leader was not known yet.
+                    existing.add(name)
             session.await_topics(lambda counts: missing.keys() <= counts.keys(), "creating topics")
         for name, spec in missing.items():
             count = session.count(spec.name)
             check_same_partitions(TopicSpec(name, spec.partitions), count)
-        keep_everything(session, missing.keys() & existing.keys())
+        keep_everything(session, missing.keys() & existing)
 
     def delete_topics(self, names: Iterable[str]) -> None:
         session = self._session
@@ -115,16 +124,17 @@ class KafkaBus:
         return opened
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return self._session.offsets({at: OffsetSpec.earliest() for at in topic_partitions}, "reading first offsets")
+        return self._session.offsets(dict.fromkeys(topic_partitions, EARLIEST), "reading first offsets")
 
     def end_offsets(
         self, topic_partitions: Iterable[TopicPartition], *, with_uncommitted: bool = False
     ) -> Mapping[TopicPartition, int]:
-        wanted = {at: OffsetSpec.latest() for at in topic_partitions}
+        wanted = dict.fromkeys(topic_partitions, LATEST)
         return self._session.offsets(wanted, "reading end offsets", with_uncommitted=with_uncommitted)
 
     def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        wanted = {at: OffsetSpec.for_timestamp(time_ms) for at, time_ms in times_ms.items()}
+        # Below zero stands what is no time.
+        wanted = {at: max(0, time_ms) for at, time_ms in times_ms.items()}
         found = self._session.offsets(wanted, "finding offsets by time")
         ends = self.end_offsets([at for at, offset in found.items() if offset < 0])
         return {**found, **ends}

@@ -9,13 +9,12 @@ from typing import Any
 
 from confluent_kafka import Consumer as KafkaClientConsumer
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import OffsetSpec
 
 from libs.bus.api import Record, Start, TopicPartition
 from libs.bus.checks import check_assigned, check_group, check_member, check_open
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS
-from libs.bus.kafka_session import ANSWER_TIMEOUT_S, KafkaSession
+from libs.bus.kafka_session import ANSWER_TIMEOUT_S, EARLIEST, LATEST, KafkaSession
 from libs.clock import Deadline
 
 _HEARTBEAT_MS = 1_000
@@ -195,8 +194,8 @@ class KafkaConsumer:
             # A member that leaves may still be told of its share; its client answers no question any more.
             return
         committed = session.committed(session.prefix + self._group, wanted, client)
-        spec = OffsetSpec.earliest() if self._start == "earliest" else OffsetSpec.latest()
-        first = session.offsets({at: spec for at, offset in committed.items() if offset is None}, "finding the start")
+        where = EARLIEST if self._start == "earliest" else LATEST
+        first = session.offsets({at: where for at, offset in committed.items() if offset is None}, "finding the start")
         self._positions = {at: first[at] if offset is None else offset for at, offset in committed.items()}
         client.assign([session.to_kafka(at, offset) for at, offset in self._positions.items()])
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException
 from confluent_kafka import Consumer as KafkaClientConsumer
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPlace
 from confluent_kafka.admin import AdminClient
 
@@ -27,6 +27,8 @@ from libs.clock import Deadline
 Answer = TypeVar("Answer")
 
 ANSWER_TIMEOUT_S = 30.0
+# In place of a time in milliseconds, to `KafkaSession.offsets`: what Kafka's ListOffsets request takes for them.
+EARLIEST, LATEST = OFFSET_BEGINNING, OFFSET_END
 _RETRY_S = 0.02
 _CONNECT_STEP_S = 0.5
 _PING_TIMEOUT_S = 2.0
@@ -62,6 +64,8 @@ SETTLING_CODES = {
     KafkaError.UNSTABLE_OFFSET_COMMIT,
     # "No leaders found": the broker is away when the client asks who leads.
     KafkaError._NOENT,
+    # A broker that just started is left out of what it says of the cluster, and the client drops its connection.
+    KafkaError._DESTROY_BROKER,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
@@ -107,6 +111,12 @@ def explain(error: KafkaException | KafkaError, doing: str, bootstrap: str) -> B
     return BusError(f"{doing}: Kafka at {bootstrap} refused ({text})")
 
 
+def _raise_first_error(places: Iterable[Any]) -> None:
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
+
+
 class KafkaSession:
     """What the objects of one `KafkaBus` share: the address, the prefix, the admin client, the counts of partitions."""
 
@@ -130,7 +140,7 @@ class KafkaSession:
         except (KafkaException, ValueError) as error:
             raise BusDenied(f"the settings for Kafka cannot be used ({error}): correct PERPFLOW_KAFKA_*") from error
         self._counts: dict[str, int] = {}
-        self._group_clients: dict[str, KafkaClientConsumer] = {}
+        self._lookup_clients: dict[tuple[str, str], KafkaClientConsumer] = {}
 
     def error(self, error: KafkaException | KafkaError, doing: str) -> BusError:
         return explain(error, doing, self.bootstrap)
@@ -165,7 +175,8 @@ class KafkaSession:
         """Ask for the topics. Raises `BusUnavailable`."""
         self.admin.poll(0)
         try:
-            # Not `describe_cluster`, which aborted processes on a loaded machine (confluent-kafka 2.16.1).
+            # Not `describe_cluster`: on a loaded machine, processes aborted inside the client while they called it
+            # (confluent-kafka 2.16.1; the cause is not known), and none has since.
             self.admin.list_topics(timeout=_PING_TIMEOUT_S)
         except KafkaException as error:
             raise self.error(error, "asking for an answer") from error
@@ -209,19 +220,31 @@ class KafkaSession:
         return TopicPartition(message.topic()[len(self.prefix) :], message.partition())
 
     def offsets(
-        self, wanted: Mapping[TopicPartition, Any], doing: str, *, with_uncommitted: bool = False
+        self, wanted: Mapping[TopicPartition, int], doing: str, *, with_uncommitted: bool = False
     ) -> dict[TopicPartition, int]:
-        """Resolve offset specifications; -1 where none fits."""
+        """Look up the first offset at or after a time in milliseconds (-1: there is none), `EARLIEST` or `LATEST`."""
         if not wanted:
             return {}
-        request = {self.to_kafka(at): spec for at, spec in wanted.items()}
-        level = IsolationLevel.READ_UNCOMMITTED if with_uncommitted else IsolationLevel.READ_COMMITTED
+        request = [self.to_kafka(at, time_ms) for at, time_ms in wanted.items()]
+        # Not the admin client's `list_offsets`, which aborts the process at times while a partition has no leader.
+        client = self._lookup_client("", "read_uncommitted" if with_uncommitted else "read_committed")
 
         def ask() -> dict[TopicPartition, int]:
-            futures = self.admin.list_offsets(request, isolation_level=level, request_timeout=ANSWER_TIMEOUT_S)
-            return {self.from_kafka(at): future.result().offset for at, future in futures.items()}
+            found = client.offsets_for_times(request, timeout=ANSWER_TIMEOUT_S)
+            _raise_first_error(found)
+            offsets = {self.from_kafka(at): at.offset for at in found}
+            if any(offset < 0 and wanted[at] < 0 for at, offset in offsets.items()):
+                raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
+            return offsets
 
-        return self.settle(ask, doing)
+        # `to_kafka` found them: a client that asks a broker which just started may be told of no partition yet.
+        return self.settle(ask, doing, also=UNKNOWN_TOPIC_CODES)
+
+    def require_leaders(self, places: Iterable[TopicPartition]) -> None:
+        """Ask anew who leads. Raises, where a topic lacks a leader, a `KafkaException` that `settle` waits for."""
+        known = self.counts()
+        if any(self.prefix + at.topic not in known for at in places):
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
 
     def committed(
         self, stored_group: str, places: Iterable[TopicPartition], member: KafkaClientConsumer | None = None
@@ -230,29 +253,30 @@ class KafkaSession:
         request = [self.to_kafka(at) for at in places]
         if not request:
             return {}
-        client = self._group_client(stored_group) if member is None else member
+        client = self._lookup_client(stored_group) if member is None else member
 
         def ask() -> dict[TopicPartition, int | None]:
             found = client.committed(request, timeout=ANSWER_TIMEOUT_S)
-            failed = next((at.error for at in found if at.error is not None), None)
-            if failed is not None:
-                raise KafkaException(failed)
+            _raise_first_error(found)
             return {self.from_kafka(at): at.offset if at.offset >= 0 else None for at in found}
 
         return self.settle(ask, f"reading the offsets of group {stored_group}")
 
-    def _group_client(self, stored_group: str) -> KafkaClientConsumer:
-        # A consumer that never subscribes, so never a member. The admin client's call for the same crashes the process
-        # when the group's coordinator moves or still loads (https://github.com/confluentinc/librdkafka/issues/5040).
-        client = self._group_clients.get(stored_group)
+    def _lookup_client(self, stored_group: str, isolation: str = "read_committed") -> KafkaClientConsumer:
+        # A consumer that never subscribes, so never a member. The admin client's calls for the same abort the process:
+        # a group's offsets when its coordinator moves or still loads
+        # (https://github.com/confluentinc/librdkafka/issues/5040), a partition's when nobody leads it.
+        client = self._lookup_clients.get((stored_group, isolation))
         if client is None:
-            client = self._group_clients[stored_group] = KafkaClientConsumer(
+            client = self._lookup_clients[stored_group, isolation] = KafkaClientConsumer(
                 {
                     # Nobody polls it, so nobody would take its errors.
                     **{name: value for name, value in self.settings.items() if name != "error_cb"},
-                    "group.id": stored_group,
-                    # Offsets in an undecided transaction are waited for, not passed over.
-                    "isolation.level": "read_committed",
+                    # The client insists on a name.
+                    "group.id": stored_group or f"{self.prefix}ungrouped",
+                    # Of a group: offsets in an undecided transaction are waited for, not passed over. Of a partition:
+                    # its end is the last stable offset, or the high watermark where the level is "read_uncommitted".
+                    "isolation.level": isolation,
                     "enable.auto.commit": False,
                 }
             )
@@ -260,12 +284,12 @@ class KafkaSession:
 
     def close(self) -> None:
         """Close what was opened here. The admin client has no close; it goes with this object, idle by then."""
-        for client in self._group_clients.values():
+        for client in self._lookup_clients.values():
             client.close()
-        self._group_clients.clear()
+        self._lookup_clients.clear()
 
-    def settle(self, ask: Callable[[], Answer], doing: str) -> Answer:
-        """Ask again while what stands in the way is of the kind that passes, for at most `ANSWER_TIMEOUT_S`."""
+    def settle(self, ask: Callable[[], Answer], doing: str, also: Collection[int] = ()) -> Answer:
+        """Ask again, for at most `ANSWER_TIMEOUT_S`, while the error is one that passes or has a code in `also`."""
         deadline = Deadline(ANSWER_TIMEOUT_S)
         while True:
             try:
@@ -273,7 +297,7 @@ class KafkaSession:
                     return ask()
             except KafkaException as error:
                 code = error.args[0].code()
-                if code not in SETTLING_CODES or deadline.is_over:
+                if not (code in SETTLING_CODES or code in also) or deadline.is_over:
                     raise self.error(error, doing) from error
             if code in _STALE_LEADER_CODES:
                 self.counts()

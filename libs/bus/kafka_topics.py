@@ -15,7 +15,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from libs.bus.api import BusError, TopicPartition, TopicSpec
 from libs.bus.errors import past_the_end
-from libs.bus.kafka_session import ANSWER_TIMEOUT_S, KafkaSession
+from libs.bus.kafka_session import ANSWER_TIMEOUT_S, UNKNOWN_TOPIC_CODES, KafkaSession
 
 # State snapshots may be larger than Kafka's megabyte.
 LONGEST_MESSAGE_BYTES = 16 << 20
@@ -85,7 +85,10 @@ def delete_records(
         return
 
     def ask() -> None:
+        # There is no other call for this, and the client asks for the leaders as in `list_offsets`, which aborts the
+        # process at times where there are none: wait for them first.
+        session.require_leaders(offsets)
         for future in session.admin.delete_records(places, request_timeout=ANSWER_TIMEOUT_S).values():
             future.result()
 
-    session.settle(ask, "removing old records")
+    session.settle(ask, "removing old records", also=UNKNOWN_TOPIC_CODES)

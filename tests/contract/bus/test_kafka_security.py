@@ -16,7 +16,7 @@ from libs.bus.api import BusDenied, NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
 from libs.bus.security import KafkaSecurity
 from libs.runtime.metrics import read_announcement
-from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, dead_topic
+from libs.wire.topics import BARS_CLOSED, TOPICS, dead_topic
 from tests.kit.kafka import REPOSITORY, NoKafka, a_kafka
 from tests.kit.waiting import eventually
 
@@ -130,7 +130,7 @@ def test_a_service_takes_its_credentials_from_the_environment_and_ends_with_2_wh
 
 def test_features_in_faust_log_in_over_tls(secured: Secured, tmp_path: Path) -> None:
     with open_bus(secured.url, prefix="faust.", security=secured.security) as bus:
-        bus.create_topics([TopicSpec(topic) for topic in (BARS_CLOSED, FEATURE_VECTORS, dead_topic(BARS_CLOSED))])
+        bus.create_topics(TopicSpec(name) for name in TOPICS)
         process = subprocess.Popen(
             [sys.executable, "-m", "services.features.main"],
             env={

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from libs.bus.api import NewRecord, TopicPartition, TopicSpec
 from libs.bus.kafka import KafkaBus
 from tests.kit.kafka import NoKafka, find_kafka
+from tests.kit.waiting import eventually
 
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
@@ -29,16 +30,15 @@ def bus(address: str) -> Iterator[KafkaBus]:
         yield opened
 
 
-def settings_of(address: str, stored_name: str) -> dict[str, str]:
+def settings_of(admin: AdminClient, stored_name: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, stored_name)
-    admin = AdminClient({"bootstrap.servers": address})
     found = admin.describe_configs([resource])[resource].result()
     return {name: found[name].value for name in KEPT}
 
 
 def test_a_new_topic_keeps_everything(bus: KafkaBus, address: str) -> None:
     bus.create_topics([TopicSpec("a")])
-    assert settings_of(address, f"{bus._session.prefix}a") == KEPT
+    assert settings_of(AdminClient({"bootstrap.servers": address}), f"{bus._session.prefix}a") == KEPT
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,8 @@ def test_a_topic_that_the_broker_would_cut_is_set_to_keep_everything(
     admin = AdminClient({"bootstrap.servers": address})
     admin.create_topics([NewTopic(name, num_partitions=1, config=losing)], operation_timeout=30)[name].result()
     bus.create_topics([TopicSpec("a")])
-    assert settings_of(address, name) == KEPT
+    # The broker answers when the change is written, and shows it when it has read it back.
+    eventually(lambda: settings_of(admin, name) == KEPT, within_s=60.0)
     producer = bus.producer("p")
     producer.begin()
     producer.send(NewRecord("a", b"k", b"%d" % n) for n in range(3))
@@ -64,3 +65,17 @@ def test_a_topic_that_the_broker_would_cut_is_set_to_keep_everything(
     at = TopicPartition("a", 0)
     bus.delete_before({at: 2})
     assert bus.beginning_offsets([at]) == {at: 2}
+
+
+def test_a_topic_that_the_broker_does_not_list_yet_is_set_to_keep_everything_too(
+    bus: KafkaBus, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{bus._session.prefix}a"
+    admin = AdminClient({"bootstrap.servers": address})
+    losing = NewTopic(name, num_partitions=1, config={"retention.ms": "1000"})
+    admin.create_topics([losing], operation_timeout=30)[name].result()
+    listed = bus._session.counts
+    answers = iter([{}])
+    monkeypatch.setattr(bus._session, "counts", lambda *limits: next(answers, None) or listed(*limits))
+    bus.create_topics([TopicSpec("a")])
+    eventually(lambda: settings_of(admin, name) == KEPT, within_s=60.0)

@@ -29,6 +29,7 @@ from libs.wire import encode, topics
 from libs.wire.records import SourceCursor, decode_core_snapshot, decode_source_cursor, encode_source_cursor
 from tests.kit.builders import a_trade
 from tests.kit.golden import examples
+from tests.kit.waiting import eventually
 
 _NAMES = itertools.count()
 ACCOUNT_STATE = next(event for event in examples().values() if isinstance(event, AccountState))
@@ -144,6 +145,8 @@ def run_the_others(bus: Bus) -> None:
 def record_everything(bus: Bus) -> None:
     places = partitions_of(bus, group_topics("recorder"))
     recorder = bus.consumer([at.topic for at in places], group="recorder", member_id="recorder-0")
+    # On Kafka a member commits only once it has joined.
+    eventually(recorder.assignment, step=lambda: recorder.poll(1, 10), within_s=120.0)
     recorder.commit(bus.end_offsets(places))
     recorder.close()
 
