@@ -111,7 +111,8 @@ class Trading:
             )
 
     def post(self, action: str, account: str = "*") -> None:
-        body = json.dumps({"action": action, "account": account, "reason": "round"}).encode()
+        words = {"action": action, "account": account, "reason": "round", "confirmation": f"{action} {account}"}
+        body = json.dumps(words).encode()
         request = urllib.request.Request(
             f"{self.page}/api/control", body, {"Content-Type": "application/json"}, method="POST"
         )
