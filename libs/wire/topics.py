@@ -306,7 +306,7 @@ _DATA_TOPICS = (
         control_pb2.AuditEntry,
         (Carried(AuditEntry),),
         "service",
-        ("monitoring",),
+        ("monitoring", "console"),
         ("recorder", "monitoring"),
         0,
     ),

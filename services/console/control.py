@@ -6,6 +6,8 @@ accounts that no session knows and sessions that do not run.
 
 from __future__ import annotations
 
+import os
+import pwd
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.bus.api import Bus, BusError, TopicPartition
-from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand, ControlState, TradingState
+from libs.domain.control import (
+    ALL_ACCOUNTS,
+    AuditEntry,
+    AuditOutcome,
+    ControlAction,
+    ControlCommand,
+    ControlState,
+    TradingState,
+)
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.records import commit_records, read_range, stamped_record
 from libs.wire import encode
@@ -26,6 +36,7 @@ from services.console.session_bus import open_session_bus
 
 CONFIRM_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.02
+_SERVICE = "console"
 _ALLOWED = {
     ControlAction.HALT: {TradingState.HALTED},
     ControlAction.FLATTEN: {TradingState.HALTED},
@@ -121,7 +132,7 @@ def _command(target: ControlTarget, action: ControlAction, reason: str) -> list[
                 TopicPartition(CONTROL_STATES, number) for number in range(bus.topics().get(CONTROL_STATES, 0))
             ]
             before = bus.end_offsets(partitions)
-            commands = send_commands(bus, action, target.scopes, reason)
+            commands = send_commands(bus, action, target.scopes, reason, actor=_name_of_user())
             # The last command that concerns an account is the one whose state counts.
             awaited = {
                 row.account: next(each.event_id for each in reversed(commands) if each.account in (row.account, "*"))
@@ -143,20 +154,52 @@ def _confirm(session: str, account: str, action: ControlAction, state: ControlSt
     return Confirmation(session, account, state.state in _ALLOWED[action], state.state.name, state.reason)
 
 
-def send_commands(bus: Bus, action: ControlAction, scopes: Sequence[str], reason: str) -> list[ControlCommand]:
-    """Append a command for each scope in one transaction and return them; they are durable when this returns."""
+def _name_of_user() -> str:
+    """Return the operating system's name of who runs this, or the number where it has no name for it."""
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def send_commands(
+    bus: Bus, action: ControlAction, scopes: Sequence[str], reason: str, *, actor: str
+) -> list[ControlCommand]:
+    """Append a command for each scope, with its audit entry, in one transaction and return the commands.
+
+    They are durable when this returns.
+    """
     now = time.time_ns()
     commands = [
-        ControlCommand(f"control/console/{uuid.uuid4()}", now, scope, action, "console", reason) for scope in scopes
+        ControlCommand(f"control/{_SERVICE}/{uuid.uuid4()}", now, scope, action, _SERVICE, reason) for scope in scopes
     ]
-    producer = bus.producer(f"console-{uuid.uuid4()}")
+    messages = [*map(encode, commands), *(encode(_audit_entry(command, actor)) for command in commands)]
+    producer = bus.producer(f"{_SERVICE}-{uuid.uuid4()}")
     try:
         # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
         made_at = time.time_ns()
-        commit_records(producer, [stamped_record(encode(command), "console", made_at) for command in commands])
+        commit_records(producer, [stamped_record(message, _SERVICE, made_at) for message in messages])
     finally:
         producer.close()
     return commands
+
+
+def _audit_entry(command: ControlCommand, actor: str) -> AuditEntry:
+    return AuditEntry(
+        event_id=f"audit/{_SERVICE}/{uuid.uuid4()}",
+        event_time=command.event_time,
+        service=_SERVICE,
+        actor=actor,
+        # Roles are the page's; whoever may open the session's log may do everything.
+        role="",
+        action=command.action.name.lower(),
+        target=command.account,
+        outcome=AuditOutcome.DONE,
+        source_address="local",
+        detail=command.reason,
+        command_id=command.event_id,
+    )
 
 
 def _wait_for_states(

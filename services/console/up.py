@@ -261,7 +261,7 @@ class _Run:
 
     def execute(self) -> int:
         kind = self._options.market.partition(":")[0]
-        self._banner(kind)
+        print_banner(self._options, self._session, self._page, self._console)
         exit_code = EXIT_OK
         try:
             self._start_clickhouse()
@@ -286,7 +286,8 @@ class _Run:
     def _halt_if_risk(self, service: str) -> None:
         """Halt all trading where risk was killed for hanging: it did not watch meanwhile, and a person should look."""
         if service == "risk" and self._bus is not None:
-            send_commands(self._bus, ControlAction.HALT, [ALL_ACCOUNTS], "risk hung and was killed by the supervisor")
+            reason = "risk hung and was killed by the supervisor"
+            send_commands(self._bus, ControlAction.HALT, [ALL_ACCOUNTS], reason, actor="supervisor")
 
     def _register(self) -> None:
         problem = register_session(self._session)
@@ -295,23 +296,6 @@ class _Run:
                 f"  [yellow]perpflow halt reaches this session only from this folder:[/] {escape(problem)}",
                 highlight=False,
             )
-
-    def _banner(self, kind: str) -> None:
-        words = {
-            "live": "the live market at Binance (public streams)",
-            "simulated": f"a simulated market, seed {self._options.seed}, at {self._options.speed:g} times real speed",
-            "recorded": f"the recording {self._options.market.partition(':')[2]}, "
-            f"at {self._options.speed:g} times real speed",
-        }
-        self._console.print(f"[bold]perpflow[/] {self._options.mode} trading on {words[kind]}", highlight=False)
-        self._console.print(f"  orders   {_ORDER_WORDS[self._options.mode, kind == 'simulated']}", highlight=False)
-        self._console.print(
-            f"  session  {self._session.name} ({self._session.folder})", highlight=False, soft_wrap=True
-        )
-        self._console.print(f"  page     {self._page}", highlight=False)
-        if self._options.mode != "paper":
-            self._console.print(f"  sign in  {_describe_users(self._session)}", highlight=False, soft_wrap=True)
-        self._console.print("  stop     Ctrl-C", highlight=False)
 
     def _start_clickhouse(self) -> None:
         session = self._session
@@ -513,6 +497,23 @@ class _Run:
             text = " ".join([str(entry.get("event")), *(f"{key}={value}" for key, value in details.items())])
         if is_problem or self._options.is_verbose:
             self._console.print(f"  {service:<11}{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_banner(options: UpOptions, session: SessionDescription, page: str, console: Console) -> None:
+    """Say what is started: market, mode, where orders go, where the page is and who may sign in."""
+    kind = options.market.partition(":")[0]
+    words = {
+        "live": "the live market at Binance (public streams)",
+        "simulated": f"a simulated market, seed {options.seed}, at {options.speed:g} times real speed",
+        "recorded": f"the recording {options.market.partition(':')[2]}, at {options.speed:g} times real speed",
+    }
+    console.print(f"[bold]perpflow[/] {options.mode} trading on {words[kind]}", highlight=False)
+    console.print(f"  orders   {_ORDER_WORDS[options.mode, kind == 'simulated']}", highlight=False)
+    console.print(f"  session  {session.name} ({session.folder})", highlight=False, soft_wrap=True)
+    console.print(f"  page     {page}", highlight=False)
+    if options.mode != "paper":
+        console.print(f"  sign in  {_describe_users(session)}", highlight=False, soft_wrap=True)
+    console.print("  stop     Ctrl-C", highlight=False)
 
 
 def _first_offset(summary: dict[str, Any]) -> int:

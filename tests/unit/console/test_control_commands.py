@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -15,11 +17,11 @@ import pytest
 
 from libs.bus.api import TopicSpec
 from libs.bus.open import open_bus
-from libs.domain.control import ControlAction, ControlCommand, TradingState
+from libs.domain.control import AuditEntry, AuditOutcome, ControlAction, ControlCommand, TradingState
 from libs.domain.instruments import INSTRUMENTS
 from libs.runtime.records import commit_records, read_topic, stamped_record
 from libs.wire import decode, encode
-from libs.wire.topics import ACCOUNTS, CONTROL_COMMANDS, CONTROL_STATES
+from libs.wire.topics import ACCOUNTS, AUDIT, CONTROL_COMMANDS, CONTROL_STATES
 from services.console import main as console
 from services.console.running import register_session
 from services.console.session import SessionDescription
@@ -50,7 +52,7 @@ class RunningSession:
         self.session.save()
         assert register_session(self.session) == ""
         self.bus = open_bus(self.session.bus)
-        self.bus.create_topics(TopicSpec(name, 1) for name in (CONTROL_COMMANDS, CONTROL_STATES, ACCOUNTS))
+        self.bus.create_topics(TopicSpec(name, 1) for name in (CONTROL_COMMANDS, CONTROL_STATES, ACCOUNTS, AUDIT))
         self.gates = {account: RiskCore(RiskLimits(), INSTRUMENTS, account) for account in accounts}
         self.publish(*(an_account("0.5", account=account) for account in accounts))
         # What a supervisor's command line looks like; it ends when its input does.
@@ -91,6 +93,10 @@ class RunningSession:
     def commands(self) -> list[tuple[str, str]]:
         events = [decode(CONTROL_COMMANDS, record.value) for record in read_topic(self.bus, CONTROL_COMMANDS)]
         return [(event.action.name, event.account) for event in events if isinstance(event, ControlCommand)]
+
+    def audit(self) -> list[AuditEntry]:
+        events = [decode(AUDIT, record.value) for record in read_topic(self.bus, AUDIT)]
+        return [event for event in events if isinstance(event, AuditEntry)]
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -143,6 +149,41 @@ def test_halt_reaches_every_session_and_account_and_names_each(
         ("two", "hedge", "HALTED", "HALT by console: news"),
     }
     assert [session.states() for session in sessions] == [{"paper": "HALTED"}, {"paper": "HALTED", "hedge": "HALTED"}]
+
+
+@pytest.mark.parametrize("words", [("halt",), ("reduce",), ("flatten", "--yes"), ("resume", "--yes")])
+def test_command_leaves_an_audit_entry_with_the_user_of_this_machine(
+    start: Callable[..., RunningSession], perpflow: Perpflow, words: tuple[str, ...]
+) -> None:
+    one = start("here", "one")
+    assert perpflow(*words, "--reason", "news")[0] == 0
+    (entry,) = one.audit()
+    (command,) = (decode(CONTROL_COMMANDS, record.value) for record in read_topic(one.bus, CONTROL_COMMANDS))
+    assert (entry.actor, entry.source_address) == (pwd.getpwuid(os.getuid()).pw_name, "local")
+    assert (entry.action, entry.target, entry.detail) == (words[0], "*", "news")
+    assert (entry.outcome, entry.command_id) == (AuditOutcome.DONE, command.event_id)
+
+
+def test_user_without_a_name_is_audited_by_number(
+    start: Callable[..., RunningSession], perpflow: Perpflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = start("here", "one")
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_001)
+    assert perpflow("halt")[0] == 0
+    assert [entry.actor for entry in one.audit()] == ["4000000001"]
+
+
+def test_each_scope_that_resume_lifts_has_its_audit_entry(
+    start: Callable[..., RunningSession], perpflow: Perpflow
+) -> None:
+    one = start("here", "one")
+    perpflow("halt", "--account", "paper")
+    perpflow("resume", "--yes")
+    assert [(entry.action, entry.target) for entry in one.audit()] == [
+        ("halt", "paper"),
+        ("resume", "*"),
+        ("resume", "paper"),
+    ]
 
 
 def test_halt_as_a_table_names_session_account_and_state(
