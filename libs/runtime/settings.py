@@ -63,7 +63,7 @@ class PlatformSettings(BaseSettings):
 
 
 class StoreSettings(BaseSettings):
-    """Where ClickHouse is and who asks, from ``PERPFLOW_CLICKHOUSE*``: recorder, page and console alone read it."""
+    """Where ClickHouse is and who asks, from ``PERPFLOW_CLICKHOUSE*``: recorder and console alone read it."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
 

@@ -26,7 +26,7 @@ _INHERITED = frozenset(
 # The way out of this network, whose address may hold a password: for those who go out.
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 _GO_OUT = frozenset({"ingestion", OUTBOX, "features"})
-_READ_STORE = frozenset({"recorder", "monitoring"})
+_USES_STORE = "recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def process_environment(
         name: value
         for name, value in {**session.environment, **secrets}.items()
         if name not in withheld
-        and (name.startswith(prefix) or name in platform or (service in _READ_STORE and name in store))
+        and (name.startswith(prefix) or name in platform or (service == _USES_STORE and name in store))
     }
     reached = {
         "PERPFLOW_CLICKHOUSE": session.clickhouse,
@@ -113,7 +113,7 @@ def process_environment(
     return {
         **base_environment(goes_out=service in _GO_OUT),
         **own,
-        **(reached if service in _READ_STORE else {}),
+        **(reached if service == _USES_STORE else {}),
         "PERPFLOW_BUS": session.bus,
         "PERPFLOW_TOPIC_PREFIX": session.topic_prefix,
         "PERPFLOW_RUN_DIR": str(session.run_dir),

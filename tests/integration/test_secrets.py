@@ -39,7 +39,7 @@ def marked_secrets() -> dict[str, str]:
 
 def own_secrets(service: str, secrets: dict[str, str]) -> set[str]:
     mine = {name for name in secrets if name.startswith(("PERPFLOW_KAFKA_", f"PERPFLOW_{service.upper()}_"))}
-    return mine | ({"PERPFLOW_CLICKHOUSE_PASSWORD"} if service in ("recorder", "monitoring") else set())
+    return mine | ({"PERPFLOW_CLICKHOUSE_PASSWORD"} if service == "recorder" else set())
 
 
 def environment_of(pid: int) -> bytes:

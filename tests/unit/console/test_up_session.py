@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from libs.access.users import Role
 from libs.runtime.errors import BadInput
 from libs.runtime.settings import SERVICE_NAMES
 from libs.wire.topics import OUTBOX
@@ -17,7 +19,8 @@ from services.console.plan import plan_processes, process_environment
 from services.console.registry import read_checked, secret_variables, settings_models
 from services.console.session import SessionDescription, load_session, locked_session
 from services.console.store_access import make_password, read_password
-from services.console.up import UpOptions, prepare_session, run_up
+from services.console.up import UpOptions, prepare_session, print_banner, run_up
+from tests.kit.users import write_users
 
 OPTIONS = UpOptions("simulated", "paper", "BTCUSDT.BINANCE", 7, 20.0, None, None, None, None, None, None, False)
 
@@ -70,7 +73,7 @@ def test_each_process_is_started_with_its_own_secrets_alone() -> None:
         allowed = {name for name in secrets if name.startswith(("PERPFLOW_KAFKA_", f"PERPFLOW_{service.upper()}_"))}
         if service == "execution":
             allowed = {name for name in allowed if name.startswith("PERPFLOW_KAFKA_")}
-        if service in ("recorder", "monitoring"):
+        if service == "recorder":
             allowed.add("PERPFLOW_CLICKHOUSE_PASSWORD")
         assert held == allowed, service
 
@@ -108,7 +111,7 @@ def test_a_service_gets_its_own_settings_and_the_platforms(monkeypatch: pytest.M
     monkeypatch.setenv("PERPFLOW_LOG_LEVEL", "debug")
     started = environments(prepare_session(OPTIONS, read_checked()), {})
     assert [name for name in started if "PERPFLOW_RISK_MAX_LEVERAGE" in started[name]] == ["risk"]
-    assert [name for name in started if "PERPFLOW_CLICKHOUSE" in started[name]] == ["recorder", "monitoring"]
+    assert [name for name in started if "PERPFLOW_CLICKHOUSE" in started[name]] == ["recorder"]
     assert {environment["PERPFLOW_LOG_LEVEL"] for environment in started.values()} == {"debug"}
 
 
@@ -162,3 +165,40 @@ def test_an_address_that_is_none_is_refused_before_anything_is_written(
         run_up(OPTIONS, Console(quiet=True))
     assert "of-the-person" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_is_told_the_users_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = "PERPFLOW_MONITORING_USERS_FILE"
+    for service, environment in environments(prepare_session(OPTIONS, read_checked()), {}).items():
+        expected = str((tmp_path / "users.json").resolve()) if service == "monitoring" else None
+        assert environment.get(told) == expected, service
+    monkeypatch.setenv(told, str(tmp_path / "elsewhere.json"))
+    session = prepare_session(OPTIONS, read_checked())
+    assert process_environment(session, "monitoring")[told] == str((tmp_path / "elsewhere.json").resolve())
+
+
+def test_users_file_that_others_may_read_keeps_a_session_from_starting(tmp_path: Path) -> None:
+    path = write_users(tmp_path / "users.json", {"ada": Role.OPERATOR})
+    path.chmod(0o644)
+    with pytest.raises(BadInput, match=r"users\.json"):
+        run_up(OPTIONS, Console(quiet=True))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("mode", "roles", "said"),
+    [
+        ("testnet", {}, "users.json has no users; add one: perpflow users add NAME --role operator"),
+        ("testnet", {"ada": Role.OPERATOR, "bob": Role.VIEWER}, "one of 2 users of "),
+        ("paper", {}, None),
+    ],
+)
+def test_banner_says_who_may_sign_in_and_how_to_add_a_user(
+    tmp_path: Path, mode: str, roles: dict[str, Role], said: str | None
+) -> None:
+    if roles:
+        write_users(tmp_path / "users.json", roles)
+    written = io.StringIO()
+    session = prepare_session(replace(OPTIONS, mode=mode), read_checked())
+    print_banner(replace(OPTIONS, mode=mode), session, "http://127.0.0.1:1/", Console(file=written, width=300))
+    assert (said in written.getvalue()) if said else ("sign in" not in written.getvalue())

@@ -54,6 +54,6 @@ def unknown_variables(names: set[str]) -> set[str]:
 def foreign_secrets(service: str, names: set[str]) -> set[str]:
     """Return the secrets among `names` that are none of the service's business."""
     own = {name for name in names if name.startswith(service_prefix(service))}
-    store = {"PERPFLOW_CLICKHOUSE_PASSWORD"} if service in ("recorder", "monitoring") else set()
+    store = {"PERPFLOW_CLICKHOUSE_PASSWORD"} if service == "recorder" else set()
     platform = set(variables_of(PlatformSettings).values())
     return names & secret_variables(settings_models()) - own - store - platform
