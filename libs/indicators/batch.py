@@ -97,7 +97,7 @@ def infer_step(open_times: Seconds) -> int:
     steps = np.diff(open_times)
     steps = steps[steps > 0]
     if len(steps) == 0:
-        raise InputError("the timeframe cannot be told from fewer than two bars; give a file with two or more")
+        raise InputError("the timeframe cannot be inferred from fewer than two bars; give a file with two or more")
     values, counts = np.unique(steps, return_counts=True)
     return int(values[np.argmax(counts)])
 

@@ -82,7 +82,7 @@ def derive_series(
     """Write every wanted series of bar `i` into its ring.
 
     `code[k + series]` is a ring's place or -1. `previous` is the place of the last bar's high, low, close and typical
-    price, the last open interest with its age, and whether liquidations have been heard of.
+    price, the last open interest with its age, and whether liquidations have been received.
 
     Sources: Parkinson 1980; Garman-Klass 1980; Rogers-Satchell 1991; Amihud 2002 (absolute log return per million of
     quote value traded, 0 for a bar without volume); true range Wilder 1978. Funding accrues at rate / 8 h. Open

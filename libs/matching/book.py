@@ -1,6 +1,6 @@
 """What is known of one instrument's order book, from depth and best quotes. Refuses nothing: it believes the feed.
 
-A book may start in the middle of a delta stream: the levels it has then heard of are true, the others unknown. A
+A book may start in the middle of a delta stream: the levels it has then received are true, the others unknown. A
 broken chain of deltas forgets every level. Where quotes and depth disagree the later `event_time` wins, and of equal
 times the higher update id.
 """

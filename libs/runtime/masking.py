@@ -101,7 +101,7 @@ def mask_value(value: object, name: str = "") -> object:
 
 
 class MaskingStream(io.TextIOBase):
-    """A text stream that masks known secrets in whole lines, whoever writes them; what is unfinished waits."""
+    """A text stream that masks known secrets in whole lines, whatever writes them; what is unfinished waits."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -161,7 +161,7 @@ class BinanceTrading:
         return read_fills(self._question("futures_account_trades", symbol=symbol, orderId=order_id, limit=1000))
 
     def _later(self, act: Callable[[], None]) -> None:
-        # These say nothing of the account: another time it will be heard.
+        # These say nothing about the account; a later message will.
         try:
             act()
         except VenueRefused as error:

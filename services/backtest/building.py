@@ -77,7 +77,7 @@ def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
         Stage("execution", execution_core, EXECUTION_INPUTS),
     ]
     notes: list[str] = []
-    if options.digests or strategy_core.hears("on_forecast"):
+    if options.digests or strategy_core.handles("on_forecast"):
         features = _settings(FeaturesSettings, options, {})
         stages.append(
             Stage("features", FeaturesCore(load_feature_set(features.feature_set, timeframe)), FEATURES_INPUTS)
@@ -97,7 +97,7 @@ _NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url",
 
 
 def _market_inputs(strategy: StrategyCore) -> tuple[Input, ...]:
-    kinds = frozenset(kind for handler, kinds in _MARKET_KINDS.items() if strategy.hears(handler) for kind in kinds)
+    kinds = frozenset(kind for handler, kinds in _MARKET_KINDS.items() if strategy.handles(handler) for kind in kinds)
     return (Input(MARKET_EVENTS, kinds),) if kinds else ()
 
 

@@ -277,7 +277,7 @@ class _Run:
             self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
             exit_code = error.exit_code
         finally:
-            # ClickHouse last, so that whoever still writes to it can.
+            # ClickHouse last, so that services can still write to it.
             self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)
             self._supervisor.close()
             self._session.password_file.unlink(missing_ok=True)

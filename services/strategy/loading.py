@@ -8,7 +8,7 @@ from typing import Any
 
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.runtime.errors import BadInput
-from services.strategy.core import HANDLERS, HostedStrategy, Strategy, StrategyCore, hears
+from services.strategy.core import HANDLERS, HostedStrategy, Strategy, StrategyCore, handles
 from services.strategy.core.ema_cross import EmaCross
 from services.strategy.core.forecast_threshold import ForecastThreshold
 from services.strategy.core.strategy import MARKET_HANDLERS
@@ -37,9 +37,9 @@ def build_strategy(path: str, parameters: Mapping[str, Any], timeframe: str = ""
     missing = [name for name in ("name", "snapshot", "restore") if not hasattr(strategy, name)]
     if missing:
         raise StrategyError(f"strategy {path} lacks {', '.join(missing)}; derive it from services.strategy.Strategy")
-    if not any(hears(strategy, handler) for handler in HANDLERS):
-        raise StrategyError(f"strategy {path} hears nothing; give it one of {', '.join(HANDLERS)}")
-    if hears(strategy, "on_timer") and not getattr(strategy, "timer_s", 0):
+    if not any(handles(strategy, handler) for handler in HANDLERS):
+        raise StrategyError(f"strategy {path} handles nothing; give it one of {', '.join(HANDLERS)}")
+    if handles(strategy, "on_timer") and not getattr(strategy, "timer_s", 0):
         raise StrategyError(f"strategy {path} has on_timer but no period; give it timer_s above 0")
     return strategy
 
@@ -83,7 +83,7 @@ def import_strategy(path: str) -> type[Any]:
 def build_service_core(settings: StrategySettings) -> StrategyCore:
     """Build the core for a running session, which gives strategies no market. Raises `StrategyError`."""
     core = build_strategy_core(settings)
-    unheard = [handler for handler in MARKET_HANDLERS if core.hears(handler)]
+    unheard = [handler for handler in MARKET_HANDLERS if core.handles(handler)]
     if unheard:
         raise StrategyError(
             f"a strategy has {', '.join(unheard)}, which only a backtest calls so far; decide on bars, forecasts, "

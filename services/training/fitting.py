@@ -54,7 +54,7 @@ class FittedModel:
 def fit_model(
     train: Examples, calibrate: Examples, options: FitOptions, on_epoch: Callable[[int, float], None]
 ) -> FittedModel:
-    """Fit on `train`, then set temperature and return scale on `calibrate`; `on_epoch` hears epoch and loss.
+    """Fit on `train`, then set temperature and return scale on `calibrate`; `on_epoch` receives epoch and loss.
 
     Cross-entropy plus a small weight on the Huber loss of the return in units of its training deviation; AdamW with a
     one-cycle rate. The expected return is shrunk by the least-squares slope on `calibrate`, held to [0, 1].

@@ -34,7 +34,7 @@ CLIP = 5.0
 CALIBRATION_SHARE = 0.15
 
 Progress = Callable[[str, int, int], None]
-"""Hears what is being done, how many steps of it are done and how many there are."""
+"""Receives the current stage, the steps done and the steps in all."""
 
 
 @dataclass(frozen=True, slots=True)

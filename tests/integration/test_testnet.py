@@ -1,4 +1,4 @@
-"""Trading at a real venue's door: every service a process, orders over signed REST to the simulated exchange."""
+"""Trading at a real venue: every service a process, orders over signed REST to the simulated exchange."""
 
 from __future__ import annotations
 

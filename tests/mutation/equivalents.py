@@ -44,7 +44,7 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
         "/ context.intent.side.sign": _SIGN,
         "/ sign": _SIGN,
     },
-    "services.risk.core.gate": {"in  _EXACT = Context(prec=50": _PRECISION},
+    "services.risk.core.risk_gate": {"in  _EXACT = Context(prec=50": _PRECISION},
     "services.risk.core.own_orders": {"held > 0  ->  held >= 0": "of nothing no order is made"},
     "services.risk.core.checks": {"in  _result = lru_cache(maxsize=4096)": _MEMORY},
     "services.risk.core.state": {

@@ -51,7 +51,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "services.risk.core.checks_exposure": (*_CHECKS, *_GATE),
     "services.risk.core.context": (*_CHECKS, *_GATE),
     "services.risk.core.state": (*_GATE, *_CHECKS),
-    "services.risk.core.gate": (*_GATE, "risk/test_stops", *_CHECKS),
+    "services.risk.core.risk_gate": (*_GATE, "risk/test_stops", *_CHECKS),
     "services.risk.core.own_orders": (*_GATE, "risk/test_stops"),
     "services.risk.core.stops": ("risk/test_stops", "risk/test_gate_states"),
     "services.risk.core.limits": ("risk/test_limits_and_settings", "risk/test_gate_details", *_CHECKS),

@@ -1,6 +1,7 @@
 """The dead-man switch: the venue's countdown that cancels open orders, re-armed only while everything is healthy. Pure.
 
-Nobody has to be alive for it to act: whoever would re-arm it is dead, hung, halted or in doubt, and the venue cancels.
+No process has to be alive for it to act: the one that would re-arm it is dead, hung, halted or in doubt, and the venue
+cancels.
 Protective stops rest apart from ordinary orders at the venue and stay.
 """
 

@@ -157,7 +157,7 @@ class ExecutionLedger(ExecutionLedgerState):
             )
 
     def summary(self) -> tuple[Decimal, tuple[Decimal, ...]]:
-        """Return wallet and position quantities, what consumers must hear of when it changes."""
+        """Return wallet and position quantities, what is published when it changes."""
         return self.wallet_balance, tuple(self._positions[name].quantity for name in sorted(self._positions))
 
     def equity(self) -> Decimal:

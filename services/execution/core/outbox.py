@@ -110,7 +110,7 @@ class OutboxCore:
         return self._advance()
 
     def handle_unreadable_control(self, reason: str) -> Sequence[Event]:
-        """Halt: whoever wrote a control record that cannot be read wanted something done about trading."""
+        """Halt: a control record that cannot be read may have been meant to stop trading."""
         gate = self._work.state.gate
         if not gate.is_self_halted:
             gate.is_self_halted = True

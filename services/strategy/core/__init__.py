@@ -2,7 +2,7 @@
 
 from services.strategy.core.declaration import parameter, state
 from services.strategy.core.host import StrategyCore
-from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Strategy, TargetPosition, hears
+from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, Strategy, TargetPosition, handles
 
 __all__ = [
     "HANDLERS",
@@ -11,7 +11,7 @@ __all__ = [
     "Strategy",
     "StrategyCore",
     "TargetPosition",
-    "hears",
+    "handles",
     "parameter",
     "state",
 ]

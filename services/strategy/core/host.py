@@ -1,4 +1,4 @@
-"""The strategy core: lets strategies of one account hear what happens, nets their targets, asks for what is missing.
+"""The strategy core: passes events to the strategies of one account, nets their targets, asks for what is missing.
 
 A strategy is called for what it has a method for, in the order in which the strategies were given.
 """
@@ -28,7 +28,7 @@ from libs.domain.orders import (
 )
 from libs.domain.state import StateFormat, Words
 from services.strategy.core.ledger import StrategyLedger, StrategyLedgerState
-from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, TargetPosition, hears
+from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, TargetPosition, handles
 
 _ZERO = Decimal(0)
 NOTHING: tuple[Event, ...] = ()
@@ -134,13 +134,13 @@ class StrategyCore:
             ClockTick: self._on_tick,
         }
 
-    def hears(self, handler: str) -> bool:
+    def handles(self, handler: str) -> bool:
         """Whether a hosted strategy has the method, such as ``on_forecast``."""
         return bool(self._hearing[handler])
 
     def _hearers_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[TargetPosition] | None]], ...]:
         return tuple(
-            (strategy.name, getattr(strategy, handler)) for strategy in self._strategies if hears(strategy, handler)
+            (strategy.name, getattr(strategy, handler)) for strategy in self._strategies if handles(strategy, handler)
         )
 
     def handle(self, event: Event) -> Sequence[Event]:
@@ -267,7 +267,7 @@ class StrategyCore:
         changed: list[str] = []
         for strategy in self._strategies:
             period_ns = int(getattr(strategy, "timer_s", 0)) * NANOSECONDS
-            if not period_ns or not hears(strategy, "on_timer"):
+            if not period_ns or not handles(strategy, "on_timer"):
                 continue
             turn = tick.event_time // period_ns
             before = self._timers.get(strategy.name)

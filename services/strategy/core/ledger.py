@@ -1,7 +1,7 @@
 """What the strategy service knows of its account: position, and what is on its way there.
 
 Account states and order events reach it on two topics, in either order. A fill counts from the moment either of them
-tells of it, and never twice: the account state that a fill caused names the fill's report as its cause.
+reports it, and never twice: the account state that a fill caused names the fill's report as its cause.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ HANDLERS = (
     "on_book",
     "on_timer",
 )
-"""What a strategy may hear, each only if it has a method of that name."""
+"""What a strategy may handle, each only if it has a method of that name."""
 MARKET_HANDLERS = ("on_trade", "on_quote", "on_book", "on_timer")
 """Those for which a strategy reads the market itself."""
 
@@ -93,7 +93,7 @@ class Strategy:
     """
 
     name: str = parameter("", description="tells strategies of one account apart")
-    timeframe: str = parameter("1m", description="timeframe of the bars that `on_bar` hears")
+    timeframe: str = parameter("1m", description="timeframe of the bars that `on_bar` receives")
     timer_s: int = parameter(0, minimum=0, description="seconds of market time between `on_timer` calls; 0 for none")
 
     def __init__(self, **parameters: Any) -> None:
@@ -112,7 +112,7 @@ class Strategy:
 
     @property
     def timeframes(self) -> Sequence[str]:
-        """Timeframes of the bars to hear."""
+        """Timeframes of the bars to receive."""
         return (self.timeframe,)
 
     def snapshot(self) -> dict[str, StateValue]:
@@ -146,7 +146,7 @@ class Strategy:
         return declaration_of(cls)
 
 
-def hears(strategy: object, handler: str) -> bool:
+def handles(strategy: object, handler: str) -> bool:
     """Whether a strategy has the method."""
     return callable(getattr(strategy, handler, None))
 

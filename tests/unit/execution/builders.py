@@ -137,7 +137,7 @@ def run(core: ExecutionCore, *events: Event) -> list[Event]:
 
 
 def place(core: ExecutionCore, *approvals: OrderApproved) -> list[Event]:
-    """Approve and hand each command back in, as far as an external venue's door."""
+    """Approve and hand each command back in, up to the call of an external venue."""
     return run(core, *approvals)
 
 

@@ -11,7 +11,7 @@ from services.execution.outbox_shell import ANSWERS
 
 
 class DyingProducer(MemoryProducer):
-    """Tells before and after each commit; whoever is told may kill the process there."""
+    """Calls back before and after each commit; the callback may kill the process there."""
 
     at_commit: Callable[[str], None]
 

@@ -1,4 +1,4 @@
-"""The outbox at the simulated exchange's door, over the wire: lost answers, and a countdown that nobody winds up."""
+"""The outbox at the simulated exchange, over the wire: lost answers, and a countdown that nobody re-arms."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ TO_EXECUTION = (OrderApproved, PlaceOrder, CancelOrder, VenueReport, ControlComm
 
 
 class Pair:
-    """Both cores on one road: every output goes to whoever reads its topic, in order."""
+    """Both cores together: every output goes to the readers of its topic, in order."""
 
     def __init__(self, **changes: Any) -> None:
         self.risk = RiskCore(limits(**changes), INSTRUMENTS, "paper")

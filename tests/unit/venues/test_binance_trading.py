@@ -33,7 +33,7 @@ def exchange() -> Iterator[Served]:
 
 
 @pytest.fixture
-def door(exchange: Served) -> Iterator[BinanceTrading]:
+def trading(exchange: Served) -> Iterator[BinanceTrading]:
     client = BinanceClient(exchange.url, API_KEY, API_SECRET)
     trading = BinanceTrading(client, BinanceUserDataStream(exchange.stream_url))
     trading.prepare([BTC], 3)
@@ -55,93 +55,93 @@ def break_next(exchange: Served, kind: str, path: str = "/fapi/v1/order", method
     exchange.client.post("/sim/v1/faults", json=fault).raise_for_status()
 
 
-def test_market_order_fills_and_the_account_follows(door: BinanceTrading) -> None:
-    state = door.place(a_buy("pf-a"))
+def test_market_order_fills_and_the_account_follows(trading: BinanceTrading) -> None:
+    state = trading.place(a_buy("pf-a"))
     (fill,) = state.fills
     assert (state.status, state.filled_quantity, fill.quantity) == (
         OrderStatus.FILLED,
         Decimal("0.01"),
         Decimal("0.01"),
     )
-    account = door.account()
+    account = trading.account()
     assert account.wallet_balance == 10_000 - fill.fee
     (held,) = account.positions
     assert (held.instrument, held.quantity, held.entry_price) == (BTC, Decimal("0.01"), fill.price)
-    found = door.query(a_buy("pf-a"), NONE)
+    found = trading.query(a_buy("pf-a"), NONE)
     assert found is not None and found.fills == state.fills
-    assert door.query(a_buy("pf-a"), Decimal("0.01")).fills == ()  # type: ignore[union-attr]
+    assert trading.query(a_buy("pf-a"), Decimal("0.01")).fills == ()  # type: ignore[union-attr]
 
 
 def test_instrument_whose_trading_rules_are_not_those_declared_is_refused(
-    door: BinanceTrading, monkeypatch: pytest.MonkeyPatch
+    trading: BinanceTrading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declared = replace(find_instrument(BTC), min_notional=Decimal(5))
     monkeypatch.setattr("libs.venues.rules.find_instrument", lambda _name: declared)
     with pytest.raises(VenueRefused, match="minimum notional is 100 at the venue, declared is 5"):
-        door.prepare([BTC], 3)
+        trading.prepare([BTC], 3)
 
 
-def test_prepared_account_has_the_leverage_asked_for(exchange: Served, door: BinanceTrading) -> None:
-    door.prepare([BTC], 7)
+def test_prepared_account_has_the_leverage_asked_for(exchange: Served, trading: BinanceTrading) -> None:
+    trading.prepare([BTC], 7)
     client = BinanceClient(exchange.url, API_KEY, API_SECRET)
     client.synchronise()
     assert [held["leverage"] for held in client.ask("futures_account")["positions"]] == ["7"]
     client.close()
 
 
-def test_limit_order_rests_and_is_cancelled(exchange: Served, door: BinanceTrading) -> None:
+def test_limit_order_rests_and_is_cancelled(exchange: Served, trading: BinanceTrading) -> None:
     order = a_buy("pf-b", OrderType.LIMIT, limit_price=price_below(exchange, "0.02"))
-    assert door.place(order).status is OrderStatus.ACCEPTED
-    assert list(door.open_order_ids()) == ["pf-b"]
-    door.cancel(order)
-    assert list(door.open_order_ids()) == []
-    assert door.query(order, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+    assert trading.place(order).status is OrderStatus.ACCEPTED
+    assert list(trading.open_order_ids()) == ["pf-b"]
+    trading.cancel(order)
+    assert list(trading.open_order_ids()) == []
+    assert trading.query(order, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
     with pytest.raises(VenueRefused, match="-2011"):
-        door.cancel(order)
+        trading.cancel(order)
 
 
-def test_protective_stop_rests_at_the_venue_and_is_cancelled(exchange: Served, door: BinanceTrading) -> None:
+def test_protective_stop_rests_at_the_venue_and_is_cancelled(exchange: Served, trading: BinanceTrading) -> None:
     stop = replace(
         an_order(OrderType.STOP_MARKET),
         client_order_id="pf-c",
         trigger_price=price_below(exchange, "0.03"),
         reduce_only=True,
     )
-    door.place(a_buy("pf-a"))
-    state = door.place(stop)
+    trading.place(a_buy("pf-a"))
+    state = trading.place(stop)
     assert (state.status, state.is_triggered) == (OrderStatus.ACCEPTED, False)
-    assert list(door.open_order_ids()) == ["pf-c"]
-    door.cancel(stop)
-    assert door.query(stop, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+    assert list(trading.open_order_ids()) == ["pf-c"]
+    trading.cancel(stop)
+    assert trading.query(stop, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
 
 
 def test_triggered_stop_closes_the_position_and_shows_its_fills() -> None:
     with an_exchange(speed=200.0, is_running=True) as fast:
-        door = BinanceTrading(BinanceClient(fast.url, API_KEY, API_SECRET, speed=200.0))
-        door.prepare([BTC], 3)
-        door.place(a_buy("pf-a"))
+        trading = BinanceTrading(BinanceClient(fast.url, API_KEY, API_SECRET, speed=200.0))
+        trading.prepare([BTC], 3)
+        trading.place(a_buy("pf-a"))
         stop = replace(an_order(OrderType.STOP_MARKET), client_order_id="pf-s", reduce_only=True)
         profit = replace(an_order(OrderType.TAKE_PROFIT_MARKET), client_order_id="pf-p", reduce_only=True)
         stop = replace(stop, trigger_price=price_below(fast, "0.0006"))
         profit = replace(profit, trigger_price=price_below(fast, "-0.0006"))
         for order in (stop, profit):
-            assert door.place(order).status is OrderStatus.ACCEPTED
+            assert trading.place(order).status is OrderStatus.ACCEPTED
 
         def find_triggered() -> list[VenueOrderState]:
-            states = [door.query(order, NONE) for order in (stop, profit)]
+            states = [trading.query(order, NONE) for order in (stop, profit)]
             return [state for state in states if state is not None and state.is_triggered]
 
         eventually(find_triggered)
         (state, *_) = find_triggered()
         assert state.status is OrderStatus.FILLED
         assert sum(fill.quantity for fill in state.fills) == Decimal("0.01")
-        assert door.account().positions == ()
-        door.close()
+        assert trading.account().positions == ()
+        trading.close()
 
 
-def test_refusal_carries_binances_code(door: BinanceTrading) -> None:
+def test_refusal_carries_binances_code(trading: BinanceTrading) -> None:
     with pytest.raises(VenueRefused, match=r"^-4164"):
-        door.place(a_buy("pf-d", OrderType.LIMIT, quantity=Decimal("0.001"), limit_price=Decimal("50.0")))
+        trading.place(a_buy("pf-d", OrderType.LIMIT, quantity=Decimal("0.001"), limit_price=Decimal("50.0")))
 
 
 @pytest.mark.parametrize(
@@ -149,21 +149,21 @@ def test_refusal_carries_binances_code(door: BinanceTrading) -> None:
     [("lost_answer", True), ("status_503_after", True), ("lost_request", False), ("status_503", False)],
 )
 def test_lost_answer_is_no_answer_and_the_order_is_found_by_its_id_or_not(
-    exchange: Served, door: BinanceTrading, kind: str, is_taken: bool
+    exchange: Served, trading: BinanceTrading, kind: str, is_taken: bool
 ) -> None:
     order = a_buy("pf-e")
     break_next(exchange, kind)
     with pytest.raises(VenueUnavailable):
-        door.place(order)
-    found = door.query(order, NONE)
+        trading.place(order)
+    found = trading.query(order, NONE)
     assert (found is not None and found.status is OrderStatus.FILLED) is is_taken
 
 
-def test_id_that_is_taken_is_a_matter_of_asking_not_a_refusal(exchange: Served, door: BinanceTrading) -> None:
+def test_id_that_is_taken_is_a_matter_of_asking_not_a_refusal(exchange: Served, trading: BinanceTrading) -> None:
     order = a_buy("pf-f", OrderType.LIMIT, limit_price=price_below(exchange, "0.02"))
-    door.place(order)
+    trading.place(order)
     with pytest.raises(VenueUnavailable, match="-4116"):
-        door.place(order)
+        trading.place(order)
 
 
 def test_question_that_is_refused_is_unanswered(exchange: Served) -> None:
@@ -187,32 +187,32 @@ def test_clock_that_differs_is_named(exchange: Served) -> None:
 def test_countdown_cancels_what_rests_in_the_book_and_leaves_protective_stops(exchange: Served) -> None:
     with an_exchange(speed=20.0, is_running=True) as fast:
         client = BinanceClient(fast.url, API_KEY, API_SECRET, speed=20.0)
-        door = BinanceTrading(client)
-        door.prepare([BTC], 3)
-        door.place(a_buy("pf-a"))
+        trading = BinanceTrading(client)
+        trading.prepare([BTC], 3)
+        trading.place(a_buy("pf-a"))
         resting = a_buy("pf-b", OrderType.LIMIT, limit_price=price_below(fast, "0.05"))
         stop = replace(an_order(OrderType.STOP_MARKET), client_order_id="pf-c", reduce_only=True)
-        door.place(resting)
-        door.place(replace(stop, trigger_price=price_below(fast, "0.05")))
-        door.set_cancel_countdown(BTC, 60_000)
-        door.set_cancel_countdown(BTC, 4_000)
-        assert sorted(door.open_order_ids()) == ["pf-b", "pf-c"]
-        eventually(lambda: list(door.open_order_ids()) == ["pf-c"])
-        assert door.query(resting, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
-        door.close()
+        trading.place(resting)
+        trading.place(replace(stop, trigger_price=price_below(fast, "0.05")))
+        trading.set_cancel_countdown(BTC, 60_000)
+        trading.set_cancel_countdown(BTC, 4_000)
+        assert sorted(trading.open_order_ids()) == ["pf-b", "pf-c"]
+        eventually(lambda: list(trading.open_order_ids()) == ["pf-c"])
+        assert trading.query(resting, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+        trading.close()
 
 
-def test_fill_is_an_account_update(exchange: Served, door: BinanceTrading) -> None:
-    eventually(door.has_account_update)
-    eventually(lambda: not door.has_account_update())
-    door.place(a_buy("pf-a"))
-    eventually(door.has_account_update)
+def test_fill_is_an_account_update(exchange: Served, trading: BinanceTrading) -> None:
+    eventually(trading.has_account_update)
+    eventually(lambda: not trading.has_account_update())
+    trading.place(a_buy("pf-a"))
+    eventually(trading.has_account_update)
 
 
-def test_lost_connection_is_an_account_update_and_the_stream_comes_back(exchange: Served, door: BinanceTrading) -> None:
-    eventually(door.has_account_update)
+def test_lost_connection_is_an_account_update_and_it_reconnects(exchange: Served, trading: BinanceTrading) -> None:
+    eventually(trading.has_account_update)
     exchange.client.delete("/fapi/v1/listenKey", headers={"X-MBX-APIKEY": API_KEY})
-    eventually(door.has_account_update)
+    eventually(trading.has_account_update)
 
 
 class _Limiting(BaseHTTPRequestHandler):
