@@ -53,6 +53,8 @@ from services.console.supervisor import GaveUp, Supervisor
 from services.console.users_commands import count_users, users_file
 
 DEFAULT_PAGE_PORT = 8420
+# A first start compiles, which alone may take four minutes on a busy machine.
+START_LIMIT_S = 360.0
 DRAIN_TIMEOUT_S = 900.0
 CLICKHOUSE_PROCESS = "clickhouse"
 _ORDER_WORDS = {
@@ -358,9 +360,11 @@ class _Run:
                 self._console.print(f"  starting {ready}/{len(states)} processes ready", highlight=False)
             if ready == len(states):
                 return
-            if time.monotonic() - self._started > 180:
+            if time.monotonic() - self._started > START_LIMIT_S:
                 waiting = ", ".join(name for name, state in states.items() if state not in ("running", "finished"))
-                raise DependencyUnavailable(f"not ready after three minutes: {waiting}; see {self._session.log_dir}")
+                raise DependencyUnavailable(
+                    f"not ready after {START_LIMIT_S:.0f} s: {waiting}; see {self._session.log_dir}"
+                )
             time.sleep(0.05)
 
     def _run_until_done(self, bus: Bus) -> bool:

@@ -36,7 +36,7 @@ class SimulatedSource(FeedSource):
         span_ns: int = 0,
         history_bars: int = 1500,
         follows_clock: bool = False,
-        start_timeout_s: float = 60.0,
+        start_timeout_s: float = 150.0,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

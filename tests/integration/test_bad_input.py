@@ -18,7 +18,7 @@ from libs.wire.topics import MARKET_EVENTS, dead_topic
 from tests.kit.captures import simulated_capture
 from tests.kit.platform import Platform
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

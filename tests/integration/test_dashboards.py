@@ -28,7 +28,7 @@ PANELS = [(path.stem, panel) for path in DASHBOARDS for panel in json.loads(path
 # A panel that may be empty says why in its description.
 EXCUSE = re.compile(r"\bempty (while|until)\b", re.IGNORECASE)
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Observed:

@@ -26,7 +26,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "exa
 COMMAND = typer.main.get_command(app)
 MAX_PAGE_LINES = 200
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(900)
 
 
 def run_python(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -31,7 +31,7 @@ BARS = TopicPartition(topics.BARS_CLOSED, 0)
 STATE = topics.state_topic("features")
 PATIENCE_S = 180.0
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from libs.runtime.metrics import read_announcement
 from tests.kit.kafka import REPOSITORY, KafkaBroker, NoKafka, a_kafka
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 # A service in the ordinary shell, the one in Faust, and the page.
 SERVICES = ("bars", "features", "monitoring")
 # Longer than the budget of a heartbeat, so that a process that does not declare its waiting counts as hung.

@@ -41,7 +41,7 @@ from libs.wire.topics import (
 from tests.kit.platform import Platform, trading_platform
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(900)
 
 # What each of the chain works on: it is stopped the moment something of it has come, which it then has in hand.
 WORK = {

@@ -16,7 +16,7 @@ COUNTS = ("market_events", "bars", "vectors", "forecasts", "intents", "verdicts"
 SIMULATED = ("--market", "simulated", "--seed", "7", "--speed", "60", "--span", "12m")
 KILLED = ("ingestion", "bars", "features", "inference", "strategy", "risk", "execution", "recorder", "exchange")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.contract.store.local_server import LocalServer
 from tests.kit.platform import Platform
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 MARK = "mArKeD"
 PAGE_PATHS = ("", "live", "ready", "api/state", "metrics")
 

@@ -17,7 +17,7 @@ from libs.runtime.metrics import read_announcement
 from tests.kit.platform import Platform
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 SESSION = ("up", "--market", "simulated", "--seed", "5", "--speed", "20", "--port", "0", "--session", "one")
 
 

@@ -17,7 +17,7 @@ from libs.wire import decode
 from libs.wire.topics import ACCOUNTS, COMMANDS, REPORTS, VENUE_CALLS
 from tests.kit.platform import Platform, SessionOutcome, trading_platform
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ class Platform:
             **environment,
         }
 
-    def call(self, *arguments: str, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(self, *arguments: str, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "services.console", *arguments],
@@ -86,7 +86,7 @@ class Platform:
             check=False,
         )
 
-    def up(self, *arguments: str, timeout_s: float = 240, kill: Sequence[str] = ()) -> SessionOutcome:
+    def up(self, *arguments: str, timeout_s: float = 600, kill: Sequence[str] = ()) -> SessionOutcome:
         """Run a session to its end; meanwhile kill -9 each service of `kill`, one after the other."""
         summary = self.folder / f"summary-{time.monotonic_ns()}.json"
         process = subprocess.Popen(

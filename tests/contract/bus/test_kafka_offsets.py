@@ -38,7 +38,7 @@ with KafkaBus(sys.argv[1], connect_timeout_s=60) as bus:
         print(*told, flush=True)
 """
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def collect(lines: Iterable[str], answers: list[str]) -> None:

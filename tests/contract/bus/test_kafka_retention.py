@@ -38,7 +38,7 @@ ROUNDS = 3
 HASTY = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0"}
 COMPACTED = (topics.ACCOUNTS, topics.CONTROL_STATES)
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from libs.wire.topics import BARS_CLOSED, TOPICS, dead_topic
 from tests.kit.kafka import REPOSITORY, NoKafka, a_kafka
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(900)
 PASSWORD = "Wa5-nicht-stimmt"
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.infra.files import INFRA, ROOT, find_tool, read_yaml, run_tool, yaml
 
 RULES_FILE = INFRA / "prometheus" / "rules.yml"
-RUNBOOK = ROOT / "docs" / "operations.md"
+RUNBOOK = ROOT / "docs" / "alerts.md"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.kit.platform import ROOT
 from tests.kit.waiting import eventually
 from tests.unit.risk.builders import failed
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Risk:
