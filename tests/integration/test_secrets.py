@@ -38,7 +38,9 @@ def marked_secrets() -> dict[str, str]:
 
 
 def own_secrets(service: str, secrets: dict[str, str]) -> set[str]:
-    mine = {name for name in secrets if name.startswith(("PERPFLOW_KAFKA_", f"PERPFLOW_{service.upper()}_"))}
+    """Return what a process may hold; the venue's key is the outbox's alone, which paper trading does not start."""
+    own = () if service == "execution" else (f"PERPFLOW_{service.upper()}_",)
+    mine = {name for name in secrets if name.startswith(("PERPFLOW_KAFKA_", *own))}
     return mine | ({"PERPFLOW_CLICKHOUSE_PASSWORD"} if service == "recorder" else set())
 
 
@@ -122,6 +124,8 @@ def run_marked(tmp_path: Path, server: LocalServer, secrets: dict[str, str]) -> 
         process.send_signal(signal.SIGINT)
         process.wait(240)
         reader.join(30)
+        assert process.stdout is not None
+        process.stdout.close()
     assert process.returncode == 0, "".join(said)
     pages["topics"] = dump_topics(platform)
     return "".join(said), pages
