@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("perpflow", deadline=None)
@@ -15,3 +19,16 @@ settings.load_profile("perpflow")
 # A test that halts every session of this machine must reach those of its own run alone.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="perpflow-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    """Give every test what a fresh process has: default loggers, and no event loop left open by a library.
+
+    python-binance opens a loop that it never runs nor closes; a later test's garbage collection would fail for it.
+    """
+    yield
+    structlog.reset_defaults()
+    loop = getattr(asyncio.get_event_loop_policy()._local, "_loop", None)  # type: ignore[attr-defined]
+    if loop is not None and not loop.is_running():
+        loop.close()
