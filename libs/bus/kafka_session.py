@@ -237,8 +237,14 @@ class KafkaSession:
                 raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
             return offsets
 
-        # `to_kafka` found them: a client that asks a broker which just started may be told of no partition yet.
-        return self.settle(ask, doing, also=UNKNOWN_TOPIC_CODES)
+        # `to_kafka` found them: a client that asks a broker which just started, or is away, may know of no partition.
+        try:
+            return self.settle(ask, doing, also=UNKNOWN_TOPIC_CODES)
+        except UnknownTopic as error:
+            raise BusUnavailable(
+                f"{doing}: Kafka at {self.bootstrap} does not answer for partitions that it had before: "
+                "check that the broker runs"
+            ) from error
 
     def require_leaders(self, places: Iterable[TopicPartition]) -> None:
         """Ask anew who leads. Raises, where a topic lacks a leader, a `KafkaException` that `settle` waits for."""
