@@ -185,6 +185,11 @@ class KafkaConsumer:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._shares:
+            # A share of partitions that arrives while the client closes can leave librdkafka waiting for ever: ask for
+            # no more, and take what has already come, before closing.
+            self._client.unsubscribe()
+            self._client.poll(0)
         self._client.close()
 
     def _on_assign(self, client: Any, places: list[Any]) -> None:

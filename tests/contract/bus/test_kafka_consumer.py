@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from confluent_kafka import ConsumerGroupState
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from libs.bus.api import TopicSpec
@@ -19,17 +19,24 @@ def test_a_member_that_leaves_before_its_first_poll_leaves_cleanly() -> None:
         address = find_kafka().address
     except NoKafka as reason:
         pytest.skip(str(reason))
+    admin = AdminClient({"bootstrap.servers": address})
     prefix = f"{secrets.token_hex(6)}."
     with KafkaBus(address, prefix=prefix) as bus:
         bus.create_topics([TopicSpec("a")])
-        member = bus.consumer(["a"], group="g", member_id="g-0")
-        admin = AdminClient({"bootstrap.servers": address})
+        # Leaving while the share comes is a race of milliseconds: once was not enough to lose it.
+        for attempt in range(30):
+            group = f"g{attempt}"
+            member = bus.consumer(["a"], group=group, member_id="g-0")
+            # The broker has shared the partitions out; the client has yet to hear of it, which closing does.
+            eventually(lambda name=f"{prefix}{group}": _is_stable(admin, name), within_s=60.0)
+            member.close()
+            assert member.assignment() == frozenset()
 
-        def is_assigned() -> bool:
-            found = admin.describe_consumer_groups([f"{prefix}g"])[f"{prefix}g"].result()
-            return bool(found.state == ConsumerGroupState.STABLE)
 
-        # The broker has shared the partitions out; the client has yet to be told, which closing does.
-        eventually(is_assigned, within_s=60.0)
-        member.close()
-        assert member.assignment() == frozenset()
+def _is_stable(admin: AdminClient, group: str) -> bool:
+    try:
+        return bool(admin.describe_consumer_groups([group])[group].result().state == ConsumerGroupState.STABLE)
+    except KafkaException as error:
+        if error.args[0].retriable() or error.args[0].code() == KafkaError.NOT_COORDINATOR:
+            return False
+        raise
