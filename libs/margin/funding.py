@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from libs.domain.accounts import Position
+from libs.domain.numbers import quantize_e8
 from libs.margin.brackets import EXACT, ZERO, MarginError
 
 INTEREST_PER_8_HOURS = Decimal("0.0001")
@@ -55,6 +57,12 @@ def funding_payment(signed_quantity: Decimal, mark_price: Decimal, rate: Decimal
     positive.
     """
     return EXACT.multiply(EXACT.multiply(signed_quantity, mark_price), rate)
+
+
+def settle_funding(position: Position, mark_price: Decimal, rate: Decimal) -> tuple[Position, Decimal]:
+    """Return the position after a settlement and what it paid (below zero: received), rounded to 1e-8."""
+    paid = quantize_e8(funding_payment(position.quantity, mark_price, rate))
+    return replace(position, funding_paid=position.funding_paid + paid), paid
 
 
 def funding_cost(signed_quantity: Decimal, mark_price: Decimal, rate: Decimal, interval_hours: int = 8) -> FundingCost:

@@ -1,9 +1,10 @@
 """Compiles a message's encoder and decoder out of its dataclass's fields and its proto descriptor, once, at import.
 
 The pair is written as Python source, because reading the descriptors for every event would be sixty times slower.
-A field `quantity` of type Decimal travels as `quantity_e8`. A dataclass whose name is that of a sub-message (an arm of
-a oneof, mostly) has its own fields there and those that all share in the message around it. Whatever does not fit is
-refused with `DeclarationError` when the program starts, never when an event arrives.
+A field `quantity` of type Decimal travels as `quantity_e8`. A dict keyed by `Annotated[tuple[str, int], "topic",
+"partition"]` travels as entries sorted by their key, which have one further field: the value. A dataclass whose name is
+that of a sub-message (an arm of a oneof, mostly) has its own fields there and those that all share in the message
+around it. What does not fit is refused with `DeclarationError` when the program starts, never when an event arrives.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from decimal import Decimal
 from enum import IntEnum
 from operator import methodcaller
 from types import UnionType
-from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.message import Message
@@ -193,7 +194,7 @@ def _arm_of(kind: type, descriptor: Descriptor) -> FieldDescriptor | None:
 
 
 def _place_fields(kind: type, descriptor: Descriptor, arm: FieldDescriptor | None) -> list[_Placed]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     placed = []
     for each in dataclasses.fields(kind):
         hint, is_optional = _without_none(hints[each.name])
@@ -236,6 +237,18 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
+def _key_parts(hint: Any) -> tuple[str, ...]:
+    """Return the names of the fields that make the key of a dict's entries, none where it is a map or no dict."""
+    if get_origin(hint) is not dict or get_origin(get_args(hint)[0]) is not Annotated:
+        return ()
+    return tuple(get_args(get_args(hint)[0])[1:])
+
+
+def _value_name(hint: Any, field: FieldDescriptor) -> str:
+    """Return the name of the field that holds the value of a dict's entries."""
+    return next(str(each.name) for each in field.message_type.fields if each.name not in _key_parts(hint))
+
+
 def _is_enum(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, IntEnum)
 
@@ -246,6 +259,10 @@ def _check_types(kind: type, name: str, hint: Any, is_optional: bool, field: Fie
         raise DeclarationError(f"{where} may be None, so {field.full_name} must be optional")
     if (get_origin(hint) in (tuple, dict)) != field.is_repeated:
         raise DeclarationError(f"{where} and {field.full_name} must both repeat or neither")
+    if parts := _key_parts(hint):
+        names = [] if field.message_type is None else [each.name for each in field.message_type.fields]
+        if len(names) != len(parts) + 1 or not set(parts) < set(names):
+            raise DeclarationError(f"{where} needs entries of {', '.join(parts)} and a value in {field.full_name}")
     if _is_enum(hint):
         if field.enum_type is None:
             raise DeclarationError(f"{where} is an enum, {field.full_name} is not")
@@ -299,6 +316,10 @@ def _fill_lines(source: _Source, each: _Placed, target: str, value: str) -> list
         lines += [f"for each in {value}:", f"    {fill}({field}.add(), each)"]
     elif origin is tuple:
         lines.append(f"{field}.extend({value})")
+    elif parts := _key_parts(each.hint):
+        arguments = [f"{name}={name}" for name in (*parts, _value_name(each.hint, each.field))]
+        unpacked = f"({', '.join(parts)}), {_value_name(each.hint, each.field)}"
+        lines += [f"for {unpacked} in sorted({value}.items()):", f"    {field}.add({', '.join(arguments)})"]
     elif origin is dict:
         lines.append(f"{field}.update({value})")
     elif _is_nested(each.hint):
@@ -322,7 +343,7 @@ def _filler(source: _Source, kind: type, descriptor: Descriptor) -> str:
 
 
 def _is_filled(each: _Placed) -> bool:
-    return each.wrapper is not None or _is_nested(each.hint)
+    return each.wrapper is not None or _is_nested(each.hint) or bool(_key_parts(each.hint))
 
 
 def _is_nested(hint: Any) -> bool:
@@ -370,6 +391,11 @@ def _read(source: _Source, each: _Placed, target: str) -> str:
         read = f"tuple([{reader}(each) for each in {value}])"
     elif get_origin(hint) is tuple:
         read = f"tuple({value})"
+    elif parts := _key_parts(hint):
+        held = f"each.{_value_name(hint, each.field)}"
+        if get_origin(get_args(hint)[1]) is tuple:
+            held = f"tuple({held})"
+        read = f"{{({', '.join(f'each.{name}' for name in parts)}): {held} for each in {value}}}"
     elif get_origin(hint) is dict:
         read = f"dict(sorted({value}.items()))"
     elif _is_nested(hint):

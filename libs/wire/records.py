@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
-from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.message import Message
 
 from libs.schemas.perpflow.runtime.v1 import runtime_pb2
 from libs.wire.compiler import compile_codec, compile_decoder, demand_all_used
-from libs.wire.errors import DecodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,9 @@ class JournalEntry:
     runs: tuple[InputRun, ...]
 
 
+Place: TypeAlias = Annotated[tuple[str, int], "topic", "partition"]
+
+
 @dataclass(frozen=True, slots=True)
 class CoreSnapshot:
     """A core's state with the input positions it stands for and the journal offset behind which to catch up.
@@ -42,10 +43,10 @@ class CoreSnapshot:
 
     service: str
     core: bytes
-    positions: dict[tuple[str, int], int]
+    positions: dict[Place, int]
     journal_next_offset: int
-    seen: dict[tuple[str, int], tuple[str, ...]]
-    outputs: dict[tuple[str, int], int] = field(default_factory=dict)
+    seen: dict[Place, tuple[str, ...]]
+    outputs: dict[Place, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def _compile(kind: type, schema: type[Message]) -> _Shell:
 _JOURNAL_ENTRY = _compile(JournalEntry, runtime_pb2.JournalEntry)
 _SOURCE_CURSOR = _compile(SourceCursor, runtime_pb2.SourceCursor)
 _DEAD_LETTER = _compile(DeadLetter, runtime_pb2.DeadLetter)
+_CORE_SNAPSHOT = _compile(CoreSnapshot, runtime_pb2.CoreSnapshot)
 
 
 def encode_journal_entry(entry: JournalEntry) -> bytes:
@@ -120,37 +122,10 @@ def decode_dead_letter(payload: bytes) -> DeadLetter:
 
 def encode_core_snapshot(snapshot: CoreSnapshot) -> bytes:
     """Write a snapshot."""
-    return runtime_pb2.CoreSnapshot(
-        service=snapshot.service,
-        core=snapshot.core,
-        positions=_encode_positions(snapshot.positions),
-        journal_next_offset=snapshot.journal_next_offset,
-        seen=[
-            runtime_pb2.SeenIds(topic=topic, partition=partition, event_ids=ids)
-            for (topic, partition), ids in sorted(snapshot.seen.items())
-        ],
-        outputs=_encode_positions(snapshot.outputs),
-    ).SerializeToString()
-
-
-def _encode_positions(positions: dict[tuple[str, int], int]) -> list[runtime_pb2.InputPosition]:
-    return [
-        runtime_pb2.InputPosition(topic=topic, partition=partition, next_offset=offset)
-        for (topic, partition), offset in sorted(positions.items())
-    ]
+    return _CORE_SNAPSHOT.encode(snapshot)
 
 
 def decode_core_snapshot(payload: bytes) -> CoreSnapshot:
     """Read a snapshot."""
-    try:
-        message = runtime_pb2.CoreSnapshot.FromString(payload)
-    except ProtobufError as error:
-        raise DecodeError(f"not a CoreSnapshot: {error}") from error
-    return CoreSnapshot(
-        message.service,
-        message.core,
-        {(at.topic, at.partition): at.next_offset for at in message.positions},
-        message.journal_next_offset,
-        {(seen.topic, seen.partition): tuple(seen.event_ids) for seen in message.seen},
-        {(at.topic, at.partition): at.next_offset for at in message.outputs},
-    )
+    snapshot: CoreSnapshot = _CORE_SNAPSHOT.decode(payload)
+    return snapshot

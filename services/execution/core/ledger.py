@@ -15,6 +15,7 @@ from typing import NamedTuple
 from libs.domain.accounts import AccountState, Position, VenueAccount
 from libs.domain.market import BestQuote, ExchangeBar, FundingSettled, MarkPrice, Side, Trade
 from libs.domain.numbers import NANOSECONDS, from_e8, quantize_e8
+from libs.margin.funding import settle_funding
 
 ZERO = Decimal(0)
 SAME_SETTLEMENT_NS = 1_800 * NANOSECONDS
@@ -123,9 +124,8 @@ class ExecutionLedger(ExecutionLedgerState):
         if not self._charges_funding or held is None or not held.quantity or not rate_e8:
             return False
         mark = from_e8(mark_e8) if mark_e8 else self.mark_of(instrument)
-        payment = quantize_e8(held.quantity * mark * from_e8(rate_e8))
-        self.wallet_balance -= payment
-        self._positions[instrument] = replace(held, funding_paid=held.funding_paid + payment)
+        self._positions[instrument], paid = settle_funding(held, mark, from_e8(rate_e8))
+        self.wallet_balance -= paid
         return True
 
     def apply_fill(self, instrument: str, side: Side, quantity: Decimal, price: Decimal, fee: Decimal) -> Decimal:

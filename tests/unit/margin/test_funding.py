@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
+from libs.domain.accounts import Position
 from libs.margin.brackets import MarginError
-from libs.margin.funding import funding_cost, funding_cost_from_history, funding_payment, funding_rate
+from libs.margin.funding import (
+    funding_cost,
+    funding_cost_from_history,
+    funding_payment,
+    funding_rate,
+    settle_funding,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +73,10 @@ def test_impossible_inputs_are_refused() -> None:
         funding_rate(Decimal(0), cap=Decimal(1), floor=Decimal(2))
     with pytest.raises(MarginError, match="rates: there are none"):
         funding_cost_from_history(Decimal(1), Decimal(1), [])
+
+
+def test_a_settlement_is_booked_on_the_position_and_returned_rounded() -> None:
+    held = Position("BTCUSDT.BINANCE", Decimal("-0.5"), funding_paid=Decimal(1))
+    after, paid = settle_funding(held, Decimal("60000.12345678"), Decimal("0.00012345"))
+    assert paid == Decimal("-3.70350762")
+    assert after == replace(held, funding_paid=Decimal(1) + paid)

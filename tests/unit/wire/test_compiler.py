@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
+from libs.schemas.perpflow.runtime.v1 import runtime_pb2
 from libs.wire import DecodeError, EncodeError
 from libs.wire.codec import compile_topic
+from libs.wire.compiler import compile_codec
 from libs.wire.errors import DeclarationError
 from libs.wire.topics import DAY_MS, Carried, TopicDeclaration
 
@@ -144,3 +146,12 @@ def test_a_dataclass_and_a_message_that_do_not_fit_are_refused_at_import(schema:
 def test_a_field_that_the_type_implies_must_exist() -> None:
     with pytest.raises(DeclarationError, match="has no field kind, which GapFound fixes"):
         compile_topic(a_topic(fixed={"kind": 3}))
+
+
+def test_entries_of_a_dict_must_have_its_key_and_one_value() -> None:
+    @dataclass(frozen=True, slots=True)
+    class CoreSnapshot:
+        positions: dict[Annotated[tuple[str, int], "topic", "slot"], int]
+
+    with pytest.raises(DeclarationError, match=r"positions needs entries of topic, slot and a value in .*positions"):
+        compile_codec(CoreSnapshot, runtime_pb2.CoreSnapshot)

@@ -165,8 +165,15 @@ def test_the_shells_own_messages_survive_the_wire(kind: type, write: Any, read: 
 
 
 def test_a_snapshot_survives_the_wire() -> None:
-    snapshot = shell_records.CoreSnapshot("risk", b"state", {("a", 0): 7, ("b", 1): 9}, 5, {("a", 0): ("x", "y")})
-    assert shell_records.decode_core_snapshot(shell_records.encode_core_snapshot(snapshot)) == snapshot
+    snapshot = shell_records.CoreSnapshot(
+        "risk", b"state", {("b", 1): 9, ("a", 0): 7}, 5, {("c", 0): (), ("a", 0): ("x", "y")}, {("z", 1): 4}
+    )
+    payload = shell_records.encode_core_snapshot(snapshot)
+    assert shell_records.decode_core_snapshot(payload) == snapshot
+    assert payload.hex() == (
+        "0a047269736b120573746174651a050a016118071a070a0162100118092005"
+        "2a090a01611a01781a01792a030a016332070a017a10011804"
+    )
 
 
 @given(st.binary(max_size=200))

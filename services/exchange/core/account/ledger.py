@@ -11,7 +11,7 @@ from libs.domain.market import Side
 from libs.domain.numbers import from_e8, quantize_e8, to_e8
 from libs.margin.brackets import BracketTable
 from libs.margin.default_brackets import DEFAULT_BRACKETS
-from libs.margin.funding import funding_payment
+from libs.margin.funding import settle_funding
 from libs.margin.liquidation import (
     Leg,
     LiquidationResult,
@@ -101,9 +101,9 @@ class AccountLedger(AccountLedgerState):
 
     def apply_funding(self, mark: Decimal, rate: Decimal, time_ms: int) -> Decimal:
         """Settle funding of the open position; return what was received (below zero: paid)."""
-        amount = quantize_e8(-funding_payment(self.position.quantity, mark, rate))
-        self.pay("FUNDING_FEE", amount, time_ms)
-        return amount
+        self.position, paid = settle_funding(self.position, mark, rate)
+        self.pay("FUNDING_FEE", -paid, time_ms)
+        return -paid
 
     def pay(self, kind: str, amount: Decimal, time_ms: int, trade_id: int = 0) -> None:
         """Add to the wallet (below zero: take from it)."""
