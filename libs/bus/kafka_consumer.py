@@ -50,7 +50,7 @@ class KafkaConsumer:
         settings = {
             **session.settings,
             # The client insists on a name; without a group nothing is ever committed under it.
-            "group.id": session.prefix + group if group is not None else f"ungrouped-{secrets.token_hex(8)}",
+            "group.id": session.names.stored(group) if group is not None else f"ungrouped-{secrets.token_hex(8)}",
             # The newer protocol (KIP-848) refuses a restarted static member until its session ends.
             "group.protocol": "classic",
             "partition.assignment.strategy": "range",
@@ -69,11 +69,11 @@ class KafkaConsumer:
             "queued.max.messages.kbytes": 32_768,
         }
         if member_id is not None:
-            settings["group.instance.id"] = session.prefix + member_id
+            settings["group.instance.id"] = session.names.stored(member_id)
         self._client = KafkaClientConsumer(settings)
         if self._shares:
             self._client.subscribe(
-                [session.prefix + topic for topic in topics],
+                [session.names.stored(topic) for topic in topics],
                 on_assign=self._on_assign,
                 on_revoke=self._on_revoke,
                 on_lost=self._on_revoke,
@@ -198,7 +198,7 @@ class KafkaConsumer:
         if self._group is None or not wanted or self._is_closed:
             # A member that leaves may still be told of its share; its client answers no question any more.
             return
-        committed = session.committed(session.prefix + self._group, wanted, client)
+        committed = session.committed(session.names.stored(self._group), wanted, client)
         where = EARLIEST if self._start == "earliest" else LATEST
         first = session.offsets({at: where for at, offset in committed.items() if offset is None}, "finding the start")
         self._positions = {at: first[at] if offset is None else offset for at, offset in committed.items()}

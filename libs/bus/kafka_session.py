@@ -21,6 +21,7 @@ from libs.bus.api import (
     Waiting,
 )
 from libs.bus.checks import check_partition
+from libs.bus.names import Names
 from libs.bus.security import KafkaSecurity
 from libs.clock import Deadline
 
@@ -122,7 +123,7 @@ class KafkaSession:
 
     def __init__(self, bootstrap: str, prefix: str, security: KafkaSecurity, waiting: Waiting) -> None:
         self.bootstrap = bootstrap
-        self.prefix = prefix
+        self.names = Names(prefix)
         self.waiting = waiting
         self._denials: list[str] = []
         self._last_error = ""
@@ -191,7 +192,7 @@ class KafkaSession:
         self._counts = {
             name: len(topic.partitions)
             for name, topic in found.items()
-            if name.startswith(self.prefix)
+            if self.names.has(name)
             and not name.startswith("__")
             and topic.partitions
             and all(each.leader >= 0 for each in topic.partitions.values())
@@ -199,7 +200,7 @@ class KafkaSession:
         return self._counts
 
     def count(self, topic: str) -> int:
-        stored = self.prefix + topic
+        stored = self.names.stored(topic)
         known = self._counts.get(stored)
         if known is None:
             known = self.counts().get(stored)
@@ -210,14 +211,14 @@ class KafkaSession:
     def to_kafka(self, at: TopicPartition, offset: int | None = None) -> Any:
         count = self.count(at.topic)
         check_partition(at, count)
-        stored = self.prefix + at.topic
+        stored = self.names.stored(at.topic)
         return KafkaPlace(stored, at.partition) if offset is None else KafkaPlace(stored, at.partition, offset)
 
     def from_kafka(self, at: Any) -> TopicPartition:
-        return TopicPartition(at.topic[len(self.prefix) :], at.partition)
+        return TopicPartition(self.names.plain(at.topic), at.partition)
 
     def message_from_kafka(self, message: Any) -> TopicPartition:
-        return TopicPartition(message.topic()[len(self.prefix) :], message.partition())
+        return TopicPartition(self.names.plain(message.topic()), message.partition())
 
     def offsets(
         self, wanted: Mapping[TopicPartition, int], doing: str, *, with_uncommitted: bool = False
@@ -249,7 +250,7 @@ class KafkaSession:
     def require_leaders(self, places: Iterable[TopicPartition]) -> None:
         """Ask anew who leads. Raises, where a topic lacks a leader, a `KafkaException` that `settle` waits for."""
         known = self.counts()
-        if any(self.prefix + at.topic not in known for at in places):
+        if any(self.names.stored(at.topic) not in known for at in places):
             raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
 
     def committed(
@@ -279,7 +280,7 @@ class KafkaSession:
                     # Nobody polls it, so nobody would take its errors.
                     **{name: value for name, value in self.settings.items() if name != "error_cb"},
                     # The client insists on a name.
-                    "group.id": stored_group or f"{self.prefix}ungrouped",
+                    "group.id": stored_group or self.names.stored("ungrouped"),
                     # Of a group: offsets in an undecided transaction are waited for, not passed over. Of a partition:
                     # its end is the last stable offset, or the high watermark where the level is "read_uncommitted".
                     "isolation.level": isolation,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
@@ -24,6 +25,7 @@ from libs.bus.api import (
 )
 from libs.bus.checks import TransactionGuard, check_assigned, check_group, check_member, check_open, foreign_consumer
 from libs.bus.memory_log import MemoryLog
+from libs.bus.names import Names
 from libs.clock import Clock, Deadline, SystemClock
 
 _logs: WeakValueDictionary[str, MemoryLog] = WeakValueDictionary()
@@ -35,7 +37,7 @@ class MemoryBus:
     """A bus in memory. Buses opened with the same `name` in a process are one log; without a name each is its own."""
 
     def __init__(self, name: str = "", *, prefix: str = "", clock: Clock | None = None) -> None:
-        self._prefix = prefix
+        self._names = Names(prefix)
         clock = clock or SystemClock()
         if not name:
             self._log = MemoryLog(clock)
@@ -47,20 +49,19 @@ class MemoryBus:
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         with self._log.changed:
             for spec in specs:
-                self._log.create(TopicSpec(self._prefix + spec.name, spec.partitions))
+                self._log.create(TopicSpec(self._names.stored(spec.name), spec.partitions))
 
     def delete_topics(self, names: Iterable[str]) -> None:
         with self._log.changed:
             for name in names:
-                self._log.delete(self._prefix + name)
+                self._log.delete(self._names.stored(name))
 
     def topics(self) -> Mapping[str, int]:
-        cut = len(self._prefix)
         with self._log.changed:
             return {
-                name[cut:]: len(topic.partitions)
+                self._names.plain(name): len(topic.partitions)
                 for name, topic in sorted(self._log.topics.items())
-                if name.startswith(self._prefix)
+                if self._names.has(name)
             }
 
     def consumer(
@@ -71,18 +72,18 @@ class MemoryBus:
         member_id: str | None = None,
         start: Start = "earliest",
     ) -> MemoryConsumer:
-        opened = MemoryConsumer(self._log, self._prefix, topics, group=group, member_id=member_id, start=start)
+        opened = MemoryConsumer(self._log, self._names, topics, group=group, member_id=member_id, start=start)
         self._open.append(opened)
         return opened
 
     def producer(self, transactional_id: str) -> MemoryProducer:
-        opened = MemoryProducer(self._log, self._prefix, transactional_id)
+        opened = MemoryProducer(self._log, self._names, transactional_id)
         self._open.append(opened)
         return opened
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         with self._log.changed:
-            return {each: self._log.partition(self._stored(each)).head() for each in topic_partitions}
+            return {each: self._log.partition(self._names.stored_place(each)).head() for each in topic_partitions}
 
     def end_offsets(
         self,
@@ -92,19 +93,22 @@ class MemoryBus:
     ) -> Mapping[TopicPartition, int]:
         # An open transaction is not in the log: both ends are the same.
         with self._log.changed:
-            return {each: self._log.partition(self._stored(each)).next_offset for each in topic_partitions}
+            return {each: self._log.partition(self._names.stored_place(each)).next_offset for each in topic_partitions}
 
     def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         with self._log.changed:
-            return {each: self._log.partition(self._stored(each)).first_since(at) for each, at in times_ms.items()}
+            return {
+                each: self._log.partition(self._names.stored_place(each)).first_since(at)
+                for each, at in times_ms.items()
+            }
 
     def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         with self._log.changed:
-            known = self._log.groups.get(self._prefix + group)
+            known = self._log.groups.get(self._names.stored(group))
             found: dict[TopicPartition, int | None] = {}
             for each in topic_partitions:
-                self._log.partition(self._stored(each))
-                found[each] = None if known is None else known.offsets.get(self._stored(each))
+                self._log.partition(self._names.stored_place(each))
+                found[each] = None if known is None else known.offsets.get(self._names.stored_place(each))
             return found
 
     def ping(self) -> None:
@@ -113,10 +117,7 @@ class MemoryBus:
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         with self._log.changed:
             for place, offset in offsets.items():
-                self._log.delete_before(self._stored(place), offset)
-
-    def _stored(self, place: TopicPartition) -> TopicPartition:
-        return TopicPartition(self._prefix + place.topic, place.partition)
+                self._log.delete_before(self._names.stored_place(place), offset)
 
     def close(self) -> None:
         for opened in self._open:
@@ -134,27 +135,27 @@ class MemoryBus:
 class MemoryProducer:
     """Collects a transaction and appends it at `commit`. A commit that raises leaves it open: commit again or abort."""
 
-    def __init__(self, log: MemoryLog, prefix: str, transactional_id: str) -> None:
+    def __init__(self, log: MemoryLog, names: Names, transactional_id: str) -> None:
         self._log = log
-        self._prefix = prefix
+        self._names = names
         self._name = transactional_id
+        self._stored_name = names.stored(transactional_id)
         self._transaction = TransactionGuard(transactional_id)
         self._rows: list[tuple[TopicPartition, NewRecord]] = []
         self._offsets: list[tuple[MemoryConsumer, dict[TopicPartition, int]]] = []
         with log.changed:
-            self._epoch = log.epochs.get(prefix + transactional_id, 0) + 1
-            log.epochs[prefix + transactional_id] = self._epoch
+            self._epoch = log.epochs[self._stored_name] = log.epochs.get(self._stored_name, 0) + 1
 
     def begin(self) -> None:
         self._transaction.begin()
 
     def send(self, records: Iterable[NewRecord]) -> None:
         self._transaction.require("send")
-        prefix = self._prefix
+        names = self._names
         for record in records:
             stored = record
-            if prefix:
-                stored = NewRecord(prefix + record.topic, record.key, record.value, record.headers, record.partition)
+            if not names.are_stored_as_they_are:
+                stored = replace(record, topic=names.stored(record.topic))
             with self._log.changed:
                 self._rows.append((self._log.place(stored), stored))
 
@@ -168,7 +169,7 @@ class MemoryProducer:
         self._transaction.require("commit")
         log = self._log
         with log.changed:
-            if log.epochs[self._prefix + self._name] != self._epoch:
+            if log.epochs[self._stored_name] != self._epoch:
                 raise ProducerFenced(
                     f"producer {self._name} was taken over by a newer one with the same id: stop this process"
                 )
@@ -200,7 +201,7 @@ class MemoryConsumer:
     def __init__(
         self,
         log: MemoryLog,
-        prefix: str,
+        names: Names,
         topics: Sequence[str],
         *,
         group: str | None,
@@ -209,9 +210,9 @@ class MemoryConsumer:
     ) -> None:
         check_member(group, member_id)
         self._log = log
-        self._prefix = prefix
-        self._topics = frozenset(prefix + topic for topic in topics)
-        self._group = prefix + group if group is not None else None
+        self._names = names
+        self._topics = frozenset(map(names.stored, topics))
+        self._group = names.stored(group) if group is not None else None
         self._member = member_id if member_id is not None else f"dynamic-{secrets.token_hex(8)}"
         self._is_static = member_id is not None
         self._start: Start = start
@@ -253,21 +254,10 @@ class MemoryConsumer:
                 self._positions[place] = found[-1].offset + 1
                 records += found
         self._turn += 1
-        if not self._prefix:
+        names = self._names
+        if names.are_stored_as_they_are:
             return records
-        cut = len(self._prefix)
-        return [
-            Record(
-                each.topic[cut:],
-                each.partition,
-                each.offset,
-                each.key,
-                each.value,
-                each.headers,
-                each.append_time_ms,
-            )
-            for each in records
-        ]
+        return [replace(each, topic=names.plain(each.topic)) for each in records]
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         with self._log.changed:
@@ -281,8 +271,7 @@ class MemoryConsumer:
         self._positions[self._assigned(topic_partition)] = offset
 
     def assignment(self) -> frozenset[TopicPartition]:
-        cut = len(self._prefix)
-        return frozenset(TopicPartition(each.topic[cut:], each.partition) for each in self._positions)
+        return frozenset(map(self._names.plain_place, self._positions))
 
     def position(self, topic_partition: TopicPartition) -> int:
         return self._positions[self._assigned(topic_partition)]
@@ -327,13 +316,13 @@ class MemoryConsumer:
         check_open(self._group, is_closed=self._is_closed)
 
     def _stored(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        stored = {TopicPartition(self._prefix + at.topic, at.partition): offset for at, offset in offsets.items()}
+        stored = {self._names.stored_place(at): offset for at, offset in offsets.items()}
         for place in stored:
             self._log.partition(place)
         return stored
 
     def _assigned(self, place: TopicPartition) -> TopicPartition:
-        stored = TopicPartition(self._prefix + place.topic, place.partition)
+        stored = self._names.stored_place(place)
         check_assigned(place, {place} if stored in self._positions else ())
         return stored
 

@@ -28,6 +28,7 @@ from libs.bus.api import (
 from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
 from libs.bus.errors import past_the_end
 from libs.bus.headers import encode_headers
+from libs.bus.names import Names
 from libs.bus.sqlite_consumer import SqliteConsumer
 from libs.bus.sqlite_log import SqliteLog
 from libs.bus.wakeups import Notifier
@@ -44,8 +45,8 @@ class SqliteBus:
     def __init__(
         self, path: str | Path, *, prefix: str = "", max_bytes: int | None = None, waiting: Waiting = nullcontext
     ) -> None:
-        self._prefix = prefix
-        self._log = SqliteLog(Path(path), max_bytes=max_bytes, waiting=waiting)
+        self._names = Names(prefix)
+        self._log = SqliteLog(Path(path), self._names, max_bytes=max_bytes, waiting=waiting)
         self._notifier = Notifier(self._log.wakeups)
         self._open: list[SqliteConsumer | SqliteProducer] = []
         self._is_closed = False
@@ -55,7 +56,7 @@ class SqliteBus:
         with self._log.writing() as database:
             for spec in specs:
                 check_spec(spec)
-                name = self._prefix + spec.name
+                name = self._names.stored(spec.name)
                 row = database.execute("SELECT partitions FROM topics WHERE name = ?", (name,)).fetchone()
                 if row is None:
                     self._create(database, name, spec)
@@ -81,7 +82,7 @@ class SqliteBus:
         self._log.forget_topics()
         with self._log.writing() as database:
             for name in names:
-                row = database.execute("SELECT id FROM topics WHERE name = ?", (self._prefix + name,)).fetchone()
+                row = database.execute("SELECT id FROM topics WHERE name = ?", (self._names.stored(name),)).fetchone()
                 if row is None:
                     continue
                 for (partition_id,) in database.execute("SELECT id FROM partitions WHERE topic_id = ?", row).fetchall():
@@ -93,8 +94,7 @@ class SqliteBus:
     def topics(self) -> Mapping[str, int]:
         with self._log.errors():
             rows = self._log.connection.execute("SELECT name, partitions FROM topics ORDER BY name").fetchall()
-        cut = len(self._prefix)
-        return {name[cut:]: partitions for name, partitions in rows if name.startswith(self._prefix)}
+        return {self._names.plain(name): partitions for name, partitions in rows if self._names.has(name)}
 
     def consumer(
         self,
@@ -104,20 +104,18 @@ class SqliteBus:
         member_id: str | None = None,
         start: Start = "earliest",
     ) -> SqliteConsumer:
-        opened = SqliteConsumer(
-            self._log, self._notifier, self._prefix, topics, group=group, member_id=member_id, start=start
-        )
+        opened = SqliteConsumer(self._log, self._notifier, topics, group=group, member_id=member_id, start=start)
         self._open.append(opened)
         return opened
 
     def producer(self, transactional_id: str) -> SqliteProducer:
-        opened = SqliteProducer(self._log, self._notifier, self._prefix, transactional_id)
+        opened = SqliteProducer(self._log, self._notifier, transactional_id)
         self._open.append(opened)
         return opened
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         with self._log.reading():
-            return {each: self._log.head(self._partition_id(each)) for each in topic_partitions}
+            return {each: self._log.head(self._log.partition_id(each)) for each in topic_partitions}
 
     def end_offsets(
         self,
@@ -127,12 +125,12 @@ class SqliteBus:
     ) -> Mapping[TopicPartition, int]:
         # An open transaction is not in the file: both ends are the same.
         with self._log.reading():
-            return {each: self._log.tail(self._partition_id(each))[0] for each in topic_partitions}
+            return {each: self._log.tail(self._log.partition_id(each))[0] for each in topic_partitions}
 
     def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         with self._log.reading():
             return {
-                each: self._log.first_since(self._partition_id(each), time_ms) for each, time_ms in times_ms.items()
+                each: self._log.first_since(self._log.partition_id(each), time_ms) for each, time_ms in times_ms.items()
             }
 
     def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
@@ -143,7 +141,7 @@ class SqliteBus:
             )
             found: dict[TopicPartition, int | None] = {}
             for each in topic_partitions:
-                row = database.execute(query, (self._prefix + group, self._partition_id(each))).fetchone()
+                row = database.execute(query, (self._names.stored(group), self._log.partition_id(each))).fetchone()
                 found[each] = None if row is None else row[0]
             return found
 
@@ -155,7 +153,7 @@ class SqliteBus:
             self._delete_before(place, offset)
 
     def _delete_before(self, place: TopicPartition, offset: int) -> None:
-        partition_id = self._partition_id(place)
+        partition_id = self._log.partition_id(place)
         with self._log.reading():
             at, end = self._log.head(partition_id), self._log.tail(partition_id)[0]
         if offset > end:
@@ -166,9 +164,6 @@ class SqliteBus:
             with self._log.writing() as database:
                 database.execute("UPDATE partitions SET begin_offset = ? WHERE id = ?", (at, partition_id))
                 database.execute(f"DELETE FROM log_{partition_id} WHERE offset < ?", (at,))
-
-    def _partition_id(self, topic_partition: TopicPartition) -> int:
-        return self._log.partition_id(topic_partition, self._prefix + topic_partition.topic)
 
     def close(self) -> None:
         if self._is_closed:
@@ -191,12 +186,11 @@ class SqliteBus:
 class SqliteProducer:
     """Collects a transaction and writes it at `commit`. A commit that raises leaves it open: commit again or abort."""
 
-    def __init__(self, log: SqliteLog, notifier: Notifier, prefix: str, transactional_id: str) -> None:
+    def __init__(self, log: SqliteLog, notifier: Notifier, transactional_id: str) -> None:
         self._log = log
         self._notifier = notifier
-        self._prefix = prefix
         self._name = transactional_id
-        self._stored_name = prefix + transactional_id
+        self._stored_name = log.names.stored(transactional_id)
         self._transaction = TransactionGuard(transactional_id)
         self._rows: defaultdict[int, list[tuple[bytes, bytes, bytes]]] = defaultdict(list)
         self._topic_ids: set[int] = set()
@@ -213,16 +207,14 @@ class SqliteProducer:
 
     def send(self, records: Iterable[NewRecord]) -> None:
         self._transaction.require("send")
-        topic_of, rows, prefix = self._log.topic, self._rows, self._prefix
+        topic_of, rows = self._log.topic, self._rows
         for record in records:
-            topic = topic_of(prefix + record.topic)
+            topic = topic_of(record.topic)
             ids = topic.partition_ids
             if record.partition is None:
                 partition_id = ids[partition_of(record.key, len(ids))]
             else:
-                partition_id = self._log.partition_id(
-                    TopicPartition(record.topic, record.partition), prefix + record.topic
-                )
+                partition_id = self._log.partition_id(TopicPartition(record.topic, record.partition))
             self._topic_ids.add(topic.topic_id)
             rows[partition_id].append(
                 (record.key, encode_headers(record.headers) if record.headers else b"", record.value)

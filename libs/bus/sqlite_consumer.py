@@ -38,7 +38,6 @@ class SqliteConsumer:
         self,
         log: SqliteLog,
         notifier: Notifier,
-        prefix: str,
         topics: Sequence[str],
         *,
         group: str | None,
@@ -48,7 +47,6 @@ class SqliteConsumer:
         check_member(group, member_id)
         self._log = log
         self._notifier = notifier
-        self._prefix = prefix
         self._topics = tuple(topics)
         self._group = group
         self._member = member_id if member_id is not None else f"dynamic-{secrets.token_hex(8)}"
@@ -65,7 +63,7 @@ class SqliteConsumer:
         self._next_check = 0.0
         self._next_file_check = 0.0
         for topic in self._topics:
-            log.topic(prefix + topic)
+            log.topic(topic)
         try:
             self._wakeup = WakeupSocket(log.wakeups)
         except OSError as error:
@@ -132,7 +130,7 @@ class SqliteConsumer:
 
     def _require_kept(self, place: TopicPartition, position: int) -> None:
         # The first record kept is not it: compaction by an earlier version leaves gaps too, and those are no loss.
-        begin = self._log.begin(self._log.partition_id(place, self._prefix + place.topic))
+        begin = self._log.begin(self._log.partition_id(place))
         if position < begin:
             raise offset_gone(place, position, begin)
 
@@ -163,9 +161,8 @@ class SqliteConsumer:
         queries: dict[TopicPartition, str] = {}
         topic_ids: set[int] = set()
         for place in positions:
-            stored_name = self._prefix + place.topic
-            partition_id = self._log.partition_id(place, stored_name)
-            topic_ids.add(self._log.topic(stored_name).topic_id)
+            partition_id = self._log.partition_id(place)
+            topic_ids.add(self._log.topic(place.topic).topic_id)
             queries[place] = (
                 f"SELECT offset, append_time_ms, key, headers, value FROM log_{partition_id} "
                 "WHERE offset >= ? ORDER BY offset LIMIT ?"
@@ -193,7 +190,7 @@ class SqliteConsumer:
     def offset_rows(self, offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
         """Translate offsets to partition ids, for a producer of the same bus."""
         check_group(self._group)
-        return {self._log.partition_id(place, self._prefix + place.topic): offset for place, offset in offsets.items()}
+        return {self._log.partition_id(place): offset for place, offset in offsets.items()}
 
     def write_offsets(self, database: sqlite3.Connection, rows: Mapping[int, int]) -> None:
         """Store offsets within an open write transaction. Raises `BusError` when the group left this member behind."""
@@ -215,10 +212,9 @@ class SqliteConsumer:
 
     def _join(self, group: str) -> None:
         with self._log.writing() as database:
-            database.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", (self._prefix + group,))
-            self._group_id = database.execute(
-                "SELECT id FROM groups WHERE name = ?", (self._prefix + group,)
-            ).fetchone()[0]
+            stored = (self._log.names.stored(group),)
+            database.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", stored)
+            self._group_id = database.execute("SELECT id FROM groups WHERE name = ?", stored).fetchone()[0]
             self._enter(database)
             self._expel_dead(database)
         self._adopt_shares()
@@ -277,7 +273,7 @@ class SqliteConsumer:
                 topic: partitions
                 for topic in sorted(subscribed)
                 for (partitions,) in database.execute(
-                    "SELECT partitions FROM topics WHERE name = ?", (self._prefix + topic,)
+                    "SELECT partitions FROM topics WHERE name = ?", (self._log.names.stored(topic),)
                 )
             }
             mine = share_partitions(members, counts).get(self._member, frozenset())
@@ -292,7 +288,7 @@ class SqliteConsumer:
             self._notify_members()
 
     def _first_position(self, database: sqlite3.Connection, place: TopicPartition) -> int:
-        partition_id = self._log.partition_id(place, self._prefix + place.topic)
+        partition_id = self._log.partition_id(place)
         row = database.execute(
             "SELECT next_offset FROM offsets WHERE group_id = ? AND partition_id = ?", (self._group_id, partition_id)
         ).fetchone()

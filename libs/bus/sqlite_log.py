@@ -21,6 +21,7 @@ from pathlib import Path
 
 from libs.bus.api import BusError, BusFull, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
 from libs.bus.checks import check_partition
+from libs.bus.names import Names
 from libs.bus.wakeups import LONGEST_DIRECTORY
 
 _FORMAT = 1
@@ -63,8 +64,11 @@ class SqliteTopic:
 class SqliteLog:
     """One connection to the file. Raises the errors of `libs.bus.api` only."""
 
-    def __init__(self, path: Path, *, max_bytes: int | None = None, waiting: Waiting = contextlib.nullcontext) -> None:
+    def __init__(
+        self, path: Path, names: Names, *, max_bytes: int | None = None, waiting: Waiting = contextlib.nullcontext
+    ) -> None:
         self.path = path.expanduser().resolve()
+        self.names = names
         self._wal_path = f"{self.path}-wal"
         self._waiting = waiting
         self._topics: dict[str, SqliteTopic] = {}
@@ -238,14 +242,15 @@ class SqliteLog:
                 database.execute("COMMIT")
 
     def topic(self, name: str) -> SqliteTopic:
-        """Return a topic. Raises `UnknownTopic`."""
+        """Return a topic by its plain name. Raises `UnknownTopic`."""
         known = self._topics.get(name)
         if known is not None:
             return known
         with self.errors():
-            row = self.connection.execute("SELECT id FROM topics WHERE name = ?", (name,)).fetchone()
+            stored = self.names.stored(name)
+            row = self.connection.execute("SELECT id FROM topics WHERE name = ?", (stored,)).fetchone()
             if row is None:
-                raise UnknownTopic(f"topic {name} does not exist on the bus at {self.path}: create it first")
+                raise UnknownTopic(f"topic {stored} does not exist on the bus at {self.path}: create it first")
             ids = self.connection.execute("SELECT id FROM partitions WHERE topic_id = ? ORDER BY number", (row[0],))
             found = SqliteTopic(row[0], tuple(each[0] for each in ids))
         self._topics[name] = found
@@ -255,9 +260,9 @@ class SqliteLog:
         """Read topics from the file again when next named."""
         self._topics.clear()
 
-    def partition_id(self, topic_partition: TopicPartition, stored_name: str) -> int:
+    def partition_id(self, topic_partition: TopicPartition) -> int:
         """Return the id of a partition's table. Raises `UnknownTopic`, or `BusError` for a number out of range."""
-        ids = self.topic(stored_name).partition_ids
+        ids = self.topic(topic_partition.topic).partition_ids
         check_partition(topic_partition, len(ids))
         return ids[topic_partition.partition]
 

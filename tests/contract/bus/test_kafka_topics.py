@@ -38,7 +38,7 @@ def settings_of(admin: AdminClient, stored_name: str) -> dict[str, str]:
 
 def test_a_new_topic_keeps_everything(bus: KafkaBus, address: str) -> None:
     bus.create_topics([TopicSpec("a")])
-    assert settings_of(AdminClient({"bootstrap.servers": address}), f"{bus._session.prefix}a") == KEPT
+    assert settings_of(AdminClient({"bootstrap.servers": address}), bus._session.names.stored("a")) == KEPT
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_new_topic_keeps_everything(bus: KafkaBus, address: str) -> None:
 def test_a_topic_that_the_broker_would_cut_is_set_to_keep_everything(
     bus: KafkaBus, address: str, losing: dict[str, str]
 ) -> None:
-    name = f"{bus._session.prefix}a"
+    name = bus._session.names.stored("a")
     admin = AdminClient({"bootstrap.servers": address})
     admin.create_topics([NewTopic(name, num_partitions=1, config=losing)], operation_timeout=30)[name].result()
     bus.create_topics([TopicSpec("a")])
@@ -70,7 +70,7 @@ def test_a_topic_that_the_broker_would_cut_is_set_to_keep_everything(
 def test_a_topic_that_the_broker_does_not_list_yet_is_set_to_keep_everything_too(
     bus: KafkaBus, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = f"{bus._session.prefix}a"
+    name = bus._session.names.stored("a")
     admin = AdminClient({"bootstrap.servers": address})
     losing = NewTopic(name, num_partitions=1, config={"retention.ms": "1000"})
     admin.create_topics([losing], operation_timeout=30)[name].result()
