@@ -147,13 +147,21 @@ class ServiceHealth:
         return age_s <= budget_s, {**self._facts(), "heartbeat_age_s": round(age_s, 3)}
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Say whether the process can do its work now: it runs, and every dependency answered when last asked."""
+        """Say whether the process can do its work now: it runs, and every dependency answered when last asked.
+
+        Whether there is work does not matter: a quiet market is not unready.
+        """
         answers = self._answers
-        is_able = self.state == "running" and self.liveness()[0] and not any(answers.values())
+        has_asked = answers.keys() >= self._checks.keys()
+        is_able = self.state == "running" and self.liveness()[0] and has_asked and not any(answers.values())
         return is_able, {
             **self._facts(),
             "dependencies": {name: reason or "ok" for name, reason in answers.items()},
         }
+
+    def reason_of(self, dependency: str) -> str:
+        """Return why a dependency did not answer when last asked; empty where it did, or was not asked yet."""
+        return self._answers.get(dependency, "")
 
     def ask(self) -> None:
         """Ask every dependency once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from libs.bus.api import Bus
+from libs.bus.api import Bus, BusLost, BusUnavailable
 from libs.runtime.lag import read_lags
 
 GROUPS = ("bars", "features", "inference", "strategy", "risk", "execution", "recorder")
@@ -17,17 +17,23 @@ def wait_until_drained(
     groups: Sequence[str],
     watch: Callable[[], None],
     on_lags: Callable[[Mapping[str, int]], None],
+    on_outage: Callable[[BusUnavailable], None],
     timeout_s: float,
 ) -> bool:
     """Wait until no group has anything left to read for a moment; False when it took too long.
 
-    `watch` is called all the while, to keep the processes alive.
+    `watch` is called all the while, to keep the processes alive. While the bus does not answer it waits for it, and
+    tells `on_outage` why; what is left to read is not known then. Raises `BusLost` where the bus will not come back.
     """
     deadline = time.monotonic() + timeout_s
     quiet_since: float | None = None
     while time.monotonic() < deadline:
         watch()
-        lags = read_lags(bus, groups)
+        lags = _lags_or_outage(bus, groups, on_outage)
+        if lags is None:
+            quiet_since = None
+            time.sleep(0.1)
+            continue
         on_lags(lags)
         now = time.monotonic()
         if any(lags.values()):
@@ -38,3 +44,17 @@ def wait_until_drained(
             return True
         time.sleep(0.1)
     return False
+
+
+def _lags_or_outage(
+    bus: Bus, groups: Sequence[str], on_outage: Callable[[BusUnavailable], None]
+) -> Mapping[str, int] | None:
+    try:
+        # First, for its answer comes soon: the others wait half a minute, in which nobody would watch the processes.
+        bus.ping()
+        return read_lags(bus, groups)
+    except BusLost:
+        raise
+    except BusUnavailable as error:
+        on_outage(error)
+        return None

@@ -98,7 +98,8 @@ class Supervisor:
         on_hung: Callable[[str], None] = lambda _name: None,
     ) -> None:
         """`print_line(service, line)` is told every log line; `on_hung(service)` who was killed for hanging, from
-        within `watch`. `writer_lock` is what the processes queue on: a stopped stranger that holds it is killed."""
+        within `watch`, and again where it raised `BusUnavailable`. `writer_lock` is what the processes queue on: a
+        stopped stranger that holds it is killed."""
         self._run_dir = run_dir
         self._log_dir = log_dir
         self._print_line = print_line
@@ -221,7 +222,14 @@ class Supervisor:
         if changed:
             self.write_status()
         while self._hung:
-            self._on_hung(self._hung.popleft())
+            try:
+                self._on_hung(self._hung[0])
+            except BusLost:
+                raise
+            except BusUnavailable:
+                # Said by the thread that asks the bus.
+                return
+            self._hung.popleft()
 
     def _is_ready(self, child: _Child) -> bool:
         assert child.process is not None
@@ -246,6 +254,10 @@ class Supervisor:
         if child.cause in (CAUSE_DISK_FULL, CAUSE_BUS_LOST):
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error}", EXIT_UNAVAILABLE)
+        if code == EXIT_UNAVAILABLE and self._bus_error:
+            # The bus is away: a process that cannot do without it fails until it is back.
+            self._restart_later(child, code, _BACKOFF_S[-1])
+            return
         child.failures.append(now)
         while child.failures and now - child.failures[0] > _FAILURE_WINDOW_S:
             child.failures.popleft()
@@ -258,9 +270,12 @@ class Supervisor:
                 f"{child.last_error or f'exit code {code}'} (log: {log})",
                 exit_code,
             )
+        self._restart_later(child, code, _BACKOFF_S[min(len(child.failures), len(_BACKOFF_S)) - 1])
+
+    def _restart_later(self, child: _Child, code: int, pause_s: float) -> None:
         child.restarts += 1
         child.state = "restarting"
-        child.restart_at = now + _BACKOFF_S[min(len(child.failures), len(_BACKOFF_S)) - 1]
+        child.restart_at = time.monotonic() + pause_s
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._say(child.spec.name, f"ended with {cause}; restart {child.restarts}")
 
@@ -337,6 +352,11 @@ class Supervisor:
                 self.write_status()
             if self._lost_bus is not None:
                 return
+
+    @property
+    def bus_error(self) -> str:
+        """Why the bus did not answer when last asked; empty where it did."""
+        return self._bus_error
 
     def states(self) -> dict[str, State]:
         """Return where each process stands."""

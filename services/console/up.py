@@ -286,8 +286,12 @@ class _Run:
         return exit_code
 
     def _halt_if_risk(self, service: str) -> None:
-        """Halt all trading where risk was killed for hanging: it did not watch meanwhile, and a person should look."""
+        """Halt all trading where risk was killed for hanging: it did not watch meanwhile, and a person should look.
+
+        Raises `BusUnavailable`, soon, where the command cannot be written yet.
+        """
         if service == "risk" and self._bus is not None:
+            self._bus.ping()
             reason = "risk hung and was killed by the supervisor"
             send_commands(self._bus, ControlAction.HALT, [ALL_ACCOUNTS], reason, actor="supervisor")
 
@@ -378,18 +382,28 @@ class _Run:
             self._show_progress(bus)
             time.sleep(0.1)
         self._supervisor.stop(["ingestion"])
-        return wait_until_drained(bus, GROUPS, self._supervisor.watch, self._show_lags, DRAIN_TIMEOUT_S)
+        return wait_until_drained(
+            bus, GROUPS, self._supervisor.watch, self._show_lags, self._show_outage, DRAIN_TIMEOUT_S
+        )
 
     def _show_progress(self, bus: Bus) -> None:
         if time.monotonic() - self._last_line < 10.0:
             return
         try:
+            bus.ping()
             self._show_lags(read_lags(bus, GROUPS))
         except BusLost:
             raise
-        except BusUnavailable:
-            # Said by the supervisor, which asks twice a second; the session goes on when the broker is back.
-            self._last_line = time.monotonic()
+        except BusUnavailable as error:
+            self._show_outage(error)
+
+    def _show_outage(self, error: BusUnavailable) -> None:
+        now = time.monotonic()
+        if now - self._last_line < 10.0:
+            return
+        self._last_line = now
+        text = f"  {now - self._started:6.0f} s  waiting for the bus: {error}"
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _show_lags(self, lags: Mapping[str, int]) -> None:
         now = time.monotonic()
@@ -404,7 +418,9 @@ class _Run:
         # The recorder goes last: the others may still write while they stop.
         names = [name for name in self._supervisor.states() if name not in (CLICKHOUSE_PROCESS, "recorder")]
         self._supervisor.stop(names)
-        wait_until_drained(bus, ["recorder"], self._supervisor.watch, lambda _lags: None, 120.0)
+        wait_until_drained(
+            bus, ["recorder"], self._supervisor.watch, lambda _lags: None, self._show_outage, DRAIN_TIMEOUT_S
+        )
         self._supervisor.stop(["recorder"])
 
     def _report(self, bus: Bus, is_drained: bool) -> int:

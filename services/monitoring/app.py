@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvicorn
 
-from libs.bus.api import Bus, BusError, BusLost
+from libs.bus.api import Bus, BusError, BusLost, TopicPartition
 from libs.domain.control import ALL_ACCOUNTS
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.health import HealthServer, ServiceHealth
@@ -23,13 +23,14 @@ from services.monitoring.access import AccessControl
 from services.monitoring.control import ControlPublisher
 from services.monitoring.core import SERVICE, AlertLimits, AlertRules
 from services.monitoring.dashboard import Cursor, Dashboard
-from services.monitoring.feed import BusFeed
+from services.monitoring.feed import BusFeed, log_alerts
 from services.monitoring.probes import ServiceProbe
 from services.monitoring.routes import PageParts, build_asgi
 from services.monitoring.settings import MonitoringSettings
 
 _RETRY_AFTER_S = 1.0
 _PING_EVERY_S = 0.5
+_NOT_OPENED = "the bus was not opened yet"
 
 
 class MonitoringApp:
@@ -75,8 +76,12 @@ class MonitoringApp:
         self._health = ServiceHealth(SERVICE, run_dir, self._metrics)
         # The store is not asked: the page without it still halts.
         self._health.watch("bus", self._check_bus)
-        self._bus_error: BusError | None = BusError("the bus was not opened yet")
+        self._bus_error: BusError | None = BusError(_NOT_OPENED)
         self._lost_bus: BusLost | None = None
+        # What the feed reads, for as long as it does; asked from another thread, for a read may wait half a minute.
+        self._read_bus: Bus | None = None
+        self._read_bus_lock = threading.Lock()
+        self._positions: dict[TopicPartition, int] = {}
         self._publisher = ControlPublisher(self._open, self._logger)
         self._publisher_thread = ThreadPoolExecutor(1, thread_name_prefix="control")
         self._access = AccessControl(settings, self._logger, clock_s=time.monotonic)
@@ -200,6 +205,9 @@ class MonitoringApp:
     def _check_bus(self) -> None:
         if self._bus_error is not None:
             raise self._bus_error
+        with self._read_bus_lock:
+            if self._read_bus is not None:
+                self._read_bus.ping()
 
     def _run_feed(self) -> None:
         reason: str | None = None
@@ -219,7 +227,17 @@ class MonitoringApp:
                 self._stopping.wait(_RETRY_AFTER_S)
 
     def _read(self, bus: Bus) -> None:
-        feed = BusFeed(bus, self._dashboard, self._alerts, self._lock, self._settings, self._metrics, self._logger)
+        feed = BusFeed(
+            bus,
+            self._dashboard,
+            self._alerts,
+            self._lock,
+            self._settings,
+            self._metrics,
+            self._logger,
+            positions=self._positions,
+        )
+        self._share(bus)
         try:
             asked_at = float("-inf")
             while not self._is_stopping():
@@ -237,7 +255,12 @@ class MonitoringApp:
                     )
                     self._stopping.wait(0.2)
         finally:
+            self._share(None)
             feed.close()
+
+    def _share(self, bus: Bus | None) -> None:
+        with self._read_bus_lock:
+            self._read_bus = bus
 
     def _set_feed(self, *, is_connected: bool, message: str) -> None:
         with self._lock:
@@ -248,9 +271,16 @@ class MonitoringApp:
         try:
             while not self._stopping.wait(self._settings.probe_interval_ms / 1000) and not self._is_stopping():
                 rows, conditions = probe.look()
+                now_ns, bus_problem = time.time_ns(), self._health.reason_of("bus")
                 with self._lock:
                     self._dashboard.set_services(rows)
-                    self._alerts.saw_services(conditions, time.time_ns())
+                    self._alerts.saw_services(conditions, now_ns)
+                    self._alerts.saw_bus("" if bus_problem == _NOT_OPENED else bus_problem, now_ns)
+                    changes = self._alerts.evaluate_bus(now_ns)
+                    for change in changes:
+                        # Shown at once: the topic that the others come by is what is missing.
+                        self._dashboard.handle(change)
+                log_alerts(self._logger, changes)
                 self._publisher_thread.submit(self._publisher.flush)
         finally:
             probe.close()

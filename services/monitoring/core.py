@@ -1,18 +1,21 @@
 """When an alert is raised and when it is cleared. No clock, no I/O: the time of day is handed in.
 
 The state of an alert is what the alerts topic says: alerts of this service are handed back in (`adopt`) on start,
-so that a restart neither raises twice nor forgets to clear.
+so that a restart neither raises twice nor forgets to clear. What cannot be recorded yet, because the bus is away, waits
+in `unrecorded`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.domain.control import Alert, ControlState, Severity, TradingState
 
 SERVICE = "monitoring"
 STORE = "store"
+BUS = "bus"
+BUS_DOWN = "bus_down"
 _NS_PER_MS = 1_000_000
 
 
@@ -60,16 +63,29 @@ class AlertRules:
         self._lagging_since_ns: dict[str, int] = {}
         self._down_since_ns: dict[str, int] = {}
         self._store_missing_since_ns: int | None = None
+        self._bus_missing_since_ns: int | None = None
+        self._bus_problem = ""
         self._raised: dict[str, str] = {}
+        self._unrecorded: list[Alert] = []
 
     @property
     def raised(self) -> frozenset[str]:
         """The names of the alerts that stand."""
         return frozenset(self._raised)
 
+    @property
+    def unrecorded(self) -> tuple[Alert, ...]:
+        """The changes that the alerts topic does not hold yet, oldest first."""
+        return tuple(self._unrecorded)
+
+    def note_recorded(self, changes: Sequence[Alert]) -> None:
+        """Take changes as held by the alerts topic."""
+        self._unrecorded = [change for change in self._unrecorded if change not in changes]
+
     def adopt(self, alert: Alert) -> None:
-        """Take an alert of the topic as the state of that name; those of other services are ignored."""
-        if alert.service != SERVICE:
+        """Take an alert of the topic as the state of that name; those of other services are ignored, and those that a
+        change not recorded yet follows."""
+        if alert.service != SERVICE or any(alert.name == change.name for change in self._unrecorded):
             return
         if alert.is_raised:
             self._raised[alert.name] = alert.message
@@ -98,19 +114,35 @@ class AlertRules:
         self._is_market_finished = ingestion is not None and ingestion.is_finished
         lagging = {c.service for c in conditions if c.lag_records > self._limits.lag_limit_records}
         self._lagging_since_ns = {name: self._lagging_since_ns.get(name, now_ns) for name in lagging}
-        # A service that waits for the store alone has an alert of the store's.
-        down = {c.service for c in conditions if c.is_up is False and not c.is_finished and c.missing != (STORE,)}
+        # A service that waits for the store or the bus alone has an alert of theirs.
+        down = {c.service for c in conditions if c.is_up is False and not c.is_finished and not _waits(c)}
         self._down_since_ns = {name: self._down_since_ns.get(name, now_ns) for name in down}
         if not any(STORE in c.missing for c in conditions):
             self._store_missing_since_ns = None
         elif self._store_missing_since_ns is None:
             self._store_missing_since_ns = now_ns
 
+    def saw_bus(self, problem: str, now_ns: int) -> None:
+        """Remember why the bus does not answer, empty where it does, after `saw_services`."""
+        without = sorted(c.service for c in self._services.values() if BUS in c.missing)
+        self._bus_problem = problem or (f"{', '.join(without)} cannot reach it" if without else "")
+        if not self._bus_problem:
+            self._bus_missing_since_ns = None
+        elif self._bus_missing_since_ns is None:
+            self._bus_missing_since_ns = now_ns
+
     def evaluate(self, now_ns: int) -> list[Alert]:
         """Return the alerts that are raised or cleared by what was seen, in the order of their names."""
-        due = self._due(now_ns)
+        return self._change(self._due(now_ns), self._raised.keys(), now_ns)
+
+    def evaluate_bus(self, now_ns: int) -> list[Alert]:
+        """Return the change of the one alert that is known without the bus; the others need it."""
+        due = {name: each for name, each in self._due(now_ns).items() if name == BUS_DOWN}
+        return self._change(due, self._raised.keys() & {BUS_DOWN}, now_ns)
+
+    def _change(self, due: Mapping[str, tuple[Severity, str]], raised: Iterable[str], now_ns: int) -> list[Alert]:
         changes: list[Alert] = []
-        for name in sorted(due.keys() | self._raised.keys()):
+        for name in sorted({*due, *raised}):
             if name in due and name not in self._raised:
                 severity, message = due[name]
                 self._raised[name] = message
@@ -118,6 +150,7 @@ class AlertRules:
             elif name in self._raised and name not in due:
                 message = self._raised.pop(name)
                 changes.append(self._alert(name, Severity.INFO, f"Over: {message}", now_ns, is_raised=False))
+        self._unrecorded += changes
         return changes
 
     def _due(self, now_ns: int) -> dict[str, tuple[Severity, str]]:
@@ -143,6 +176,8 @@ class AlertRules:
         if self._has_lasted(self._store_missing_since_ns, self._limits.down_for_ms, now_ns):
             message = "ClickHouse takes no rows; trading goes on, and nothing is lost: the topics keep them"
             due["store_down"] = (Severity.WARNING, message)
+        if self._has_lasted(self._bus_missing_since_ns, self._limits.down_for_ms, now_ns):
+            due[BUS_DOWN] = (Severity.CRITICAL, f"The bus does not answer: {self._bus_problem}")
         for name, condition in self._services.items():
             if self._has_lasted(self._down_since_ns.get(name), self._limits.down_for_ms, now_ns):
                 due[f"service_down/{name}"] = (Severity.CRITICAL, f"Service {name} is down {condition.detail}".rstrip())
@@ -166,3 +201,8 @@ class AlertRules:
             is_raised=is_raised,
             message=message,
         )
+
+
+def _waits(condition: ServiceCondition) -> bool:
+    """Whether a service lacks nothing but the store or the bus."""
+    return bool(condition.missing) and {STORE, BUS}.issuperset(condition.missing)

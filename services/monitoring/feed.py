@@ -37,7 +37,11 @@ _CATCH_UP_WITHIN_S = 5.0
 
 
 class BusFeed:
-    """One connection's reader. `step` does what is due; everything it finds goes to the dashboard under `lock`."""
+    """One connection's reader. `step` does what is due; everything it finds goes to the dashboard under `lock`.
+
+    It goes on at `positions`, the offsets behind what the dashboard has seen, and keeps them up to date: the reader of
+    the next connection gets them.
+    """
 
     def __init__(
         self,
@@ -51,8 +55,10 @@ class BusFeed:
         *,
         clock_ns: Callable[[], int] = time.time_ns,
         watch_every_s: float = 1.0,
+        positions: dict[TopicPartition, int] | None = None,
     ) -> None:
         self._bus = bus
+        self._positions: dict[TopicPartition, int] = {} if positions is None else positions
         self._dashboard = dashboard
         self._alerts = alerts
         self._lock = lock
@@ -100,6 +106,7 @@ class BusFeed:
         records = self._consumer.poll(2000, timeout_ms) if self._targets else ()
         if records:
             self._take(records)
+            self._note_read(records)
         if now_s - self._sampled_at >= self._settings.push_interval_ms / 1000:
             self._sampled_at = now_s
             self._sample_market()
@@ -130,7 +137,8 @@ class BusFeed:
         reading = {at: self._consumer.position(at) for at in self._consumer.assignment()}
         sampling = {at: self._market.position(at) for at in self._market.assignment()}
         for at in fresh:
-            start = max(begins[at], ends[at] - self._history_of(at.topic))
+            start = self._positions.get(at, ends[at] - self._history_of(at.topic))
+            start = min(max(begins[at], start), ends[at])
             if at.topic == MARKET_EVENTS:
                 sampling[at] = start
             else:
@@ -196,7 +204,8 @@ class BusFeed:
                 self._market.seek(at, end - limit)
         chosen: list[Record] = []
         newest: dict[tuple[bytes, str], Record] = {}
-        for record in self._market.poll(limit * len(places), 0):
+        records = self._market.poll(limit * len(places), 0)
+        for record in records:
             kind = record.headers.get(KIND, b"").decode(errors="replace")
             if kind in _EVERY_ONE:
                 chosen.append(record)
@@ -204,6 +213,11 @@ class BusFeed:
                 newest[record.key, kind] = record
         if chosen or newest:
             self._take((*chosen, *newest.values()))
+        self._note_read(records)
+
+    def _note_read(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
     def _count(self, now_s: float) -> None:
         """Note how long every topic's log is and how fast it grows."""
@@ -245,11 +259,19 @@ class BusFeed:
         now_ns = self._clock_ns()
         with self._lock:
             changes = self._alerts.evaluate(now_ns)
-        if not changes:
+            unrecorded = self._alerts.unrecorded
+        log_alerts(self._logger, changes)
+        if not unrecorded:
             return
         if self._producer is None:
             self._producer = self._bus.producer("monitoring-alerts")
-        commit_records(self._producer, [stamped_record(encode(change), SERVICE, now_ns) for change in changes])
-        for change in changes:
-            self._metrics.records_out.labels(SERVICE, ALERTS).inc()
-            self._logger.warning("alert", name=change.name, is_raised=change.is_raised, message=change.message)
+        commit_records(self._producer, [stamped_record(encode(change), SERVICE, now_ns) for change in unrecorded])
+        self._metrics.records_out.labels(SERVICE, ALERTS).inc(len(unrecorded))
+        with self._lock:
+            self._alerts.note_recorded(unrecorded)
+
+
+def log_alerts(logger: structlog.stdlib.BoundLogger, changes: Iterable[Alert]) -> None:
+    """Log what was raised and cleared."""
+    for change in changes:
+        logger.warning("alert", name=change.name, is_raised=change.is_raised, message=change.message)

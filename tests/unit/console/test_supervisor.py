@@ -256,3 +256,36 @@ def test_a_broker_that_is_away_is_said_in_the_status_and_the_session_goes_on(
         answers[0] = None
         eventually(lambda: status_of(tmp_path)["bus"] == "", step=supervisor.watch)
     assert supervisor.restarts() == 0
+
+
+def test_a_process_that_fails_for_want_of_the_bus_is_started_again_until_the_bus_is_back(
+    tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.console.supervisor._BACKOFF_S", (0.0,))
+
+    def ping() -> None:
+        raise BusUnavailable("Kafka at k:9092 does not answer")
+
+    with supervisor.watching_bus(ping):
+        eventually(lambda: supervisor.bus_error)
+        supervisor.start([worker(tmp_path, "sys.exit(3)")])
+        eventually(lambda: supervisor.restarts() > 6, step=supervisor.watch, within_s=60)
+
+
+def test_what_is_due_after_a_hang_waits_for_the_bus(tmp_path: Path) -> None:
+    tries: list[str] = []
+
+    def on_hung(name: str) -> None:
+        tries.append(name)
+        if len(tries) < 3:
+            raise BusUnavailable("Kafka at k:9092 does not answer")
+
+    supervisor = Supervisor(tmp_path / "run", tmp_path / "logs", lambda _service, _line: None, on_hung=on_hung)
+    try:
+        supervisor.start([worker(tmp_path, "stop.wait(0.5); hang.set(); threading.Event().wait()")])
+        eventually(lambda: tries == ["worker"] * 3, step=supervisor.watch, within_s=60)
+        for _ in range(3):
+            supervisor.watch()
+        assert len(tries) == 3
+    finally:
+        supervisor.close()

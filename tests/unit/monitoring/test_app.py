@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ from libs.domain.control import AuditEntry, AuditOutcome, ControlCommand
 from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.records import read_topic
 from libs.wire import decode
-from libs.wire.topics import AUDIT, CONTROL_COMMANDS
+from libs.wire.topics import ALERTS, AUDIT, CONTROL_COMMANDS
 from services.monitoring.app import MonitoringApp
 from services.monitoring.settings import MonitoringSettings
 from services.monitoring.streams import STREAM_LIMIT
@@ -357,6 +359,39 @@ def test_bus_that_is_away_is_said_on_the_page_which_is_alive_but_not_ready() -> 
         assert (page.get("/ready").status_code, page.get("/live").status_code) == (503, 200)
 
 
+def test_bus_that_goes_away_is_listed_as_an_alert_and_recorded_when_it_is_back() -> None:
+    is_up = threading.Event()
+    is_up.set()
+
+    class Broker(MemoryBus):
+        def ping(self) -> None:
+            if not is_up.is_set():
+                raise BusUnavailable("Kafka at k:9092 does not answer")
+
+    name = f"broker-{secrets.token_hex(4)}"
+    settings = SETTINGS.model_copy(update={"down_for_ms": 1, "probe_interval_ms": 50})
+    with Broker(name) as bus:
+        make.create_topics(bus)
+        with (
+            serving(settings, open_bus=lambda: Broker(name)) as (app, _),
+            httpx.Client(base_url=app.url or "", trust_env=False) as page,
+        ):
+
+            def listed() -> list[str]:
+                return [alert["message"] for alert in page.get("/api/state").json()["alerts"]]
+
+            eventually(lambda: page.get("/ready").status_code == 200)
+            assert listed() == []
+            is_up.clear()
+            eventually(lambda: listed() == ["The bus does not answer: Kafka at k:9092 does not answer"])
+            assert list(read_topic(bus, ALERTS)) == []
+            is_up.set()
+            eventually(lambda: len(list(read_topic(bus, ALERTS))) == 2)
+            eventually(lambda: listed() == [])
+            recorded = [decode(ALERTS, record.value) for record in read_topic(bus, ALERTS)]
+    assert [(alert.name, alert.is_raised) for alert in recorded] == [("bus_down", True), ("bus_down", False)]
+
+
 def test_lost_bus_is_said_on_the_page_and_not_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "bus.db"
     with (
@@ -366,6 +401,7 @@ def test_lost_bus_is_said_on_the_page_and_not_opened_anew(tmp_path: Path) -> Non
         eventually(lambda: page.get("/ready").status_code == 200)
         path.unlink()
         eventually(lambda: "bus is lost" in page.get("/api/state").json()["feed"]["message"])
+        eventually(lambda: "bus is lost" in str(page.get("/api/state").json()["alerts"]))
         halt = page.post("/api/control", json={"action": "halt", "account": "*", "reason": "test"})
         assert halt.status_code == 503 and "bus is lost" in halt.text
     assert not path.exists()

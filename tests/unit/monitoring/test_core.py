@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from libs.domain.control import Severity, TradingState
@@ -96,11 +98,43 @@ def test_store_that_does_not_answer_has_an_alert_of_its_own() -> None:
     assert [(change.name, change.is_raised) for change in alerts.evaluate(7 * S)] == [("store_down", False)]
 
 
-def test_service_that_misses_more_than_the_store_is_down() -> None:
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        (("bus",), ["bus_down"]),
+        (("bus", "store"), ["bus_down", "store_down"]),
+        (("bus", "venue"), ["bus_down", "service_down/recorder"]),
+    ],
+)
+def test_service_that_misses_more_than_bus_and_store_is_down(missing: tuple[str, ...], expected: list[str]) -> None:
     alerts = rules()
     for at in (1, 6):
-        alerts.saw_services([ServiceCondition("recorder", False, missing=("bus", "store"))], at * S)
-    assert [change.name for change in alerts.evaluate(6 * S)] == ["service_down/recorder", "store_down"]
+        alerts.saw_services([ServiceCondition("recorder", False, missing=missing)], at * S)
+        alerts.saw_bus("", at * S)
+    changes = alerts.evaluate(6 * S)
+    assert [change.name for change in changes] == expected
+    assert changes[0].message == "The bus does not answer: recorder cannot reach it"
+
+
+def test_bus_that_does_not_answer_is_raised_without_it_and_waits_to_be_recorded() -> None:
+    alerts = rules()
+    alerts.saw_market(S)
+    alerts.saw_bus("Kafka at k:9092 does not answer", S)
+    assert alerts.evaluate_bus(S) == []
+    alerts.saw_bus("Kafka at k:9092 does not answer (again)", 30 * S)
+    (raised,) = alerts.evaluate_bus(30 * S)
+    assert (raised.name, raised.severity, raised.is_raised) == ("bus_down", Severity.CRITICAL, True)
+    assert raised.message == "The bus does not answer: Kafka at k:9092 does not answer (again)"
+    assert alerts.unrecorded == (raised,)
+    # An older record of the topic, read when the bus is back.
+    alerts.adopt(replace(raised, event_id="older", is_raised=False))
+    alerts.saw_bus("", 31 * S)
+    alerts.saw_market(31 * S)
+    (cleared,) = alerts.evaluate(31 * S)
+    assert (cleared.name, cleared.is_raised) == ("bus_down", False)
+    assert alerts.unrecorded == (raised, cleared)
+    alerts.note_recorded([raised, cleared])
+    assert alerts.unrecorded == ()
 
 
 def test_store_outage_shorter_than_the_limit_is_no_alert() -> None:

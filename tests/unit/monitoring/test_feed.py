@@ -34,9 +34,17 @@ class Clock:
 
 
 @contextmanager
-def a_feed(bus: MemoryBus, clock: Clock | None = None, **settings: int) -> Iterator[tuple[BusFeed, Dashboard]]:
-    dashboard = Dashboard()
-    alerts = AlertRules(AlertLimits(), started_ns=0)
+def a_feed(
+    bus: MemoryBus,
+    clock: Clock | None = None,
+    *,
+    dashboard: Dashboard | None = None,
+    alerts: AlertRules | None = None,
+    positions: dict[TopicPartition, int] | None = None,
+    **settings: int,
+) -> Iterator[tuple[BusFeed, Dashboard]]:
+    dashboard = dashboard or Dashboard()
+    alerts = alerts or AlertRules(AlertLimits(), started_ns=0)
     feed = BusFeed(
         bus,
         dashboard,
@@ -47,6 +55,7 @@ def a_feed(bus: MemoryBus, clock: Clock | None = None, **settings: int) -> Itera
         structlog.get_logger(),
         clock_ns=clock or Clock(),
         watch_every_s=0.0,
+        positions=positions,
     )
     try:
         yield feed, dashboard
@@ -151,6 +160,37 @@ def test_silent_market_raises_an_alert_and_new_data_clears_it() -> None:
         eventually(lambda: dashboard.state()["alerts"], step=lambda: feed.step(10))
         make.publish(bus, [make.a_tick(START + SECOND)])
         eventually(lambda: not dashboard.state()["alerts"], step=lambda: feed.step(10))
+
+
+def test_alerts_that_could_not_be_recorded_are_recorded_once_the_bus_is_back() -> None:
+    bus = MemoryBus()
+    make.create_topics(bus)
+    alerts = AlertRules(AlertLimits(down_for_ms=0), started_ns=0)
+    alerts.saw_bus("Kafka is away", SECOND)
+    alerts.evaluate_bus(SECOND)
+    alerts.saw_bus("", SECOND)
+    with a_feed(bus, alerts=alerts) as (feed, _):
+        eventually(lambda: not alerts.unrecorded, step=lambda: feed.step(10))
+        for _ in range(3):
+            feed.step(10)
+    recorded = [decode(ALERTS, record.value) for record in read_topic(bus, ALERTS)]
+    assert [(alert.name, alert.is_raised) for alert in recorded] == [("bus_down", True), ("bus_down", False)]
+
+
+def test_reader_of_the_next_connection_goes_on_where_the_last_one_came_to() -> None:
+    bus = MemoryBus()
+    make.create_topics(bus)
+    letter = encode_dead_letter(DeadLetter("bars", "price must be above 0", MARKET_EVENTS, 0, 17, b"", b""))
+    shown, positions = Dashboard(), dict[TopicPartition, int]()
+    for minute in range(2):
+        raw(bus, f"dead.{MARKET_EVENTS}", letter)
+        make.publish(bus, [make.a_trade(event_time=START + minute, venue_trade_id=minute + 1)])
+        with a_feed(bus, dashboard=shown, positions=positions) as (feed, _):
+            for _ in range(5):
+                feed.step(10)
+    state = shown.state()
+    assert len(state["dead_letters"]) == 2
+    assert state["market"][BTC]["forming"][5] == 2 * make.a_trade().quantity_e8 / 10**8
 
 
 def test_feed_commits_nothing_and_joins_no_group() -> None:

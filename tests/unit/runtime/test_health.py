@@ -28,6 +28,7 @@ class World:
         self.metrics = ServiceMetrics("bars")
         self.health = ServiceHealth("bars", run_dir, self.metrics, lambda: self.now)
         self.health.watch("bus", self.check_bus)
+        self.health.ask()
         self.health.state = "running"
 
     def check_bus(self) -> None:
@@ -90,6 +91,13 @@ def test_a_dependency_that_does_not_answer_makes_unready_with_its_reason_but_not
     world.health.ask()
     assert world.health.readiness()[0]
     assert world.sample("perpflow_dependency_up", dependency="bus") == 1
+
+
+def test_a_process_is_not_ready_before_its_dependencies_were_asked(world: World) -> None:
+    world.health.watch("venue", lambda: None)
+    assert not world.health.readiness()[0]
+    world.health.ask()
+    assert world.health.readiness()[0]
 
 
 def test_a_heartbeat_is_the_time_of_a_file_and_comes_back_when_somebody_removed_it(
