@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 
 class BusError(Exception):
@@ -70,9 +70,8 @@ class TopicSpec:
     partitions: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TopicPartition:
-    """One totally ordered log."""
+class TopicPartition(NamedTuple):
+    """One totally ordered log. A tuple, because it is the key of everything that is looked up per record."""
 
     topic: str
     partition: int

@@ -217,6 +217,7 @@ class MemoryConsumer:
         self._is_static = member_id is not None
         self._start: Start = start
         self._positions: dict[TopicPartition, int] = {}
+        self._order: list[TopicPartition] = []
         self._turn = 0
         self._generation = -1
         self._token = 0
@@ -243,17 +244,20 @@ class MemoryConsumer:
 
     def _read(self, max_records: int) -> list[Record]:
         records: list[Record] = []
-        order = sorted(self._positions, key=lambda place: (place.topic, place.partition))
-        for step in range(len(order)):
+        order = self._order
+        if len(order) > 1:
+            # Another partition goes first each time, so that none waits for ever behind a busy one.
+            turn = self._turn % len(order)
+            order = order[turn:] + order[:turn]
+        self._turn += 1
+        for place in order:
             room = max_records - len(records)
             if room <= 0:
                 break
-            place = order[(self._turn + step) % len(order)]
             found = self._log.read(place, self._positions[place], room)
             if found:
                 self._positions[place] = found[-1].offset + 1
                 records += found
-        self._turn += 1
         names = self._names
         if names.are_stored_as_they_are:
             return records
@@ -265,7 +269,7 @@ class MemoryConsumer:
             if self._shares and self._group is not None:
                 self._log.leave(self._group, self._member, self._token)
                 self._shares = False
-            self._positions = stored
+            self._read_from(stored)
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         self._positions[self._assigned(topic_partition)] = offset
@@ -339,10 +343,18 @@ class MemoryConsumer:
             return
         self._generation = group.generation
         mine = log.share(group_name, self._member)
-        self._positions = {
-            place: self._positions[place] if place in self._positions else self._first_position(group.offsets, place)
-            for place in mine
-        }
+        self._read_from(
+            {
+                place: self._positions[place]
+                if place in self._positions
+                else self._first_position(group.offsets, place)
+                for place in mine
+            }
+        )
+
+    def _read_from(self, positions: dict[TopicPartition, int]) -> None:
+        self._positions = positions
+        self._order = sorted(positions)
 
     def _first_position(self, offsets: Mapping[TopicPartition, int], place: TopicPartition) -> int:
         committed = offsets.get(place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from itertools import islice
 
 from libs.bus.api import NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
 from libs.bus.checks import check_partition, check_same_partitions, check_spec
@@ -129,10 +128,12 @@ class MemoryLog:
     def read(self, place: TopicPartition, offset: int, limit: int) -> list[Record]:
         """Return up to `limit` records from an offset on. Raises `OffsetGone`."""
         log = self.partition(place)
+        if offset >= log.next_offset:
+            return []
         head = log.head()
         if offset < head:
             raise offset_gone(place, offset, head)
-        return list(islice(log.records, offset - head, offset - head + limit))
+        return log.records[offset - head : offset - head + limit]
 
     def delete_before(self, place: TopicPartition, offset: int) -> None:
         """Remove the records before an offset. Raises `BusError` for one past the end."""

@@ -31,7 +31,7 @@ class Names:
 
     def stored_place(self, place: TopicPartition) -> TopicPartition:
         """Return the place that the log has."""
-        return TopicPartition(self._prefix + place.topic, place.partition)
+        return TopicPartition(self._prefix + place.topic, place.partition) if self._prefix else place
 
     def plain_place(self, stored: TopicPartition) -> TopicPartition:
         """Return the place that users of the bus have."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from libs.bus.api import Record
 from libs.domain.events import Core, Event, Unhandleable, UnreadableControlHandler
@@ -16,6 +17,7 @@ from libs.wire.records import DeadLetter, encode_dead_letter
 from libs.wire.topics import CONTROL_TOPICS, dead_topic
 
 SEEN_WINDOW = 2048
+Decode: TypeAlias = Callable[[str, bytes], Event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,15 @@ REPEAT = Handled(is_repeat=True)
 
 
 class CoreHandler:
-    """Feeds records to a core. Its state is the core's plus the windows of seen ids."""
+    """Feeds records to a core. Its state is the core's plus the windows of seen ids.
 
-    def __init__(self, service: str, core: Core, inputs: Sequence[Input]) -> None:
+    `decode` reads a topic's payload; whoever feeds many cores the same records may give one that remembers.
+    """
+
+    def __init__(self, service: str, core: Core, inputs: Sequence[Input], decode: Decode = decode) -> None:
         self.service = service
         self.core = core
+        self._decode = decode
         self._kinds = {
             each.topic: None if each.kinds is None else frozenset(kind.encode() for kind in each.kinds)
             for each in inputs
@@ -82,7 +88,7 @@ class CoreHandler:
         if kinds is not None and record.headers.get(KIND) not in kinds and KIND in record.headers:
             return NOTHING
         try:
-            event = decode(record.topic, record.value)
+            event = self._decode(record.topic, record.value)
         except DecodeError as error:
             return self._undecodable(record, error)
         where = (record.topic, record.partition)

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+T = TypeVar("T")
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class ByTopic(dict[str, T]):
+    """A service's share of a metric labelled by service and topic, looked up once per topic rather than per record."""
+
+    def __init__(self, metric: MetricWrapperBase, service: str) -> None:
+        super().__init__()
+        self._metric = metric
+        self._service = service
+
+    def __missing__(self, topic: str) -> T:
+        found: T = self._metric.labels(self._service, topic)  # type: ignore[assignment]
+        self[topic] = found
+        return found
 
 
 class ServiceMetrics:
@@ -51,6 +69,7 @@ class ServiceMetrics:
         info.labels(service, package_version()).set(1)
 
 
+@cache
 def package_version() -> str:
     """Return the installed version of perpflow."""
     from importlib.metadata import PackageNotFoundError, version

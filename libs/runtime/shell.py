@@ -8,8 +8,10 @@ uncommitted and stops the process, and so do inputs that were removed before the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
+import prometheus_client
 import structlog
 
 from libs.bus.api import Bus, BusError, BusLost, BusUnavailable, Consumer, NewRecord, Producer, Record, TopicPartition
@@ -17,12 +19,12 @@ from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.domain.events import Core
 from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
-from libs.runtime.handler import CoreHandler, Handled, Input
-from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.handler import CoreHandler, Decode, Handled, Input
+from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
 from libs.runtime.snapshots import SnapshotSchedule, partitions_of, snapshot_record, state_key, take_snapshot
-from libs.wire import Encoded
+from libs.wire import Encoded, decode
 from libs.wire.records import (
     InputRun,
     JournalEntry,
@@ -59,9 +61,10 @@ class CoreShell:
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
         on_progress: Callable[[], None] = lambda: None,
         acting_topics: frozenset[str] = ACTING_TOPICS,
+        decode: Decode = decode,
     ) -> None:
         self.service = service
-        self._handler = CoreHandler(service, core, inputs)
+        self._handler = CoreHandler(service, core, inputs, decode)
         self._inputs = inputs
         self._bus = bus
         self._metrics = metrics
@@ -78,6 +81,9 @@ class CoreShell:
         self._handled_positions: dict[tuple[str, int], int] = {}
         self._last_lag_at = 0.0
         self._transactions = metrics.transactions.labels(service)
+        self._records_in = ByTopic[prometheus_client.Counter](metrics.records_in, service)
+        self._records_out = ByTopic[prometheus_client.Counter](metrics.records_out, service)
+        self._hop_latency = ByTopic[prometheus_client.Histogram](metrics.hop_latency, service)
         self._handle_seconds = metrics.handle_seconds.labels(service)
         self._commit_seconds = metrics.commit_seconds.labels(service)
         self._producer: Producer | None = None
@@ -214,7 +220,8 @@ class CoreShell:
             outputs.append(stamped_record(each, self.service, self._clock.now_ns(), record.headers))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
-        opened(self._lane).check({output.topic for output in outputs})
+        written = Counter(output.topic for output in outputs)
+        opened(self._lane).check(written)
         if self._check_outputs is not None:
             self._check_outputs(outputs)
         entry = JournalEntry(
@@ -227,25 +234,21 @@ class CoreShell:
         commit_records(opened(self._producer), [*outputs, journal, *extra], opened(self._consumer), offsets)
         for run in entry.runs:
             self._handled_positions[(run.topic, run.partition)] = run.next_offset
-        for output in outputs:
-            self._metrics.records_out.labels(self.service, output.topic).inc()
+        for topic, count in written.items():
+            self._records_out[topic].inc(count)
 
     def _snapshot_record(self) -> NewRecord:
         snapshot = take_snapshot(self._bus, self._handler, self._journal, self._begins, self._handled_positions)
         return snapshot_record(snapshot, self._partition, self._clock.now_ns())
 
     def _observe_inputs(self, records: Sequence[Record]) -> None:
-        counts: dict[str, int] = {}
-        last: dict[str, Record] = {}
-        for record in records:
-            counts[record.topic] = counts.get(record.topic, 0) + 1
-            last[record.topic] = record
+        last = {record.topic: record for record in records}
         now = self._clock.now_ns()
-        for topic, count in counts.items():
-            self._metrics.records_in.labels(self.service, topic).inc(count)
+        for topic, count in Counter(record.topic for record in records).items():
+            self._records_in[topic].inc(count)
             stamps = read_stamps(last[topic].headers)
             if stamps is not None:
-                self._metrics.hop_latency.labels(self.service, topic).observe(max(0, now - stamps.made_at) / 1e9)
+                self._hop_latency[topic].observe(max(0, now - stamps.made_at) / 1e9)
 
     def _watch_lag(self) -> None:
         now = self._clock.monotonic_s()

@@ -14,7 +14,7 @@ from typing import Any
 from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.domain.events import Core, Event
 from libs.domain.orders import OrderApproved, OrderRefused
-from libs.runtime.handler import CoreHandler, Input
+from libs.runtime.handler import CoreHandler, Decode, Input
 from libs.runtime.records import RunReader, producer_of, read_range
 from libs.runtime.snapshots import group_topics, output_topics, partitions_of, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
@@ -146,7 +146,9 @@ def read_from(bus: Bus, at: TopicPartition, offset: int) -> Iterator[Record]:
     yield from read_range(bus, at.topic, at.partition, max(begin, offset), end)
 
 
-def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus, partition: int = 0) -> Verification:
+def verify_service(
+    service: str, core: Core, inputs: Sequence[Input], bus: Bus, partition: int = 0, decode: Decode = decode
+) -> Verification:
     """Replay one service from the oldest possible place and compare key and payload of everything it published since,
     in order, topic by topic.
 
@@ -156,7 +158,7 @@ def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus, 
     topics = output_topics(service)
     recorded = {topic: _recorded(bus, topic, service, start) for topic in topics}
     result = Verification(service, counts=dict.fromkeys(topics, 0), verified_from=start.describe())
-    handler = _handler(service, core, inputs, start)
+    handler = _handler(service, core, inputs, start, decode)
     for record in journalled_inputs(service, inputs, bus, start, partition):
         result.inputs += 1
         for output in handler.handle(record).outputs:
@@ -174,8 +176,8 @@ def verify_service(service: str, core: Core, inputs: Sequence[Input], bus: Bus, 
     return result
 
 
-def _handler(service: str, core: Core, inputs: Sequence[Input], start: Start) -> CoreHandler:
-    handler = CoreHandler(service, core, inputs)
+def _handler(service: str, core: Core, inputs: Sequence[Input], start: Start, decode: Decode = decode) -> CoreHandler:
+    handler = CoreHandler(service, core, inputs, decode)
     if start.snapshot is not None:
         handler.restore(start.snapshot.core, start.snapshot.seen)
     return handler

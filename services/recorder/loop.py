@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
+import prometheus_client
 import structlog
-from prometheus_client import Gauge
 
 from libs.bus.api import Consumer, Record, TopicPartition, Waiting
 from libs.runtime.errors import BadInput
-from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.records import read_stamps
 from libs.store import AccessRefused, MigrationMismatch, StoredRow, StoreUnavailable, Undecodable
@@ -60,6 +60,11 @@ class RecorderLoop:
         self._decode = decode
         self._settings = settings
         self._metrics = metrics
+        self._records_in = ByTopic[prometheus_client.Counter](metrics.records_in, NAME)
+        self._hop_latency = ByTopic[prometheus_client.Histogram](metrics.hop_latency, NAME)
+        self._transactions = metrics.transactions.labels(NAME)
+        self._handle_seconds = metrics.handle_seconds.labels(NAME)
+        self._commit_seconds = metrics.commit_seconds.labels(NAME)
         self._logger = logger
         self._now = now
         self._pause = pause
@@ -72,10 +77,10 @@ class RecorderLoop:
         self._store_error = ""
         self._retry_at = 0.0
         self._retry_ms = settings.retry_min_ms
-        self._reachable = Gauge(
+        self._reachable = prometheus_client.Gauge(
             "perpflow_store_up", "Whether ClickHouse took the last write", ("service",), registry=metrics.registry
         ).labels(NAME)
-        self._held = Gauge(
+        self._held = prometheus_client.Gauge(
             "perpflow_buffered_rows", "Rows read but not yet written", ("service",), registry=metrics.registry
         ).labels(NAME)
         self._reachable.set(1)
@@ -132,9 +137,9 @@ class RecorderLoop:
         if self._offsets:
             consumer.commit(self._offsets)
             self._offsets = {}
-            self._metrics.transactions.labels(NAME).inc()
+            self._transactions.inc()
         self._held.set(0)
-        self._metrics.commit_seconds.labels(NAME).observe(time.perf_counter() - started)
+        self._commit_seconds.observe(time.perf_counter() - started)
         return True
 
     def close(self) -> None:
@@ -154,7 +159,7 @@ class RecorderLoop:
         if not self._buffered:
             self._oldest_at = self._now()
         by_topic: dict[str, list[StoredRow]] = {}
-        last: dict[str, Record] = {}
+        last: dict[tuple[str, int], Record] = {}
         decode = self._decode
         for record in records:
             topic = record.topic
@@ -167,18 +172,19 @@ class RecorderLoop:
             if rows is None:
                 rows = by_topic[topic] = []
             rows.append(row)
-            last[topic] = record
-            self._offsets[TopicPartition(topic, record.partition)] = record.offset + 1
+            last[topic, record.partition] = record
+        self._offsets |= {TopicPartition(*place): record.offset + 1 for place, record in last.items()}
+        latest = {record.topic: record for record in last.values()}
         now_ns = time.time_ns()
         for topic, rows in by_topic.items():
             self._rows.setdefault(topic, []).extend(rows)
-            self._metrics.records_in.labels(NAME, topic).inc(len(rows))
-            stamps = read_stamps(last[topic].headers)
+            self._records_in[topic].inc(len(rows))
+            stamps = read_stamps(latest[topic].headers)
             if stamps is not None:
-                self._metrics.hop_latency.labels(NAME, topic).observe(max(0, now_ns - stamps.made_at) / 1e9)
+                self._hop_latency[topic].observe(max(0, now_ns - stamps.made_at) / 1e9)
         self._buffered += len(records)
         self._held.set(self._buffered)
-        self._metrics.handle_seconds.labels(NAME).observe(time.perf_counter() - started)
+        self._handle_seconds.observe(time.perf_counter() - started)
 
     def _flush_if_due(self) -> None:
         if self._now() < self._retry_at or not (self._buffered or self._offsets or not self._is_migrated):

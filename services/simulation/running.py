@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections import Counter
@@ -14,7 +15,6 @@ from multiprocessing import get_context
 import structlog
 
 from libs.clock import SimulatedClock
-from libs.runtime.log import configure_logging
 from libs.runtime.records import read_topic
 from libs.runtime.verify import verify_service
 from libs.wire import topics
@@ -62,8 +62,9 @@ class Tally:
 
 @cache
 def _shared() -> tuple[Platform, structlog.stdlib.BoundLogger]:
-    # Errors are what a simulation makes on purpose: they are counted, not logged.
-    return build_platform(), configure_logging("simulation", level="critical")
+    # Errors are what a simulation makes on purpose: they are counted, not logged. The process's own logs stay on.
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    return build_platform(), structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=silent)
 
 
 def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> SeedOutcome:
@@ -101,13 +102,14 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
 
 
 def _check(world: World, platform: Platform) -> list[str]:
-    broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt)
+    broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt, world.decode)
     broken += check_dead_letters(world.bus)
-    broken += check_store(world.archive.catch_up(), world.store.rows)
+    broken += check_store(world.archive.catch_up(), world.store.rows, world.decode)
     bars = next(service for service in platform.services if service.name == "bars")
     broken += check_bars(world.bus, bars.build_core(), world.events)
     for service in platform.services:
-        difference = verify_service(service.name, service.build_core(), service.inputs, world.bus).difference
+        replayed = verify_service(service.name, service.build_core(), service.inputs, world.bus, decode=world.decode)
+        difference = replayed.difference
         if difference is not None:
             broken.append(
                 f"replay of {service.name} differs at {difference.topic} #{difference.index}: recorded "

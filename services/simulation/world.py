@@ -24,12 +24,13 @@ from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.retention import RetentionPass
 from libs.runtime.shell import CoreShell
-from libs.wire import decode_any, encode
+from libs.wire import encode
 from libs.wire.topics import RECORDED_TOPICS, TOPICS
 from services.recorder.loop import NAME as RECORDER
 from services.recorder.loop import RecorderLoop
 from services.recorder.settings import RecorderSettings
 from services.simulation.bus import RoughBus, RoughCore
+from services.simulation.decoding import DecodedOnce
 from services.simulation.invariants import Committed
 from services.simulation.mishaps import Killed, Mishaps
 from services.simulation.store import Archive, MemoryStore
@@ -97,6 +98,7 @@ class World:
     bus: MemoryBus = field(init=False)
     store: MemoryStore = field(init=False)
     archive: Archive = field(init=False)
+    decode: DecodedOnce = field(default_factory=DecodedOnce)
     history: list[Committed] = field(default_factory=list)
     restarts: int = 0
     steps: int = 0
@@ -223,7 +225,7 @@ class World:
             return RecorderLoop(
                 lambda: view.consumer(RECORDED_TOPICS, group=RECORDER, member_id=f"{RECORDER}-0"),
                 self.store,
-                decode_any,
+                self.decode,
                 self.recorder_settings,
                 # The recorder declares gauges of its own, and a new process has a new registry.
                 ServiceMetrics(name),
@@ -240,6 +242,7 @@ class World:
             self.metrics[service.name],
             self.logger,
             clock=self.clock,
+            decode=self.decode,
             batch_max_records=self._batch,
             snapshot_every_records=self._snapshot_every,
         )
