@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, TopicPartition
 from libs.runtime.records import read_range
@@ -13,12 +13,17 @@ from libs.runtime.snapshots import group_topics
 _MARKER_TAIL = 64
 
 
-def _group_partitions(bus: Bus, groups: Iterable[str]) -> dict[str, list[TopicPartition]]:
+def _group_partitions(
+    bus: Bus, groups: Iterable[str], leaving_out: Collection[str] = ()
+) -> dict[str, list[TopicPartition]]:
     """Return the partitions that each group reads."""
     partitions = bus.topics()
     return {
         group: [
-            TopicPartition(topic, number) for topic in group_topics(group) for number in range(partitions.get(topic, 0))
+            TopicPartition(topic, number)
+            for topic in group_topics(group)
+            if topic not in leaving_out
+            for number in range(partitions.get(topic, 0))
         ]
         for group in groups
     }
@@ -38,9 +43,9 @@ def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begi
     return end - at
 
 
-def read_lags(bus: Bus, groups: Sequence[str]) -> dict[str, int]:
-    """Return for each group how many offsets it is behind."""
-    wanted = _group_partitions(bus, groups)
+def read_lags(bus: Bus, groups: Sequence[str], leaving_out: Collection[str] = ()) -> dict[str, int]:
+    """Return for each group how many offsets it is behind in what it reads, but for the topics in `leaving_out`."""
+    wanted = _group_partitions(bus, groups, leaving_out)
     ends = bus.end_offsets({where for each in wanted.values() for where in each})
     return {group: _behind(bus, group, each, ends) for group, each in wanted.items()}
 

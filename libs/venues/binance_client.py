@@ -17,8 +17,9 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 from libs.venues.errors import VenueRefused, VenueUnavailable
 
 MS = 1_000_000
-CONNECT_TIMEOUT_S = 3.0
-READ_TIMEOUT_S = 10.0
+# Together below five seconds, after which a process without a heartbeat counts as hung: the outbox waits for answers.
+CONNECT_TIMEOUT_S = 1.5
+READ_TIMEOUT_S = 3.0
 # Binance: unknown, disconnected, unexpected response, timeout, and an id that is taken already: ask for the order.
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007, -4116})
 _TIMESTAMP_CODE = -1021

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from libs.bus.api import Bus, BusLost, BusUnavailable
 from libs.runtime.lag import read_lags
+from libs.wire.topics import OUTBOX_INPUTS, VENUE_CALLS
 
+UNENDING = frozenset({VENUE_CALLS, OUTBOX_INPUTS})
+"""What the outbox and the venue say to each other for as long as both run, whatever the market does."""
 GROUPS = ("bars", "features", "inference", "strategy", "risk", "execution", "recorder")
 _QUIET_S = 0.4
 
@@ -19,8 +22,9 @@ def wait_until_drained(
     on_lags: Callable[[Mapping[str, int]], None],
     on_outage: Callable[[BusUnavailable], None],
     timeout_s: float,
+    leaving_out: Collection[str] = (),
 ) -> bool:
-    """Wait until no group has anything left to read for a moment; False when it took too long.
+    """Wait until no group has anything left to read for a moment, but in `leaving_out`; False when it took too long.
 
     `watch` is called all the while, to keep the processes alive. While the bus does not answer it waits for it, and
     tells `on_outage` why; what is left to read is not known then. Raises `BusLost` where the bus will not come back.
@@ -29,7 +33,7 @@ def wait_until_drained(
     quiet_since: float | None = None
     while time.monotonic() < deadline:
         watch()
-        lags = _lags_or_outage(bus, groups, on_outage)
+        lags = _lags_or_outage(bus, groups, leaving_out, on_outage)
         if lags is None:
             quiet_since = None
             time.sleep(0.1)
@@ -47,12 +51,12 @@ def wait_until_drained(
 
 
 def _lags_or_outage(
-    bus: Bus, groups: Sequence[str], on_outage: Callable[[BusUnavailable], None]
+    bus: Bus, groups: Sequence[str], leaving_out: Collection[str], on_outage: Callable[[BusUnavailable], None]
 ) -> Mapping[str, int] | None:
     try:
         # First, for its answer comes soon: the others wait half a minute, in which nobody would watch the processes.
         bus.ping()
-        return read_lags(bus, groups)
+        return read_lags(bus, groups, leaving_out)
     except BusLost:
         raise
     except BusUnavailable as error:

@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings
 from libs.store.errors import StoreError, StoreUnavailable
 from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
 from services.console.control import send_commands
-from services.console.drain import GROUPS, wait_until_drained
+from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
 from services.console.plan import (
     ProcessSpec,
@@ -273,7 +273,7 @@ class _Run:
                 self._register()
                 self._start_services(kind)
                 is_drained = self._run_until_done(bus)
-                self._stop_services(bus)
+                is_drained = self._stop_services(bus) and is_drained
                 exit_code = self._report(bus, is_drained)
         except GaveUp as error:
             self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
@@ -382,8 +382,12 @@ class _Run:
             self._show_progress(bus)
             time.sleep(0.1)
         self._supervisor.stop(["ingestion"])
+        groups = (*GROUPS, "outbox") if "outbox" in self._supervisor.states() else GROUPS
+        return self._drain(bus, groups, UNENDING)
+
+    def _drain(self, bus: Bus, groups: Sequence[str], leaving_out: Collection[str] = ()) -> bool:
         return wait_until_drained(
-            bus, GROUPS, self._supervisor.watch, self._show_lags, self._show_outage, DRAIN_TIMEOUT_S
+            bus, groups, self._supervisor.watch, self._show_lags, self._show_outage, DRAIN_TIMEOUT_S, leaving_out
         )
 
     def _show_progress(self, bus: Bus) -> None:
@@ -414,14 +418,13 @@ class _Run:
         text = f"  {now - self._started:6.0f} s  waiting to be handled: {behind}"
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def _stop_services(self, bus: Bus) -> None:
-        # The recorder goes last: the others may still write while they stop.
+    def _stop_services(self, bus: Bus) -> bool:
+        """Stop everything; False where the recorder has not written all. It goes last: the others may still write."""
         names = [name for name in self._supervisor.states() if name not in (CLICKHOUSE_PROCESS, "recorder")]
         self._supervisor.stop(names)
-        wait_until_drained(
-            bus, ["recorder"], self._supervisor.watch, lambda _lags: None, self._show_outage, DRAIN_TIMEOUT_S
-        )
+        is_drained = self._drain(bus, ["recorder"])
         self._supervisor.stop(["recorder"])
+        return is_drained
 
     def _report(self, bus: Bus, is_drained: bool) -> int:
         summary = summarise_topics(bus)

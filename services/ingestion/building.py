@@ -15,6 +15,9 @@ from services.ingestion.recorded import RecordedSource
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.simulated import SimulatedSource
 
+# To connect and for each read: both below the five seconds after which a process without a heartbeat counts as hung.
+_ANSWER_WITHIN_S = 2.0
+
 
 def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
     """Make the source that the settings name."""
@@ -32,7 +35,7 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
         )
     if kind == "live":
         return LiveSource(
-            BinanceMarketData(RestClient(settings.rest_url), settings.instrument),
+            BinanceMarketData(RestClient(settings.rest_url, timeout_s=_ANSWER_WITHIN_S), settings.instrument),
             stream_addresses(split_instrument_id(settings.instrument)[0], settings.stream_url),
             instrument=settings.instrument,
             span_ns=span_ns,
@@ -43,7 +46,7 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
             queue_frames=settings.queue_frames,
         )
     return SimulatedSource(
-        SimulatedMarketClient(RestClient(settings.exchange_url)),
+        SimulatedMarketClient(RestClient(settings.exchange_url, timeout_s=_ANSWER_WITHIN_S)),
         instrument=settings.instrument,
         pacer=pacer,
         span_ns=span_ns,
