@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import shutil
@@ -23,12 +22,6 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """Give every test what a fresh process has: default loggers, and no event loop left open by a library.
-
-    python-binance opens a loop that it never runs nor closes; a later test's garbage collection would fail for it.
-    """
+    """Give every test the default loggers that a fresh process has."""
     yield
     structlog.reset_defaults()
-    loop = getattr(asyncio.get_event_loop_policy()._local, "_loop", None)  # type: ignore[attr-defined]
-    if loop is not None and not loop.is_running():
-        loop.close()

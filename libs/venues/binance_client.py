@@ -6,6 +6,7 @@ timeout, a lost connection, a 5xx or one of the codes that Binance documents as 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,16 @@ _RATE_STATUSES = frozenset({418, 429})
 _QUIET_S = 10.0
 
 
+def make_client(api_key: str, api_secret: str, **settings: Any) -> Client:
+    """Return python-binance's client without the event loop that it opens for itself and neither runs nor closes.
+
+    Its calls are synchronous and use none.
+    """
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        return Client(api_key, api_secret, ping=False, **settings)
+
+
 class BinanceClient:
     """python-binance's client at one base URL, like https://fapi.binance.com.
 
@@ -44,8 +55,8 @@ class BinanceClient:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rest_url = rest_url.rstrip("/")
-        self._client = Client(
-            api_key, api_secret, requests_params={"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)}, ping=False
+        self._client = make_client(
+            api_key, api_secret, requests_params={"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)}
         )
         self._client.FUTURES_URL = f"{self.rest_url}/fapi"
         self._speed = speed

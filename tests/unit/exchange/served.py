@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import uvicorn
 from binance.client import Client
 
 from libs.runtime.listening import listen_on
+from libs.venues.binance_client import make_client
 from services.exchange.app import build_app
 from services.exchange.clock import MarketClock
 from services.exchange.core.account import AccountTerms
@@ -88,16 +88,13 @@ def an_exchange(seed: int = 7, speed: float = 1.0, *, is_running: bool = False, 
 @contextmanager
 def a_client(url: str) -> Iterator[Client]:
     """Yield a python-binance client of an exchange, its time set by the exchange's."""
-    kind = type("LocalClient", (Client,), {"FUTURES_URL": f"{url}/fapi", "API_URL": f"{url}/api"})
-    client: Client = kind(API_KEY, API_SECRET, ping=False)
+    client = make_client(API_KEY, API_SECRET)
+    client.FUTURES_URL, client.API_URL = f"{url}/fapi", f"{url}/api"
     try:
         client.timestamp_offset = client.futures_time()["serverTime"] - int(time.time() * 1000)
         yield client
     finally:
         client.close_connection()
-        # The client opens an event loop for websockets that it is never asked for, and leaves it open.
-        client.loop.close()
-        asyncio.set_event_loop(None)
 
 
 class Through(httpx.BaseTransport):

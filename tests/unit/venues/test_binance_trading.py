@@ -253,3 +253,9 @@ def test_unreachable_venue_is_unavailable() -> None:
     with pytest.raises(VenueUnavailable, match="does not answer"):
         client.synchronise()
     client.close()
+
+
+def test_a_client_leaves_no_event_loop_open() -> None:
+    client = BinanceClient("http://127.0.0.1:9", "key", "secret")
+    assert client._client.loop.is_closed()
+    client.close()
