@@ -1,101 +1,28 @@
-"""Leverage brackets of Binance USD-M as they stood on a stated day, for use where no fresher answer is at hand.
+"""Leverage brackets of every listed venue as they stood on a stated day, for use where no fresher answer is at hand.
 
-The venue changes them without notice: live trading reads its own and this table is for paper, tests and questions.
+A venue changes them without notice: live trading reads its own and these tables are for paper, tests and questions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from libs.domain.instruments import LISTINGS, split_instrument_id
 from libs.margin.brackets import BracketTable, build_from_tiers
 
-_TIERS: dict[str, tuple[str, str, tuple[tuple[str, str, int], ...]]] = {
-    "BTCUSDT": (
-        "2024-10",
-        "1800000000",
-        (
-            ("0", "0.004", 125),
-            ("50000", "0.005", 100),
-            ("600000", "0.0065", 75),
-            ("3000000", "0.01", 50),
-            ("12000000", "0.02", 25),
-            ("70000000", "0.025", 20),
-            ("100000000", "0.05", 10),
-            ("230000000", "0.1", 5),
-            ("480000000", "0.125", 4),
-            ("600000000", "0.15", 3),
-            ("800000000", "0.25", 2),
-            ("1200000000", "0.5", 1),
-        ),
-    ),
-    "ETHUSDT": (
-        "2026-03-27",
-        "1200000000",
-        (
-            ("0", "0.004", 150),
-            ("300000", "0.005", 100),
-            ("800000", "0.0065", 75),
-            ("3000000", "0.01", 50),
-            ("12000000", "0.02", 25),
-            ("50000000", "0.025", 20),
-            ("65000000", "0.05", 10),
-            ("150000000", "0.1", 5),
-            ("320000000", "0.125", 4),
-            ("400000000", "0.15", 3),
-            ("530000000", "0.25", 2),
-            ("800000000", "0.5", 1),
-        ),
-    ),
-    "SOLUSDT": (
-        "2026-03-27",
-        "400000000",
-        (
-            ("0", "0.005", 100),
-            ("50000", "0.0065", 75),
-            ("400000", "0.01", 50),
-            ("1000000", "0.02", 25),
-            ("4000000", "0.025", 20),
-            ("8000000", "0.05", 10),
-            ("40000000", "0.1", 5),
-            ("80000000", "0.125", 4),
-            ("100000000", "0.25", 2),
-            ("200000000", "0.5", 1),
-        ),
-    ),
-    "BNBUSDT": (
-        "2026-03-27",
-        "150000000",
-        (
-            ("0", "0.005", 75),
-            ("10000", "0.006", 50),
-            ("200000", "0.01", 40),
-            ("400000", "0.02", 25),
-            ("1500000", "0.025", 20),
-            ("3000000", "0.05", 10),
-            ("15000000", "0.1", 5),
-            ("30000000", "0.125", 4),
-            ("37500000", "0.25", 2),
-            ("75000000", "0.5", 1),
-        ),
-    ),
-    "XRPUSDT": (
-        "2026-03-27",
-        "100000000",
-        (
-            ("0", "0.005", 100),
-            ("40000", "0.006", 75),
-            ("80000", "0.01", 50),
-            ("150000", "0.0125", 40),
-            ("400000", "0.02", 25),
-            ("1000000", "0.025", 20),
-            ("2000000", "0.05", 10),
-            ("10000000", "0.1", 5),
-            ("20000000", "0.125", 4),
-            ("25000000", "0.25", 2),
-            ("50000000", "0.5", 1),
-        ),
-    ),
+_TABLES: Mapping[str, Mapping[str, BracketTable]] = {
+    venue: {
+        symbol: build_from_tiers(symbol, tiers.tiers, tiers.last_cap, tiers.as_of)
+        for symbol, tiers in listing.leverage_tiers.items()
+    }
+    for venue, listing in LISTINGS.items()
 }
 
-DEFAULT_BRACKETS: dict[str, BracketTable] = {
-    symbol: build_from_tiers(symbol, tiers, last_cap, as_of) for symbol, (as_of, last_cap, tiers) in _TIERS.items()
-}
-"""Symbol to its table; `as_of` says the day it was true."""
+DEFAULT_BRACKETS = _TABLES["BINANCE"]
+"""Binance's by symbol; `as_of` says the day a table was true."""
+
+
+def find_brackets(instrument: str) -> BracketTable | None:
+    """Return the table of an instrument at its venue, None where none is listed."""
+    symbol, venue = split_instrument_id(instrument)
+    return _TABLES.get(venue, {}).get(symbol)

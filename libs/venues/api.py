@@ -1,17 +1,130 @@
-"""What trading needs of a venue: an implementation of `TradingVenue` turns its protocol into these calls."""
+"""The two ports of a venue: its market data (`MarketData`, `FrameDecoder`) and trading at it (`TradingVenue`).
+
+Whoever follows a market or sends orders knows these alone; `libs.venues.registry` finds a venue's by its name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from libs.domain.market import ExchangeBar, MarketEvent, Trade
 from libs.domain.orders import PlaceOrder
 from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
+from libs.venues.frames import Frame
+from libs.venues.rest import RestClient
+
+
+class FrameDecoder(Protocol):
+    """Turns a venue's frames into market events, in the order in which they came.
+
+    With `keeps_state` a frame's events depend on those before it, so that reading must begin at the first.
+    `rest_symbol` finds the symbol in the addresses of those REST answers that recordings may hold as frames.
+    """
+
+    keeps_state: bool
+    rest_symbol: re.Pattern[bytes]
+
+    def open(self, payload: bytes) -> Frame | None:
+        """Tell a frame's kind, symbol and time; None for acknowledgements. Raises `FrameError`."""
+        ...
+
+    def decode(
+        self, frame: Frame, *, received_time: int, fallback_time: int, symbol: str = ""
+    ) -> Sequence[MarketEvent]:
+        """Return a frame's events, none where it is known and not wanted. Raises `FrameError`.
+
+        `fallback_time` (ns) dates frames that carry no time; `symbol` names frames that carry none.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDeclaration:
+    """A websocket of a venue: its address, what it carries, what is sent to it.
+
+    `subscribe` goes out once connected, `resubscribe` to have the book's snapshot sent anew, `ping` every
+    `ping_every_s`.
+    """
+
+    name: str
+    url: str
+    carries_trades: bool
+    carries_book: bool
+    subscribe: tuple[bytes, ...] = ()
+    resubscribe: tuple[bytes, ...] = ()
+    ping: bytes = b""
+    ping_every_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class TradePosition:
+    """A trade that is known: its number (-1 where the venue numbers none) and its time (ns)."""
+
+    trade_id: int
+    event_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradePage:
+    """Trades that a venue has, ascending. `is_joined`: none is missing between those known and the first of these;
+    `is_last`: these reach the newest.
+    """
+
+    trades: Sequence[Trade]
+    is_joined: bool
+    is_last: bool
+
+
+class MarketData(Protocol):
+    """One instrument's live market: the streams that carry it, and what can be asked for.
+
+    Every method that asks raises `VenueUnavailable`, `VenueRefused` or `FrameError`.
+    """
+
+    @property
+    def streams(self) -> Sequence[StreamDeclaration]:
+        """The streams that together carry the market."""
+        ...
+
+    pushes_snapshots: bool
+    """Whether a stream that carries the book begins it with a snapshot; else it is asked for."""
+    pushes_open_interest: bool
+
+    def now_ms(self) -> int:
+        """Return the venue's clock."""
+        ...
+
+    def check_rules(self) -> None:
+        """Refuse an instrument whose trading rules are not those that the venue states."""
+        ...
+
+    def depth_answer(self) -> bytes:
+        """Return the book's snapshot as it was answered."""
+        ...
+
+    def open_interest_answer(self) -> bytes:
+        """Return the open interest as it was answered."""
+        ...
+
+    def klines(self, *, start_ms: int | None, limit: int) -> list[ExchangeBar]:
+        """Return up to `limit` 1m klines from a time on, or the newest, ascending, the unfinished one left out."""
+        ...
+
+    def trades_after(self, position: TradePosition, *, received_time: int) -> TradePage:
+        """Return trades behind one that is known."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
 
 
 class TradingVenue(Protocol):
-    """The calls; used from one thread. Every one that asks the venue may raise `VenueUnavailable`."""
+    """Orders and the account; used from one thread. Every one that asks the venue may raise `VenueUnavailable`."""
 
     def prepare(self, instruments: Sequence[str], leverage: int) -> None:
         """Check that the account is what is computed with (one-way, single-asset, cross) and set its leverage.
@@ -63,3 +176,34 @@ class TradingVenue(Protocol):
     def close(self) -> None:
         """Close the connections; a countdown that was set runs on."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class VenueAccess:
+    """Where orders are sent and who sends them. `speed` is how many times faster than ours the venue's clock runs.
+
+    A testnet's trading rules may be looser than those declared (`is_testnet`).
+    """
+
+    rest_url: str
+    stream_url: str
+    api_key: str
+    api_secret: str
+    speed: float = 1.0
+    is_testnet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    """One venue's declaration. Addresses are of REST and streams; nothing is asked when something is opened.
+
+    `open_market` takes an instrument id and the address of the streams. `trading_addresses` go by mode; without
+    `open_trading` no orders can be sent there.
+    """
+
+    name: str
+    market_addresses: tuple[str, str]
+    make_decoder: Callable[[], FrameDecoder]
+    open_market: Callable[[RestClient, str, str], MarketData]
+    trading_addresses: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    open_trading: Callable[[VenueAccess], TradingVenue] | None = None

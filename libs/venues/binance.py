@@ -1,4 +1,4 @@
-"""Binance USD-M's public market data: whether it answers, REST answers as frames and bars, stream addresses."""
+"""Binance USD-M's declaration, and its public market data: REST answers as frames and bars, stream addresses."""
 
 from __future__ import annotations
 
@@ -8,31 +8,20 @@ import orjson
 
 from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ExchangeBar, Trade
-from libs.venues.binance_frames import Frame, decode_frame, decode_klines
+from libs.venues.api import MarketData, StreamDeclaration, TradePage, TradePosition, TradingVenue, Venue, VenueAccess
+from libs.venues.binance_frames import BinanceDecoder, decode_frame, decode_klines
 from libs.venues.binance_rules import read_rules
-from libs.venues.errors import VenueError
-from libs.venues.frames import FrameError
+from libs.venues.frames import Frame, FrameError
 from libs.venues.rest import RestClient
 from libs.venues.rules import check_rules
 
-REST_URL = "https://fapi.binance.com"
-STREAM_URL = "wss://fstream.binance.com"
 DEPTH_LIMIT = 1000
 KLINE_LIMIT = 1500
 TRADE_LIMIT = 1000
 
 
-def probe_live(timeout_s: float = 5.0, rest_url: str = REST_URL) -> bool:
-    """Tell whether Binance's futures answer a ping within the time."""
-    with RestClient(rest_url, timeout_s=timeout_s) as rest:
-        try:
-            return bool(rest.get_json("/fapi/v1/ping") == {})
-        except VenueError:
-            return False
-
-
-def stream_addresses(symbol: str, base_url: str = STREAM_URL) -> dict[str, str]:
-    """Return the two addresses that together carry a symbol's market, by category.
+def declare_streams(symbol: str, base_url: str) -> tuple[StreamDeclaration, ...]:
+    """Return the two streams that together carry a symbol's market.
 
     Since 2026-04-23 books come under /public; trades, marks and liquidations under /market. Neither sends the other's.
     """
@@ -40,19 +29,27 @@ def stream_addresses(symbol: str, base_url: str = STREAM_URL) -> dict[str, str]:
     public = f"{name}@depth@100ms/{name}@bookTicker"
     market = f"{name}@aggTrade/{name}@markPrice@1s/{name}@forceOrder"
     root = base_url.rstrip("/")
-    return {"public": f"{root}/public/stream?streams={public}", "market": f"{root}/market/stream?streams={market}"}
+    return (
+        StreamDeclaration("public", f"{root}/public/stream?streams={public}", carries_trades=False, carries_book=True),
+        StreamDeclaration("market", f"{root}/market/stream?streams={market}", carries_trades=True, carries_book=False),
+    )
 
 
 class BinanceMarketData:
-    """The REST side of one instrument's market.
+    """A `MarketData`: books and open interest are asked for, aggregate trades are numbered without holes."""
 
-    Every method that asks raises `VenueUnavailable`, `VenueRefused` or `FrameError`.
-    """
+    pushes_snapshots = False
+    pushes_open_interest = False
 
-    def __init__(self, rest: RestClient, instrument: str) -> None:
+    def __init__(self, rest: RestClient, instrument: str, stream_url: str) -> None:
         self._rest = rest
         self._instrument = instrument
         self._symbol, _ = split_instrument_id(instrument)
+        self.streams = declare_streams(self._symbol, stream_url)
+
+    def now_ms(self) -> int:
+        """Return Binance's clock."""
+        return int(self._rest.get_json("/fapi/v1/time")["serverTime"])
 
     def check_rules(self) -> None:
         """Refuse an instrument whose trading rules are not those that Binance states."""
@@ -68,28 +65,30 @@ class BinanceMarketData:
         return self._rest.get("/fapi/v1/openInterest", {"symbol": self._symbol})
 
     def klines(self, *, start_ms: int | None, limit: int) -> list[ExchangeBar]:
-        """Return up to `limit` (at most 1500) 1m klines from a time on, or the newest, the unfinished one left out."""
+        """Return up to `limit` (at most 1500) 1m klines."""
         parameters: dict[str, str | int] = {"symbol": self._symbol, "interval": "1m", "limit": min(limit, KLINE_LIMIT)}
         if start_ms is not None:
             parameters["startTime"] = start_ms
         bars = decode_klines(
             _expect_list(self._rest.get_json("/fapi/v1/klines", parameters)), instrument=self._instrument
         )
-        now_ns = int(self._rest.get_json("/fapi/v1/time")["serverTime"]) * 1_000_000
+        now_ns = self.now_ms() * 1_000_000
         return [bar for bar in bars if bar.close_time <= now_ns]
 
-    def trades_from(self, first_id: int, *, received_time: int) -> list[Trade]:
-        """Return up to 1000 aggregate trades from an id on."""
+    def trades_after(self, position: TradePosition, *, received_time: int) -> TradePage:
+        """Return up to 1000 aggregate trades behind an id."""
         answer = self._rest.get_json(
-            "/fapi/v1/aggTrades", {"symbol": self._symbol, "fromId": first_id, "limit": TRADE_LIMIT}
+            "/fapi/v1/aggTrades", {"symbol": self._symbol, "fromId": position.trade_id + 1, "limit": TRADE_LIMIT}
         )
+        rows = _expect_list(answer)
         trades = []
-        for row in _expect_list(answer):
+        for row in rows:
             frame = Frame("aggTrade", self._symbol, row)
             trade = decode_frame(frame, received_time=received_time, fallback_time=0)
             if isinstance(trade, Trade):
                 trades.append(trade)
-        return trades
+        is_joined = not trades or trades[0].venue_trade_id == position.trade_id + 1
+        return TradePage(trades, is_joined, is_last=len(rows) < TRADE_LIMIT)
 
     def close(self) -> None:
         """Close the connections."""
@@ -100,3 +99,32 @@ def _expect_list(answer: Any) -> list[Any]:
     if not isinstance(answer, list):
         raise FrameError(f"the exchange answered {orjson.dumps(answer)[:80]!r}", "a list was asked for")
     return answer
+
+
+def open_market(rest: RestClient, instrument: str, stream_url: str) -> MarketData:
+    """Return an instrument's market."""
+    return BinanceMarketData(rest, instrument, stream_url)
+
+
+def open_trading(access: VenueAccess) -> TradingVenue:
+    """Return the venue that orders are sent to."""
+    # The client library is not needed to read a market.
+    from libs.venues.binance_client import BinanceClient
+    from libs.venues.binance_trading import BinanceTrading
+    from libs.venues.binance_user_data import BinanceUserDataStream
+
+    client = BinanceClient(access.rest_url, access.api_key, access.api_secret, speed=access.speed)
+    user_data = BinanceUserDataStream(access.stream_url, speed=access.speed)
+    return BinanceTrading(client, user_data, is_testnet=access.is_testnet)
+
+
+_LIVE = ("https://fapi.binance.com", "wss://fstream.binance.com")
+
+VENUE = Venue(
+    "BINANCE",
+    _LIVE,
+    BinanceDecoder,
+    open_market,
+    {"testnet": ("https://testnet.binancefuture.com", "wss://fstream.binancefuture.com"), "live": _LIVE},
+    open_trading,
+)

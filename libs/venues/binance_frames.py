@@ -6,8 +6,8 @@ are known and not wanted (acknowledgements, open klines, tickers) give None.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,7 +27,10 @@ from libs.domain.market import (
     Trade,
 )
 from libs.venues.frames import (
+    NS_PER_MS,
+    Frame,
     FrameError,
+    kline_event_id,
     read_e8,
     read_field,
     read_int,
@@ -54,18 +57,6 @@ _IGNORED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame whose kind and symbol are known and whose fields are not read yet.
-
-    `symbol` is empty where the frame names none (REST depth answers); the reader supplies it.
-    """
-
-    kind: str
-    symbol: str
-    data: Mapping[str, Any]
-
-
 def open_frame(payload: bytes) -> Frame | None:
     """Tell a frame's kind and symbol; None for acknowledgements and empty subscriptions. Raises `FrameError`."""
     try:
@@ -86,7 +77,8 @@ def open_frame(payload: bytes) -> Frame | None:
         symbol = read_field(_order_of(data), "s")
     if not isinstance(symbol, str):
         raise FrameError(f"symbol is {symbol!r}, not a string", "check the recorder that wrote this line")
-    return Frame(kind, symbol, data)
+    stamp = data.get("E", data.get("time", data.get("T")))
+    return Frame(kind, symbol, data, stamp * NS_PER_MS if type(stamp) is int and stamp > 0 else 0)
 
 
 def _kind_of(data: Mapping[str, Any], stream: str) -> str:
@@ -126,6 +118,24 @@ def decode_frame(frame: Frame, *, received_time: int, fallback_time: int, symbol
     if not name:
         raise FrameError(f"a {frame.kind} frame names no symbol", "record it with its URL or set the instrument")
     return decode(frame.data, instrument_id(name, VENUE), received_time, fallback_time)
+
+
+class BinanceDecoder:
+    """A `FrameDecoder`: every frame stands for itself."""
+
+    keeps_state = False
+    rest_symbol = re.compile(rb"/(?:depth|openInterest|premiumIndex)\?(?:.*&)?symbol=([A-Z0-9_]+)")
+
+    def open(self, payload: bytes) -> Frame | None:
+        """Tell a frame's kind, symbol and time."""
+        return open_frame(payload)
+
+    def decode(
+        self, frame: Frame, *, received_time: int, fallback_time: int, symbol: str = ""
+    ) -> Sequence[MarketEvent]:
+        """Return the frame's event, if it has one."""
+        event = decode_frame(frame, received_time=received_time, fallback_time=fallback_time, symbol=symbol)
+        return () if event is None else (event,)
 
 
 def _trade(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent | None:
@@ -340,8 +350,3 @@ def decode_klines(
             )
         )
     return bars
-
-
-def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
-    """Name an exchange bar: one instrument has one kline per timeframe and open time (ns)."""
-    return f"{instrument}/kline/{timeframe}/{open_time}"

@@ -9,6 +9,7 @@ import queue
 import time
 from collections.abc import Callable
 
+from libs.venues.api import StreamDeclaration
 from libs.venues.errors import VenueUnavailable
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
 
@@ -69,8 +70,12 @@ class BinanceUserDataStream:
         self.close()
         self._key = key
         self._reader = StreamReader(
-            "account",
-            f"{self._stream_url}/private/ws?listenKey={key}",
+            StreamDeclaration(
+                "account",
+                f"{self._stream_url}/private/ws?listenKey={key}",
+                carries_trades=False,
+                carries_book=False,
+            ),
             self._arrivals,
             stale_after_s=_STALE_AFTER_S,
             renew_after_s=_CONNECTION_AGE_S,

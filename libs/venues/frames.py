@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from libs.domain.numbers import InexactNumber, parse_e8
@@ -17,6 +18,25 @@ class FrameError(ValueError):
         super().__init__(f"{reason}; {fix}")
         self.reason = reason
         self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame whose kind and symbol are known and whose fields are not read yet.
+
+    `symbol` is empty where the frame names none (an answer to a question); the reader supplies it. `sent_time` (ns) is
+    when the venue sent it, 0 where it does not say.
+    """
+
+    kind: str
+    symbol: str
+    data: Mapping[str, Any]
+    sent_time: int = 0
+
+
+def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
+    """Name an exchange bar: one instrument has one kline per timeframe and open time (ns)."""
+    return f"{instrument}/kline/{timeframe}/{open_time}"
 
 
 _FIX_FRAME = "check the recorder that wrote this line"

@@ -1,4 +1,8 @@
-"""The client of the simulated exchange's frames: any stretch of its market, the same however often it is asked for."""
+"""The simulated exchange's declaration, and the client of its numbered frames.
+
+It speaks Binance USD-M's protocol for market data and trading. Its numbered frames are any stretch of its market, the
+same however often it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from dataclasses import dataclass
 
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.market import ExchangeBar
-from libs.venues.binance_frames import decode_klines
+from libs.venues.api import Venue
+from libs.venues.binance import open_market, open_trading
+from libs.venues.binance_frames import BinanceDecoder, decode_klines
 from libs.venues.errors import VenueUnavailable
 from libs.venues.rest import RestClient
 
@@ -77,3 +83,8 @@ class SimulatedMarketClient:
                 break
             end_ms -= limit * _MINUTE_MS
         return bars
+
+
+_ADDRESSES = ("http://127.0.0.1:8090", "ws://127.0.0.1:8090")
+
+VENUE = Venue("SIMULATED", _ADDRESSES, BinanceDecoder, open_market, {"testnet": _ADDRESSES}, open_trading)

@@ -16,6 +16,8 @@ from enum import Enum
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from libs.venues.api import StreamDeclaration
+
 _PUT_S = 0.5
 _RECEIVE_S = 0.5
 _FIRST_PAUSE_S = 0.5
@@ -41,30 +43,34 @@ class Arrival:
 
 
 class StreamReader:
-    """Reads one websocket URL into a queue until stopped."""
+    """Reads one websocket into a queue until stopped; says and asks there what its declaration says."""
 
     def __init__(
         self,
-        name: str,
-        url: str,
+        declaration: StreamDeclaration,
         arrivals: queue.Queue[Arrival],
         *,
         stale_after_s: float,
         renew_after_s: float,
         open_timeout_s: float = 10.0,
     ) -> None:
-        self.name = name
-        self._url = url
+        self.name = declaration.name
+        self._declaration = declaration
         self._arrivals = arrivals
         self._stale_after_s = stale_after_s
         self._renew_after_s = renew_after_s
         self._open_timeout_s = open_timeout_s
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"stream-{name}", daemon=True)
+        self._wants_snapshot = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"stream-{self.name}", daemon=True)
 
     def start(self) -> None:
         """Begin to connect and read."""
         self._thread.start()
+
+    def resubscribe(self) -> None:
+        """Have the venue send the book's snapshot anew; from any thread."""
+        self._wants_snapshot.set()
 
     def stop(self) -> None:
         """Stop reading and wait for the thread, if it was started."""
@@ -88,13 +94,25 @@ class StreamReader:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _read_connection(self) -> str:
-        with connect(self._url, open_timeout=self._open_timeout_s, close_timeout=1.0, max_size=2**24) as connection:
+        with connect(
+            self._declaration.url, open_timeout=self._open_timeout_s, close_timeout=1.0, max_size=2**24
+        ) as connection:
             self._put(ArrivalKind.CONNECTED, b"")
+            self._wants_snapshot.clear()
+            for message in self._declaration.subscribe:
+                connection.send(message, text=True)
             return self._read_frames(connection)
 
     def _read_frames(self, connection: ClientConnection) -> str:
-        connected = heard = time.monotonic()
+        connected = heard = pinged = time.monotonic()
         while not self._stopping.is_set():
+            if self._wants_snapshot.is_set():
+                self._wants_snapshot.clear()
+                for message in self._declaration.resubscribe:
+                    connection.send(message, text=True)
+            if self._declaration.ping and time.monotonic() - pinged > self._declaration.ping_every_s:
+                connection.send(self._declaration.ping, text=True)
+                pinged = time.monotonic()
             try:
                 payload = connection.recv(timeout=_RECEIVE_S, decode=False)
             except TimeoutError:

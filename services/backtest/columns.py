@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
 from libs.domain.market import ExchangeBar
 from libs.domain.numbers import SCALE, quantize_e8, to_e8
-from libs.venues.binance_frames import kline_event_id
+from libs.venues.frames import kline_event_id
 from services.backtest.equity import Ints
 from services.ingestion.tables import timeframe_of
 

@@ -17,6 +17,7 @@ from services.console.output import print_json
 
 if TYPE_CHECKING:
     from libs.domain.market import ExchangeBar
+    from libs.venues.api import MarketData
 
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "inference" / "starter"
 
@@ -25,7 +26,7 @@ def collect_data(
     output: Annotated[Path, typer.Option(help="Parquet file to write; continued if it is there already.")],
     days: Annotated[float, typer.Option(min=0.01, max=3650, help="How far back, in days.")] = 7.0,
     instrument: Annotated[str, typer.Option(help="SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
-    url: Annotated[str, typer.Option(help="REST address of the exchange.")] = "https://fapi.binance.com",
+    url: Annotated[str, typer.Option(help="REST address of the exchange; the venue's own by default.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
     """Fetch 1m klines with taker volume into Parquet; a second call goes on where the file ends.
@@ -36,21 +37,26 @@ def collect_data(
 
       perpflow collect-data --output btc_1m.parquet --url http://127.0.0.1:8090
     """
-    from libs.venues.binance import BinanceMarketData
+    from libs.domain.instruments import UnknownInstrument
     from libs.venues.errors import VenueRefused, VenueUnavailable
     from libs.venues.frames import FrameError
+    from libs.venues.registry import UnknownVenue, find_venue_of
     from libs.venues.rest import RestClient
 
     started = time.monotonic()
     rows = _read_rows(output)
     try:
+        venue = find_venue_of(instrument)
+        rest_url, stream_url = venue.market_addresses
+        url = url or rest_url
         with RestClient(url) as rest:
-            now_ms = int(rest.get_json("/fapi/v1/time")["serverTime"])
+            market = venue.open_market(rest, instrument, stream_url)
+            now_ms = market.now_ms()
             next_ms = rows[-1]["open_time"] + 60_000 if rows else now_ms - int(days * 86_400_000)
-            fresh = _fetch(BinanceMarketData(rest, instrument), next_ms, now_ms, is_quiet=json)
+            fresh = _fetch(market, next_ms, now_ms, is_quiet=json)
     except VenueUnavailable as error:
         raise DependencyUnavailable(str(error)) from error
-    except (VenueRefused, FrameError) as error:
+    except (VenueRefused, FrameError, UnknownInstrument, UnknownVenue) as error:
         raise BadInput(str(error)) from error
     rows += [_row(bar) for bar in fresh]
     if not rows:
@@ -72,7 +78,7 @@ def collect_data(
         print(f"{output}: {len(rows):,} bars, {len(fresh):,} of them new, {gaps} gaps")
 
 
-def _fetch(market: Any, next_ms: int, now_ms: int, *, is_quiet: bool) -> list[ExchangeBar]:
+def _fetch(market: MarketData, next_ms: int, now_ms: int, *, is_quiet: bool) -> list[ExchangeBar]:
     from rich.console import Console
     from rich.progress import Progress
 

@@ -46,7 +46,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a progr
 def up(
     market: Annotated[
         str,
-        typer.Option(help="live, simulated, recorded:PATH, or auto: live when Binance answers, else simulated."),
+        typer.Option(help="live, simulated, recorded:PATH, or auto: live when the venue answers, else simulated."),
     ] = "auto",
     mode: Annotated[str, typer.Option(help="paper, testnet or live.")] = "paper",
     instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
@@ -80,7 +80,7 @@ def up(
 
     console = Console(stderr=True)
     _known_instrument(instrument)
-    chosen, chosen_speed = choose_market(market, speed, console)
+    chosen, chosen_speed = choose_market(market, speed, instrument, console)
     if mode not in ("paper", "testnet", "live"):
         raise BadInput(f"--mode {mode!r} is not paper, testnet or live")
     if chosen == "live" and span is not None:

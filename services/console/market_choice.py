@@ -13,17 +13,21 @@ LIVE_PROBE_S = 5.0
 DEFAULT_SIMULATED_SPEED = 20.0
 
 
-def choose_market(market: str, speed: float | None, console: Console) -> tuple[str, float]:
-    """Return the market and the speed. Raises `BadInput` for an unknown market, a missing file or a speed for live."""
+def choose_market(market: str, speed: float | None, instrument: str, console: Console) -> tuple[str, float]:
+    """Return the market and the speed; auto asks the instrument's venue.
+
+    Raises `BadInput` for an unknown market, a missing file or a speed for live.
+    """
     kind, _, path = market.partition(":")
     if market == "auto":
-        from libs.venues.binance import probe_live
+        from libs.venues.registry import find_venue_of, is_answering
 
-        if speed is None and probe_live(LIVE_PROBE_S):
+        if speed is None and is_answering(instrument, LIVE_PROBE_S):
             return "live", 1.0
         if speed is None:
+            name = find_venue_of(instrument).name
             console.print(
-                f"Binance did not answer within {LIVE_PROBE_S:g} s, so the market is simulated", highlight=False
+                f"{name} did not answer within {LIVE_PROBE_S:g} s, so the market is simulated", highlight=False
             )
         return "simulated", DEFAULT_SIMULATED_SPEED if speed is None else speed
     if market == "live":

@@ -6,8 +6,6 @@ import importlib.util
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from libs.bus.api import BusError
+from libs.domain.instruments import DEFAULT_INSTRUMENT
 from libs.runtime.lag import read_lags
 from libs.runtime.metrics import is_alive, read_announcement
 from services.console.accounts import UNKNOWN, describe_positions, read_accounts
@@ -126,7 +125,7 @@ _MODULES = {
 
 
 def examine() -> list[Finding]:
-    """Look at the interpreter, the libraries, the disk, and whether Binance answers."""
+    """Look at the interpreter, the libraries, the disk, and whether the venue of the default instrument answers."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     findings = [Finding("python", sys.version_info >= (3, 11), True, version)]
     for module, purpose in _MODULES.items():
@@ -138,18 +137,17 @@ def examine() -> list[Finding]:
     findings.append(Finding("disk", free_gb > 1.0, True, f"{free_gb:.1f} GB free for {root}"))
     is_writable = os.access(place, os.W_OK)
     findings.append(Finding("var", is_writable, True, f"{place} can{'' if is_writable else 'not'} be written"))
-    findings.append(_reach_binance())
+    findings.append(_reach_venue(DEFAULT_INSTRUMENT))
     return findings
 
 
-def _reach_binance() -> Finding:
-    url = "https://fapi.binance.com/fapi/v1/ping"
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return Finding("binance", answer.status == 200, False, "answers; --market live will work")
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        return Finding("binance", False, False, f"no answer ({reason}); --market simulated and recorded work without")
+def _reach_venue(instrument: str) -> Finding:
+    from libs.venues.registry import find_venue_of, is_answering
+
+    name = find_venue_of(instrument).name.lower()
+    if is_answering(instrument):
+        return Finding(name, True, False, "answers; --market live will work")
+    return Finding(name, False, False, "no answer; --market simulated and recorded work without")
 
 
 def as_rows(rows: list[Any]) -> list[dict[str, Any]]:

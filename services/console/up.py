@@ -23,6 +23,7 @@ from libs.bus.api import Bus, BusLost, BusUnavailable, TopicSpec
 from libs.bus.writer_lock import writer_lock_path
 from libs.clock import Deadline
 from libs.domain.control import ALL_ACCOUNTS, ControlAction
+from libs.domain.instruments import DEFAULT_INSTRUMENT, DEFAULT_INSTRUMENTS
 from libs.runtime.child import child_command
 from libs.runtime.configuration import Configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
@@ -60,9 +61,9 @@ CLICKHOUSE_PROCESS = "clickhouse"
 _ORDER_WORDS = {
     ("paper", False): "on paper, no key anywhere",
     ("paper", True): "on paper, no key anywhere",
-    ("testnet", False): "to Binance's testnet: play money",
+    ("testnet", False): "to the venue's testnet: play money",
     ("testnet", True): "to the simulated exchange",
-    ("live", False): "[bold red]to Binance: REAL MONEY[/]",
+    ("live", False): "[bold red]to the venue: REAL MONEY[/]",
 }
 _KEY_VARIABLES = ("PERPFLOW_EXECUTION_API_KEY", "PERPFLOW_EXECUTION_API_SECRET")
 # Of what was set for a session, what its own plan decides.
@@ -129,7 +130,7 @@ def check_mode(market: str, mode: str, speed: float, variables: Mapping[str, str
     if kind == "live" and mode != "paper":
         missing = [name for name in _KEY_VARIABLES if not variables.get(name)]
         if missing:
-            raise BadInput(f"--mode {mode} sends orders to Binance and needs {' and '.join(missing)}")
+            raise BadInput(f"--mode {mode} sends orders to the venue and needs {' and '.join(missing)}")
     if kind == "simulated" and mode == "testnet" and not speed:
         raise BadInput("--mode testnet needs a venue with a clock: give --speed above 0")
 
@@ -193,6 +194,9 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
         # Called after its mode, so that nobody takes it for paper.
         name_of_account = f"PERPFLOW_{service}_ACCOUNT"
         settings[name_of_account] = given.get(name_of_account, options.mode)
+        if options.instrument not in DEFAULT_INSTRUMENTS:
+            name_of_instruments = f"PERPFLOW_{service}_INSTRUMENTS"
+            settings[name_of_instruments] = given.get(name_of_instruments, json.dumps([options.instrument]))
     settings["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] = settings["PERPFLOW_EXECUTION_ACCOUNT"]
     if options.span_s is not None:
         settings["PERPFLOW_INGESTION_SPAN_S"] = f"{options.span_s:g}"
@@ -206,7 +210,7 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
             settings["PERPFLOW_EXECUTION_VENUE_SPEED"] = f"{options.speed:g}"
             settings["PERPFLOW_INGESTION_FOLLOW_EXCHANGE_CLOCK"] = "true"
             # Its exchange lists one instrument.
-            settings["PERPFLOW_EXECUTION_INSTRUMENTS"] = '["BTCUSDT.BINANCE"]'
+            settings["PERPFLOW_EXECUTION_INSTRUMENTS"] = f'["{DEFAULT_INSTRUMENT}"]'
     # What the person who started this has set for a service belongs to the session: replay needs the same.
     inherited = recorded_variables(configuration, settings_models())
     session.environment.update(
@@ -526,7 +530,7 @@ def print_banner(options: UpOptions, session: SessionDescription, page: str, con
     """Say what is started: market, mode, where orders go, where the page is and who may sign in."""
     kind = options.market.partition(":")[0]
     words = {
-        "live": "the live market at Binance (public streams)",
+        "live": f"the live market of {options.instrument} (public streams)",
         "simulated": f"a simulated market, seed {options.seed}, at {options.speed:g} times real speed",
         "recorded": f"the recording {options.market.partition(':')[2]}, at {options.speed:g} times real speed",
     }

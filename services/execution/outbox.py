@@ -20,8 +20,8 @@ from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.platform_bus import open_platform_bus
 from libs.runtime.service import CoreService, run_loop, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
-from libs.venues.api import TradingVenue
-from libs.venues.trading import UnknownVenue, VenueAccess, VenueDeclaration, find_venue
+from libs.venues.api import TradingVenue, Venue, VenueAccess
+from libs.venues.registry import UnknownVenue, find_trading_venue
 from libs.wire.topics import COMMANDS, CORE_SERVICES, MARKET_EVENTS, OUTBOX
 from services.execution.core.outbox import OutboxCore
 from services.execution.core.reconciliation import OutboxTerms
@@ -49,7 +49,7 @@ def build_outbox_core(settings: ExecutionSettings) -> OutboxCore:
 SERVICE = CoreService(name=OUTBOX, inputs=INPUTS, settings_type=ExecutionSettings, build_core=build_outbox_core)
 
 
-def check_settings(settings: ExecutionSettings) -> VenueDeclaration:
+def check_settings(settings: ExecutionSettings) -> Venue:
     """Return the venue that orders go to. Raises `BadInput` for what none could be sent with."""
     if settings.mode == "paper":
         raise BadInput("PERPFLOW_EXECUTION_MODE=paper needs no outbox; start it in modes testnet and live alone")
@@ -59,13 +59,13 @@ def check_settings(settings: ExecutionSettings) -> VenueDeclaration:
     for name in settings.instruments:
         try:
             find_instrument(name)
-            venues.add(find_venue(split_instrument_id(name)[1]).name)
+            venues.add(find_trading_venue(split_instrument_id(name)[1]).name)
         except (UnknownInstrument, UnknownVenue) as error:
             raise BadInput(f"PERPFLOW_EXECUTION_INSTRUMENTS: {name}: {error}; correct it") from None
     if len(venues) > 1:
         several = ", ".join(sorted(venues))
         raise BadInput(f"PERPFLOW_EXECUTION_INSTRUMENTS are of several venues ({several}); an account has one")
-    venue = find_venue(venues.pop())
+    venue = find_trading_venue(venues.pop())
     if not settings.api_key.get_secret_value() or not settings.api_secret.get_secret_value():
         raise BadInput(
             f"PERPFLOW_EXECUTION_MODE={settings.mode} needs PERPFLOW_EXECUTION_API_KEY and _API_SECRET, "
@@ -77,8 +77,9 @@ def check_settings(settings: ExecutionSettings) -> VenueDeclaration:
 def open_venue(settings: ExecutionSettings) -> TradingVenue:
     """Return the venue; nothing is asked yet. Raises `BadInput`."""
     venue = check_settings(settings)
-    rest_url, stream_url = venue.addresses[settings.mode]
-    return venue.open(
+    rest_url, stream_url = venue.trading_addresses[settings.mode]
+    assert venue.open_trading is not None, "only a venue that takes orders is found for trading"
+    return venue.open_trading(
         VenueAccess(
             settings.rest_url or rest_url,
             settings.stream_url or stream_url,

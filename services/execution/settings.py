@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.domain.instruments import DEFAULT_INSTRUMENTS
 from libs.matching import BarFill
 
 
@@ -16,15 +17,15 @@ class ExecutionSettings(BaseSettings):
 
     Paper: `latency_ms` is market time from command to venue, `latency_jitter_ms` a spread on top that each order id
     fixes. Testnet and live: the key, whose account must be one-way, single-asset and this process's alone; the
-    addresses, left open those of Binance's testnet or of Binance; `venue_speed`, how many times faster than ours the
-    venue's clock runs (1 but for a simulated exchange).
+    addresses, left open those of the venue or its testnet; `venue_speed`, how many times faster than ours the venue's
+    clock runs (1 but for a simulated exchange).
     """
 
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_EXECUTION_", frozen=True, extra="forbid")
 
     mode: Literal["paper", "testnet", "live"] = "paper"
     account: str = Field(default="paper", pattern=r"^[A-Za-z0-9_-]{1,32}$")
-    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE", "ETHUSDT.BINANCE"), min_length=1)
+    instruments: tuple[str, ...] = Field(default=DEFAULT_INSTRUMENTS, min_length=1)
     starting_balance_usdt: Decimal = Field(default=Decimal(10_000), gt=0)
     leverage: Decimal = Field(default=Decimal(3), ge=1, le=125)
     latency_ms: int = Field(default=50, ge=0, le=60_000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from libs.domain.instruments import split_instrument_id
+from libs.runtime.errors import BadInput
 from libs.runtime.source import EventSource
-from libs.venues.binance import BinanceMarketData, stream_addresses
+from libs.venues.registry import UnknownVenue, find_venue_of
 from libs.venues.rest import RestClient
 from libs.venues.simulated import SimulatedMarketClient
 from services.ingestion.feed import Pacer
@@ -34,9 +34,18 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
             history_bars=settings.history_bars,
         )
     if kind == "live":
+        try:
+            venue = find_venue_of(settings.instrument)
+        except UnknownVenue as error:
+            raise BadInput(f"PERPFLOW_INGESTION_INSTRUMENT={settings.instrument}: {error}") from None
+        rest_url, stream_url = venue.market_addresses
         return LiveSource(
-            BinanceMarketData(RestClient(settings.rest_url, timeout_s=_ANSWER_WITHIN_S), settings.instrument),
-            stream_addresses(split_instrument_id(settings.instrument)[0], settings.stream_url),
+            venue.open_market(
+                RestClient(settings.rest_url or rest_url, timeout_s=_ANSWER_WITHIN_S),
+                settings.instrument,
+                settings.stream_url or stream_url,
+            ),
+            venue.make_decoder(),
             instrument=settings.instrument,
             span_ns=span_ns,
             history_bars=settings.history_bars,

@@ -12,10 +12,10 @@ from services.ingestion.core.stream import Stream
 
 @dataclass(slots=True)
 class Item:
-    """A market event or an error, where it was found, and the latest event time (`clock`, ns) up to and with it."""
+    """Its market events or an error, where it was found, and the latest event time (`clock`, ns) up to and with it."""
 
     received_time: int
-    event: MarketEvent | None = None
+    events: Sequence[MarketEvent] = ()
     error: str = ""
     payload: bytes = b""
     source: str = ""
@@ -26,6 +26,6 @@ class Item:
 
 def release(stream: Stream, item: Item) -> Sequence[MarketEvent | DeadInput]:
     """Pass an item through the stream; what could not be read goes beside it."""
-    if item.event is not None:
-        return stream.accept(item.event)
+    if not item.error:
+        return [out for event in item.events for out in stream.accept(event)]
     return [DeadInput(reason=item.error, source=item.source, position=item.line, payload=item.payload)]

@@ -1,4 +1,4 @@
-"""Follows a live market: two public websockets and REST, made into one stream that knows of every gap in it.
+"""Follows a live market: its venue's streams and answers, made into one stream that knows of every gap in it.
 
 Missed trades are fetched by id, the book is synchronised anew after a break of its chain, the minute in which the
 stream began is completed from its kline. What cannot be filled is logged and counted, never passed over in silence.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,12 +21,11 @@ from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEve
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.venues.binance import TRADE_LIMIT, BinanceMarketData
-from libs.venues.binance_frames import decode_frame, open_frame
+from libs.venues.api import FrameDecoder, MarketData, TradePosition
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
-from services.ingestion.core.stream import Stream, StreamState
+from services.ingestion.core.stream import Stream, StreamState, add_trade_times
 
 _MINUTE = 60 * NANOSECONDS
 _SEAM_PATIENCE_NS = 1_500_000_000
@@ -54,7 +53,7 @@ class LiveCursor:
     next_kline_open: int
 
 
-_CURSOR = StateFormat("live-cursor", 1, LiveCursor)
+_CURSOR = StateFormat("live-cursor", 2, LiveCursor, migrations={1: add_trade_times})
 
 
 class LiveSource:
@@ -62,8 +61,8 @@ class LiveSource:
 
     def __init__(
         self,
-        data: BinanceMarketData,
-        addresses: Mapping[str, str],
+        data: MarketData,
+        decoder: FrameDecoder,
         *,
         instrument: str,
         span_ns: int = 0,
@@ -76,6 +75,7 @@ class LiveSource:
         logger: structlog.stdlib.BoundLogger | None = None,
     ) -> None:
         self._data = data
+        self._decoder = decoder
         self._stream = Stream(instrument, span_ns=span_ns)
         self._stream.normaliser.held_ns, self._stream.normaliser.held_deltas = _HELD_NS, _HELD_DELTAS
         self._history_bars = history_bars
@@ -86,9 +86,11 @@ class LiveSource:
         self._origin = f"live:{instrument}"
         self._arrivals: queue.Queue[Arrival] = queue.Queue(queue_frames)
         self._readers = [
-            StreamReader(name, url, self._arrivals, stale_after_s=stale_after_s, renew_after_s=renew_after_s)
-            for name, url in addresses.items()
+            StreamReader(stream, self._arrivals, stale_after_s=stale_after_s, renew_after_s=renew_after_s)
+            for stream in data.streams
         ]
+        self._trade_streams = {stream.name for stream in data.streams if stream.carries_trades}
+        self._book_streams = {stream.name for stream in data.streams if stream.carries_book}
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="rest")
         self._asks: dict[str, tuple[Callable[[], Any], Callable[[Any, list[Output]], None]]] = {
             "depth": (data.depth_answer, self._take_depth_answer),
@@ -121,7 +123,9 @@ class LiveSource:
         if self._history:
             self._next_kline_open = self._history[-1].close_time
         self._stream.normaliser.hold_depth()
-        self._due_s["open interest"] = self._lost_market_s = time.monotonic()
+        self._lost_market_s = time.monotonic()
+        if not self._data.pushes_open_interest:
+            self._due_s["open interest"] = self._lost_market_s
         for reader in self._readers:
             reader.start()
 
@@ -208,17 +212,18 @@ class LiveSource:
                 time.sleep(_RETRY_S)
 
     def _take(self, arrival: Arrival, out: list[Output]) -> None:
+        carries_trades = arrival.stream in self._trade_streams
         if arrival.kind is ArrivalKind.CONNECTED:
             self._logger.info("connected", stream=arrival.stream)
-            if arrival.stream == "market":
-                self._rejoin_trades(arrival.received_time, out)
-            else:
+            if arrival.stream in self._book_streams:
                 self._synchronise_book()
+            if carries_trades:
+                self._rejoin_trades(arrival.received_time, out)
         elif arrival.kind is ArrivalKind.LOST:
             self._logger.warning("connection lost", stream=arrival.stream, reason=arrival.payload.decode())
-            if arrival.stream == "market" and self._lost_market_s is None:
+            if carries_trades and self._lost_market_s is None:
                 self._lost_market_s = time.monotonic()
-        elif arrival.stream != "market" and self._waits_for_trades:
+        elif not carries_trades and self._waits_for_trades:
             self._deferred.append(arrival)
         else:
             self._heard_s = time.monotonic()
@@ -236,64 +241,62 @@ class LiveSource:
             self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
 
     def _rejoin_trades(self, received_time: int, out: list[Output]) -> None:
-        missing = self._stream.normaliser.last_trade_id + 1
-        if missing:
-            self._count_gap("trade stream interrupted", first=missing)
-            try:
-                for _ in range(_MAX_FILL_PAGES):
-                    page = self._data.trades_from(missing, received_time=received_time)
-                    for trade in page:
-                        out.extend(self._stream.accept(trade))
-                    if len(page) < TRADE_LIMIT:
-                        break
-                    missing = page[-1].venue_trade_id + 1
-            except (VenueError, FrameError) as error:
-                # The first trade that comes shows the gap again and asks once more.
-                self._logger.error("trades could not be fetched", reason=str(error))
+        if self._stream.normaliser.last_trade_time:
+            self._count_gap("trade stream interrupted", first=self._stream.normaliser.last_trade_id + 1)
+            # What fails here shows with the first trade that comes, and is asked for once more.
+            self._fetch_trades(received_time, None, out)
         self._lost_market_s = None
         self._take_deferred(out)
 
     def _take_frame(self, payload: bytes, received_time: int, source: str, out: list[Output]) -> None:
         self._frames += 1
         try:
-            event = self._decode(payload, received_time)
+            events = self._decode(payload, received_time)
         except FrameError as error:
             out.append(DeadInput(reason=str(error), source=source, position=self._frames, payload=payload))
             return
-        if event is None:
-            return
-        if isinstance(event, Trade):
-            self._fill_trades(event, out)
-        elif isinstance(event, DepthDelta):
-            self._check_chain(event)
-        if not self._stream.first_event_time:
-            self._seam_open = event.event_time - event.event_time % _MINUTE
-        out.extend(self._stream.accept(event))
+        for event in events:
+            if isinstance(event, Trade):
+                self._fill_trades(event, out)
+            elif isinstance(event, DepthDelta):
+                self._check_chain(event)
+            if not self._stream.first_event_time:
+                self._seam_open = event.event_time - event.event_time % _MINUTE
+            out.extend(self._stream.accept(event))
 
-    def _decode(self, payload: bytes, received_time: int) -> MarketEvent | None:
-        frame = open_frame(payload)
+    def _decode(self, payload: bytes, received_time: int) -> Sequence[MarketEvent]:
+        frame = self._decoder.open(payload)
         if frame is None:
-            return None
+            return ()
         fallback = self._stream.normaliser.max_event_time or received_time
-        return decode_frame(frame, received_time=received_time, fallback_time=fallback, symbol=self._symbol)
+        return self._decoder.decode(frame, received_time=received_time, fallback_time=fallback, symbol=self._symbol)
 
     def _fill_trades(self, event: Trade, out: list[Output]) -> None:
         missing = self._stream.normaliser.last_trade_id + 1
         if not 0 < missing < event.venue_trade_id:
             return
         self._count_gap("trades missed", first=missing, next=event.venue_trade_id)
+        if not self._fetch_trades(event.received_time, event.venue_trade_id, out):
+            self._logger.error("trades stay missing", first=missing, next=event.venue_trade_id)
+
+    def _fetch_trades(self, received_time: int, before_id: int | None, out: list[Output]) -> bool:
+        """Ask for the trades behind the last, up to those from an id on; the answer is whether none is missing."""
+        normaliser = self._stream.normaliser
+        position = TradePosition(normaliser.last_trade_id, normaliser.last_trade_time)
         try:
             for _ in range(_MAX_FILL_PAGES):
-                page = self._data.trades_from(missing, received_time=event.received_time)
-                for trade in page:
-                    if trade.venue_trade_id < event.venue_trade_id:
+                page = self._data.trades_after(position, received_time=received_time)
+                for trade in page.trades:
+                    if before_id is None or trade.venue_trade_id < before_id:
                         out.extend(self._stream.accept(trade))
-                missing = page[-1].venue_trade_id + 1 if page else event.venue_trade_id
-                if missing >= event.venue_trade_id:
-                    return
+                if not page.is_joined:
+                    return False
+                if page.is_last or (before_id is not None and page.trades[-1].venue_trade_id >= before_id - 1):
+                    return True
+                position = TradePosition(page.trades[-1].venue_trade_id, page.trades[-1].event_time)
         except (VenueError, FrameError) as error:
             self._logger.error("trades could not be fetched", reason=str(error))
-        self._logger.error("trades stay missing", first=missing, next=event.venue_trade_id)
+        return False
 
     def _check_chain(self, event: DepthDelta) -> None:
         normaliser = self._stream.normaliser
@@ -302,10 +305,14 @@ class LiveSource:
         if not normaliser.is_continued_by(event):
             self._count_gap("book chain broken", expected=normaliser.last_final_update_id)
             self._synchronise_book()
+            if self._data.pushes_snapshots:
+                for reader in self._readers:
+                    reader.resubscribe()
 
     def _synchronise_book(self) -> None:
         self._stream.normaliser.hold_depth()
-        self._due_s["depth"] = time.monotonic()
+        if not self._data.pushes_snapshots:
+            self._due_s["depth"] = time.monotonic()
 
     def _count_gap(self, word: str, **facts: int) -> None:
         self._gaps += 1
@@ -326,7 +333,7 @@ class LiveSource:
                 self._due_s[name] = now + max(_RETRY_S, wish_s)
 
     def _take_depth_answer(self, payload: bytes, out: list[Output]) -> None:
-        snapshot = self._decode(payload, time.time_ns())
+        snapshot = next(iter(self._decode(payload, time.time_ns())), None)
         normaliser = self._stream.normaliser
         if not isinstance(snapshot, DepthSnapshot) or not normaliser.is_holding:
             return
@@ -340,9 +347,9 @@ class LiveSource:
 
     def _take_open_interest(self, payload: bytes, out: list[Output]) -> None:
         self._due_s["open interest"] = time.monotonic() + self._open_interest_every_s
-        event = self._decode(payload, time.time_ns())
-        if event is not None and self._stream.first_event_time:
-            out.extend(self._stream.accept(event))
+        for event in self._decode(payload, time.time_ns()):
+            if self._stream.first_event_time:
+                out.extend(self._stream.accept(event))
 
     def _watch_seam(self) -> None:
         is_due = self._stream.normaliser.max_event_time >= self._seam_open + _MINUTE + _SEAM_PATIENCE_NS

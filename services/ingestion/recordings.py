@@ -12,12 +12,14 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
-from services.ingestion.captures import read_capture
+from libs.venues.registry import UnknownVenue, find_venue_of
+from services.ingestion.captures import CaptureReader
 from services.ingestion.core.stream import Stream, select_history
 from services.ingestion.items import Item, release
 from services.ingestion.tables import kline_range, read_klines, read_table
 
 _MINUTE = 60 * NANOSECONDS
+_WHOLE_FILE = 2**63
 _SUFFIXES = (".ns-jsonl", ".ns-jsonl.gz", ".jsonl", ".jsonl.gz", ".gz", ".parquet")
 
 
@@ -31,6 +33,10 @@ class Recording:
     def __init__(self, path: Path, *, instrument: str, history: Path | None = None, history_bars: int = 1500) -> None:
         self._instrument = instrument
         self._symbol, _ = split_instrument_id(instrument)
+        try:
+            self._venue = find_venue_of(instrument)
+        except UnknownVenue as error:
+            raise BadInput(f"{instrument}: {error}") from None
         self.files = _list_files(path)
         self._history = history
         self._history_bars = history_bars
@@ -46,20 +52,18 @@ class Recording:
         self, file: int = 0, line: int = 0, clock: int = 0, seen_symbols: set[str] | None = None
     ) -> Generator[Item]:
         """Yield the items behind a line of a file; `clock` is the latest event time up to it."""
-        for number in range(file, len(self.files)):
+        decoder = self._venue.make_decoder()
+        reader = CaptureReader(decoder, self._symbol, seen_symbols)
+        # What a frame says may depend on all before it.
+        for number in range(0 if decoder.keeps_state else file, len(self.files)):
             path = self.files[number]
-            after = line if number == file else 0
-            if path.suffix == ".parquet":
+            after = line if number == file else 0 if number > file else _WHOLE_FILE
+            if path.suffix != ".parquet":
+                items = reader.read(path, file_number=number, after_line=after, clock=clock)
+            elif number >= file:
                 items = read_table(path, file_number=number, after_row=after, instrument=self._instrument)
             else:
-                items = read_capture(
-                    path,
-                    file_number=number,
-                    after_line=after,
-                    symbol=self._symbol,
-                    clock=clock,
-                    seen_symbols=seen_symbols,
-                )
+                continue
             for item in items:
                 clock = item.clock = max(clock, item.clock)
                 yield item
@@ -81,10 +85,10 @@ class Recording:
         error = ""
         first: MarketEvent | None = None
         for item in self.items(seen_symbols=seen):
-            if item.event is not None:
-                first = first or item.event
+            if not item.error:
+                first = first or item.events[0]
                 # A REST snapshot of the book names no symbol: it is ours only if other frames are.
-                if not isinstance(item.event, DepthSnapshot):
+                if not isinstance(item.events[0], DepthSnapshot):
                     return first
                 continue
             error = error or f"{item.source}:{item.line}: {item.error}"

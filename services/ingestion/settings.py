@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from libs.domain.instruments import UnknownInstrument, split_instrument_id
+from libs.domain.instruments import DEFAULT_INSTRUMENT, UnknownInstrument, split_instrument_id
 
 
 class IngestionSettings(BaseSettings):
@@ -20,15 +20,15 @@ class IngestionSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_INGESTION_", frozen=True, extra="forbid")
 
     market: str = Field(default="live", pattern=r"^(live|simulated|recorded:.+)$")
-    instrument: str = Field(default="BTCUSDT.BINANCE")
+    instrument: str = Field(default=DEFAULT_INSTRUMENT)
     speed: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     span_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     history: Path | None = Field(default=None, description="Parquet of 1m klines for a recorded market")
     history_bars: int = Field(default=1500, ge=0, le=20_000)
     exchange_url: str = Field(default="http://127.0.0.1:8090", pattern=r"^https?://", description="simulated exchange")
     follow_exchange_clock: bool = Field(default=False, description="pace by the simulated exchange's clock")
-    rest_url: str = Field(default="https://fapi.binance.com", pattern=r"^https?://")
-    stream_url: str = Field(default="wss://fstream.binance.com", pattern=r"^wss?://")
+    rest_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="left open, the venue's own")
+    stream_url: str = Field(default="", pattern=r"^(wss?://\S+)?$", description="left open, the venue's own")
     stale_after_s: float = Field(default=10.0, gt=0, le=300, description="reconnect when nothing came for so long")
     renew_after_s: float = Field(default=23 * 3600.0, gt=0, le=24 * 3600, description="connections end after 24 h")
     open_interest_every_s: float = Field(default=10.0, ge=1, le=3600)

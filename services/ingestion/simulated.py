@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from libs.domain.instruments import split_instrument_id
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.venues.binance_frames import decode_frame, open_frame
 from libs.venues.errors import VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
+from libs.venues.registry import SIMULATED, find_venue
 from libs.venues.simulated import SimulatedFrame, SimulatedMarketClient
 from services.ingestion.core.stream import Stream
 from services.ingestion.feed import Feed, FeedSource, Pacer, decode_cursor
@@ -41,6 +41,7 @@ class SimulatedSource(FeedSource):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
+        self._decoder = find_venue(SIMULATED).make_decoder()
         self._instrument = instrument
         self._symbol, _ = split_instrument_id(instrument)
         self._pacer = pacer
@@ -119,10 +120,10 @@ class SimulatedSource(FeedSource):
             clock=clock,
         )
         try:
-            opened = open_frame(frame.payload)
-            if opened is not None:
-                item.event = decode_frame(
-                    opened,
+            frame_opened = self._decoder.open(frame.payload)
+            if frame_opened is not None:
+                item.events = self._decoder.decode(
+                    frame_opened,
                     received_time=frame.received_time,
                     fallback_time=clock or frame.received_time,
                     symbol=self._symbol,
@@ -130,7 +131,7 @@ class SimulatedSource(FeedSource):
         except FrameError as error:
             item.error = str(error)
             return item
-        if item.event is None:
+        if not item.events:
             return None
-        item.clock = max(clock, item.event.event_time)
+        item.clock = max(clock, *(event.event_time for event in item.events))
         return item

@@ -18,7 +18,7 @@ from libs.domain.bars import TIMEFRAMES
 from libs.domain.market import ExchangeBar, Trade
 from libs.domain.numbers import InexactNumber, quantize_e8, to_e8
 from libs.runtime.errors import BadInput
-from libs.venues.binance_frames import kline_event_id
+from libs.venues.frames import kline_event_id
 from services.ingestion.items import Item
 
 _KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
@@ -59,11 +59,13 @@ def read_table(path: Path, *, file_number: int, after_row: int, instrument: str)
                 continue
             item = Item(received_time=0, source=str(path), file=file_number, line=row_number)
             try:
+                event: ExchangeBar | Trade
                 if timeframe:
-                    item.event = _kline(row, instrument, timeframe, is_history=False)
+                    event = _kline(row, instrument, timeframe, is_history=False)
                 else:
-                    item.event = _trade(row, instrument)
-                item.received_time = item.clock = item.event.event_time
+                    event = _trade(row, instrument)
+                item.events = (event,)
+                item.received_time = item.clock = event.event_time
             except (RowError, InexactNumber, InvalidOperation) as error:
                 item.error = f"row {row_number}: {error}"
                 item.payload = repr(row).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.domain.instruments import UnknownInstrument, find_instrument
-from libs.margin.default_brackets import DEFAULT_BRACKETS
+from libs.margin.default_brackets import find_brackets
 from libs.runtime.errors import BadInput
 from services.risk.core import RiskCore
 from services.risk.settings import RiskSettings
@@ -17,8 +17,8 @@ def build_core(settings: RiskSettings, *, follows_settings: bool = True) -> Risk
     except UnknownInstrument as error:
         raise BadInput(f"{variable}: {error}; correct it or add the instrument's rules") from None
     for entry in rules:
-        if entry.symbol not in DEFAULT_BRACKETS:
-            raise BadInput(f"{variable}: no leverage brackets for {entry.symbol}; add them to libs/margin")
+        if find_brackets(entry.instrument) is None:
+            raise BadInput(f"{variable}: no leverage brackets for {entry.instrument}; add them to its venue's listing")
     return RiskCore(
         settings.limits(),
         {entry.instrument: entry for entry in rules},

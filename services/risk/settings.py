@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.domain.instruments import DEFAULT_INSTRUMENTS
 from services.risk.core.limits import LIMIT_KINDS, RiskLimits
 
 _DEFAULTS = RiskLimits()
@@ -23,7 +24,7 @@ class RiskSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_RISK_", frozen=True, extra="forbid")
 
     account: str = Field(default="paper", pattern=r"^[A-Za-z0-9_-]{1,32}$")
-    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE", "ETHUSDT.BINANCE"), min_length=1)
+    instruments: tuple[str, ...] = Field(default=DEFAULT_INSTRUMENTS, min_length=1)
     halt: str = ""
     kill_switch_file: str = ""
     max_order_notional_usdt: Decimal = _DEFAULTS.max_order_notional_usdt

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.domain.instruments import DEFAULT_INSTRUMENTS
+
 
 class StrategyChoice(BaseModel):
     """A strategy by name: a shipped one, or the dotted path ``package.module:Class`` of your own."""
@@ -23,7 +25,7 @@ class StrategySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PERPFLOW_STRATEGY_", frozen=True, extra="forbid")
 
     account: str = Field(default="paper", min_length=1)
-    instruments: tuple[str, ...] = Field(default=("BTCUSDT.BINANCE", "ETHUSDT.BINANCE"), min_length=1)
+    instruments: tuple[str, ...] = Field(default=DEFAULT_INSTRUMENTS, min_length=1)
     timeframe: str = Field(default="1m", description="at most one intent per instrument and bar of this timeframe")
     strategies: tuple[StrategyChoice, ...] = Field(
         default=(StrategyChoice(path="forecast_threshold"), StrategyChoice(path="ema_cross")), min_length=1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from libs.runtime.snapshots import group_topics
+from libs.venues.registry import find_venue, venue_names
 from libs.wire import topics
 from services.console.drain import GROUPS
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES
@@ -96,3 +97,26 @@ def test_the_console_imports_settings_by_name_and_nothing_else() -> None:
         if "import_module(" in line or "__import__(" in line
     }
     assert found == {'registry.py: module = importlib.import_module(f"services.{service}.settings")'}
+
+
+VENUE_WORDS = re.compile(r"binance|bybit", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("service", ["ingestion", "execution"])
+def test_a_service_at_the_market_names_no_exchange(service: str) -> None:
+    named = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted((ROOT / "services" / service).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if VENUE_WORDS.search(line)
+    ]
+    assert not named
+
+
+@pytest.mark.parametrize("name", venue_names())
+def test_a_venue_is_declared_in_the_module_of_its_name(name: str) -> None:
+    venue = find_venue(name)
+    assert venue.name == name
+    assert isinstance(venue.make_decoder().keeps_state, bool)
+    assert set(venue.trading_addresses) <= {"testnet", "live"}
+    assert bool(venue.trading_addresses) == (venue.open_trading is not None)

@@ -169,7 +169,7 @@ class ExecutionLedger(ExecutionLedgerState):
         """Return what positions and orders that may open more tie up, at the present marks.
 
         Per instrument it is the larger of the notionals that would be held if all buys filled or all sells did, over
-        the leverage (Binance USD-M, one-way).
+        the leverage (one-way mode).
         """
         self._mark_positions()
         bought: dict[str, Decimal] = {}

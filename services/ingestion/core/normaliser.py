@@ -27,6 +27,8 @@ from libs.domain.numbers import NANOSECONDS
 HELD_NS = 5 * NANOSECONDS
 """How long (market time) depth deltas wait for the snapshot they build on before they go out without it."""
 HELD_DELTAS = 256
+RECENT_NS = NANOSECONDS
+"""How far behind the latest a trade without a number may come; a repeated one is known by its id for so long."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class NormaliserState:
     last_second: int = 0
     trade_kind: str = ""
     last_trade_id: int = -1
+    last_trade_time: int = 0
+    recent_trades: list[str] = field(default_factory=list)
     last_final_update_id: int = -1
     last_snapshot_id: int = -1
     last_quote_id: int = -1
@@ -92,6 +96,11 @@ class Normaliser:
         return self.state.last_trade_id
 
     @property
+    def last_trade_time(self) -> int:
+        """The time of the latest trade that went out, ns; 0 before the first."""
+        return self.state.last_trade_time
+
+    @property
     def last_final_update_id(self) -> int:
         """The update id of the last depth delta that came; -1 before the first."""
         return self.state.last_final_update_id
@@ -117,6 +126,8 @@ class Normaliser:
     def forget_trades(self) -> None:
         """Start over with trade ids: so many were missed that klines stand for them."""
         self.state.last_trade_id = -1
+        self.state.last_trade_time = 0
+        self.state.recent_trades = []
 
     def accept(self, event: MarketEvent) -> list[MarketEvent]:
         """Return the events that go out for one that came in, in order."""
@@ -191,11 +202,31 @@ class Normaliser:
         kind = event.event_id.split("/", 2)[1]
         if not state.trade_kind:
             state.trade_kind = kind
-        if kind != state.trade_kind or event.venue_trade_id <= state.last_trade_id:
+        if kind != state.trade_kind:
             return False
+        if not event.venue_trade_id:
+            return self._is_new_unnumbered_trade(event)
+        if event.venue_trade_id <= state.last_trade_id:
+            return False
+        state.last_trade_time = max(state.last_trade_time, event.event_time)
         if state.last_trade_id >= 0 and event.venue_trade_id != state.last_trade_id + 1:
             state.trade_gaps += 1
         state.last_trade_id = event.venue_trade_id
+        return True
+
+    def _is_new_unnumbered_trade(self, event: Trade) -> bool:
+        # Without numbers only the id tells a trade from another; those of the last second are kept.
+        state = self.state
+        if event.event_time < state.last_trade_time - RECENT_NS:
+            return False
+        known = f"{event.event_time} {event.event_id}"
+        if known in state.recent_trades:
+            return False
+        state.last_trade_time = max(state.last_trade_time, event.event_time)
+        oldest = state.last_trade_time - RECENT_NS
+        while state.recent_trades and int(state.recent_trades[0].split(" ", 1)[0]) < oldest:
+            del state.recent_trades[0]
+        state.recent_trades.append(known)
         return True
 
     def _advance(self, event_time: int, received_time: int, out: list[MarketEvent]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
@@ -22,6 +23,14 @@ class StreamState:
     seam_open: int
     is_over: bool
     normaliser: NormaliserState
+
+
+def add_trade_times(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring a kept cursor of version 1 up: it knew trades by number alone."""
+    kept = values["stream"]["normaliser"]
+    kept["last_trade_time"] = kept["max_event_time"] if kept["last_trade_id"] >= 0 else 0
+    kept["recent_trades"] = []
+    return values
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ from libs.domain.orders import (
     verdict_id_of,
 )
 from libs.margin.brackets import BracketTable
-from libs.margin.default_brackets import DEFAULT_BRACKETS
+from libs.margin.default_brackets import find_brackets
 from services.risk.core.checks import run_checks, show_checks
 from services.risk.core.context import REDUCTION, CheckContext, build_context
 from services.risk.core.limits import SETTINGS, LimitError, RiskLimits
@@ -70,7 +70,7 @@ _DAY_NS = 86_400 * NANOSECONDS
 class RiskCore:
     """Guards one account. Takes intents, market events, bars, forecasts, order events, account states and commands.
 
-    `instruments` is keyed by instrument id, `brackets` by symbol (the shipped tables if None). Returns one
+    `instruments` is keyed by instrument id, `brackets` by symbol (its venue's if None). Returns one
     `OrderApproved` or `OrderRefused` per intent id, `ControlState` on every change, and orders of its own (origin
     RISK). Without `follows_settings` it ignores the limits that settings put on record and those of a restored state,
     so that those handed in count: for asking what other settings would have changed.
@@ -85,14 +85,15 @@ class RiskCore:
         *,
         follows_settings: bool = True,
     ) -> None:
-        tables = DEFAULT_BRACKETS if brackets is None else brackets
         self._limits = limits
         self._account = account
         self._follows_settings = follows_settings
         self._instruments = dict(instruments)
-        self._brackets = {
-            name: tables[rules.symbol] for name, rules in self._instruments.items() if rules.symbol in tables
+        tables = {
+            name: find_brackets(name) if brackets is None else brackets.get(rules.symbol)
+            for name, rules in self._instruments.items()
         }
+        self._brackets = {name: table for name, table in tables.items() if table is not None}
         self._stops = ProtectiveStops()
         self._state = GateState()
         self._takers: dict[type, Callable[[Any], None]] = {

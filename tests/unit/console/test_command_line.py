@@ -39,7 +39,7 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("up", "--market", "simulated", "--mode", "yolo"), "--mode 'yolo' is not paper, testnet or live"),
         (
             ("up", "--market", "live", "--mode", "live"),
-            "orders to Binance and needs PERPFLOW_EXECUTION_API_KEY",
+            "orders to the venue and needs PERPFLOW_EXECUTION_API_KEY",
         ),
         (("up", "--market", "simulated", "--mode", "live"), "--mode live cannot trade on a simulated market"),
         (("up", "--market", "simulated", "--mode", "testnet", "--speed", "0"), "give --speed above 0"),

@@ -25,7 +25,9 @@ from libs.domain.market import (
 )
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.venues.binance import BinanceMarketData, probe_live, stream_addresses
+from libs.venues.binance import BinanceMarketData
+from libs.venues.binance_frames import BinanceDecoder
+from libs.venues.registry import is_answering
 from libs.venues.rest import RestClient
 from services.bars.core import BarsCore
 from services.ingestion.live import LiveSource
@@ -49,8 +51,8 @@ def make_live() -> Iterator[MakeLive]:
 
         def make(url: str, transport: Through | None = None) -> LiveSource:
             source = LiveSource(
-                BinanceMarketData(RestClient(url, transport=transport), BTC),
-                stream_addresses("BTCUSDT", url.replace("http", "ws")),
+                BinanceMarketData(RestClient(url, transport=transport), BTC, url.replace("http", "ws")),
+                BinanceDecoder(),
                 instrument=BTC,
                 history_bars=20,
                 stale_after_s=2.0,
@@ -162,5 +164,5 @@ def test_cursor_of_another_market_is_refused(exchange: Served, make_live: MakeLi
 
 
 def test_probe_tells_whether_the_venue_answers(exchange: Served) -> None:
-    assert probe_live(2.0, exchange.url)
-    assert not probe_live(0.5, "http://127.0.0.1:9")
+    assert is_answering(BTC, 2.0, exchange.url)
+    assert not is_answering(BTC, 0.5, "http://127.0.0.1:9")
