@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from libs.bus.api import Record
 from libs.domain.events import Core, Event, Unhandleable, UnreadableControlHandler
 from libs.domain.state import StateMismatch
 from libs.runtime.errors import BadInput
 from libs.runtime.records import KIND
-from libs.wire import DecodeError, Encoded, decode, encode
+from libs.wire import DecodeError, Encoded, decode_any, encode
 from libs.wire.records import DeadLetter, encode_dead_letter
 from libs.wire.topics import CONTROL_TOPICS, dead_topic
 
 SEEN_WINDOW = 2048
-Decode: TypeAlias = Callable[[str, bytes], Event]
+Decode: TypeAlias = Callable[[str, bytes], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ REPEAT = Handled(is_repeat=True)
 class CoreHandler:
     """Feeds records to a core. Its state is the core's plus the windows of seen ids.
 
-    `decode` reads a topic's payload; whoever feeds many cores the same records may give one that remembers.
+    `decode` reads a topic's payload; whoever feeds the same records to many cores may give one that remembers.
     """
 
-    def __init__(self, service: str, core: Core, inputs: Sequence[Input], decode: Decode = decode) -> None:
+    def __init__(self, service: str, core: Core, inputs: Sequence[Input], decode: Decode = decode_any) -> None:
         self.service = service
         self.core = core
         self._decode = decode
@@ -88,7 +88,7 @@ class CoreHandler:
         if kinds is not None and record.headers.get(KIND) not in kinds and KIND in record.headers:
             return NOTHING
         try:
-            event = self._decode(record.topic, record.value)
+            event: Event = self._decode(record.topic, record.value)
         except DecodeError as error:
             return self._undecodable(record, error)
         where = (record.topic, record.partition)

@@ -24,12 +24,11 @@ from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
 from libs.runtime.snapshots import SnapshotSchedule, partitions_of, snapshot_record, state_key, take_snapshot
-from libs.wire import Encoded, decode
+from libs.wire import Encoded, decode_any
 from libs.wire.records import (
     InputRun,
     JournalEntry,
     decode_core_snapshot,
-    decode_journal_entry,
     encode_journal_entry,
 )
 from libs.wire.topics import journal_topic, state_topic
@@ -61,11 +60,12 @@ class CoreShell:
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
         on_progress: Callable[[], None] = lambda: None,
         acting_topics: frozenset[str] = ACTING_TOPICS,
-        decode: Decode = decode,
+        decode: Decode = decode_any,
     ) -> None:
         self.service = service
         self._handler = CoreHandler(service, core, inputs, decode)
         self._inputs = inputs
+        self._decode = decode
         self._bus = bus
         self._metrics = metrics
         self._logger = logger
@@ -127,7 +127,7 @@ class CoreShell:
         reader = RunReader(self._bus)
         try:
             for entry in read_range(self._bus, self._journal.topic, self._partition, journal_from, end):
-                for run in decode_journal_entry(entry.value).runs:
+                for run in self._decode(entry.topic, entry.value).runs:
                     if run.next_offset <= self._handled_positions.get((run.topic, run.partition), 0):
                         # An older version took a stale end of the journal for the snapshot's place in it.
                         continue

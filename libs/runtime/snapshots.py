@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from libs.bus.api import Bus, NewRecord, Record, TopicPartition
 from libs.clock import Clock
@@ -21,17 +22,21 @@ JOURNALLED_SERVICES = tuple(topic.producers[0] for name, topic in TOPICS.items()
 """The services with a core behind the shell, by the registry: each has a group, a journal and snapshots."""
 
 
+@cache
 def group_topics(group: str) -> Sequence[str]:
     """Return what a group reads, by the registry (a service's own journal is not read as input)."""
     if group == "recorder":
         return RECORDED_TOPICS
-    return [name for name, topic in TOPICS.items() if group in topic.consumers and not name.startswith(_OWN_TOPICS)]
+    return tuple(
+        name for name, topic in TOPICS.items() if group in topic.consumers and not name.startswith(_OWN_TOPICS)
+    )
 
 
+@cache
 def output_topics(service: str) -> Sequence[str]:
     """Return every topic that a service's core may write, by the registry, and where its dead letters go."""
-    data = [name for name, topic in TOPICS.items() if service in topic.producers and not name.startswith(_OWN_TOPICS)]
-    return data + [dead_topic(topic) for topic in group_topics(service)]
+    data = (name for name, topic in TOPICS.items() if service in topic.producers and not name.startswith(_OWN_TOPICS))
+    return (*data, *(dead_topic(topic) for topic in group_topics(service)))
 
 
 def partitions_of(bus: Bus, topics: Sequence[str]) -> list[TopicPartition]:

@@ -18,7 +18,7 @@ from libs.runtime.handler import CoreHandler, Decode, Input
 from libs.runtime.records import RunReader, producer_of, read_range
 from libs.runtime.snapshots import group_topics, output_topics, partitions_of, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
-from libs.wire.records import CoreSnapshot, decode_journal_entry
+from libs.wire.records import CoreSnapshot
 from libs.wire.topics import ALERTS, CONTROL_STATES, TOPICS, journal_topic, state_topic
 
 # They say which settings are in force; they decide nothing.
@@ -76,7 +76,7 @@ class Start:
 _BEGINNING = Start(None, None, {}, {}, 0)
 
 
-def find_start(bus: Bus, service: str, partition: int = 0) -> Start:
+def find_start(bus: Bus, service: str, partition: int = 0, decode: Decode = decode_any) -> Start:
     """Return the oldest place that a service can be replayed from: everything that followed it survives.
 
     Raises `BusError` where there is none.
@@ -85,7 +85,11 @@ def find_start(bus: Bus, service: str, partition: int = 0) -> Start:
     outputs = partitions_of(bus, output_topics(service))
     journal, state = TopicPartition(journal_topic(service), partition), TopicPartition(state_topic(service), partition)
     begins = dict(bus.beginning_offsets([*inputs, *outputs, journal, state]))
-    if begins[journal] == 0 and all(begins[at] == 0 for at in outputs) and _survive(bus, journal, inputs, begins):
+    if (
+        begins[journal] == 0
+        and all(begins[at] == 0 for at in outputs)
+        and _survive(bus, journal, inputs, begins, decode)
+    ):
         return _BEGINNING
     for place, snapshot in read_snapshots(bus, service, partition, begins[state], bus.end_offsets([state])[state]):
         if place.journal >= begins[journal] and place.survives(inputs, outputs, begins):
@@ -97,7 +101,11 @@ def find_start(bus: Bus, service: str, partition: int = 0) -> Start:
 
 
 def _survive(
-    bus: Bus, journal: TopicPartition, inputs: Sequence[TopicPartition], begins: Mapping[TopicPartition, int]
+    bus: Bus,
+    journal: TopicPartition,
+    inputs: Sequence[TopicPartition],
+    begins: Mapping[TopicPartition, int],
+    decode: Decode,
 ) -> bool:
     """Whether all inputs that a journal names from its beginning on survive."""
     missing = {at for at in inputs if begins[at] > 0}
@@ -106,7 +114,7 @@ def _survive(
         # A service without a journal reads its input from the first record on.
         return not missing
     for entry in read_range(bus, journal.topic, journal.partition, 0, end if missing else 0):
-        for run in decode_journal_entry(entry.value).runs:
+        for run in decode(entry.topic, entry.value).runs:
             at = TopicPartition(run.topic, run.partition)
             if at in missing:
                 if run.first_offset < begins[at]:
@@ -118,7 +126,12 @@ def _survive(
 
 
 def journalled_inputs(
-    service: str, inputs: Sequence[Input], bus: Bus, start: Start = _BEGINNING, partition: int = 0
+    service: str,
+    inputs: Sequence[Input],
+    bus: Bus,
+    start: Start = _BEGINNING,
+    partition: int = 0,
+    decode: Decode = decode_any,
 ) -> Iterator[Record]:
     """Yield a session's inputs of a service from a start on, in the order in which it consumed them.
 
@@ -130,7 +143,7 @@ def journalled_inputs(
     reader = RunReader(bus)
     try:
         for entry in read_range(bus, journal.topic, partition, start.journal, end):
-            for run in decode_journal_entry(entry.value).runs:
+            for run in decode(entry.topic, entry.value).runs:
                 if run.next_offset > handled.get(TopicPartition(run.topic, run.partition), 0):
                     yield from reader.take(run)
     finally:
@@ -147,19 +160,19 @@ def read_from(bus: Bus, at: TopicPartition, offset: int) -> Iterator[Record]:
 
 
 def verify_service(
-    service: str, core: Core, inputs: Sequence[Input], bus: Bus, partition: int = 0, decode: Decode = decode
+    service: str, core: Core, inputs: Sequence[Input], bus: Bus, partition: int = 0, decode: Decode = decode_any
 ) -> Verification:
     """Replay one service from the oldest possible place and compare key and payload of everything it published since,
     in order, topic by topic.
 
     Raises `BusError` where there is no place to start from.
     """
-    start = find_start(bus, service, partition)
+    start = find_start(bus, service, partition, decode)
     topics = output_topics(service)
     recorded = {topic: _recorded(bus, topic, service, start) for topic in topics}
     result = Verification(service, counts=dict.fromkeys(topics, 0), verified_from=start.describe())
     handler = _handler(service, core, inputs, start, decode)
-    for record in journalled_inputs(service, inputs, bus, start, partition):
+    for record in journalled_inputs(service, inputs, bus, start, partition, decode):
         result.inputs += 1
         for output in handler.handle(record).outputs:
             expected = next(recorded[output.topic], None)
@@ -176,7 +189,9 @@ def verify_service(
     return result
 
 
-def _handler(service: str, core: Core, inputs: Sequence[Input], start: Start, decode: Decode = decode) -> CoreHandler:
+def _handler(
+    service: str, core: Core, inputs: Sequence[Input], start: Start, decode: Decode = decode_any
+) -> CoreHandler:
     handler = CoreHandler(service, core, inputs, decode)
     if start.snapshot is not None:
         handler.restore(start.snapshot.core, start.snapshot.seen)

@@ -49,6 +49,7 @@ class RoughProducer:
         self._mishaps = mishaps
         self._witness = witness
         self._sent: list[NewRecord] = []
+        self._is_killed = False
 
     def begin(self) -> None:
         self._sent = []
@@ -65,17 +66,19 @@ class RoughProducer:
 
     def commit(self) -> None:
         if self._mishaps.strikes("kill_before_commit"):
+            self._is_killed = True
             raise Killed("before a commit")
         if self._mishaps.strikes("disk_full"):
             raise BusFull("the simulated disk is full; nothing of the transaction was committed")
         self._producer.commit()
         self._witness(self._sent)
         if self._mishaps.strikes("kill_after_commit"):
+            self._is_killed = True
             raise Killed("after a commit")
 
     def abort(self) -> None:
         # A killed process aborts nothing; the next one's epoch does.
-        if getattr(self._producer, "_is_open", False):
+        if not self._is_killed:
             self._producer.abort()
 
     def close(self) -> None:

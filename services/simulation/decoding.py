@@ -12,10 +12,13 @@ from libs.wire import decode_any
 
 
 class DecodedOnce:
-    """Called with a topic and a payload, as `libs.wire.decode_any` is. Raises `DecodeError` each time."""
+    """Called with a topic and a payload, as `libs.wire.decode_any` is. Raises `DecodeError` each time.
 
-    def __init__(self) -> None:
-        self._events: dict[tuple[str, bytes], Any] = {}
+    What `known` has decoded is taken from there.
+    """
+
+    def __init__(self, known: DecodedOnce | None = None) -> None:
+        self._events: dict[tuple[str, bytes], Any] = {} if known is None else dict(known._events)
 
     def __call__(self, topic: str, payload: bytes) -> Any:
         place = (topic, payload)

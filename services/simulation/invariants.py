@@ -10,8 +10,7 @@ from itertools import zip_longest
 
 from libs.bus.api import Bus, NewRecord, Record, TopicPartition
 from libs.domain.control import ControlAction, ControlCommand
-from libs.domain.events import Core, Event
-from libs.domain.market import MarketEvent
+from libs.domain.events import Event
 from libs.domain.order_trail import OrderTrail
 from libs.domain.orders import (
     OrderApproved,
@@ -22,9 +21,8 @@ from libs.domain.orders import (
 from libs.runtime.control_lane import FRESH_S
 from libs.runtime.handler import Decode
 from libs.runtime.records import read_topic
+from libs.wire import Encoded, topics
 from libs.wire import decode as decode_anew
-from libs.wire import encode, topics
-from libs.wire.records import decode_journal_entry
 from services.risk.core.limits import RiskLimits
 
 _ZERO = Decimal(0)
@@ -72,7 +70,7 @@ def check_trading(
     trading = _Trading(order_limit=limits.max_order_notional_usdt)
     broken: list[str] = []
     for committed in history:
-        _follow_limits(trading, committed.records)
+        _follow_limits(trading, committed.records, decode)
         for record in committed.records:
             if record.topic in _TRADING_TOPICS:
                 event = decode(record.topic, record.value)
@@ -90,12 +88,12 @@ def check_trading(
     return broken
 
 
-def _follow_limits(trading: _Trading, records: Sequence[NewRecord]) -> None:
+def _follow_limits(trading: _Trading, records: Sequence[NewRecord], decode: Decode) -> None:
     """Let the commands that risk handled in this transaction take hold: it handles them before all else in a batch."""
     for record in records:
         if record.topic != _RISK_JOURNAL:
             continue
-        for run in decode_journal_entry(record.value).runs:
+        for run in decode(record.topic, record.value).runs:
             if run.topic != topics.CONTROL_COMMANDS:
                 continue
             for command in trading.commands_logged[trading.commands_handled : run.next_offset]:
@@ -175,9 +173,8 @@ def _check_balances(trading: _Trading, starting_balance: Decimal) -> Iterator[st
         yield "there were fills, yet no account state"
 
 
-def check_bars(bus: Bus, bars: Core, market: Sequence[MarketEvent]) -> list[str]:
+def check_bars(bus: Bus, expected: Sequence[Encoded]) -> list[str]:
     """Return a line where the bars are not those of the market as it was sent, each event once and in order."""
-    expected = [encode(bar) for event in market for bar in bars.handle(event)]
     recorded = [(record.key, record.value) for record in read_topic(bus, topics.BARS_CLOSED)]
     for number, (made, found) in enumerate(zip_longest(expected, recorded)):
         if made is None or (made.key, made.payload) != found:

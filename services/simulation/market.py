@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from libs.domain.events import Core
 from libs.domain.market import BestQuote, ClockTick, FundingSettled, MarketEvent, MarkPrice, Trade
 from libs.domain.numbers import NANOSECONDS
+from libs.wire import encode
+from services.simulation.decoding import DecodedOnce
 
 START_NS = 1_767_225_600 * NANOSECONDS
 """2026-01-01 00:00 UTC, a whole day, so that every timeframe begins with the session."""
@@ -19,6 +22,17 @@ _INSTRUMENTS = {
     "ETHUSDT.BINANCE": (3_000 * _SCALE, _SCALE // 100, _SCALE // 4),
 }
 INSTRUMENTS = tuple(_INSTRUMENTS)
+
+
+class SessionMarket:
+    """A market as it is sent, as it is decoded, and the bars that an undisturbed core of bars closes over it."""
+
+    def __init__(self, events: Sequence[MarketEvent], bars: Core) -> None:
+        self.encoded = [encode(event) for event in events]
+        self.bars = [encode(bar) for event in events for bar in bars.handle(event)]
+        self.decode = DecodedOnce()
+        for encoded in self.encoded:
+            self.decode(encoded.topic, encoded.payload)
 
 
 def make_market(seed: int, event_count: int) -> list[MarketEvent]:

@@ -9,7 +9,6 @@ from functools import partial
 
 import orjson
 
-from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.settings import load_settings
 from services.bars.building import build_core as build_bars
 from services.bars.inputs import INPUTS as BARS_INPUTS
@@ -34,13 +33,12 @@ _AGES_MS = "86400000"
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What every session of a run shares: services, limits, the balance it starts with, metrics nobody reads."""
+    """What every session of a run shares: services, limits, the balance it starts with."""
 
     services: Sequence[SimulatedService]
     limits: RiskLimits
     starting_balance_usdt: Decimal
     recorder_settings: RecorderSettings
-    metrics: dict[str, ServiceMetrics]
 
 
 def build_platform() -> Platform:
@@ -89,5 +87,4 @@ def build_platform() -> Platform:
         limits=risk_settings.limits(),
         starting_balance_usdt=execution_settings.starting_balance_usdt,
         recorder_settings=recorder_settings,
-        metrics={service.name: ServiceMetrics(service.name) for service in services},
     )

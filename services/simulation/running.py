@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from multiprocessing import get_context
 
 import structlog
@@ -19,13 +19,14 @@ from libs.runtime.records import read_topic
 from libs.runtime.verify import verify_service
 from libs.wire import topics
 from services.simulation.invariants import check_bars, check_dead_letters, check_store, check_trading
-from services.simulation.market import START_NS, make_market
+from services.simulation.market import START_NS, SessionMarket, make_market
 from services.simulation.mishaps import Mishaps, draw_mix
 from services.simulation.platform import Platform, build_platform
 from services.simulation.world import Stuck, World
 
 EVENTS = 500
-_SEEDS_A_TASK = 10
+# So many seeds in a row share a market: making one takes as long as a third of a session.
+SEEDS_PER_MARKET = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,13 @@ def _shared() -> tuple[Platform, structlog.stdlib.BoundLogger]:
     return build_platform(), structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=silent)
 
 
+@lru_cache(maxsize=2)
+def _market(number: int, event_count: int) -> SessionMarket:
+    platform, _ = _shared()
+    bars = next(service for service in platform.services if service.name == "bars")
+    return SessionMarket(make_market(number, event_count), bars.build_core())
+
+
 def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> SeedOutcome:
     """Run one session. An error that no mishap explains is what did not hold."""
     platform, logger = _shared()
@@ -74,11 +82,10 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
     rng = random.Random(f"scheduler/{seed}")
     world = World(
         seed=seed,
-        events=make_market(seed, event_count),
+        market=_market(seed // SEEDS_PER_MARKET, event_count),
         services=platform.services,
         mishaps=Mishaps(rng, dict(chosen)),
         recorder_settings=platform.recorder_settings,
-        metrics=platform.metrics,
         logger=logger,
         clock=SimulatedClock(START_NS),
         rng=rng,
@@ -105,8 +112,7 @@ def _check(world: World, platform: Platform) -> list[str]:
     broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt, world.decode)
     broken += check_dead_letters(world.bus)
     broken += check_store(world.archive.catch_up(), world.store.rows, world.decode)
-    bars = next(service for service in platform.services if service.name == "bars")
-    broken += check_bars(world.bus, bars.build_core(), world.events)
+    broken += check_bars(world.bus, world.market.bars)
     for service in platform.services:
         replayed = verify_service(service.name, service.build_core(), service.inputs, world.bus, decode=world.decode)
         difference = replayed.difference
@@ -121,7 +127,7 @@ def _check(world: World, platform: Platform) -> list[str]:
 def run_seeds(seeds: Sequence[int], workers: int | None = None) -> Iterator[SeedOutcome]:
     """Run many seeds in processes of their own; outcomes come in order of the seeds."""
     count = workers or os.cpu_count() or 1
-    chunks = [seeds[at : at + _SEEDS_A_TASK] for at in range(0, len(seeds), _SEEDS_A_TASK)]
+    chunks = [seeds[at : at + SEEDS_PER_MARKET] for at in range(0, len(seeds), SEEDS_PER_MARKET)]
     if count == 1 or len(chunks) == 1:
         yield from map(run_seed, seeds)
         return

@@ -18,9 +18,7 @@ from libs.bus.memory import MemoryBus
 from libs.clock import SimulatedClock
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Core
-from libs.domain.market import MarketEvent
 from libs.runtime.handler import Input
-from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.retention import RetentionPass
 from libs.runtime.shell import CoreShell
@@ -32,11 +30,13 @@ from services.recorder.settings import RecorderSettings
 from services.simulation.bus import RoughBus, RoughCore
 from services.simulation.decoding import DecodedOnce
 from services.simulation.invariants import Committed
+from services.simulation.market import SessionMarket
 from services.simulation.mishaps import Killed, Mishaps
+from services.simulation.silent_metrics import SilentMetrics
 from services.simulation.store import Archive, MemoryStore
 
-_BATCHES = (1, 7, 100, 1000)
-_SNAPSHOTS = (25, 200, 20_000)
+_BATCHES = (2, 7, 100, 1000)
+_SNAPSHOTS = (25, 100, 400, 20_000)
 _CHUNKS = (2, 4, 8)
 _IDLE_ROUNDS = 3
 _RECORDER_ROUNDS = 40
@@ -49,6 +49,7 @@ _ORDER_LIMITS = ("200", "5000")
 _HANG_STEPS = 12
 # Beyond what any session needs: a session that never becomes quiet is a defect of its own.
 _STEP_LIMIT = 200_000
+_METRICS = SilentMetrics()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +88,17 @@ class World:
     """A session in progress. `run` takes it to its end; what it left is on `bus`."""
 
     seed: int
-    events: Sequence[MarketEvent]
+    market: SessionMarket
     services: Sequence[SimulatedService]
     mishaps: Mishaps
     recorder_settings: RecorderSettings
-    metrics: dict[str, ServiceMetrics]
     logger: structlog.stdlib.BoundLogger
     clock: SimulatedClock
     rng: random.Random
     bus: MemoryBus = field(init=False)
     store: MemoryStore = field(init=False)
     archive: Archive = field(init=False)
-    decode: DecodedOnce = field(default_factory=DecodedOnce)
+    decode: DecodedOnce = field(init=False)
     history: list[Committed] = field(default_factory=list)
     restarts: int = 0
     steps: int = 0
@@ -114,6 +114,7 @@ class World:
     _snapshot_every: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.decode = DecodedOnce(self.market.decode)
         self.bus = MemoryBus(clock=self.clock)
         self.bus.create_topics(TopicSpec(topic.name) for topic in TOPICS.values())
         self.store = MemoryStore(self.mishaps)
@@ -149,13 +150,13 @@ class World:
         names = list(self._names)
         self.rng.shuffle(names)
         for name in names:
-            if self._published < len(self.events) and self.rng.random() < 0.4:
+            if self._published < len(self.market.encoded) and self.rng.random() < 0.4:
                 handled += 1
                 continue
             handled += self._step(self._instances[name])
         for zombie in list(self._zombies):
             self._step(zombie)
-        if self._published < len(self.events):
+        if self._published < len(self.market.encoded):
             self._publish(feed)
             handled += 1
         if self.mishaps.strikes("halt"):
@@ -227,8 +228,7 @@ class World:
                 self.store,
                 self.decode,
                 self.recorder_settings,
-                # The recorder declares gauges of its own, and a new process has a new registry.
-                ServiceMetrics(name),
+                _METRICS,
                 self.logger,
                 now=self.clock.monotonic_s,
                 pause=self.clock.sleep,
@@ -239,7 +239,7 @@ class World:
             RoughCore(service.build_core(), self.mishaps, hang),
             service.inputs,
             view,  # type: ignore[arg-type]
-            self.metrics[service.name],
+            _METRICS,
             self.logger,
             clock=self.clock,
             decode=self.decode,
@@ -267,13 +267,14 @@ class World:
             self._is_hanging = False
 
     def _publish(self, feed: Producer) -> None:
-        chunk = self.events[self._published : self._published + self.rng.choice(_CHUNKS)]
+        chunk = self.market.encoded[self._published : self._published + self.rng.choice(_CHUNKS)]
         self._published += len(chunk)
         rows = list(chunk)
         if self.mishaps.strikes("repeated_market_events"):
             # Anything of late: a producer that is at-least-once sends again what it does not know to be there.
-            rows += self.rng.choices(self.events[max(0, self._published - _REPEATED_OF) : self._published], k=3)
-        commit_records(feed, [self._stamp(event, "ingestion") for event in rows])
+            rows += self.rng.choices(self.market.encoded[max(0, self._published - _REPEATED_OF) : self._published], k=3)
+        now = self.clock.now_ns()
+        commit_records(feed, [stamped_record(encoded, "ingestion", now) for encoded in rows])
 
     def _command(self, action: ControlAction, arguments: dict[str, str] | None = None) -> None:
         self._commands += 1
@@ -286,7 +287,7 @@ class World:
             reason="drawn by the scheduler",
             arguments=arguments or {},
         )
-        record = self._stamp(command, "console")
+        record = stamped_record(encode(command), "console", self.clock.now_ns())
         commit_records(self.bus.producer("console"), [record])
         self._note([record])
         if action is not ControlAction.SET_LIMITS:
@@ -294,6 +295,3 @@ class World:
 
     def _note(self, records: Sequence[NewRecord]) -> None:
         self.history.append(Committed(self.clock.monotonic_s(), records))
-
-    def _stamp(self, event: MarketEvent | ControlCommand, producer: str) -> NewRecord:
-        return stamped_record(encode(event), producer, self.clock.now_ns())
