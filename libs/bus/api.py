@@ -11,6 +11,7 @@ Errors form one tree::
     |  |- BusFull             no room left on the device that holds the log; nothing was committed
     |  `- BusLost             the log that was opened is gone; starting again is no use
     |- BusDenied              the broker does not take this client's credentials or certificate (exit code 2)
+    |- BusInvalid             the address, or the file that it names, is no bus (exit code 2)
     |- UnknownTopic           the topic was never created
     |- OffsetGone             a reader's position lies before the oldest record kept; nothing was skipped
     |- ProducerFenced         a newer producer took over this transactional id; stop this process
@@ -44,6 +45,10 @@ class BusLost(BusUnavailable):
 
 class BusDenied(BusError):
     """The broker refuses this client, or this client the broker: credentials or certificates do not match."""
+
+
+class BusInvalid(BusError):
+    """What is named as the bus is none: an address without meaning, or a file of something else."""
 
 
 class UnknownTopic(BusError):

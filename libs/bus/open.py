@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from libs.bus.api import Bus, BusError, Waiting
+from libs.bus.api import Bus, BusInvalid, Waiting
 from libs.bus.security import KafkaSecurity
 
 _FORMS = "use sqlite:PATH, kafka:HOST:PORT or memory:NAME"
@@ -18,13 +18,13 @@ def open_bus(
 ) -> Bus:
     """Open `sqlite:PATH`, `kafka:HOST:PORT[,HOST:PORT...]` or `memory:NAME`; `prefix` goes before every name on it.
 
-    `waiting` is entered around whatever may wait long for a broker or for another process. Raises `BusError` for any
-    other address, `BusUnavailable` where the file or the broker cannot be reached, `BusDenied` where the broker and
+    `waiting` is entered around whatever may wait long for a broker or for another process. Raises `BusInvalid` for
+    any other address, `BusUnavailable` where the file or the broker cannot be reached, `BusDenied` where the broker and
     `security` do not go together.
     """
     kind, separator, rest = url.partition(":")
     if not separator or not rest:
-        raise BusError(f"bus address {url!r} names no bus: {_FORMS}")
+        raise BusInvalid(f"bus address {url!r} names no bus: {_FORMS}")
     if kind == "sqlite":
         from libs.bus.sqlite import SqliteBus
 
@@ -37,8 +37,8 @@ def open_bus(
         for server in rest.split(","):
             host, _, port = server.rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise BusError(f"bus address {url!r}: {server!r} is not HOST:PORT; {_FORMS}")
+                raise BusInvalid(f"bus address {url!r}: {server!r} is not HOST:PORT; {_FORMS}")
         from libs.bus.kafka import KafkaBus
 
         return KafkaBus(rest, prefix=prefix, security=security, waiting=waiting)
-    raise BusError(f"bus address {url!r} starts with an unknown kind {kind!r}: {_FORMS}")
+    raise BusInvalid(f"bus address {url!r} starts with an unknown kind {kind!r}: {_FORMS}")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.bus.api import BusError, BusFull, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
+from libs.bus.api import BusError, BusFull, BusInvalid, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
 from libs.bus.checks import check_partition
 from libs.bus.names import Names
 from libs.bus.wakeups import LONGEST_DIRECTORY
@@ -120,7 +120,7 @@ class SqliteLog:
                 database.execute(f"PRAGMA user_version={_FORMAT}")
                 database.execute("COMMIT")
             elif version != _FORMAT:
-                raise BusError(
+                raise BusInvalid(
                     f"{self.path} is not a bus file of format {_FORMAT} (it says {version}): name another path, "
                     "or move the file away to start an empty bus"
                 )
@@ -156,7 +156,7 @@ class SqliteLog:
             self.forget_topics()
             return UnknownTopic(f"a topic in use was deleted from the bus at {self.path}: create it and start again")
         if code == sqlite3.SQLITE_NOTADB:
-            return BusError(f"{self.path} is not a bus file ({text}): name another path or move the file away")
+            return BusInvalid(f"{self.path} is not a bus file ({text}): name another path, or restore it")
         if code == sqlite3.SQLITE_CORRUPT:
             return BusUnavailable(f"the bus file {self.path} is damaged ({text}): restore it or start an empty bus")
         if code == sqlite3.SQLITE_BUSY:

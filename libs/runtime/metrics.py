@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 T = TypeVar("T")
 
+# Linux numbers processes up to 2^22.
+_LARGEST_PID = 2**22
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -98,9 +101,16 @@ def read_announcement(path: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+def processes_of(supervised: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what a supervisor's announcement says of each process, by name; what is no such thing is left out."""
+    services = supervised.get("services")
+    known = services.items() if isinstance(services, dict) else ()
+    return {name: facts for name, facts in known if isinstance(facts, dict)}
+
+
 def is_alive(pid: object) -> bool:
-    """Whether a process of that id exists."""
-    if not isinstance(pid, int):
+    """Whether a process of that id exists; what is no process's id is none's."""
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid <= _LARGEST_PID:
         return False
     try:
         os.kill(pid, 0)

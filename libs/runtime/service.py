@@ -20,7 +20,7 @@ import orjson
 import structlog
 from pydantic_settings import BaseSettings
 
-from libs.bus.api import BusDenied, BusError, BusFull, BusLost, BusUnavailable, NewRecord
+from libs.bus.api import BusDenied, BusError, BusFull, BusInvalid, BusLost, BusUnavailable, NewRecord
 from libs.clock import SystemClock
 from libs.domain.events import Core
 from libs.runtime.compiling import declared_compiling
@@ -98,7 +98,7 @@ def run_process(service: str, body: Callable[[PlatformSettings, structlog.stdlib
     except BadInput as error:
         logger.error("bad input", reason=str(error))
         return EXIT_BAD_INPUT
-    except BusDenied as error:
+    except (BusDenied, BusInvalid) as error:
         logger.error("bad input", reason=str(error))
         return EXIT_BAD_INPUT
     except BusLost as error:

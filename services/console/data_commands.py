@@ -149,6 +149,8 @@ def models(
 
     Example: perpflow models --json
     """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--models {folder} is not a folder; name the registry that train-models writes to")
     found = [_describe(path) for path in [SHIPPED_MODELS / "manifest.json", *sorted(folder.glob("*/*/manifest.json"))]]
     if json:
         print_json(found)
@@ -167,5 +169,5 @@ def _describe(path: Path) -> dict[str, Any]:
         wanted = ("name", "version", "feature_set", "schema_hash", "window", "horizon_ns", "onnx_sha256", "metrics")
         facts = {key: manifest[key] for key in wanted}
         return {**facts, "inputs": [each["name"] for each in manifest["inputs"]], "folder": str(path.parent)}
-    except (OSError, json_module.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is no model manifest ({error!r}); remove it or train the model again") from error

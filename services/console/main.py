@@ -13,7 +13,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 from rich.console import Console
 
-from libs.bus.api import BusDenied, BusError, BusUnavailable
+from libs.bus.api import BusDenied, BusError, BusInvalid, BusUnavailable
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
@@ -269,25 +269,28 @@ def status(session: SessionOption = None, json: JsonOption = False) -> None:
     """List the processes and accounts of every running session, or of the one named.
 
     Processes with pid, state, lag and metrics port; accounts with trading state, equity and positions. Where nothing
-    runs, the latest session is shown as it ended.
+    runs, the latest session is shown as it ended. Exit code 3 where a session's bus does not answer or is gone, 2 where
+    it is no bus or the session's description is damaged; what is known all the same is printed.
 
     Example: perpflow status --json
     """
     from services.console.running import running_folders
-    from services.console.session import load_session, read_session
-    from services.console.status import describe_session, print_session
+    from services.console.session import load_session
+    from services.console.status import describe_sessions, print_session
 
     running = running_folders()
     if session is not None:
         chosen = [folder for folder in running if folder.name == session] or [load_session(session).folder]
     else:
         chosen = running or [load_session().folder]
-    sessions = [describe_session(read_session(folder)) for folder in chosen]
-    if json:
+    sessions, problem = describe_sessions(chosen)
+    if json and sessions:
         print_json({**sessions[0], "sessions": sessions})
-        return
-    for facts in sessions:
-        print_session(facts, Console())
+    else:
+        for facts in sessions:
+            print_session(facts, Console())
+    if problem is not None:
+        raise problem
 
 
 @app.command()
@@ -348,7 +351,7 @@ def main() -> None:
     sys.stderr = cast(TextIO, MaskingStream(sys.stderr))
     try:
         app()
-    except (BadInput, BusDenied) as error:
+    except (BadInput, BusDenied, BusInvalid) as error:
         _fail(str(error), EXIT_BAD_INPUT)
     except (DependencyUnavailable, BusUnavailable) as error:
         _fail(str(error), EXIT_UNAVAILABLE)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from libs.runtime.metrics import is_alive, read_announcement
+from libs.runtime.metrics import is_alive, processes_of, read_announcement
 from services.console.session import DESCRIPTION, SessionDescription, sessions_root
 
 
@@ -32,7 +32,7 @@ def register_session(session: SessionDescription) -> str:
         # By the path: two folders may have sessions of one name.
         name = f"{session.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
         draft = entries / f".{name}"
-        draft.write_text(str(folder))
+        draft.write_bytes(os.fsencode(folder))
         draft.replace(entries / name)
     except (OSError, RuntimeError) as error:
         return str(error)
@@ -42,7 +42,7 @@ def register_session(session: SessionDescription) -> str:
 def is_running(folder: Path) -> bool:
     """Whether the supervisor or any process of the session in a folder lives."""
     supervised = read_announcement(folder / "run" / "supervisor.json")
-    pids = [supervised.get("pid"), *(facts.get("pid") for facts in supervised.get("services", {}).values())]
+    pids = [supervised.get("pid"), *(facts.get("pid") for facts in processes_of(supervised).values())]
     return any(_is_ours(pid) for pid in pids)
 
 
@@ -72,7 +72,7 @@ def _registered() -> Iterator[Path]:
         return
     for entry in entries:
         try:
-            folder = Path(entry.read_text())
+            folder = Path(os.fsdecode(entry.read_bytes()))
         except FileNotFoundError:
             continue
         if folder.is_dir():

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from rich.table import Table
 
 from libs.bus.api import BusError
 from libs.domain.instruments import DEFAULT_INSTRUMENT
+from libs.runtime.errors import BadInput
 from libs.runtime.lag import read_lags
-from libs.runtime.metrics import is_alive, read_announcement
-from services.console.accounts import UNKNOWN, describe_positions, read_accounts
+from libs.runtime.metrics import is_alive, processes_of, read_announcement
+from services.console.accounts import UNKNOWN, AccountRow, describe_positions, read_accounts
 from services.console.drain import GROUPS
 from services.console.running import is_running
-from services.console.session import SessionDescription, sessions_root
+from services.console.session import SessionDescription, read_session, sessions_root
 from services.console.session_bus import open_session_bus
 
 
@@ -38,13 +39,12 @@ class ServiceStatus:
     metrics_port: int | None
 
 
-def read_status(session: SessionDescription) -> list[ServiceStatus]:
-    """Return the processes of a session as they are now."""
+def read_status(session: SessionDescription, lags: Mapping[str, int]) -> list[ServiceStatus]:
+    """Return the processes of a session as they are now, with what each group lags behind where that is known."""
     supervised = read_announcement(session.run_dir / "supervisor.json")
     is_supervised = is_alive(supervised.get("pid"))
-    lags = _lags(session)
     rows = []
-    for name, facts in supervised.get("services", {}).items():
+    for name, facts in processes_of(supervised).items():
         announced = read_announcement(session.run_dir / f"{name}.json")
         pid = facts.get("pid")
         state = str(facts.get("state", "unknown"))
@@ -55,26 +55,49 @@ def read_status(session: SessionDescription) -> list[ServiceStatus]:
     return rows
 
 
-def describe_session(session: SessionDescription) -> dict[str, Any]:
-    """Return what `status` says of a session; the accounts are None where its bus does not answer."""
+def describe_sessions(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], BadInput | BusError | None]:
+    """Return what `status` says of each session that can be read, and the first error met.
+
+    Which processes live is known without the bus; the accounts are None then.
+    """
+    described: list[dict[str, Any]] = []
+    first: BadInput | BusError | None = None
+    for folder in folders:
+        try:
+            session = read_session(folder)
+        except BadInput as error:
+            first = first or error
+            continue
+        facts, problem = _describe(session)
+        described.append(facts)
+        first = first or problem
+    return described, first
+
+
+def _describe(session: SessionDescription) -> tuple[dict[str, Any], BusError | None]:
+    accounts: list[AccountRow] | None = None
+    lags: Mapping[str, int] = {}
+    problem: BusError | None = None
     try:
         accounts = read_accounts(session)
-    except BusError:
-        # The bus is down; which processes live is known all the same.
-        accounts = None
+        with open_session_bus(session) as bus:
+            lags = read_lags(bus, GROUPS)
+    except BusError as error:
+        problem = error
+    said = read_announcement(session.run_dir / "supervisor.json").get("bus")
     return {
         "session": session.name,
         "market": session.market,
         "mode": session.mode,
         "is_running": is_running(session.folder),
-        "bus": read_announcement(session.run_dir / "supervisor.json").get("bus") or "ok",
-        "services": as_rows(read_status(session)),
+        "bus": said or ("ok" if problem is None else str(problem)),
+        "services": as_rows(read_status(session, lags)),
         "accounts": accounts,
-    }
+    }, problem
 
 
 def print_session(facts: Mapping[str, Any], console: Console) -> None:
-    """Print what `describe_session` returned as two tables."""
+    """Print what `describe_sessions` returned of one as two tables."""
     ended = "" if facts["is_running"] else " (not running)"
     table = Table(
         *("service", "pid", "state", "restarts", "lag", "metrics"), title=facts["session"] + ended, title_justify="left"
@@ -92,15 +115,6 @@ def print_session(facts: Mapping[str, Any], console: Console) -> None:
         equity = UNKNOWN if row.equity is None else row.equity
         table.add_row(row.account, row.trading_state, escape(row.reason), equity, describe_positions(row.positions))
     console.print(table)
-
-
-def _lags(session: SessionDescription) -> dict[str, int]:
-    try:
-        with open_session_bus(session) as bus:
-            return read_lags(bus, GROUPS)
-    except BusError:
-        # The bus is down; the table still says which processes live, and their lag is unknown.
-        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from libs.runtime.metrics import is_alive, read_announcement
+from libs.runtime.metrics import is_alive, processes_of, read_announcement
 from services.monitoring.core import ServiceCondition
 from services.monitoring.rows import Row
 
@@ -137,8 +137,7 @@ class ServiceProbe:
             facts = read_announcement(path)
             if isinstance(facts.get("service"), str):
                 announced[facts["service"]] = facts
-        supervised = read_announcement(self._run_dir / "supervisor.json").get("services")
-        for name, known in supervised.items() if isinstance(supervised, dict) else ():
+        for name, known in processes_of(read_announcement(self._run_dir / "supervisor.json")).items():
             # What a process said of itself counts only while it is the one that the supervisor keeps.
             said = announced.get(name, {})
             is_current = known.get("pid") in (None, said.get("pid"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,6 +35,8 @@ def build_strategy(path: str, parameters: Mapping[str, Any], timeframe: str = ""
         strategy = kind(**values)
     except (TypeError, ValueError) as error:
         raise StrategyError(f"strategy {path} does not take its parameters: {error}") from error
+    except Exception as error:
+        raise StrategyError(f"strategy {path} cannot be built: {_describe(error)}") from error
     missing = [name for name in ("name", "snapshot", "restore") if not hasattr(strategy, name)]
     if missing:
         raise StrategyError(f"strategy {path} lacks {', '.join(missing)}; derive it from services.strategy.Strategy")
@@ -74,10 +77,20 @@ def import_strategy(path: str) -> type[Any]:
         raise StrategyError(
             f"strategy {path}: cannot import {module_name} ({error}); is it installed or on PYTHONPATH?"
         ) from error
+    except Exception as error:
+        raise StrategyError(f"strategy {path}: {module_name} fails when it is imported: {_describe(error)}") from error
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
         raise StrategyError(f"strategy {path}: module {module_name} has no class {class_name}")
     return kind
+
+
+def _describe(error: Exception) -> str:
+    """Say what went wrong and in which line of which file, without a traceback."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
 
 
 def build_service_core(settings: StrategySettings) -> StrategyCore:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from services.strategy.core import StrategyCore
@@ -12,6 +15,27 @@ def test_shipped_strategy_is_found_by_name_and_given_its_parameters() -> None:
     strategy = build_strategy("ema_cross", {"fast_bars": 5, "slow_bars": 9, "name": "mine"})
     assert isinstance(strategy, EmaCross)
     assert strategy.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ndef broken(:\n", r"fails when it is imported: .*broken_one\.py, line 2: invalid syntax"),
+        ("import os\nos.nothing\n", r"fails when it is imported: .*broken_one\.py, line 2: AttributeError"),
+        (
+            "class Mine:\n    def __init__(self):\n        raise RuntimeError('no file')\n",
+            r"cannot be built: .*broken_one\.py, line 3: RuntimeError: no file",
+        ),
+    ],
+)
+def test_what_a_users_module_raises_is_named_with_its_line(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_one.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_one", raising=False)
+    with pytest.raises(StrategyError, match=message):
+        build_strategy("broken_one:Mine", {})
 
 
 def test_dotted_path_is_imported() -> None:
