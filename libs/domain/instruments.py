@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.domain import listed_binance
+from libs.domain import listed_binance, listed_bybit
 from libs.domain.listing import Instrument, LeverageTiers, VenueListing, instrument_id
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "split_instrument_id",
 ]
 
-LISTINGS: dict[str, VenueListing] = {listing.venue: listing for listing in (listed_binance.LISTING,)}
+LISTINGS: dict[str, VenueListing] = {
+    listing.venue: listing for listing in (listed_binance.LISTING, listed_bybit.LISTING)
+}
 """By venue. What else a venue needs is found by its name: `libs.venues.registry`, `libs.margin.default_brackets`."""
 
 INSTRUMENTS: dict[str, Instrument] = {

@@ -31,6 +31,7 @@ from libs.venues.frames import (
     Frame,
     FrameError,
     kline_event_id,
+    name_rows,
     read_e8,
     read_field,
     read_int,
@@ -41,6 +42,9 @@ from libs.venues.frames import (
 )
 
 VENUE = "BINANCE"
+# What answers to commands say in place of an error.
+_DONE = frozenset({0, 200, "0", "200"})
+_FIX_LIST = "give frames as objects"
 
 _IGNORED = frozenset(
     {
@@ -64,7 +68,7 @@ def open_frame(payload: bytes) -> Frame | None:
     except orjson.JSONDecodeError as error:
         raise FrameError(f"not JSON: {error}", "the line was cut or overwritten; record it again") from None
     if not isinstance(document, dict):
-        raise FrameError(f"a JSON {type(document).__name__} where an object is due", "give frames as objects")
+        raise FrameError(f"a JSON {type(document).__name__} where an object is due{name_rows(document)}", _FIX_LIST)
     stream = document.get("stream", "")
     data = document.get("data", document)
     if not isinstance(data, dict):
@@ -85,7 +89,7 @@ def _kind_of(data: Mapping[str, Any], stream: str) -> str:
     event = data.get("e")
     if isinstance(event, str):
         return event
-    if "lastUpdateId" in data:
+    if "lastUpdateId" in data and "bidPrice" not in data:
         return "depthSnapshot"
     if {"u", "b", "B", "a", "A"} <= data.keys():
         return "bookTicker"
@@ -96,6 +100,8 @@ def _kind_of(data: Mapping[str, Any], stream: str) -> str:
     if "result" in data and "id" in data:
         return ""
     if "code" in data and "msg" in data:
+        if data["code"] in _DONE:
+            raise FrameError(f"an answer to a command: {data['msg']}", "give frames of a market")
         raise FrameError(f"the exchange answered error {data['code']}: {data['msg']}", "fix the request it answers")
     raise FrameError(
         f"unknown frame with fields {sorted(data)}" + (f" on stream {stream!r}" if stream else ""),

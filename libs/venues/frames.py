@@ -39,6 +39,12 @@ def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
     return f"{instrument}/kline/{timeframe}/{open_time}"
 
 
+def name_rows(document: Any) -> str:
+    """Return what the rows of a list are, for an error about it; empty where they are nothing with fields."""
+    first = document[0] if isinstance(document, list) and document else None
+    return f", rows with fields {sorted(first)}" if isinstance(first, dict) else ""
+
+
 _FIX_FRAME = "check the recorder that wrote this line"
 
 

@@ -25,7 +25,7 @@ class RestClient:
             answer = self._client.get(path, params=dict(parameters or {}))
         except httpx.HTTPError as error:
             raise VenueUnavailable(f"{self.base_url}{path} does not answer: {error or type(error).__name__}") from error
-        if answer.status_code in (408, 418, 429) or answer.status_code >= 500:
+        if answer.status_code in (403, 408, 418, 429) or answer.status_code >= 500:
             asked = answer.headers.get("Retry-After", "0")
             raise VenueUnavailable(
                 f"{self.base_url}{path} answers {answer.status_code}: {answer.text[:200]}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from libs.domain.events import DeadInput
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, ExchangeBar, MarkPrice, Trade
 from libs.runtime.errors import BadInput
+from services.bars.core import BarsCore
 from services.ingestion.feed import Pacer
 from services.ingestion.recorded import RecordedSource
 from tests.kit.builders import BTC
@@ -218,3 +220,54 @@ def test_futures_capture_plays_whole() -> None:
 def test_mark_price_capture_of_2026_plays() -> None:
     path = shared_market() / "capture" / "binance_um_BTCUSDT_markprice_20260930.jsonl"
     assert sum(isinstance(event, MarkPrice) for event in read_all(_source(path))) == 10
+
+
+BYBIT_FRAMES = Path(__file__).resolve().parents[2] / "data" / "bybit_frames.jsonl"
+
+
+def test_a_capture_of_another_venue_is_read_by_that_venues_decoder_and_resumes_anywhere() -> None:
+    instrument = "BTCUSDT.BYBIT"
+    whole = read_all(_source(BYBIT_FRAMES, instrument))
+    assert {type(event) for event in whole} >= {Trade, DepthSnapshot, DepthDelta, BestQuote, MarkPrice}
+    assert not [event for event in whole if isinstance(event, DeadInput)]
+    assert len([event for event in whole if isinstance(event, Trade)]) == 2
+    source = _source(BYBIT_FRAMES, instrument)
+    out = list(source.read(1, 100))
+    while not source.is_finished:
+        # What a ticker's change says depends on the frames before it.
+        cursor = source.cursor()
+        source.close()
+        source = RecordedSource(BYBIT_FRAMES, instrument=instrument, pacer=Pacer(0))
+        source.open(cursor)
+        out += source.read(1, 100)
+    assert out == whole
+
+
+def test_unnumbered_trades_are_new_by_their_id(tmp_path: Path) -> None:
+    lines = [line for line in BYBIT_FRAMES.read_bytes().splitlines(keepends=True) if b"publicTrade" in line]
+    again = write_capture(tmp_path / "twice.jsonl", lines * 2)
+    assert len([event for event in read_all(_source(again, "BTCUSDT.BYBIT")) if isinstance(event, Trade)]) == 2
+
+
+def test_recorded_captures_of_bybit_give_books_and_marks() -> None:
+    folder = shared_market() / "capture"
+    book = read_all(_source(folder / "bybit_linear_XRPUSDT_orderbook500_20241201.jsonl.gz", "XRPUSDT.BYBIT"))
+    deltas = [event for event in book if isinstance(event, DepthDelta)]
+    assert len(deltas) == 49
+    assert all(right.previous_final_update_id == left.final_update_id for left, right in pairwise(deltas))
+    ticker = read_all(_source(folder / "bybit_linear_BTCUSDT_tickers_20260930.jsonl", "BTCUSDT.BYBIT"))
+    assert {type(event) for event in ticker} >= {BestQuote, MarkPrice}
+    assert not [event for event in (*book, *ticker) if isinstance(event, DeadInput)]
+
+
+def test_bars_of_recorded_klines_of_bybit_equal_them() -> None:
+    path = shared_market() / "ohlcv" / "bybit_linear_BTCUSDT_5m_20250924_20260331.parquet"
+    source = _source(path, "BTCUSDT.BYBIT")
+    core = BarsCore()
+    klines = [event for event in source.read(600, 1000) if isinstance(event, ExchangeBar)]
+    bars = [bar for kline in klines for bar in core.handle(kline) if bar.timeframe == "5m"]
+    fields = ("open_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8")
+    assert [[getattr(bar, name) for name in fields] for bar in bars] == [
+        [getattr(kline, name) for name in fields] for kline in klines
+    ]
+    assert len(bars) > 250
