@@ -19,8 +19,7 @@ from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.market import BestQuote, ClockTick, MarkPrice, OpenInterest, Trade
 from libs.domain.numbers import SCALE
 from libs.domain.orders import OrderEvent, OrderRefused
-from services.monitoring import rows
-from services.monitoring.rows import Row
+from services.monitoring.rows import Row, row_of, to_ms
 from services.monitoring.series import ChartSeries, ThinningChartSeries
 
 BAR_LIMIT = 1500
@@ -32,6 +31,7 @@ FORECAST_LIMIT = 120
 DEAD_LETTER_LIMIT = 20
 AUDIT_LIMIT = 100
 
+_FORECAST_POINT = ("time_ms", "probability_down", "probability_flat", "probability_up", "confidence")
 SERIES_SECTIONS = ("bars", "equity")
 
 
@@ -83,20 +83,20 @@ class Dashboard:
                 self._handle_order(event)
             case OrderRefused():
                 if all(row["event_id"] != event.event_id for row in self._refusals):
-                    self._refusals.append(rows.refusal_row(event))
+                    self._refusals.append(row_of(event))
                     self._touch("refusals")
             case ControlState():
-                self._controls[event.account] = rows.control_row(event)
+                self._controls[event.account] = row_of(event)
                 self._touch("control")
             case Alert():
                 key = (event.service, event.name)
                 if event.is_raised:
-                    self._alerts[key] = rows.alert_row(event)
+                    self._alerts[key] = row_of(event)
                 else:
                     self._alerts.pop(key, None)
                 self._touch("alerts")
             case AuditEntry():
-                self._audit.append(rows.audit_row(event))
+                self._audit.append(row_of(event))
                 self._touch("audit")
             case _:
                 pass
@@ -164,10 +164,7 @@ class Dashboard:
             "forecasts": lambda: {
                 instrument: {
                     "latest": latest,
-                    "history": [
-                        [row["time_ms"], row["down"], row["flat"], row["up"], row["confidence"]]
-                        for row in self._forecast_history[instrument]
-                    ],
+                    "history": [[row[name] for name in _FORECAST_POINT] for row in self._forecast_history[instrument]],
                     "shadows": [row for key, row in sorted(self._shadows.items()) if key[0] == instrument],
                 }
                 for instrument, latest in self._forecasts.items()
@@ -203,7 +200,7 @@ class Dashboard:
             self._touch(section)
 
     def _handle_market(self, event: Trade | BestQuote | MarkPrice | OpenInterest | ClockTick) -> None:
-        time_ms = rows.to_ms(event.event_time)
+        time_ms = to_ms(event.event_time)
         if self._market_time_ms is None or time_ms > self._market_time_ms:
             self._market_time_ms = time_ms
             self._touch("clock")
@@ -220,7 +217,7 @@ class Dashboard:
                 market["mark"] = event.mark_price_e8 / SCALE
                 market["index"] = event.index_price_e8 / SCALE if event.index_price_e8 is not None else None
                 market["funding_rate"] = event.funding_rate_e8 / SCALE
-                market["next_funding_ms"] = rows.to_ms(event.next_funding_time) if event.next_funding_time else None
+                market["next_funding_ms"] = to_ms(event.next_funding_time) if event.next_funding_time else None
             case OpenInterest():
                 market["open_interest"] = event.open_interest_e8 / SCALE
         self._touch("market")
@@ -246,12 +243,12 @@ class Dashboard:
             return
         series = self._bars.setdefault(bar.instrument, ChartSeries(BAR_LIMIT))
         prices = (bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8, bar.volume_e8)
-        point = (rows.to_ms(bar.open_time), *(value / SCALE for value in prices))
+        point = (to_ms(bar.open_time), *(value / SCALE for value in prices))
         if series.put(point):
             self._touch("bars")
 
     def _handle_forecast(self, forecast: Forecast) -> None:
-        row = rows.forecast_row(forecast)
+        row = row_of(forecast)
         if forecast.role is ModelRole.SHADOW:
             self._shadows[forecast.instrument, forecast.model_name, forecast.model_version] = row
         else:
@@ -266,19 +263,19 @@ class Dashboard:
         known = self._accounts.get(state.account)
         if known is not None and known["sequence"] >= state.sequence:
             return
-        self._accounts[state.account] = {**rows.account_row(state), "sequence": state.sequence}
+        self._accounts[state.account] = row_of(state)
         self._touch("accounts")
         series = self._equity.setdefault(state.account, ThinningChartSeries(EQUITY_LIMIT))
-        if series.put((rows.to_ms(state.event_time), float(state.equity), float(state.wallet_balance))):
+        if series.put((to_ms(state.event_time), float(state.equity), float(state.wallet_balance))):
             self._touch("equity")
 
     def _handle_order(self, event: OrderEvent) -> None:
         self._orders.pop(event.client_order_id, None)
-        self._orders[event.client_order_id] = rows.order_row(event)
+        self._orders[event.client_order_id] = row_of(event)
         if len(self._orders) > ORDER_LIMIT:
             oldest_closed = next((key for key, row in self._orders.items() if not row["is_open"]), None)
             del self._orders[oldest_closed if oldest_closed is not None else next(iter(self._orders))]
         self._touch("orders")
         if event.last_quantity is not None and all(row["event_id"] != event.event_id for row in self._fills):
-            self._fills.append(rows.fill_row(event))
+            self._fills.append(row_of(event))
             self._touch("fills")

@@ -103,7 +103,7 @@ function drawPrice(now) {
   const held = state.accounts?.[now.account]?.positions.find((each) => each.instrument === now.instrument);
   const fills = (state.fills ?? [])
     .filter((row) => row.instrument === now.instrument && row.account === now.account)
-    .map((row) => ({ time: row.time_ms, price: Number(row.price), side: row.side }));
+    .map((row) => ({ time: row.time_ms, price: Number(row.last_price), side: row.side }));
   const minutes = (lengthMs / 60_000) * (slots + 1);
   priceChart.show({ bars: bars.slice(-minutes), fills, entry: Number(held?.quantity) ? Number(held.entry_price) : null, last: market?.last ?? bars.at(-1)[4], lengthMs, slots });
   byId("price-chart").setAttribute("aria-label", `Price of ${now.instrument}, last ${f.price(market?.last ?? bars.at(-1)[4])}. Arrow keys read single bars.`);

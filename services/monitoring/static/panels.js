@@ -131,7 +131,8 @@ export function forecast(state, view, strip) {
   byId("forecast-empty").hidden = Boolean(known);
   if (!known) return;
   const { latest, history, shadows } = known;
-  const [word, share] = [["Down", latest.down], ["Flat", latest.flat], ["Up", latest.up]].reduce((best, each) => (each[1] > best[1] ? each : best));
+  const odds = { down: latest.probability_down, flat: latest.probability_flat, up: latest.probability_up };
+  const [word, share] = [["Down", odds.down], ["Flat", odds.flat], ["Up", odds.up]].reduce((best, each) => (each[1] > best[1] ? each : best));
   put("forecast-word", word);
   put("forecast-percent", f.percent(share, 0));
   const call = byId("forecast-word").parentElement;
@@ -139,18 +140,18 @@ export function forecast(state, view, strip) {
   call.classList.toggle("is-down", word === "Down");
   put("forecast-horizon", `over the next ${f.duration(latest.horizon_ms)}`);
   for (const name of ["down", "flat", "up"]) {
-    byId("forecast-odds").querySelector(`.${name}`).style.flexGrow = latest[name];
-    put(`odds-${name}`, f.percent(latest[name], 1));
+    byId("forecast-odds").querySelector(`.${name}`).style.flexGrow = odds[name];
+    put(`odds-${name}`, f.percent(odds[name], 1));
   }
-  byId("forecast-odds").setAttribute("aria-label", `Down ${f.percent(latest.down)}, flat ${f.percent(latest.flat)}, up ${f.percent(latest.up)}`);
+  byId("forecast-odds").setAttribute("aria-label", `Down ${f.percent(odds.down)}, flat ${f.percent(odds.flat)}, up ${f.percent(odds.up)}`);
   byId("forecast-confidence").style.setProperty("--share", latest.confidence);
   put("forecast-confidence-text", f.percent(latest.confidence, 1));
   byId("forecast-coverage").style.setProperty("--share", latest.coverage);
   put("forecast-coverage-text", f.percent(latest.coverage, 0));
   put("forecast-return", f.isKnown(latest.expected_return_bps) ? `${f.signed(latest.expected_return_bps, 1)} bps` : "not forecast by this model");
   const model = byId("forecast-model");
-  put("forecast-model", `${latest.model} ${latest.version}`);
-  model.title = `sha256 ${latest.sha256}, features ${latest.feature_set}`;
+  put("forecast-model", `${latest.model_name} ${latest.model_version}`);
+  model.title = `sha256 ${latest.model_sha256}, features ${latest.feature_set}`;
   put("forecast-age", `at ${f.clock(latest.time_ms)}${shadows.length ? `, ${shadows.length} in shadow` : ""}`);
   strip.show(history);
   strip.canvas.setAttribute("aria-label", `The last ${history.length} forecasts; the latest says ${word.toLowerCase()}`);
@@ -186,8 +187,8 @@ export function trading(state, view) {
   syncRows("rows-fills", fills, (row) => row.event_id, (row) => [
     left(f.clock(row.time_ms), { title: f.moment(row.time_ms) }),
     sideCell(row.side),
-    right(f.number(row.quantity, 3, 8)),
-    right(f.price(row.price)),
+    right(f.number(row.last_quantity, 3, 8)),
+    right(f.price(row.last_price)),
     right(f.number(row.fee, 4)),
     right(Number(row.realised_pnl) ? f.signed(row.realised_pnl, 2) : f.NONE, Number(row.realised_pnl) ? { tone: Number(row.realised_pnl) > 0 ? "good" : "bad" } : {}),
     left(f.words(row.liquidity), { kind: "tone-quiet" }),
@@ -199,14 +200,14 @@ export function trading(state, view) {
     sideCell(row.side),
     left(f.words(row.order_type), row.reduce_only ? { note: "reduce only" } : {}),
     right(`${f.number(row.filled_quantity, 3, 8)} / ${f.number(row.quantity, 3, 8)}`),
-    right(f.price(row.price)),
+    right(f.price(row.average_price ?? row.limit_price)),
     left(row.client_order_id, { kind: "mono" }),
   ]);
   syncRows("rows-refusals", refusals, (row) => row.event_id, (row) => [
     left(f.clock(row.time_ms), { title: f.moment(row.time_ms) }),
-    left(row.action === "CANCEL" ? "Cancel" : `${f.words(row.side)} ${f.number(row.quantity, 3, 8)}`, { note: row.strategy }),
+    left(row.intent.action === "CANCEL" ? "Cancel" : `${f.words(row.intent.side)} ${f.number(row.intent.quantity, 3, 8)}`, { note: row.intent.strategy }),
     left(row.reasons.join("; ") || "no reason given", { kind: "wrap" }),
-    left(row.failed.map((check) => `${check.name} ${check.value}, limit ${check.limit}`).join("; "), { kind: "wrap tone-quiet" }),
+    left(row.checks.map((check) => `${check.name} ${check.value}, limit ${check.limit}`).join("; "), { kind: "wrap tone-quiet" }),
   ]);
   for (const [name, rows] of [["fills", fills], ["orders", orders], ["refusals", refusals]]) {
     put(`count-${name}`, String(rows.length));

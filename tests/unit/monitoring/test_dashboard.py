@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 
 import orjson
@@ -9,10 +10,11 @@ import pytest
 
 from libs.domain.accounts import Position
 from libs.domain.control import AuditEntry, AuditOutcome, TradingState
-from libs.domain.forecasts import ModelRole
+from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.market import Side
 from libs.domain.orders import OrderStatus
 from services.monitoring.dashboard import ORDER_LIMIT, Cursor, Dashboard
+from services.monitoring.rows import row_of
 from tests.unit.monitoring import builders as make
 from tests.unit.monitoring.builders import ACCOUNT, BTC, MINUTE, SECOND, START
 
@@ -134,8 +136,8 @@ def test_champion_and_shadow_forecasts_are_kept_apart() -> None:
     dashboard.handle(make.a_forecast(1))
     dashboard.handle(make.a_forecast(1, model_name="challenger", role=ModelRole.SHADOW))
     shown = dashboard.state()["forecasts"][BTC]
-    assert shown["latest"]["model"] == "starter"
-    assert [row["model"] for row in shown["shadows"]] == ["challenger"]
+    assert shown["latest"]["model_name"] == "starter"
+    assert [row["model_name"] for row in shown["shadows"]] == ["challenger"]
     assert len(shown["history"]) == 1
 
 
@@ -171,7 +173,7 @@ def test_fill_is_listed_once_with_its_fee() -> None:
     for _ in range(2):
         dashboard.handle(make.a_fill("1", "61800.1", Side.SELL, realised_pnl=Decimal("-1.5")))
     (row,) = dashboard.state()["fills"]
-    assert (row["side"], row["price"], row["fee"], row["realised_pnl"]) == ("SELL", "61800.1", "0.618001", "-1.5")
+    assert (row["side"], row["last_price"], row["fee"], row["realised_pnl"]) == ("SELL", "61800.1", "0.618001", "-1.5")
 
 
 def test_refusal_shows_reasons_and_only_the_failed_checks() -> None:
@@ -179,7 +181,7 @@ def test_refusal_shows_reasons_and_only_the_failed_checks() -> None:
     dashboard.handle(make.a_refusal())
     (row,) = dashboard.state()["refusals"]
     assert row["reasons"] == ["leverage would be 3.42, the limit is 3"]
-    assert row["failed"] == [{"name": "leverage", "value": "3.42", "limit": "3"}]
+    assert row["checks"] == [{"name": "leverage", "has_passed": False, "value": "3.42", "limit": "3"}]
 
 
 def test_alert_stands_until_it_is_cleared() -> None:
@@ -232,3 +234,11 @@ def test_who_did_what_is_shown_newest_first() -> None:
     assert (newest["outcome"], oldest["outcome"]) == ("DONE", "REFUSED")
     assert (newest["actor"], newest["action"], newest["target"]) == ("ada", "halt", "paper")
     assert (newest["source_address"], newest["detail"]) == ("10.0.0.7", "news")
+
+
+def test_a_row_follows_from_the_events_fields() -> None:
+    row = row_of(make.a_forecast(1))
+    names = {field.name for field in dataclasses.fields(Forecast)}
+    assert row.keys() == names - {"event_time", "horizon_ns"} | {"time_ms", "horizon_ms"}
+    assert (row["role"], row["expected_return_bps"]) == ("CHAMPION", 2.4)
+    assert row_of(make.a_refusal())["intent"]["action"] == "PLACE"
