@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from types import MappingProxyType
 
 from libs.runtime.child import child_command
 from libs.runtime.configuration import CONFIG_VARIABLE
-from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.settings import SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
 from libs.wire.topics import OUTBOX
 from services.console.session import SessionDescription
@@ -47,27 +45,6 @@ def service_command(service: str) -> tuple[str, ...]:
     """Return the command that runs a service, or execution's outbox, in a process of its own."""
     module = "services.execution.outbox" if service == OUTBOX else f"services.{service}.main"
     return child_command(module)
-
-
-def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
-    """Return `wanted` if it can be bound, or any free port for 0. Raises `DependencyUnavailable` when it is busy."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, wanted))
-        except OSError as error:
-            raise DependencyUnavailable(
-                f"port {wanted} on {host} is busy ({error.strerror}); name another with --port, or 0 for any free one"
-            ) from error
-        return int(probe.getsockname()[1])
-
-
-def preferred_port(preferred: int) -> int:
-    """Return `preferred` if it is free, else any free port."""
-    try:
-        return free_port(preferred)
-    except DependencyUnavailable:
-        return free_port()
 
 
 def answers(url: str) -> bool:

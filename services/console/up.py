@@ -29,6 +29,7 @@ from libs.runtime.configuration import Configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
 from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
+from libs.runtime.listening import ReservedPort, reserve_preferred
 from libs.runtime.masking import SECRETS
 from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings, variables_of
 from libs.store.errors import StoreError, StoreUnavailable
@@ -40,9 +41,7 @@ from services.console.plan import (
     ProcessSpec,
     answers,
     base_environment,
-    free_port,
     plan_processes,
-    preferred_port,
 )
 from services.console.registry import read_checked, recorded_variables, secret_variables, settings_models
 from services.console.running import register_session
@@ -101,23 +100,17 @@ def run_up(options: UpOptions, console: Console) -> int:
     session = prepare_session(options, configuration)
     hidden = secret_variables(models)
     secret_settings = {name: value for name, value in configuration.variables.items() if name in hidden}
-    page_port = _page_port(options)
-    session.environment["PERPFLOW_MONITORING_PORT"] = str(page_port)
     stop = threading.Event()
     previous = {
         number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         # Before anything is written: the folder may be another session's that runs.
-        with locked_session(session):
-            return _Run(options, session, secret_settings, console, stop, page_port).execute()
+        with contextlib.ExitStack() as ports, locked_session(session):
+            return _Run(options, session, secret_settings, console, stop, ports).execute()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _page_port(options: UpOptions) -> int:
-    return preferred_port(DEFAULT_PAGE_PORT) if options.port is None else free_port(options.port)
 
 
 def check_mode(market: str, mode: str, speed: float, variables: Mapping[str, str]) -> None:
@@ -238,7 +231,7 @@ class _Run:
         secret_settings: Mapping[str, str],
         console: Console,
         stop: threading.Event,
-        page_port: int,
+        ports: contextlib.ExitStack,
     ) -> None:
         self._options = options
         self._session = session
@@ -250,6 +243,11 @@ class _Run:
             SECRETS.add(value)
         self._console = console
         self._stop = stop
+        self._ports = ports
+        page_port = self._reserve(
+            reserve_preferred(DEFAULT_PAGE_PORT) if options.port is None else ReservedPort(options.port)
+        )
+        session.environment["PERPFLOW_MONITORING_PORT"] = str(page_port)
         self._page = f"http://127.0.0.1:{page_port}/"
         self._started = time.monotonic()
         self._last_line = 0.0
@@ -289,6 +287,10 @@ class _Run:
             self._session.password_file.unlink(missing_ok=True)
         return exit_code
 
+    def _reserve(self, port: ReservedPort) -> int:
+        """Keep a port for this session, across restarts of what listens on it."""
+        return self._ports.enter_context(port).number
+
     def _halt_if_risk(self, service: str) -> None:
         """Halt all trading where risk was killed for hanging: it did not watch meanwhile, and a person should look.
 
@@ -310,7 +312,7 @@ class _Run:
     def _start_clickhouse(self) -> None:
         session = self._session
         if not session.clickhouse:
-            port = free_port()
+            port = self._reserve(ReservedPort())
             session = self._session = _with_clickhouse(session, f"http://127.0.0.1:{port}")
             self._secrets["PERPFLOW_CLICKHOUSE_PASSWORD"] = make_password(session)
             self._supervisor.start(
@@ -348,7 +350,7 @@ class _Run:
     def _start_services(self, kind: str) -> None:
         has_exchange = kind == "simulated"
         if has_exchange:
-            port = free_port()
+            port = self._reserve(ReservedPort())
             self._session.environment["PERPFLOW_EXCHANGE_PORT"] = str(port)
             self._session.environment["PERPFLOW_INGESTION_EXCHANGE_URL"] = f"http://127.0.0.1:{port}"
             if self._options.mode == "testnet":

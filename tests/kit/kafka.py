@@ -13,11 +13,9 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,8 @@ from pathlib import Path
 from libs.bus.api import BusDenied, BusUnavailable
 from libs.bus.kafka import KafkaBus
 from libs.bus.security import KafkaSecurity
+from libs.clock import Deadline
+from libs.runtime.listening import ReservedPort
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 90.0
@@ -106,7 +106,9 @@ class KafkaBroker:
         security: KafkaSecurity = _NO_SECURITY,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="perpflow-kafka-"))
-        port, controller = _free_port(), _free_port()
+        # Java's server sockets set SO_REUSEADDR too.
+        self._ports = (ReservedPort(), ReservedPort())
+        port, controller = (each.number for each in self._ports)
         self.address = f"127.0.0.1:{port}"
         self._security = security
         config = self.directory / "server.properties"
@@ -147,6 +149,8 @@ class KafkaBroker:
     def close(self) -> None:
         """End it and remove its folder."""
         self.kill()
+        for port in self._ports:
+            port.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -179,7 +183,7 @@ def _properties(directory: Path, port: int, controller: int, more: Mapping[str, 
 
 
 def _await_answer(broker: subprocess.Popen[bytes], address: str, log: Path, security: KafkaSecurity) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
+    deadline = Deadline(_START_TIMEOUT_S)
     while True:
         if broker.poll() is not None:
             raise NoKafka(f"the broker ended at once with {broker.returncode}: {log.read_text()[-2000:]}")
@@ -188,15 +192,9 @@ def _await_answer(broker: subprocess.Popen[bytes], address: str, log: Path, secu
                 return
         except (BusUnavailable, BusDenied):
             # Before it has read its credentials a broker may refuse the right ones.
-            if time.monotonic() > deadline:
+            if deadline.is_over:
                 raise
 
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

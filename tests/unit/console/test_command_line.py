@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from libs.runtime.errors import BadInput, DependencyUnavailable
+from libs.runtime.listening import ReservedPort, listen_on, reserve_preferred
 from services.console.durations import parse_duration_s
-from services.console.plan import free_port
 from services.console.replay import parse_what_if
 from services.console.session import SessionDescription, load_session
 
@@ -101,13 +101,17 @@ def test_a_what_if_names_a_service_and_its_setting() -> None:
         parse_what_if("max_leverage=2")
 
 
-def test_a_free_port_is_given_and_a_busy_one_refused() -> None:
-    port = free_port()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
-        with pytest.raises(DependencyUnavailable, match="busy"):
-            free_port(port)
+def test_a_reserved_port_waits_for_its_server_and_a_busy_one_is_refused() -> None:
+    with ReservedPort() as port:
+        for _ in range(2):
+            # The server that it is for may listen, again after a restart; nobody else meanwhile.
+            with listen_on("127.0.0.1", port.number, "PORT"), pytest.raises(DependencyUnavailable, match="busy"):
+                ReservedPort(port.number)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            assert other.getsockname()[1] != port.number
+    with listen_on("127.0.0.1", 0, "PORT") as taken, reserve_preferred(taken.getsockname()[1]) as another:
+        assert another.number != taken.getsockname()[1]
 
 
 def a_session(folder: Path, name: str = "one") -> SessionDescription:
