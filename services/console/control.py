@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.bus.api import Bus, BusError, TopicPartition
+from libs.clock import Deadline
 from libs.domain.control import (
     ALL_ACCOUNTS,
     AuditEntry,
@@ -206,11 +207,10 @@ def _wait_for_states(
     bus: Bus, before: Mapping[TopicPartition, int], awaited: Mapping[str, str]
 ) -> dict[str, ControlState]:
     """Return by account the newest state since the awaited commands were handled; those not handled are left out."""
-    deadline = time.monotonic() + CONFIRM_WITHIN_S
     handled: set[str] = set()
     states: dict[str, ControlState] = {}
     position = dict(before)
-    while True:
+    for _ in Deadline(CONFIRM_WITHIN_S).attempts(_LOOK_EVERY_S):
         ends = bus.end_offsets(position)
         for at, end in ends.items():
             for record in read_range(bus, at.topic, at.partition, position[at], end):
@@ -222,6 +222,6 @@ def _wait_for_states(
                 if state.account in handled:
                     states[state.account] = state
             position[at] = end
-        if handled >= awaited.keys() or time.monotonic() >= deadline:
-            return states
-        time.sleep(_LOOK_EVERY_S)
+        if handled >= awaited.keys():
+            break
+    return states

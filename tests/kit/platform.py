@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.clock import Deadline
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHARED = Path(os.environ.get("PERPFLOW_SHARED", ROOT.parent / "shared"))
 
@@ -123,12 +125,11 @@ class Platform:
     def _kill_each(self, process: subprocess.Popen[str], names: Sequence[str]) -> None:
         pause = threading.Event()
         for name in names:
-            deadline = time.monotonic() + 90
-            while process.poll() is None and time.monotonic() < deadline:
+            for _ in Deadline(90.0).attempts(0.05):
                 states = self.status()
-                if states and all(entry["state"] in ("running", "finished") for entry in states.values()):
+                are_up = states and all(entry["state"] in ("running", "finished") for entry in states.values())
+                if are_up or process.poll() is not None:
                     break
-                pause.wait(0.05)
             pid = self.status().get(name, {}).get("pid")
             if pid is not None and process.poll() is None:
                 pause.wait(0.3)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from threading import Event
+
+from libs.clock import Deadline
 
 
 def eventually(
-    is_true: Callable[[], object], *, within_s: float = 10.0, step: Callable[[], object] | None = None
+    is_true: Callable[[], object],
+    *,
+    within_s: float = 10.0,
+    every_s: float = 0.02,
+    step: Callable[[], object] | None = None,
 ) -> None:
     """Return once `is_true()`; call `step` between looks. Fails with the last answer when the time is over."""
-    deadline = time.monotonic() + within_s
-    pause = Event()
-    answer = is_true()
-    while not answer:
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"not true within {within_s:g} s; the last answer was {answer!r}")
+    answer: object = None
+    for _ in Deadline(within_s).attempts(every_s):
+        answer = is_true()
+        if answer:
+            return
         if step is not None:
             step()
-        pause.wait(0.02)
-        answer = is_true()
+    raise AssertionError(f"not true within {within_s:g} s; the last answer was {answer!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from libs.bus.api import NewRecord, TopicPartition
 from tests.kit.buses import World, make_world, read_records
+from tests.kit.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PARTITIONS = 3
@@ -37,12 +37,8 @@ def count_outputs(world: World) -> int:
     return sum(world.bus.end_offsets(places).values())
 
 
-def await_outputs(world: World, count: int, within_s: float = 40.0) -> None:
-    waiter = world.bus.consumer([])
-    deadline = time.monotonic() + within_s
-    while count_outputs(world) < count:
-        assert time.monotonic() < deadline, f"{count_outputs(world)} of {count} outputs came"
-        waiter.poll(1, 2)
+def await_outputs(world: World, count: int, within_s: float = 120.0) -> None:
+    eventually(lambda: count_outputs(world) >= count, within_s=within_s, every_s=0.002)
 
 
 @pytest.mark.parametrize(("kind", "kills"), [("sqlite", 5), ("kafka", 2)])

