@@ -76,6 +76,12 @@ def publish_mark(open_times: Seconds, closes: _FloatArray) -> Published:
     return Published(open_times + step, closes, step)
 
 
+def publish_alternative(times: Seconds, values: _FloatArray) -> Published:
+    """An outside series by its publication; a value counts until two steps, or two hours, passed without another."""
+    check_published(times, values, "value")
+    return Published(times, values, 2 * max(typical_step(times, 86_400_000), 3_600_000))
+
+
 def join_funding(rows: Memory, close_times: Seconds, funding: Published) -> None:
     """Write the rate last settled and the time of the next settlement, computed from the interval last seen."""
     close_ms = close_times * 1000

@@ -91,6 +91,9 @@ def engineer_features(
         Path | None, typer.Option("--open-interest", metavar="F.parquet", help="Columns time, open_interest.")
     ] = None,
     mark: Annotated[Path | None, typer.Option(metavar="F.parquet", help="Mark bars: open_time, close.")] = None,
+    alternative: Annotated[
+        Path | None, typer.Option(metavar="F.parquet", help="Readings of collect-alternative, as further columns.")
+    ] = None,
     feature_set: SetOption = "core_v1",
     clickhouse: Annotated[
         str | None,
@@ -128,7 +131,7 @@ def engineer_features(
             raise BadInput(f"--output {output} is the input; choose another file")
     chosen = _load(feature_set).on(name_timeframe(source.step_s))
     program = compile_feature_set(chosen, source.step_s)
-    summary = _write_features(source, program, output, funding, open_interest, mark, is_quiet=json)
+    summary = _write_features(source, program, output, funding, open_interest, mark, alternative, is_quiet=json)
     summary["seconds"] = round(time.perf_counter() - began, 3)
     if json:
         print_json(summary)
@@ -156,6 +159,7 @@ def _write_features(
     funding: Path | None,
     open_interest: Path | None,
     mark: Path | None,
+    alternative: Path | None,
     *,
     is_quiet: bool,
 ) -> dict[str, Any]:
@@ -164,12 +168,20 @@ def _write_features(
     from libs.indicators import columns as col
     from libs.indicators.batch import BatchRun, warm_up_bars
     from libs.indicators.joins import join_column, join_funding
-    from services.console.features_files import PIECE_ROWS, FeatureFile, read_funding, read_interest, read_mark
+    from services.console.features_files import (
+        PIECE_ROWS,
+        FeatureFile,
+        read_alternative,
+        read_funding,
+        read_interest,
+        read_mark,
+    )
 
     chosen = program.feature_set
     rates = None if funding is None else read_funding(funding)
     interest = None if open_interest is None else read_interest(open_interest)
     marks = None if mark is None else read_mark(mark)
+    readings = {} if alternative is None else read_alternative(alternative)
     engine = BatchRun(program)
     unknown = np.zeros(len(chosen), dtype=np.int64)
     buffer = np.empty((PIECE_ROWS, len(chosen)))
@@ -180,7 +192,10 @@ def _write_features(
         "schema_hash": chosen.schema_hash,
         "base_timeframe": chosen.base_timeframe,
     }
-    with FeatureFile(output, chosen.names, metadata) as file, _progress(source.total_rows, is_quiet) as advance:
+    with (
+        FeatureFile(output, (*chosen.names, *readings), metadata) as file,
+        _progress(source.total_rows, is_quiet) as advance,
+    ):
         for piece in source.pieces():
             closes = piece.open_times + source.step_s
             if rates is not None:
@@ -192,7 +207,8 @@ def _write_features(
             values = engine.take(piece.open_times, piece.rows, buffer[: len(piece.rows)])
             absent &= np.isnan(piece.rows).all(axis=0)
             unknown += np.isnan(values).sum(axis=0)
-            file.write(piece.open_times, source.step_s, values)
+            joined = [series.as_of(closes * 1000)[0] for series in readings.values()]
+            file.write(piece.open_times, source.step_s, np.column_stack((values, *joined)) if joined else values)
             advance(len(values))
     notes = source.notes
     missing = {col.ROW_COLUMNS[j] for j in np.flatnonzero(absent)}
@@ -205,6 +221,7 @@ def _write_features(
         "schema_hash": chosen.schema_hash,
         "base_timeframe": chosen.base_timeframe,
         "output": str(output),
+        "alternative": list(readings),
         "warm_up_bars": warm_up_bars(chosen, source.step_s),
         "warm_up": {feature.name: feature.warm_up for feature in chosen.features},
         "nan_share": {name: int(count) / rows for name, count in zip(chosen.names, unknown, strict=True)},

@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 from libs.indicators import columns as col
 from libs.indicators.arrays import Memory, Row, Values
 from libs.indicators.batch import InputError, InputNotes, Seconds, check_rows, drop_repeats, infer_step
-from libs.indicators.joins import Published, publish_funding, publish_interest, publish_mark
+from libs.indicators.joins import Published, publish_alternative, publish_funding, publish_interest, publish_mark
 from libs.runtime.errors import BadInput
 
 PIECE_ROWS: Final = 16_384
 
 _ALIASES: Final = {"trade_count": ("trades", "trade_count"), "funding_rate": ("funding_rate",)}
+_ALTERNATIVE: Final = ("published_time", "source", "metric", "value")
 _REQUIRED: Final = ("open", "high", "low", "close", "volume")
 _FIRST_MS: Final = 946_684_800_000
 _LAST_MS: Final = 4_102_444_800_000
@@ -119,6 +120,28 @@ def read_mark(path: Path) -> Published:
     times, values = _read_series(path, ("open_time",), ("close",))
     with _refusals(path):
         return publish_mark(times, values)
+
+
+def read_alternative(path: Path) -> dict[str, Published]:
+    """Read what `collect-alternative` wrote: a series per source and metric, by the time of publication.
+
+    Of readings published at one moment the last counts. The columns are named SOURCE_METRIC.
+    """
+    with _refusals(path):
+        file = _open_parquet(path)
+        missing = [name for name in _ALTERNATIVE if name not in file.schema_arrow.names]
+        if missing:
+            raise InputError(f"there is no column {', '.join(missing)}; give a file of perpflow collect-alternative")
+        table = file.read(columns=list(_ALTERNATIVE)).sort_by("published_time")
+        series: dict[str, Published] = {}
+        for source, metric in sorted(set(zip(table["source"].to_pylist(), table["metric"].to_pylist(), strict=True))):
+            own = table.filter((pc.field("source") == source) & (pc.field("metric") == metric))
+            # Rounded up: nothing is known before its time.
+            times = -(-own["published_time"].cast(pa.int64()).to_numpy() // 1_000_000)
+            values = _floats(own["value"], "value")
+            is_last = np.append(np.diff(times) > 0, True)
+            series[f"{source}_{metric}"] = publish_alternative(times[is_last], values[is_last])
+        return series
 
 
 class FeatureFile:

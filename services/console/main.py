@@ -313,6 +313,7 @@ def doctor(json: JsonOption = False) -> None:
 
 
 def _mount() -> None:
+    from services.console.alternative_commands import collect_alternative
     from services.console.backtest_commands import backtest, check_strategy
     from services.console.backtests_commands import backtests_app
     from services.console.config_commands import config_app
@@ -328,6 +329,7 @@ def _mount() -> None:
     for command in (halt, reduce, flatten, resume):
         app.command()(command)
     app.command()(collect_data)
+    app.command()(collect_alternative)
     app.command()(models)
     app.add_typer(features_app)
     app.command()(engineer_features)

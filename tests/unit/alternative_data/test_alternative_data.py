@@ -6,24 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from libs.runtime.errors import EXIT_OK, EXIT_UNAVAILABLE
-from services.features.settings import FeaturesSettings
-from services.features.sources.api import (
-    NANOSECONDS,
+from libs.alternative_data.api import (
     Reading,
     ReadingSource,
     SourceMalformed,
     SourceUnavailable,
     collect_readings,
 )
-from services.features.sources.collect import build_sources, collect
-from services.features.sources.crowd import FundingCrowdSource, LongShortSource
-from services.features.sources.fear_greed import FearGreedSource
-from services.features.sources.glassnode import GlassnodeSource
-from services.features.sources.headlines import HeadlineSource, score_headline
+from libs.alternative_data.crowd import FundingCrowdSource, LongShortSource
+from libs.alternative_data.fear_greed import FearGreedSource
+from libs.alternative_data.glassnode import GlassnodeSource
+from libs.alternative_data.headlines import HeadlineSource, score_headline
+from libs.alternative_data.sources import build_sources
+from libs.domain.numbers import NANOSECONDS
+from libs.runtime.errors import DependencyUnavailable
+from services.console.alternative_commands import collect
+from services.console.features_files import read_alternative
+from services.features.settings import FeaturesSettings
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MIDNIGHT = 1_767_225_600 * NANOSECONDS
@@ -193,21 +196,37 @@ def test_a_collection_is_written_in_order_and_names_what_is_absent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sources = [HeadlineSource(_answering("headlines.xml"), url=FEED), FearGreedSource(_client(_unreachable))]
-    assert collect(sources, MIDNIGHT, MIDNIGHT + HOUR, tmp_path / "outside.parquet") == EXIT_OK
+    assert len(collect(sources, MIDNIGHT, MIDNIGHT + HOUR, tmp_path / "outside.parquet").absences) == 1
     table = pq.read_table(tmp_path / "outside.parquet")
     assert table.column_names == ["published_time", "event_time", "source", "metric", "value"]
     assert table["value"].to_pylist() == [1.0, -1.0, 1.0]
     assert "absent: fear_greed cannot be reached" in capsys.readouterr().err
 
 
-def test_a_collection_of_nothing_is_exit_code_3(tmp_path: Path) -> None:
-    assert collect(_every(_client(_unreachable)), MIDNIGHT, MIDNIGHT + HOUR, tmp_path / "o.parquet") == EXIT_UNAVAILABLE
+def test_a_collection_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DependencyUnavailable, match=r"every source is absent: .*fear_greed"):
+        collect(_every(_client(_unreachable)), MIDNIGHT, MIDNIGHT + HOUR, tmp_path / "o.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_every_source_is_built_and_the_key_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERPFLOW_FEATURES_GLASSNODE_KEY", "hush")
     settings = FeaturesSettings()
-    sources = build_sources(settings, _client(_unreachable))
+    sources = build_sources(_client(_unreachable), settings.glassnode_key.get_secret_value(), settings.headlines_url)
     assert [source.name for source in sources] == [source.name for source in _every(_client(_unreachable))]
     assert "hush" not in repr(settings)
+
+
+def test_readings_become_columns_known_from_their_publication_on(tmp_path: Path) -> None:
+    path = tmp_path / "alternative.parquet"
+    sources = [HeadlineSource(_answering("headlines.xml"), url=FEED), FearGreedSource(_answering("fear_greed.json"))]
+    readings = collect(sources, 0, 2 * MIDNIGHT, path).readings
+    series = read_alternative(path)
+    assert set(series) == {f"{reading.source}_{reading.metric}" for reading in readings}
+    last = max((reading for reading in readings if reading.source == "fear_greed"), key=lambda one: one.published_time)
+    column = series[f"fear_greed_{last.metric}"]
+    published_ms = -(-last.published_time // 1_000_000)
+    values, _ = column.as_of(np.array([published_ms - 1, published_ms, published_ms + 10 * 86_400_000]))
+    assert values[0] != last.value or len(column.times) == 1
+    assert values[1] == last.value
+    assert np.isnan(values[2])

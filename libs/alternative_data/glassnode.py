@@ -8,14 +8,14 @@ from typing import Final
 
 import httpx
 
-from services.features.sources.api import (
-    NANOSECONDS,
+from libs.alternative_data.api import (
     Reading,
     SourceUnavailable,
     get_json,
     read_list,
     read_number,
 )
+from libs.domain.numbers import NANOSECONDS
 
 URL: Final = "https://api.glassnode.com/v1/metrics/"
 METRICS: Final[Mapping[str, str]] = MappingProxyType(

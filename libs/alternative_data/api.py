@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import httpx
 
-NANOSECONDS = 1_000_000_000
 MILLISECONDS = 1_000_000
 
 

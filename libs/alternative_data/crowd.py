@@ -8,15 +8,15 @@ from typing import Final
 
 import httpx
 
-from services.features.sources.api import (
+from libs.alternative_data.api import (
     MILLISECONDS,
-    NANOSECONDS,
     Reading,
     SourceMalformed,
     get_json,
     read_list,
     read_number,
 )
+from libs.domain.numbers import NANOSECONDS
 
 URL: Final = "https://fapi.binance.com"
 RATIOS: Final = {

@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 
 import httpx
 
-from services.features.sources.api import NANOSECONDS, Reading, SourceMalformed, get_body
+from libs.alternative_data.api import Reading, SourceMalformed, get_body
+from libs.domain.numbers import NANOSECONDS
 
 _GOOD: Final = """
     adopt adopts adoption approve approved approves approval all-time-high bull bullish breakout boom boost boosts climb

@@ -7,7 +7,8 @@ from typing import Final
 
 import httpx
 
-from services.features.sources.api import NANOSECONDS, Reading, SourceMalformed, get_json, read_list, read_number
+from libs.alternative_data.api import Reading, SourceMalformed, get_json, read_list, read_number
+from libs.domain.numbers import NANOSECONDS
 
 URL: Final = "https://api.alternative.me/fng/"
 _DAY: Final = 86400 * NANOSECONDS

@@ -1,0 +1,1 @@
+"""Optional series from outside the exchange: on-chain metrics, sentiment, the crowd's positions, headlines."""

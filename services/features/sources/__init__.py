@@ -1,1 +1,0 @@
-"""Optional outside series: on-chain metrics, sentiment, the crowd's positions, headlines. None of them is needed."""
