@@ -97,7 +97,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to append. The partition follows from the key (`partition_of`) unless it is given."""
+    """A record to append. The bus's partitioner chooses the partition unless it is given."""
 
     topic: str
     key: bytes
@@ -107,6 +107,8 @@ class NewRecord:
 
 
 Start = Literal["earliest", "latest"]
+# Chooses a new record's partition by topic, key and number of partitions.
+Partitioner = Callable[[str, bytes, int], int]
 # Entered around every call that may wait long for a broker or for another process's lock.
 Waiting = Callable[[], AbstractContextManager[None]]
 
@@ -116,7 +118,7 @@ class Consumer(Protocol):
 
     A group member subscribes; partitions are shared out among a group's live members and positions start at
     the group's committed offset, else at `start`. A static member (`member_id`) that dies and comes back gets
-    its partitions again without a rebalance. Without a group, call `assign` and `seek`.
+    its partitions again without a rebalance. Without a group, or with `subscribes=False`, call `assign` and `seek`.
     """
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
@@ -136,6 +138,14 @@ class Consumer(Protocol):
 
     def assignment(self) -> frozenset[TopicPartition]:
         """Return the partitions this consumer reads at present. On Kafka a group's share comes with the first polls."""
+        ...
+
+    @property
+    def has_share(self) -> bool:
+        """Whether `assignment` is this member's share by the group's latest rebalance; False while one is under way.
+
+        A member that the group expelled has its share at once: nothing.
+        """
         ...
 
     def position(self, topic_partition: TopicPartition) -> int:
@@ -206,8 +216,13 @@ class Bus(Protocol):
         group: str | None = None,
         member_id: str | None = None,
         start: Start = "earliest",
+        subscribes: bool = True,
     ) -> Consumer:
-        """Open a consumer. With a group it subscribes at once; without one it reads nothing until `assign`."""
+        """Open a consumer. With a group it subscribes at once; without one it reads nothing until `assign`.
+
+        With a group and `subscribes=False` it is no member: it reads what `assign` names, and its offsets are the
+        group's. Only a transactional id keeps two such consumers apart.
+        """
         ...
 
     def producer(self, transactional_id: str) -> Producer:
@@ -257,6 +272,11 @@ class Bus(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def hash_partition(_topic: str, key: bytes, partitions: int) -> int:
+    """Choose a partition by the key alone, as `partition_of`: the partitioner of a bus that is given no other."""
+    return partition_of(key, partitions)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

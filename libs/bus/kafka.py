@@ -19,12 +19,13 @@ from libs.bus.api import (
     BusUnavailable,
     Consumer,
     NewRecord,
+    Partitioner,
     ProducerFenced,
     Start,
     TopicPartition,
     TopicSpec,
     Waiting,
-    partition_of,
+    hash_partition,
 )
 from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
 from libs.bus.kafka_consumer import KafkaConsumer
@@ -59,7 +60,9 @@ class KafkaBus:
         connect_timeout_s: float = 10.0,
         security: KafkaSecurity = _NO_SECURITY,
         waiting: Waiting = contextlib.nullcontext,
+        partitioner: Partitioner = hash_partition,
     ) -> None:
+        self._partitioner = partitioner
         self._session = KafkaSession(bootstrap, prefix, security, waiting)
         self._session.connect(connect_timeout_s)
         self._open: list[KafkaConsumer | KafkaProducer] = []
@@ -113,13 +116,16 @@ class KafkaBus:
         group: str | None = None,
         member_id: str | None = None,
         start: Start = "earliest",
+        subscribes: bool = True,
     ) -> KafkaConsumer:
-        opened = KafkaConsumer(self._session, topics, group=group, member_id=member_id, start=start)
+        opened = KafkaConsumer(
+            self._session, topics, group=group, member_id=member_id, start=start, subscribes=subscribes
+        )
         self._open.append(opened)
         return opened
 
     def producer(self, transactional_id: str) -> KafkaProducer:
-        opened = KafkaProducer(self._session, transactional_id)
+        opened = KafkaProducer(self._session, transactional_id, self._partitioner)
         self._open.append(opened)
         return opened
 
@@ -165,8 +171,9 @@ class KafkaBus:
 class KafkaProducer:
     """A transactional producer. A commit that raises leaves the transaction open: abort it."""
 
-    def __init__(self, session: KafkaSession, transactional_id: str) -> None:
+    def __init__(self, session: KafkaSession, transactional_id: str, partitioner: Partitioner) -> None:
         self._session = session
+        self._partitioner = partitioner
         self._name = transactional_id
         self._transaction = TransactionGuard(transactional_id)
         self._steps: list[Callable[[float], None]] = []
@@ -202,7 +209,7 @@ class KafkaProducer:
             count = count_of(record.topic)
             partition = record.partition
             if partition is None:
-                partition = partition_of(record.key, count)
+                partition = self._partitioner(record.topic, record.key, count)
             elif not 0 <= partition < count:
                 session.to_kafka(TopicPartition(record.topic, partition))
             headers = list(record.headers.items())

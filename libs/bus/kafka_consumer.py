@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ class KafkaConsumer:
         group: str | None,
         member_id: str | None,
         start: Start,
+        subscribes: bool,
     ) -> None:
         check_member(group, member_id)
         for topic in topics:
@@ -44,7 +46,8 @@ class KafkaConsumer:
         self._group = group
         self._member = member_id
         self._start: Start = start
-        self._shares = group is not None
+        self._shares = group is not None and subscribes
+        self._has_share = False
         self._is_closed = False
         self._positions: dict[TopicPartition, int] = {}
         settings = {
@@ -76,7 +79,7 @@ class KafkaConsumer:
                 [session.names.stored(topic) for topic in topics],
                 on_assign=self._on_assign,
                 on_revoke=self._on_revoke,
-                on_lost=self._on_revoke,
+                on_lost=self._on_lost,
             )
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
@@ -158,6 +161,10 @@ class KafkaConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._positions)
 
+    @property
+    def has_share(self) -> bool:
+        return self._has_share
+
     def position(self, topic_partition: TopicPartition) -> int:
         self._require_assigned(topic_partition)
         return self._positions[topic_partition]
@@ -188,25 +195,36 @@ class KafkaConsumer:
         if self._shares:
             # A share of partitions that arrives while the client closes can leave librdkafka waiting for ever: ask for
             # no more, and take what has already come, before closing.
-            self._client.unsubscribe()
-            self._client.poll(0)
+            # A member that was fenced has failed for good and left nothing to ask for.
+            with contextlib.suppress(KafkaException):
+                self._client.unsubscribe()
+                self._client.poll(0)
         self._client.close()
 
     def _on_assign(self, client: Any, places: list[Any]) -> None:
         session = self._session
         wanted = [session.from_kafka(place) for place in places]
-        if self._group is None or not wanted or self._is_closed:
+        if self._group is None or self._is_closed:
             # A member that leaves may still be told of its share; its client answers no question any more.
+            return
+        if not wanted:
+            self._has_share = True
             return
         committed = session.committed(session.names.stored(self._group), wanted, client)
         where = EARLIEST if self._start == "earliest" else LATEST
         first = session.offsets({at: where for at, offset in committed.items() if offset is None}, "finding the start")
         self._positions = {at: first[at] if offset is None else offset for at, offset in committed.items()}
         client.assign([session.to_kafka(at, offset) for at, offset in self._positions.items()])
+        self._has_share = True
 
     def _on_revoke(self, client: Any, _places: list[Any]) -> None:
         self._positions = {}
+        self._has_share = False
         client.unassign()
+
+    def _on_lost(self, client: Any, places: list[Any]) -> None:
+        self._on_revoke(client, places)
+        self._has_share = True
 
     def _require_assigned(self, topic_partition: TopicPartition) -> None:
         check_assigned(topic_partition, self._positions)

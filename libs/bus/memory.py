@@ -17,11 +17,13 @@ from libs.bus.api import (
     BusError,
     Consumer,
     NewRecord,
+    Partitioner,
     ProducerFenced,
     Record,
     Start,
     TopicPartition,
     TopicSpec,
+    hash_partition,
 )
 from libs.bus.checks import TransactionGuard, check_assigned, check_group, check_member, check_open, foreign_consumer
 from libs.bus.memory_log import MemoryLog
@@ -36,8 +38,16 @@ _GROUP_CHECK_S = 1.0
 class MemoryBus:
     """A bus in memory. Buses opened with the same `name` in a process are one log; without a name each is its own."""
 
-    def __init__(self, name: str = "", *, prefix: str = "", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        prefix: str = "",
+        clock: Clock | None = None,
+        partitioner: Partitioner = hash_partition,
+    ) -> None:
         self._names = Names(prefix)
+        self._partitioner = partitioner
         clock = clock or SystemClock()
         if not name:
             self._log = MemoryLog(clock)
@@ -71,13 +81,16 @@ class MemoryBus:
         group: str | None = None,
         member_id: str | None = None,
         start: Start = "earliest",
+        subscribes: bool = True,
     ) -> MemoryConsumer:
-        opened = MemoryConsumer(self._log, self._names, topics, group=group, member_id=member_id, start=start)
+        opened = MemoryConsumer(
+            self._log, self._names, topics, group=group, member_id=member_id, start=start, subscribes=subscribes
+        )
         self._open.append(opened)
         return opened
 
     def producer(self, transactional_id: str) -> MemoryProducer:
-        opened = MemoryProducer(self._log, self._names, transactional_id)
+        opened = MemoryProducer(self._log, self._names, transactional_id, self._partitioner)
         self._open.append(opened)
         return opened
 
@@ -135,9 +148,10 @@ class MemoryBus:
 class MemoryProducer:
     """Collects a transaction and appends it at `commit`. A commit that raises leaves it open: commit again or abort."""
 
-    def __init__(self, log: MemoryLog, names: Names, transactional_id: str) -> None:
+    def __init__(self, log: MemoryLog, names: Names, transactional_id: str, partitioner: Partitioner) -> None:
         self._log = log
         self._names = names
+        self._partitioner = partitioner
         self._name = transactional_id
         self._stored_name = names.stored(transactional_id)
         self._transaction = TransactionGuard(transactional_id)
@@ -157,7 +171,13 @@ class MemoryProducer:
             if not names.are_stored_as_they_are:
                 stored = replace(record, topic=names.stored(record.topic))
             with self._log.changed:
-                self._rows.append((self._log.place(stored), stored))
+                partition = record.partition
+                if partition is None:
+                    count = len(self._log.topic(stored.topic).partitions)
+                    partition = self._partitioner(record.topic, record.key, count)
+                place = TopicPartition(stored.topic, partition)
+                self._log.partition(place)
+                self._rows.append((place, stored))
 
     def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         self._transaction.require("send_offsets")
@@ -207,6 +227,7 @@ class MemoryConsumer:
         group: str | None,
         member_id: str | None,
         start: Start,
+        subscribes: bool,
     ) -> None:
         check_member(group, member_id)
         self._log = log
@@ -221,12 +242,14 @@ class MemoryConsumer:
         self._turn = 0
         self._generation = -1
         self._token = 0
-        self._shares = group is not None
+        self._shares = group is not None and subscribes
         self._is_closed = False
         with log.changed:
             for topic in self._topics:
                 log.topic(topic)
             if self._group is not None:
+                log.join(self._group)
+            if self._group is not None and self._shares:
                 self._token = log.enter(self._group, self._member, self._topics, is_static=self._is_static)
                 self._follow_group(self._group)
 
@@ -276,6 +299,10 @@ class MemoryConsumer:
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(map(self._names.plain_place, self._positions))
+
+    @property
+    def has_share(self) -> bool:
+        return self._shares
 
     def position(self, topic_partition: TopicPartition) -> int:
         return self._positions[self._assigned(topic_partition)]

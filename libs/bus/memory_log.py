@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from libs.bus.api import NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic, partition_of
+from libs.bus.api import NewRecord, Record, TopicPartition, TopicSpec, UnknownTopic
 from libs.bus.checks import check_partition, check_same_partitions, check_spec
 from libs.bus.errors import offset_gone, past_the_end
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
@@ -81,14 +81,6 @@ class MemoryLog:
         check_partition(place, len(logs))
         return logs[place.partition]
 
-    def place(self, record: NewRecord) -> TopicPartition:
-        """Return where a new record goes."""
-        if record.partition is None:
-            return TopicPartition(record.topic, partition_of(record.key, len(self.topic(record.topic).partitions)))
-        chosen = TopicPartition(record.topic, record.partition)
-        self.partition(chosen)
-        return chosen
-
     def create(self, spec: TopicSpec) -> None:
         """Create a topic, or check that it exists alike. Raises `BusError`."""
         check_spec(spec)
@@ -142,9 +134,13 @@ class MemoryLog:
             raise past_the_end(place, offset, log.next_offset)
         del log.records[: max(0, offset - log.head())]
 
+    def join(self, group_name: str) -> MemoryGroup:
+        """Return a group, made where it is new."""
+        return self.groups.setdefault(group_name, MemoryGroup())
+
     def enter(self, group_name: str, member: str, topics: frozenset[str], *, is_static: bool) -> int:
         """Let a member in, or take over from its last incarnation; return its token."""
-        group = self.groups.setdefault(group_name, MemoryGroup())
+        group = self.join(group_name)
         self._tokens += 1
         known = group.members.get(member)
         group.members[member] = MemoryMember(self._tokens, topics, is_static)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from libs.bus.api import Bus, BusInvalid, Waiting
+from libs.bus.api import Bus, BusInvalid, Partitioner, Waiting, hash_partition
 from libs.bus.security import KafkaSecurity
 
 _FORMS = "use sqlite:PATH, kafka:HOST:PORT or memory:NAME"
@@ -14,13 +14,18 @@ _NO_SECURITY = KafkaSecurity()
 
 
 def open_bus(
-    url: str, *, prefix: str = "", security: KafkaSecurity = _NO_SECURITY, waiting: Waiting = nullcontext
+    url: str,
+    *,
+    prefix: str = "",
+    security: KafkaSecurity = _NO_SECURITY,
+    waiting: Waiting = nullcontext,
+    partitioner: Partitioner = hash_partition,
 ) -> Bus:
     """Open `sqlite:PATH`, `kafka:HOST:PORT[,HOST:PORT...]` or `memory:NAME`; `prefix` goes before every name on it.
 
-    `waiting` is entered around whatever may wait long for a broker or for another process. Raises `BusInvalid` for
-    any other address, `BusUnavailable` where the file or the broker cannot be reached, `BusDenied` where the broker and
-    `security` do not go together.
+    `partitioner` chooses the partition of a record that names none. `waiting` is entered around whatever may wait long
+    for a broker or for another process. Raises `BusInvalid` for any other address, `BusUnavailable` where the file or
+    the broker cannot be reached, `BusDenied` where the broker and `security` do not go together.
     """
     kind, separator, rest = url.partition(":")
     if not separator or not rest:
@@ -28,11 +33,11 @@ def open_bus(
     if kind == "sqlite":
         from libs.bus.sqlite import SqliteBus
 
-        return SqliteBus(rest, prefix=prefix, waiting=waiting)
+        return SqliteBus(rest, prefix=prefix, waiting=waiting, partitioner=partitioner)
     if kind == "memory":
         from libs.bus.memory import MemoryBus
 
-        return MemoryBus(rest, prefix=prefix)
+        return MemoryBus(rest, prefix=prefix, partitioner=partitioner)
     if kind == "kafka":
         for server in rest.split(","):
             host, _, port = server.rpartition(":")
@@ -40,5 +45,5 @@ def open_bus(
                 raise BusInvalid(f"bus address {url!r}: {server!r} is not HOST:PORT; {_FORMS}")
         from libs.bus.kafka import KafkaBus
 
-        return KafkaBus(rest, prefix=prefix, security=security, waiting=waiting)
+        return KafkaBus(rest, prefix=prefix, security=security, waiting=waiting, partitioner=partitioner)
     raise BusInvalid(f"bus address {url!r} starts with an unknown kind {kind!r}: {_FORMS}")

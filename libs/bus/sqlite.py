@@ -18,12 +18,13 @@ from typing import Self
 from libs.bus.api import (
     Consumer,
     NewRecord,
+    Partitioner,
     ProducerFenced,
     Start,
     TopicPartition,
     TopicSpec,
     Waiting,
-    partition_of,
+    hash_partition,
 )
 from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
 from libs.bus.errors import past_the_end
@@ -43,9 +44,16 @@ class SqliteBus:
     """
 
     def __init__(
-        self, path: str | Path, *, prefix: str = "", max_bytes: int | None = None, waiting: Waiting = nullcontext
+        self,
+        path: str | Path,
+        *,
+        prefix: str = "",
+        max_bytes: int | None = None,
+        waiting: Waiting = nullcontext,
+        partitioner: Partitioner = hash_partition,
     ) -> None:
         self._names = Names(prefix)
+        self._partitioner = partitioner
         self._log = SqliteLog(Path(path), self._names, max_bytes=max_bytes, waiting=waiting)
         self._notifier = Notifier(self._log.wakeups)
         self._open: list[SqliteConsumer | SqliteProducer] = []
@@ -103,13 +111,22 @@ class SqliteBus:
         group: str | None = None,
         member_id: str | None = None,
         start: Start = "earliest",
+        subscribes: bool = True,
     ) -> SqliteConsumer:
-        opened = SqliteConsumer(self._log, self._notifier, topics, group=group, member_id=member_id, start=start)
+        opened = SqliteConsumer(
+            self._log,
+            self._notifier,
+            topics,
+            group=group,
+            member_id=member_id,
+            start=start,
+            subscribes=subscribes,
+        )
         self._open.append(opened)
         return opened
 
     def producer(self, transactional_id: str) -> SqliteProducer:
-        opened = SqliteProducer(self._log, self._notifier, transactional_id)
+        opened = SqliteProducer(self._log, self._notifier, transactional_id, self._partitioner)
         self._open.append(opened)
         return opened
 
@@ -186,7 +203,8 @@ class SqliteBus:
 class SqliteProducer:
     """Collects a transaction and writes it at `commit`. A commit that raises leaves it open: commit again or abort."""
 
-    def __init__(self, log: SqliteLog, notifier: Notifier, transactional_id: str) -> None:
+    def __init__(self, log: SqliteLog, notifier: Notifier, transactional_id: str, partitioner: Partitioner) -> None:
+        self._partitioner = partitioner
         self._log = log
         self._notifier = notifier
         self._name = transactional_id
@@ -212,7 +230,7 @@ class SqliteProducer:
             topic = topic_of(record.topic)
             ids = topic.partition_ids
             if record.partition is None:
-                partition_id = ids[partition_of(record.key, len(ids))]
+                partition_id = ids[self._partitioner(record.topic, record.key, len(ids))]
             else:
                 partition_id = self._log.partition_id(TopicPartition(record.topic, record.partition))
             self._topic_ids.add(topic.topic_id)

@@ -43,6 +43,7 @@ class SqliteConsumer:
         group: str | None,
         member_id: str | None,
         start: Start,
+        subscribes: bool,
     ) -> None:
         check_member(group, member_id)
         self._log = log
@@ -54,7 +55,7 @@ class SqliteConsumer:
         self._start: Start = start
         self._group_id = 0
         self._generation = -1
-        self._shares = group is not None
+        self._shares = group is not None and subscribes
         self._is_closed = False
         self._positions: dict[TopicPartition, int] = {}
         self._order: list[TopicPartition] = []
@@ -147,6 +148,10 @@ class SqliteConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._positions)
 
+    @property
+    def has_share(self) -> bool:
+        return self._shares
+
     def position(self, topic_partition: TopicPartition) -> int:
         self._require_assigned(topic_partition)
         return self._positions[topic_partition]
@@ -215,9 +220,11 @@ class SqliteConsumer:
             stored = (self._log.names.stored(group),)
             database.execute("INSERT OR IGNORE INTO groups (name) VALUES (?)", stored)
             self._group_id = database.execute("SELECT id FROM groups WHERE name = ?", stored).fetchone()[0]
-            self._enter(database)
-            self._expel_dead(database)
-        self._adopt_shares()
+            if self._shares:
+                self._enter(database)
+                self._expel_dead(database)
+        if self._shares:
+            self._adopt_shares()
 
     def _enter(self, database: sqlite3.Connection) -> None:
         topics = json.dumps(sorted(self._topics))

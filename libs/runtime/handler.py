@@ -11,6 +11,7 @@ from libs.bus.api import Record
 from libs.domain.events import Core, Event, Unhandleable, UnreadableControlHandler
 from libs.domain.state import StateMismatch
 from libs.runtime.errors import BadInput
+from libs.runtime.placement import Task
 from libs.runtime.records import KIND
 from libs.wire import DecodeError, Encoded, decode_any, encode
 from libs.wire.records import DeadLetter, encode_dead_letter
@@ -67,15 +68,18 @@ REPEAT = Handled(is_repeat=True)
 
 
 class CoreHandler:
-    """Feeds records to a core. Its state is the core's plus the windows of seen ids.
+    """Feeds records to a core, those that concern its task. Its state is the core's plus the windows of seen ids.
 
     `decode` reads a topic's payload; whoever feeds the same records to many cores may give one that remembers.
     """
 
-    def __init__(self, service: str, core: Core, inputs: Sequence[Input], decode: Decode = decode_any) -> None:
+    def __init__(
+        self, service: str, core: Core, inputs: Sequence[Input], task: Task | None = None, decode: Decode = decode_any
+    ) -> None:
         self.service = service
         self.core = core
         self._decode = decode
+        self._takes = None if task is None or task.instruments is None else task.takes
         self._kinds = {
             each.topic: None if each.kinds is None else frozenset(kind.encode() for kind in each.kinds)
             for each in inputs
@@ -86,6 +90,8 @@ class CoreHandler:
         """Take one record. Whatever the core raises beyond `Unhandleable` passes through and must stop the process."""
         kinds = self._kinds[record.topic]
         if kinds is not None and record.headers.get(KIND) not in kinds and KIND in record.headers:
+            return NOTHING
+        if self._takes is not None and not self._takes(record.topic, record.key):
             return NOTHING
         try:
             event: Event = self._decode(record.topic, record.value)

@@ -7,26 +7,37 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, TopicPartition
+from libs.runtime.placement import ONE_PARTITION, Placement
 from libs.runtime.records import read_range
-from libs.runtime.snapshots import group_topics
+from libs.runtime.snapshots import group_topics, partitions_of
+from libs.wire.topics import CORES
 
 _MARKER_TAIL = 64
 
 
-def _group_partitions(
-    bus: Bus, groups: Iterable[str], leaving_out: Collection[str] = ()
-) -> dict[str, list[TopicPartition]]:
-    """Return the partitions that each group reads."""
-    partitions = bus.topics()
-    return {
-        group: [
-            TopicPartition(topic, number)
-            for topic in group_topics(group)
-            if topic not in leaving_out
-            for number in range(partitions.get(topic, 0))
-        ]
-        for group in groups
-    }
+_Reads = Mapping[str, Sequence[TopicPartition]]
+
+
+def _find_reads(
+    bus: Bus, services: Iterable[str], placement: Placement, leaving_out: Collection[str] = ()
+) -> dict[str, _Reads]:
+    """Return what each service reads, by consumer group: one for a service, or one for each of its account tasks."""
+    counts = bus.topics()
+    found: dict[str, _Reads] = {}
+    for service in services:
+        reads: dict[str, list[TopicPartition]] = {}
+        topics = [topic for topic in group_topics(service) if topic not in leaving_out]
+        if service in CORES:
+            for task in placement.tasks(service):
+                reads.setdefault(task.group, []).extend(task.places(counts, topics))
+        else:
+            reads[service] = partitions_of(bus, topics)
+        found[service] = {group: list(dict.fromkeys(places)) for group, places in reads.items()}
+    return found
+
+
+def _all_places(wanted: Mapping[str, _Reads]) -> set[TopicPartition]:
+    return {where for reads in wanted.values() for places in reads.values() for where in places}
 
 
 def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin: int, end: int) -> int:
@@ -43,21 +54,31 @@ def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begi
     return end - at
 
 
-def read_lags(bus: Bus, groups: Sequence[str], leaving_out: Collection[str] = ()) -> dict[str, int]:
-    """Return for each group how many offsets it is behind in what it reads, but for the topics in `leaving_out`."""
-    wanted = _group_partitions(bus, groups, leaving_out)
-    ends = bus.end_offsets({where for each in wanted.values() for where in each})
-    return {group: _behind(bus, group, each, ends) for group, each in wanted.items()}
+def read_lags(
+    bus: Bus,
+    services: Sequence[str],
+    leaving_out: Collection[str] = (),
+    placement: Placement = ONE_PARTITION,
+) -> dict[str, int]:
+    """Return how many offsets the tasks of each service are behind in what they read, but for `leaving_out`."""
+    wanted = _find_reads(bus, services, placement, leaving_out)
+    ends = bus.end_offsets(_all_places(wanted))
+    return {service: _behind(bus, reads, ends) for service, reads in wanted.items()}
 
 
-def _behind(bus: Bus, group: str, each: Sequence[TopicPartition], ends: Mapping[TopicPartition, int]) -> int:
-    committed = bus.committed(group, each)
-    begins = bus.beginning_offsets([where for where in each if committed[where] is None])
-    return sum(_records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in each)
+def _behind(bus: Bus, reads: _Reads, ends: Mapping[TopicPartition, int]) -> int:
+    behind = 0
+    for group, places in reads.items():
+        committed = bus.committed(group, places)
+        begins = bus.beginning_offsets([where for where in places if committed[where] is None])
+        behind += sum(
+            _records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in places
+        )
+    return behind
 
 
 class StallDetector:
-    """Finds groups that have not handled what was in their topics `patience_s` ago, and topics without new records.
+    """Finds services that have not handled what was in their topics `patience_s` ago, and topics without new records.
 
     A process that is dead, hung or too slow is found, whatever it reports. Topics in `moving` must have grown
     within that time as well. Look at least every `patience_s`.
@@ -66,14 +87,14 @@ class StallDetector:
     def __init__(
         self,
         bus: Bus,
-        groups: Sequence[str],
+        services: Sequence[str],
         moving: Sequence[str],
         *,
         patience_s: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
-        self._wanted = _group_partitions(bus, groups)
+        self._wanted = _find_reads(bus, services, ONE_PARTITION)
         self._moving = moving
         self._patience_s = patience_s
         self._monotonic = monotonic
@@ -82,7 +103,7 @@ class StallDetector:
     def find_stalls(self) -> list[str]:
         """Return a phrase for each stall; before `patience_s` have passed, one that says nothing is known yet."""
         now = self._monotonic()
-        ends = self._bus.end_offsets({where for each in self._wanted.values() for where in each})
+        ends = self._bus.end_offsets(_all_places(self._wanted))
         self._samples.append((now, ends))
         while len(self._samples) > 1 and now - self._samples[1][0] >= self._patience_s:
             self._samples.popleft()
@@ -90,9 +111,9 @@ class StallDetector:
         if now - at < self._patience_s:
             return [f"nothing is known of the services for the first {self._patience_s:g} s"]
         stalls = [
-            f"{group} has stalled or lags by more than {self._patience_s:g} s"
-            for group, each in self._wanted.items()
-            if _behind(self._bus, group, each, old)
+            f"{service} has stalled or lags by more than {self._patience_s:g} s"
+            for service, reads in self._wanted.items()
+            if _behind(self._bus, reads, old)
         ]
         for topic in self._moving:
             if all(ends[where] == old[where] for where in ends if where.topic == topic):

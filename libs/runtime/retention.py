@@ -24,6 +24,7 @@ from prometheus_client import Counter, Gauge
 from libs.bus.api import Bus, TopicPartition
 from libs.clock import Clock
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.placement import ONE_PARTITION, Placement
 from libs.runtime.records import read_last
 from libs.runtime.snapshots import (
     JOURNALLED_SERVICES,
@@ -58,8 +59,10 @@ class RetentionPass:
         clock: Clock,
         *,
         max_age_ms: int | None = None,
+        placement: Placement = ONE_PARTITION,
     ) -> None:
         self._bus = bus
+        self._placement = placement
         self._max_age_ms = max_age_ms
         self._clock = clock
         self._snapshots: dict[tuple[str, int], list[SnapshotPlace]] = {}
@@ -69,15 +72,18 @@ class RetentionPass:
         places = partitions_of(self._bus, tuple(TOPICS))
         begins = dict(self._bus.beginning_offsets(places))
         bounds = _Bounds(self._find_over_age(places, begins))
-        for group in (*JOURNALLED_SERVICES, "recorder"):
-            self._keep_unread(group, begins, bounds)
+        counts = self._bus.topics()
+        for service in JOURNALLED_SERVICES:
+            for task in self._placement.tasks(service):
+                self._keep_unread(task.group, task.places(counts, group_topics(service)), begins, bounds)
+        self._keep_unread("recorder", partitions_of(self._bus, group_topics("recorder")), begins, bounds)
         tasks = self._read_tasks(begins)
-        for task in tasks:
-            task.keep_newest(begins, bounds)
+        for each in tasks:
+            each.keep_newest(begins, bounds)
         # Nobody lowers the bounds of inputs and outputs any more: what lies behind them survives this pass.
         expected = dict(bounds.offsets)
-        for task in tasks:
-            task.let_go(begins, expected, bounds)
+        for each in tasks:
+            each.let_go(begins, expected, bounds)
         self._keep_last_cursor(bounds)
         cut = {at: offset for at, offset in bounds.offsets.items() if offset > begins[at]}
         self._bus.delete_before(cut)
@@ -101,21 +107,26 @@ class RetentionPass:
                 found[at] = begins[at] if last is None else last.offset
         return {**begins, **found}
 
-    def _keep_unread(self, group: str, begins: Mapping[TopicPartition, int], bounds: _Bounds) -> None:
-        places = [at for at in partitions_of(self._bus, group_topics(group)) if at in begins]
-        for at, offset in self._bus.committed(group, places).items():
+    def _keep_unread(
+        self, group: str, places: list[TopicPartition], begins: Mapping[TopicPartition, int], bounds: _Bounds
+    ) -> None:
+        for at, offset in self._bus.committed(group, [at for at in places if at in begins]).items():
             bounds.keep(at, begins[at] if offset is None else offset, f"group {group}")
 
-    def _read_tasks(self, begins: Mapping[TopicPartition, int]) -> list[_Task]:
+    def _read_tasks(self, begins: Mapping[TopicPartition, int]) -> list[_TaskRecords]:
         tasks = []
+        counts = self._bus.topics()
         for service in JOURNALLED_SERVICES:
-            inputs = [at for at in partitions_of(self._bus, group_topics(service)) if at in begins]
-            outputs = [at for at in partitions_of(self._bus, output_topics(service)) if at in begins]
-            for state in partitions_of(self._bus, [state_topic(service)]):
-                journal = TopicPartition(journal_topic(service), state.partition)
+            for task in self._placement.tasks(service):
+                state = TopicPartition(state_topic(service), task.partition)
+                journal = TopicPartition(journal_topic(service), task.partition)
+                if state not in begins or journal not in begins:
+                    continue
+                inputs = [at for at in task.places(counts, group_topics(service)) if at in begins]
+                outputs = [at for at in task.places(counts, output_topics(service)) if at in begins]
                 has_run = self._bus.end_offsets([journal])[journal] > 0
                 snapshots = self._read_snapshots(service, state, begins[state])
-                tasks.append(_Task(service, inputs, outputs, journal, state, has_run, snapshots))
+                tasks.append(_TaskRecords(task.name, inputs, outputs, journal, state, has_run, snapshots))
         return tasks
 
     def _read_snapshots(self, service: str, state: TopicPartition, begin: int) -> list[SnapshotPlace]:
@@ -135,10 +146,10 @@ class RetentionPass:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """A core and a partition: what it reads and writes, and its snapshots, oldest first."""
+class _TaskRecords:
+    """A task of a session: what it reads and writes, and its snapshots, oldest first."""
 
-    service: str
+    name: str
     inputs: list[TopicPartition]
     outputs: list[TopicPartition]
     journal: TopicPartition
@@ -150,14 +161,14 @@ class _Task:
         """Keep what follows the newest snapshot; everything where there is none."""
         if not self.snapshots:
             for at in (*self.inputs, *(self.outputs if self.has_run else ())):
-                bounds.keep(at, begins[at], f"{self.service}, which has no snapshot yet")
+                bounds.keep(at, begins[at], f"{self.name}, which has no snapshot yet")
             return
         newest = self.snapshots[-1]
         for at in self.inputs:
-            bounds.keep(at, newest.inputs.get(at, begins[at]), f"the newest snapshot of {self.service}")
+            bounds.keep(at, newest.inputs.get(at, begins[at]), f"the newest snapshot of {self.name}")
         if newest.outputs is not None:
             for at in self.outputs:
-                bounds.keep(at, newest.outputs.get(at, begins[at]), f"the newest snapshot of {self.service}")
+                bounds.keep(at, newest.outputs.get(at, begins[at]), f"the newest snapshot of {self.name}")
 
     def let_go(
         self, begins: Mapping[TopicPartition, int], expected: Mapping[TopicPartition, int], bounds: _Bounds
@@ -215,8 +226,10 @@ class RetentionThread:
         times: RetentionTimes,
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
+        placement: Placement = ONE_PARTITION,
     ) -> None:
         self._service = service
+        self._placement = placement
         self._open_bus = open_bus
         self._clock = clock
         self._logger = logger
@@ -260,7 +273,7 @@ class RetentionThread:
 
     def _apply_while_well(self, bus: Bus) -> None:
         # One bus for all of them: what was learnt of the snapshots stays known.
-        retention = RetentionPass(bus, self._clock, max_age_ms=self._max_age_ms)
+        retention = RetentionPass(bus, self._clock, max_age_ms=self._max_age_ms, placement=self._placement)
         while True:
             self._note(retention.apply())
             if self._stopped.wait(self._every_s):

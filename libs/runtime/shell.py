@@ -14,7 +14,17 @@ from collections.abc import Callable, Sequence
 import prometheus_client
 import structlog
 
-from libs.bus.api import Bus, BusError, BusLost, BusUnavailable, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.bus.api import (
+    Bus,
+    BusError,
+    BusLost,
+    BusUnavailable,
+    Consumer,
+    NewRecord,
+    Producer,
+    Record,
+    TopicPartition,
+)
 from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.domain.events import Core
@@ -22,8 +32,9 @@ from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
 from libs.runtime.handler import CoreHandler, Decode, Handled, Input
 from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
+from libs.runtime.placement import Task
 from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
-from libs.runtime.snapshots import SnapshotSchedule, partitions_of, snapshot_record, state_key, take_snapshot
+from libs.runtime.snapshots import SnapshotSchedule, snapshot_record, state_key, take_snapshot
 from libs.wire import Encoded, decode_any
 from libs.wire.records import (
     InputRun,
@@ -31,13 +42,13 @@ from libs.wire.records import (
     decode_core_snapshot,
     encode_journal_entry,
 )
-from libs.wire.topics import journal_topic, state_topic
+from libs.wire.topics import dead_topic, journal_topic, state_topic
 
 
 class CoreShell:
     """Runs one core over its inputs. `step` once per loop; `close` ends with a snapshot.
 
-    Journal and snapshots go to partition `partition` of the service's topics. A snapshot is due after so many records,
+    `task` is the partition it works on, the only one by default. A snapshot is due after so many records,
     or so many seconds after the last one where anything was handled since. `check_outputs` is shown a batch's outputs
     before they are committed; what it raises leaves them uncommitted. `on_progress` is called at every record.
     Outputs to `acting_topics` are not committed once a command has come while the batch was in hand.
@@ -56,14 +67,15 @@ class CoreShell:
         batch_max_records: int = 1000,
         snapshot_every_records: int = 20_000,
         snapshot_every_s: float = 3_600.0,
-        partition: int = 0,
+        task: Task | None = None,
         check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
         on_progress: Callable[[], None] = lambda: None,
         acting_topics: frozenset[str] = ACTING_TOPICS,
         decode: Decode = decode_any,
     ) -> None:
         self.service = service
-        self._handler = CoreHandler(service, core, inputs, decode)
+        self._task = task = task or Task(service)
+        self._handler = CoreHandler(service, core, inputs, task, decode)
         self._inputs = inputs
         self._decode = decode
         self._bus = bus
@@ -74,8 +86,7 @@ class CoreShell:
         self._snapshots = SnapshotSchedule(clock, snapshot_every_records, snapshot_every_s)
         self._check_outputs = check_outputs
         self._on_progress = on_progress
-        self._partition = partition
-        self._journal = TopicPartition(journal_topic(service), partition)
+        self._journal = TopicPartition(journal_topic(service), task.partition)
         self._begins: dict[TopicPartition, int] = {}
         self._acting_topics = acting_topics
         self._handled_positions: dict[tuple[str, int], int] = {}
@@ -91,16 +102,14 @@ class CoreShell:
         self._lane: ControlLane | None = None
 
     def open(self) -> None:
-        """Fence any older process of this service, recover the state, and subscribe."""
+        """Fence any older owner of this task, recover the state, and go on behind what was handled."""
         # Fencing comes first: what is read after it cannot change under our feet.
-        self._producer = self._bus.producer(self.service)
-        self._begins = dict(
-            self._bus.beginning_offsets(partitions_of(self._bus, [each.topic for each in self._inputs]))
-        )
-        recovered = self._recover()
-        self._consumer = self._bus.consumer(
-            [each.topic for each in self._inputs], group=self.service, member_id=f"{self.service}-0"
-        )
+        self._producer = self._bus.producer(self._task.name)
+        topics = [each.topic for each in self._inputs]
+        self._consumer = self._bus.consumer(topics, group=self._task.group, subscribes=False)
+        self._begins = dict(self._bus.beginning_offsets(self._task.places(self._bus.topics(), topics)))
+        recovered, positions = self._recover()
+        self._consumer.assign(positions)
         self._lane = ControlLane(
             self._bus,
             (each.topic for each in self._inputs),
@@ -108,12 +117,12 @@ class CoreShell:
             self._clock.monotonic_s,
             self._acting_topics,
         )
-        self._logger.info("ready", recovered_records=recovered)
+        self._logger.info("ready", task=self._task.name, recovered_records=recovered)
 
-    def _recover(self) -> int:
+    def _recover(self) -> tuple[int, dict[TopicPartition, int]]:
         end = self._bus.end_offsets([self._journal])[self._journal]
         journal_from = self._bus.beginning_offsets([self._journal])[self._journal]
-        last = read_last(self._bus, state_topic(self.service), self._partition)
+        last = read_last(self._bus, state_topic(self.service), self._task.partition)
         if last is not None:
             snapshot = decode_core_snapshot(last.value)
             self._handler.restore(snapshot.core, snapshot.seen)
@@ -126,7 +135,7 @@ class CoreShell:
         handled = 0
         reader = RunReader(self._bus)
         try:
-            for entry in read_range(self._bus, self._journal.topic, self._partition, journal_from, end):
+            for entry in read_range(self._bus, self._journal.topic, self._journal.partition, journal_from, end):
                 for run in self._decode(entry.topic, entry.value).runs:
                     if run.next_offset <= self._handled_positions.get((run.topic, run.partition), 0):
                         # An older version took a stale end of the journal for the snapshot's place in it.
@@ -139,14 +148,14 @@ class CoreShell:
         finally:
             reader.close()
         self._snapshots.add(handled)
-        self._check_offsets()
-        return handled
+        return handled, self._find_positions()
 
-    def _check_offsets(self) -> None:
+    def _find_positions(self) -> dict[TopicPartition, int]:
         # The journal and the offsets commit together; where they disagree, someone reset one of them, and going on
         # would skip or repeat inputs.
         positions = {TopicPartition(topic, number): at for (topic, number), at in self._handled_positions.items()}
-        committed = self._bus.committed(self.service, self._begins.keys() | positions.keys())
+        committed = self._bus.committed(self._task.group, self._begins.keys() | positions.keys())
+        starts: dict[TopicPartition, int] = {}
         for where, offset in committed.items():
             begin = self._begins.get(where, 0)
             start = begin if offset is None else offset
@@ -155,9 +164,12 @@ class CoreShell:
             at = positions.get(where, start)
             if start < at:
                 raise BusError(
-                    f"group {self.service} stands at {offset} in {where.topic}/{where.partition}, but its journal has "
-                    f"handled up to {at}; restore the group's offsets or start a new session"
+                    f"group {self._task.group} stands at {offset} in {where.topic}/{where.partition}, but its journal "
+                    f"has handled up to {at}; restore the group's offsets or start a new session"
                 )
+            if where in self._begins:
+                starts[where] = start
+        return starts
 
     def step(self, timeout_ms: int) -> int:
         """Handle one batch, if there is one within the time; return how many records it had."""
@@ -217,7 +229,9 @@ class CoreShell:
                 reason=handled.dead.reason,
             )
         for each in encoded:
-            outputs.append(stamped_record(each, self.service, self._clock.now_ns(), record.headers))
+            # A dead letter lies where its source does, whatever its key says.
+            partition = record.partition if each.topic == dead_topic(record.topic) else None
+            outputs.append(stamped_record(each, self._task.name, self._clock.now_ns(), record.headers, partition))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
         written = Counter(output.topic for output in outputs)
@@ -227,9 +241,9 @@ class CoreShell:
         entry = JournalEntry(
             self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
         )
-        key = state_key(self._partition)
+        key = state_key(self._task.partition)
         encoded = Encoded(self._journal.topic, key, encode_journal_entry(entry), "journal_entry")
-        journal = stamped_record(encoded, self.service, self._clock.now_ns(), partition=self._partition)
+        journal = stamped_record(encoded, self._task.name, self._clock.now_ns(), partition=self._task.partition)
         offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
         commit_records(opened(self._producer), [*outputs, journal, *extra], opened(self._consumer), offsets)
         for run in entry.runs:
@@ -238,8 +252,8 @@ class CoreShell:
             self._records_out[topic].inc(count)
 
     def _snapshot_record(self) -> NewRecord:
-        snapshot = take_snapshot(self._bus, self._handler, self._journal, self._begins, self._handled_positions)
-        return snapshot_record(snapshot, self._partition, self._clock.now_ns())
+        snapshot = take_snapshot(self._bus, self._handler, self._task, self._begins, self._handled_positions)
+        return snapshot_record(snapshot, self._task, self._clock.now_ns())
 
     def _observe_inputs(self, records: Sequence[Record]) -> None:
         last = {record.topic: record for record in records}

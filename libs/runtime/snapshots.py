@@ -12,10 +12,11 @@ from functools import cache
 from libs.bus.api import Bus, NewRecord, Record, TopicPartition
 from libs.clock import Clock
 from libs.runtime.handler import CoreHandler
+from libs.runtime.placement import Task
 from libs.runtime.records import read_range, stamped_record
 from libs.wire import Encoded
 from libs.wire.records import CoreSnapshot, decode_core_snapshot, encode_core_snapshot
-from libs.wire.topics import RECORDED_TOPICS, TOPICS, dead_topic, state_topic
+from libs.wire.topics import RECORDED_TOPICS, TOPICS, dead_topic, journal_topic, state_topic
 
 _OWN_TOPICS = ("journal.", "state.", "dead.")
 JOURNALLED_SERVICES = tuple(topic.producers[0] for name, topic in TOPICS.items() if name.startswith("journal."))
@@ -116,7 +117,7 @@ class SnapshotSchedule:
 def take_snapshot(
     bus: Bus,
     handler: CoreHandler,
-    journal: TopicPartition,
+    task: Task,
     begins: Mapping[TopicPartition, int],
     handled: Mapping[tuple[str, int], int],
 ) -> CoreSnapshot:
@@ -124,11 +125,12 @@ def take_snapshot(
 
     `begins` are the first offsets of its inputs, which stand for those that it has read nothing of yet.
     """
-    outputs = partitions_of(bus, output_topics(handler.service))
+    outputs = task.places(bus.topics(), output_topics(task.service))
+    journal = TopicPartition(journal_topic(task.service), task.partition)
     # What was committed lies before these ends, whatever other producers have open.
     ends = bus.end_offsets([journal, *outputs], with_uncommitted=True)
     return CoreSnapshot(
-        handler.service,
+        task.service,
         handler.core.snapshot(),
         {**{(at.topic, at.partition): begin for at, begin in begins.items()}, **handled},
         ends[journal],
@@ -137,11 +139,11 @@ def take_snapshot(
     )
 
 
-def snapshot_record(snapshot: CoreSnapshot, partition: int, made_at: int) -> NewRecord:
-    """Return the record of a snapshot made at a wall time, in ns."""
-    topic = state_topic(snapshot.service)
-    encoded = Encoded(topic, state_key(partition), encode_core_snapshot(snapshot), "core_snapshot")
-    return stamped_record(encoded, snapshot.service, made_at, partition=partition)
+def snapshot_record(snapshot: CoreSnapshot, task: Task, made_at: int) -> NewRecord:
+    """Return the record of a task's snapshot made at a wall time, in ns."""
+    topic = state_topic(task.service)
+    encoded = Encoded(topic, state_key(task.partition), encode_core_snapshot(snapshot), "core_snapshot")
+    return stamped_record(encoded, task.name, made_at, partition=task.partition)
 
 
 def state_key(partition: int) -> bytes:

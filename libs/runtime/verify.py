@@ -15,8 +15,9 @@ from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.domain.events import Core, Event
 from libs.domain.orders import OrderApproved, OrderRefused
 from libs.runtime.handler import CoreHandler, Decode, Input
+from libs.runtime.placement import Task
 from libs.runtime.records import RunReader, producer_of, read_range
-from libs.runtime.snapshots import group_topics, output_topics, partitions_of, read_snapshots
+from libs.runtime.snapshots import group_topics, output_topics, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
 from libs.wire.records import CoreSnapshot
 from libs.wire.topics import ALERTS, CONTROL_STATES, TOPICS, journal_topic, state_topic
@@ -40,7 +41,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Verification:
-    """The outcome for one service. `verified_from` is None where it was replayed from its very beginning."""
+    """The outcome for one task. `verified_from` is None where it was replayed from its very beginning."""
 
     service: str
     inputs: int = 0
@@ -76,13 +77,14 @@ class Start:
 _BEGINNING = Start(None, None, {}, {}, 0)
 
 
-def find_start(bus: Bus, service: str, partition: int = 0, decode: Decode = decode_any) -> Start:
-    """Return the oldest place that a service can be replayed from: everything that followed it survives.
+def find_start(bus: Bus, task: Task, decode: Decode = decode_any) -> Start:
+    """Return the oldest place that a task can be replayed from: everything that followed it survives.
 
     Raises `BusError` where there is none.
     """
-    inputs = partitions_of(bus, group_topics(service))
-    outputs = partitions_of(bus, output_topics(service))
+    service, partition, counts = task.service, task.partition, bus.topics()
+    inputs = task.places(counts, group_topics(service))
+    outputs = task.places(counts, output_topics(service))
     journal, state = TopicPartition(journal_topic(service), partition), TopicPartition(state_topic(service), partition)
     begins = dict(bus.beginning_offsets([*inputs, *outputs, journal, state]))
     if (
@@ -95,7 +97,7 @@ def find_start(bus: Bus, service: str, partition: int = 0, decode: Decode = deco
         if place.journal >= begins[journal] and place.survives(inputs, outputs, begins):
             return Start(snapshot, place.append_time_ms, place.inputs, place.outputs or {}, place.journal)
     raise BusError(
-        f"{service} cannot be replayed from anywhere: what it read at first has passed retention, and no snapshot "
+        f"{task.name} cannot be replayed from anywhere: what it read at first has passed retention, and no snapshot "
         "stands where all that followed it survives"
     )
 
@@ -126,30 +128,25 @@ def _survive(
 
 
 def journalled_inputs(
-    service: str,
-    inputs: Sequence[Input],
-    bus: Bus,
-    start: Start = _BEGINNING,
-    partition: int = 0,
-    decode: Decode = decode_any,
+    task: Task, inputs: Sequence[Input], bus: Bus, start: Start = _BEGINNING, decode: Decode = decode_any
 ) -> Iterator[Record]:
-    """Yield a session's inputs of a service from a start on, in the order in which it consumed them.
+    """Yield a session's inputs of a task from a start on, in the order in which it consumed them.
 
     A service that keeps no journal (Faust) has one input, whose order is the partition's.
     """
-    journal = TopicPartition(journal_topic(service), partition)
+    journal = TopicPartition(journal_topic(task.service), task.partition)
     end = bus.end_offsets([journal])[journal]
     handled = dict(start.inputs)
     reader = RunReader(bus)
     try:
-        for entry in read_range(bus, journal.topic, partition, start.journal, end):
+        for entry in read_range(bus, journal.topic, journal.partition, start.journal, end):
             for run in decode(entry.topic, entry.value).runs:
                 if run.next_offset > handled.get(TopicPartition(run.topic, run.partition), 0):
                     yield from reader.take(run)
     finally:
         reader.close()
     if end == 0 and len(inputs) == 1:
-        for at in partitions_of(bus, [inputs[0].topic]):
+        for at in task.places(bus.topics(), [inputs[0].topic]):
             yield from read_from(bus, at, handled.get(at, 0))
 
 
@@ -160,19 +157,20 @@ def read_from(bus: Bus, at: TopicPartition, offset: int) -> Iterator[Record]:
 
 
 def verify_service(
-    service: str, core: Core, inputs: Sequence[Input], bus: Bus, partition: int = 0, decode: Decode = decode_any
+    service: str, core: Core, inputs: Sequence[Input], bus: Bus, task: Task | None = None, decode: Decode = decode_any
 ) -> Verification:
-    """Replay one service from the oldest possible place and compare key and payload of everything it published since,
-    in order, topic by topic.
+    """Replay a task of one service, its only one by default, from the oldest possible place and compare key and payload
+    of everything it published since, in order, topic by topic.
 
     Raises `BusError` where there is no place to start from.
     """
-    start = find_start(bus, service, partition, decode)
+    task = task or Task(service)
+    start = find_start(bus, task, decode)
     topics = output_topics(service)
-    recorded = {topic: _recorded(bus, topic, service, start) for topic in topics}
-    result = Verification(service, counts=dict.fromkeys(topics, 0), verified_from=start.describe())
-    handler = _handler(service, core, inputs, start, decode)
-    for record in journalled_inputs(service, inputs, bus, start, partition, decode):
+    recorded = {topic: _recorded(bus, topic, task, start) for topic in topics}
+    result = Verification(task.name, counts=dict.fromkeys(topics, 0), verified_from=start.describe())
+    handler = _handler(task, core, inputs, start, decode)
+    for record in journalled_inputs(task, inputs, bus, start, decode):
         result.inputs += 1
         for output in handler.handle(record).outputs:
             expected = next(recorded[output.topic], None)
@@ -189,10 +187,8 @@ def verify_service(
     return result
 
 
-def _handler(
-    service: str, core: Core, inputs: Sequence[Input], start: Start, decode: Decode = decode_any
-) -> CoreHandler:
-    handler = CoreHandler(service, core, inputs, decode)
+def _handler(task: Task, core: Core, inputs: Sequence[Input], start: Start, decode: Decode = decode_any) -> CoreHandler:
+    handler = CoreHandler(task.service, core, inputs, task, decode)
     if start.snapshot is not None:
         handler.restore(start.snapshot.core, start.snapshot.seen)
     return handler
@@ -200,7 +196,7 @@ def _handler(
 
 @dataclass(slots=True)
 class Decisions:
-    """What a service decides differently under other settings; the first differences are described.
+    """What a task decides differently under other settings; the first differences are described.
 
     The inputs are the recorded ones throughout, so a decision that would have changed later inputs is not followed.
     """
@@ -215,22 +211,26 @@ class Decisions:
     compared_from: dict[str, Any] | None = None
 
 
-def compare_decisions(service: str, core: Core, inputs: Sequence[Input], bus: Bus) -> Decisions:
-    """Replay one service from the oldest possible place and compare what it decides with what it decided, by event id.
+def compare_decisions(
+    service: str, core: Core, inputs: Sequence[Input], bus: Bus, task: Task | None = None
+) -> Decisions:
+    """Replay a task of one service, its only one by default, from the oldest possible place and compare what it decides
+    with what it decided, by event id.
 
     Raises `BusError` where there is no place to start from.
     """
-    start = find_start(bus, service)
+    task = task or Task(service)
+    start = find_start(bus, task)
     recorded: dict[tuple[str, str], str] = {}
     for topic in output_topics(service):
         if topic in _NO_DECISIONS or topic.startswith("dead."):
             continue
-        for record in _recorded(bus, topic, service, start):
+        for record in _recorded(bus, topic, task, start):
             event = decode(topic, record.value)
             recorded[(topic, event.event_id)] = _decision(event)
-    result = Decisions(service, compared_from=start.describe())
-    handler = _handler(service, core, inputs, start)
-    for record in journalled_inputs(service, inputs, bus, start):
+    result = Decisions(task.name, compared_from=start.describe())
+    handler = _handler(task, core, inputs, start)
+    for record in journalled_inputs(task, inputs, bus, start):
         result.inputs += 1
         for output in handler.handle(record).outputs:
             if output.topic in _NO_DECISIONS or output.topic.startswith("dead."):
@@ -265,11 +265,11 @@ def _decision(event: Event) -> str:
     return str(event)
 
 
-def _recorded(bus: Bus, topic: str, service: str, start: Start) -> Iterator[Record]:
+def _recorded(bus: Bus, topic: str, task: Task, start: Start) -> Iterator[Record]:
     repeats: set[bytes] = set()
-    places = partitions_of(bus, [topic])
+    places = task.places(bus.topics(), [topic])
     for record in chain.from_iterable(read_from(bus, at, start.outputs.get(at, 0)) for at in places):
-        if producer_of(record.headers) != service:
+        if producer_of(record.headers) != task.name:
             continue
         if TOPICS[topic].may_repeat:
             # An at-least-once producer may have written a record twice; its readers drop the second.

@@ -145,6 +145,8 @@ CORE_SERVICES = ("bars", "features", "inference", "strategy", "risk", "execution
 # Execution's second core, in a process of its own where the venue is a real one; it alone holds the venue's key.
 OUTBOX = "outbox"
 CORES = (*CORE_SERVICES, OUTBOX)
+# Services that publish a source of market events and keep no core, but a cursor.
+SOURCES = ("ingestion",)
 
 _DATA_TOPICS = (
     TopicDeclaration(
@@ -321,6 +323,11 @@ def journal_topic(service: str) -> str:
 def state_topic(service: str) -> str:
     """Name the topic that holds a service's snapshots."""
     return f"state.{service}.v1"
+
+
+def tasks_topic(service: str) -> str:
+    """Name the topic whose partitions the replicas of a service share out among them; it never holds a record."""
+    return f"tasks.{service}.v1"
 
 
 def dead_topic(source: str) -> str:

@@ -19,7 +19,7 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import EventT
 
-from libs.bus.api import Record, TopicPartition
+from libs.bus.api import Record
 from libs.bus.security import KafkaSecurity
 from libs.clock import SystemClock
 from libs.runtime.compiling import declared_compiling
@@ -27,6 +27,7 @@ from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.handler import CoreHandler, Input
 from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.metrics import ServiceMetrics, announce
+from libs.runtime.placement import Task
 from libs.runtime.platform_bus import kafka_security, open_platform_bus
 from libs.runtime.records import stamp_headers
 from libs.runtime.settings import PlatformSettings, load_settings
@@ -163,7 +164,7 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
             health.watch("bus", bus.ping)
             core = RecoveredCore(
                 handler,
-                TopicPartition(BARS_CLOSED, 0),
+                Task(NAME),
                 bus,
                 SystemClock(),
                 snapshot_every_records=platform.snapshot_every_records,

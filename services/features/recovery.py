@@ -12,10 +12,11 @@ from libs.bus.api import Bus, NewRecord, Record, TopicPartition
 from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.runtime.handler import REPEAT, CoreHandler, Handled
+from libs.runtime.placement import Task
 from libs.runtime.records import read_last, read_range
 from libs.runtime.snapshots import SnapshotSchedule, snapshot_record, take_snapshot
 from libs.wire.records import decode_core_snapshot
-from libs.wire.topics import journal_topic, state_topic
+from libs.wire.topics import BARS_CLOSED, state_topic
 
 
 class RecoveredCore:
@@ -24,7 +25,7 @@ class RecoveredCore:
     def __init__(
         self,
         handler: CoreHandler,
-        where: TopicPartition,
+        task: Task,
         bus: Bus,
         clock: Clock,
         *,
@@ -32,7 +33,8 @@ class RecoveredCore:
         snapshot_every_s: float,
     ) -> None:
         self._handler = handler
-        self._where = where
+        self._task = task
+        self._where = TopicPartition(BARS_CLOSED, task.partition)
         self._bus = bus
         self._clock = clock
         self._snapshots = SnapshotSchedule(clock, snapshot_every_records, snapshot_every_s)
@@ -82,8 +84,7 @@ class RecoveredCore:
 
     def make_snapshot(self) -> NewRecord:
         """Return a snapshot to publish. Everything that came of what `take` was given must be out by then."""
-        journal = TopicPartition(journal_topic(self._handler.service), self._where.partition)
         handled = {(self._where.topic, self._where.partition): self._next}
-        snapshot = take_snapshot(self._bus, self._handler, journal, {self._where: self._begin}, handled)
+        snapshot = take_snapshot(self._bus, self._handler, self._task, {self._where: self._begin}, handled)
         self._snapshots.note_written()
-        return snapshot_record(snapshot, self._where.partition, self._clock.now_ns())
+        return snapshot_record(snapshot, self._task, self._clock.now_ns())

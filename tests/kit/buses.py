@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.bus.api import Bus, Consumer, NewRecord, Producer, Record, TopicSpec
+from libs.bus.api import Bus, Consumer, NewRecord, Partitioner, Producer, Record, TopicSpec, hash_partition
 from libs.bus.open import open_bus
 from tests.kit.kafka import NoKafka, find_kafka
 
@@ -24,9 +24,10 @@ class World:
         self._stack = ExitStack()
         self.bus = self.open()
 
-    def open(self, prefix: str | None = None) -> Bus:
+    def open(self, prefix: str | None = None, partitioner: Partitioner = hash_partition) -> Bus:
         """Open the log once more."""
-        return self._stack.enter_context(open_bus(self.url, prefix=self.prefix if prefix is None else prefix))
+        chosen = self.prefix if prefix is None else prefix
+        return self._stack.enter_context(open_bus(self.url, prefix=chosen, partitioner=partitioner))
 
     def create(self, *names: str, partitions: int = 1) -> None:
         """Create topics."""

@@ -67,6 +67,35 @@ def test_a_key_decides_the_partition_and_keeps_its_order(world: Any, read: Read)
         assert mine == list(range(n, 200, 10))
 
 
+def test_a_partitioner_chooses_where_a_record_names_no_partition(world: Any, read: Read) -> None:
+    world.create("a", partitions=3)
+    bus = world.open(partitioner=lambda topic, key, count: {b"x": 2}.get(key, len(topic) % count))
+    world.write(a_record(b"2", key=b"x"), a_record(b"1"), a_record(b"0", partition=0), producer=bus.producer("p"))
+    records = read(a_reader(world, *[TopicPartition("a", n) for n in range(3)]), 3)
+    assert {each.partition: each.value for each in records} == {0: b"0", 1: b"1", 2: b"2"}
+
+
+def test_a_consumer_that_does_not_subscribe_reads_what_it_is_assigned_and_commits_for_its_group(
+    world: Any, read: Read
+) -> None:
+    world.create("a", partitions=2)
+    world.write(*[a_record(b"%d" % n, partition=n % 2) for n in range(4)])
+    reader = world.bus.consumer(["a"], group="g", subscribes=False)
+    assert reader.poll(10, 0) == []
+    at = TopicPartition("a", 1)
+    reader.assign({at: 0})
+    assert [each.value for each in read(reader, 2)] == [b"1", b"3"]
+    producer = world.bus.producer("g.1")
+    producer.begin()
+    producer.send_offsets(reader, {at: 2})
+    producer.commit()
+    assert world.bus.committed("g", [at, A0]) == {at: 2, A0: None}
+    # No member: another reads the same partition for the same group, and only a transactional id keeps it out.
+    second = world.open().consumer(["a"], group="g", subscribes=False)
+    second.assign({at: 1})
+    assert [each.value for each in read(second, 1)] == [b"3"]
+
+
 def test_a_given_partition_is_kept_and_an_impossible_one_refused(world: Any, read: Read) -> None:
     world.create("a", partitions=2)
     world.write(a_record(b"zero", partition=0), a_record(b"one", partition=1))

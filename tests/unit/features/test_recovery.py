@@ -16,6 +16,7 @@ from libs.domain.bars import Bar
 from libs.domain.events import Event
 from libs.domain.features import FeatureVector
 from libs.runtime.handler import CoreHandler, Input
+from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_last, read_topic, stamped_record
 from libs.runtime.verify import verify_service
 from libs.wire import encode, topics
@@ -64,7 +65,7 @@ def publish_bars(bus: Bus, first: int, count: int) -> None:
 def a_core(bus: Bus, *, snapshot_every: int = 10) -> RecoveredCore:
     return RecoveredCore(
         CoreHandler("features", CountingCore(), INPUTS),
-        BARS,
+        Task("features"),
         bus,
         SimulatedClock(0),
         snapshot_every_records=snapshot_every,

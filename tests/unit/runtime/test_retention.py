@@ -20,6 +20,7 @@ from libs.domain.events import Event
 from libs.runtime.handler import Input
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_last, read_topic
 from libs.runtime.retention import Removal, RetentionPass
 from libs.runtime.shell import CoreShell
@@ -345,7 +346,7 @@ def test_replay_starts_at_the_beginning_while_all_of_it_survives(bus: Bus) -> No
     shell = a_shell(bus)
     run_dry(shell)
     shell.close()
-    assert find_start(bus, "risk").snapshot is None
+    assert find_start(bus, Task("risk")).snapshot is None
     verified = verify_service("risk", SummingCore(), INPUTS, bus)
     assert (verified.difference, verified.verified_from, verified.outputs) == (None, None, 40)
 
@@ -358,7 +359,7 @@ def test_replay_says_from_where_it_could_verify(bus: Bus) -> None:
         shell.close()
     run_the_others(bus)
     bus.delete_before({MARKET: 10})
-    start = find_start(bus, "risk")
+    start = find_start(bus, Task("risk"))
     assert start.snapshot is not None
     verified = verify_service("risk", SummingCore(), INPUTS, bus)
     assert verified.difference is None and verified.verified_from is not None

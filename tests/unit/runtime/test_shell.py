@@ -19,6 +19,7 @@ from libs.domain.market import Trade
 from libs.runtime.handler import Input
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.placement import Task
 from libs.runtime.records import read_last, read_topic
 from libs.runtime.shell import CoreShell
 from libs.runtime.verify import verify_service
@@ -207,7 +208,7 @@ def test_a_crash_at_any_batch_changes_no_output(bus: Bus, snapshot_every: int) -
 def journalled(bus: Bus) -> list[Event]:
     from libs.runtime.verify import journalled_inputs
 
-    return [decode(record.topic, record.value) for record in journalled_inputs("risk", INPUTS, bus)]
+    return [decode(record.topic, record.value) for record in journalled_inputs(Task("risk"), INPUTS, bus)]
 
 
 def test_a_clean_stop_leaves_a_snapshot_that_covers_everything(bus: Bus) -> None:

@@ -1,0 +1,176 @@
+"""Placement: which partition an instrument or an account has, and so which task of a service handles it.
+
+A task is a service and a partition. Topics keyed by instrument share one partitioning and so do topics keyed by
+account; both have as many partitions as the session, for ever. Control and operations have one partition, which every
+task reads. An instrument task reads and writes its own partition alone; an account task owns the partition of its one
+account and reads, of the market's partitions, those of the instruments that the account trades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from libs.bus.api import TopicPartition, TopicSpec, partition_of
+from libs.runtime.errors import BadInput
+from libs.wire.topics import CONTROL_TOPICS, CORES, OUTBOX, SOURCES, TOPICS, KeyKind, state_topic, tasks_topic
+
+_ACCOUNT_SERVICES = frozenset({"strategy", "risk", "execution", OUTBOX})
+
+
+def task_name(service: str, partition: int) -> str:
+    """Name a task: its transactional id, and who its records say made them.
+
+    Task 0 is called after its service, as sessions of one partition always were.
+    """
+    return service if partition == 0 else f"{service}.{partition}"
+
+
+def is_account_service(service: str) -> bool:
+    """Whether the tasks of a service are accounts; those of the others are instruments."""
+    return service in _ACCOUNT_SERVICES
+
+
+@cache
+def key_kind(topic: str) -> KeyKind:
+    """Return what decides the partition of a topic's records; a dead letter's is its source's."""
+    declared = TOPICS[topic].key
+    return TOPICS[topic.removeprefix("dead.")].key if declared == "as source" else declared
+
+
+def is_divided(topic: str) -> bool:
+    """Whether a topic has the session's partitions, not one for all."""
+    if topic.removeprefix("dead.") in CONTROL_TOPICS or topic in map(state_topic, SOURCES):
+        return False
+    return key_kind(topic) != "service"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A core and a partition. `market` holds the partitions of the market that an account task reads, None for all;
+    `instruments` are the keys that it takes from there, None for all."""
+
+    service: str
+    partition: int = 0
+    market: frozenset[int] | None = None
+    instruments: frozenset[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """As `task_name`."""
+        return task_name(self.service, self.partition)
+
+    @property
+    def group(self) -> str:
+        """The group of its offsets: its service's, for no two instrument tasks read the same partition; account tasks
+        may, and have one each."""
+        return self.name if is_account_service(self.service) else self.service
+
+    def takes(self, topic: str, key: bytes) -> bool:
+        """Whether a record of this key concerns it."""
+        return self.instruments is None or key in self.instruments or key_kind(topic) != "instrument"
+
+    def places(self, counts: Mapping[str, int], topics: Iterable[str]) -> list[TopicPartition]:
+        """Return its partitions of those topics that exist; `counts` says how many partitions each topic has."""
+        return [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in range(counts.get(topic, 0))
+            if counts[topic] == 1 or self._has(topic, number)
+        ]
+
+    def _has(self, topic: str, number: int) -> bool:
+        if key_kind(topic) == "instrument" and is_account_service(self.service):
+            return self.market is None or number in self.market
+        return number == self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPlacement:
+    """Where an account is, what it trades, and the settings of its own: variables of strategy, risk and execution."""
+
+    partition: int
+    instruments: tuple[str, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The partitions of a session. Instruments that are not placed, and accounts likewise, go where their key hashes.
+
+    Without `accounts` there is one, in partition 0, as the services' own settings describe it.
+    """
+
+    partitions: int = 1
+    instruments: Mapping[str, int] = field(default_factory=dict)
+    accounts: Mapping[str, AccountPlacement] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise `BadInput` for what cannot be placed so."""
+        held: dict[int, str] = {}
+        for name, account in self.accounts.items():
+            other = held.setdefault(account.partition, name)
+            if other != name:
+                raise BadInput(f"accounts {other} and {name} are both placed in partition {account.partition}; an "
+                               "account has a partition of its own: place one elsewhere or add partitions")  # fmt: skip
+        places = {**self.instruments, **{name: account.partition for name, account in self.accounts.items()}}
+        for name, partition in places.items():
+            if not 0 <= partition < self.partitions:
+                raise BadInput(
+                    f"{name} is placed in partition {partition}, but there are {self.partitions}: "
+                    f"place it in one of 0 to {self.partitions - 1}, or add partitions"
+                )
+
+    def choose(self, topic: str, key: bytes, count: int) -> int:
+        """Choose a record's partition: a partitioner for a bus."""
+        if count == 1:
+            return 0
+        kind = key_kind(topic) if topic in TOPICS else "service"
+        if kind == "instrument":
+            return self.instrument_partition(key.decode(errors="replace"), count)
+        placed = self.accounts.get(key.decode(errors="replace")) if kind == "account" else None
+        return partition_of(key, count) if placed is None else placed.partition
+
+    def instrument_partition(self, instrument: str, count: int | None = None) -> int:
+        """Return the partition of an instrument."""
+        placed = self.instruments.get(instrument)
+        return partition_of(instrument.encode(), count or self.partitions) if placed is None else placed
+
+    def topics(self) -> list[TopicSpec]:
+        """Return every topic of the registry, and those that the replicas of each service share out."""
+        specs = [TopicSpec(name, self.partitions if is_divided(name) else 1) for name in TOPICS]
+        return specs + [TopicSpec(tasks_topic(service), self.partitions) for service in CORES]
+
+    def tasks(self, service: str) -> list[Task]:
+        """Return the tasks of a service. A partition without an account has no account task."""
+        return [task for number in range(self.partitions) if (task := self.task(service, number)) is not None]
+
+    def task(self, service: str, partition: int) -> Task | None:
+        """Return the task of a service in a partition, None where there is nothing to do."""
+        if not is_account_service(service):
+            return Task(service, partition)
+        if not self.accounts:
+            return Task(service) if partition == 0 else None
+        name = self.account_in(partition)
+        if name is None:
+            return None
+        traded = self.accounts[name].instruments
+        return Task(
+            service,
+            partition,
+            frozenset(self.instrument_partition(each) for each in traded),
+            frozenset(each.encode() for each in traded),
+        )
+
+    def account_in(self, partition: int) -> str | None:
+        """Return the account that is placed in a partition, None where none is."""
+        return next((name for name, each in self.accounts.items() if each.partition == partition), None)
+
+
+ONE_PARTITION = Placement()
+
+
+def place_evenly(names: Collection[str], partitions: int) -> dict[str, int]:
+    """Place names one after the other, so that no two meet in a partition before every partition has one."""
+    return {name: number % partitions for number, name in enumerate(names)}
