@@ -41,8 +41,8 @@ setup-dev: .venv/.dev ## the same, with all that the checks need
 run: .venv/.run ## start everything on this machine and trade on paper
 	@$(BIN)/perpflow up
 
-test: .venv/.dev ## the tests (integration ones find Kafka by themselves or skip with the reason)
-	@$(BIN)/python -m pytest
+test: .venv/.dev ## the tests, in two processes (integration ones find Kafka by themselves or skip with the reason)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: .venv/.dev ## the unit and architecture tests of the rooms that need no process, compiler or long search
 	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow"
