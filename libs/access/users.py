@@ -7,7 +7,6 @@ import functools
 import hashlib
 import hmac
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ import orjson
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from libs.clock import SYSTEM_ENTROPY, Entropy
 
 PASSWORD_MIN_LENGTH = 12
 PASSWORD_MAX_LENGTH = 256
@@ -124,9 +125,11 @@ def add_password_user(path: Path, name: str, role: Role, password: str, *, is_re
     _add(path, lambda: _user(name=name, role=role.label, password_hash=_hasher().hash(password)), name, is_replacing)
 
 
-def add_token_user(path: Path, name: str, role: Role, *, is_replacing: bool = False) -> str:
+def add_token_user(
+    path: Path, name: str, role: Role, *, is_replacing: bool = False, entropy: Entropy = SYSTEM_ENTROPY
+) -> str:
     """Add a program and return its token, which can never be read again. Raises `UsersFileError`."""
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    token = entropy.token_urlsafe(_TOKEN_BYTES)
     _add(path, lambda: _user(name=name, role=role.label, token_sha256=hash_token(token)), name, is_replacing)
     return token
 
@@ -171,8 +174,8 @@ def _hasher() -> PasswordHasher:
 
 
 @functools.cache
-def _hash_of_nobody() -> str:
-    return _hasher().hash(secrets.token_urlsafe(_TOKEN_BYTES))
+def _hash_of_nobody(entropy: Entropy = SYSTEM_ENTROPY) -> str:
+    return _hasher().hash(entropy.token_urlsafe(_TOKEN_BYTES))
 
 
 def _user(**values: str) -> User:

@@ -7,7 +7,6 @@ what the broker refuses for good becomes one of the errors of `libs.bus.api`.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -40,7 +39,7 @@ from libs.bus.kafka_session import (
 )
 from libs.bus.kafka_topics import LONGEST_MESSAGE_BYTES, delete_records, keep_everything, new_topic
 from libs.bus.security import KafkaSecurity
-from libs.clock import Deadline
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
 # How long a dead producer's open transaction holds readers back when nobody opens its id again.
 _TRANSACTION_TIMEOUT_MS = 15_000
@@ -61,9 +60,11 @@ class KafkaBus:
         security: KafkaSecurity = _NO_SECURITY,
         waiting: Waiting = contextlib.nullcontext,
         partitioner: Partitioner = hash_partition,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
         self._partitioner = partitioner
-        self._session = KafkaSession(bootstrap, prefix, security, waiting)
+        self._session = KafkaSession(bootstrap, prefix, security, waiting, clock, entropy)
         self._session.connect(connect_timeout_s)
         self._open: list[KafkaConsumer | KafkaProducer] = []
 
@@ -219,7 +220,7 @@ class KafkaProducer:
     def _produce(
         self, messages: Sequence[tuple[str, bytes, bytes, int, list[tuple[str, bytes]]]], left_s: float
     ) -> None:
-        produce, deadline = self._client.produce, Deadline(left_s)
+        produce, deadline = self._client.produce, Deadline(left_s, self._session.clock)
         for topic, value, key, partition, headers in messages:
             while True:
                 try:
@@ -276,7 +277,7 @@ class KafkaProducer:
         A broker that restarts breaks the open transaction ("requires abort"): it is aborted and its steps are made
         again, which is exact, for a transaction that could not commit has no effect.
         """
-        deadline = Deadline(ANSWER_TIMEOUT_S)
+        deadline = Deadline(ANSWER_TIMEOUT_S, self._session.clock)
         must_replay = False
         while True:
             try:
@@ -293,7 +294,7 @@ class KafkaProducer:
                 if not may_pass or cause.fatal() or (is_broken and not can_replay) or deadline.is_over:
                     raise self._session.error(error, f"{doing} producer {self._name}") from error
                 must_replay = must_replay or is_broken
-            time.sleep(0.005)
+            self._session.clock.sleep(0.005)
 
     def _replay(self, deadline: Deadline) -> None:
         self._client.abort_transaction(_time_for(deadline))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +51,9 @@ class KafkaConsumer:
         settings = {
             **session.settings,
             # The client insists on a name; without a group nothing is ever committed under it.
-            "group.id": session.names.stored(group) if group is not None else f"ungrouped-{secrets.token_hex(8)}",
+            "group.id": session.names.stored(group)
+            if group is not None
+            else f"ungrouped-{session.entropy.token_hex(8)}",
             # The newer protocol (KIP-848) refuses a restarted static member until its session ends.
             "group.protocol": "classic",
             "partition.assignment.strategy": "range",
@@ -84,7 +84,7 @@ class KafkaConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
-        deadline = Deadline(timeout_ms / 1000)
+        deadline = Deadline(timeout_ms / 1000, self._session.clock)
         client, records = self._client, list[Record]()
         while True:
             is_last = deadline.is_over
@@ -146,7 +146,7 @@ class KafkaConsumer:
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         self._require_assigned(topic_partition)
-        deadline = Deadline(ANSWER_TIMEOUT_S)
+        deadline = Deadline(ANSWER_TIMEOUT_S, self._session.clock)
         while True:
             try:
                 self._client.seek(self._session.to_kafka(topic_partition, offset))
@@ -155,7 +155,7 @@ class KafkaConsumer:
                 # Right after an assignment the partition's fetcher is still starting.
                 if error.args[0].code() != KafkaError._STATE or deadline.is_over:
                     raise self._session.error(error, f"seeking by {self._who()}") from error
-                time.sleep(0.005)
+                self._session.clock.sleep(0.005)
         self._positions[topic_partition] = offset
 
     def assignment(self) -> frozenset[TopicPartition]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ from libs.bus.api import (
 from libs.bus.checks import check_partition
 from libs.bus.names import Names
 from libs.bus.security import KafkaSecurity
-from libs.clock import Deadline
+from libs.clock import Clock, Deadline, Entropy
 
 Answer = TypeVar("Answer")
 
@@ -119,10 +118,20 @@ def _raise_first_error(places: Iterable[Any]) -> None:
 
 
 class KafkaSession:
-    """What the objects of one `KafkaBus` share: the address, the prefix, the admin client, the counts of partitions."""
+    """What the objects of one `KafkaBus` share: address, prefix, clock, admin client, counts of partitions."""
 
-    def __init__(self, bootstrap: str, prefix: str, security: KafkaSecurity, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        security: KafkaSecurity,
+        waiting: Waiting,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
         self.bootstrap = bootstrap
+        self.clock = clock
+        self.entropy = entropy
         self.names = Names(prefix)
         self.waiting = waiting
         self._denials: list[str] = []
@@ -154,7 +163,7 @@ class KafkaSession:
 
     def connect(self, timeout_s: float) -> None:
         """Wait for the first answer. Raises `BusUnavailable`, or `BusDenied` as soon as the reason is known."""
-        deadline = Deadline(timeout_s)
+        deadline = Deadline(timeout_s, self.clock)
         while True:
             try:
                 self.counts(min(_CONNECT_STEP_S, deadline.left_s + 0.001))
@@ -297,7 +306,7 @@ class KafkaSession:
 
     def settle(self, ask: Callable[[], Answer], doing: str, also: Collection[int] = ()) -> Answer:
         """Ask again, for at most `ANSWER_TIMEOUT_S`, while the error is one that passes or has a code in `also`."""
-        deadline = Deadline(ANSWER_TIMEOUT_S)
+        deadline = Deadline(ANSWER_TIMEOUT_S, self.clock)
         while True:
             try:
                 with self.waiting():
@@ -308,10 +317,10 @@ class KafkaSession:
                     raise self.error(error, doing) from error
             if code in _STALE_LEADER_CODES:
                 self.counts()
-            time.sleep(_RETRY_S)
+            self.clock.sleep(_RETRY_S)
 
     def await_topics(self, is_settled: Callable[[Mapping[str, int]], bool], doing: str) -> None:
-        for _ in Deadline(ANSWER_TIMEOUT_S).attempts(_RETRY_S):
+        for _ in Deadline(ANSWER_TIMEOUT_S, self.clock).attempts(_RETRY_S):
             if is_settled(self.counts()):
                 return
         raise BusUnavailable(f"{doing}: Kafka at {self.bootstrap} took longer than {ANSWER_TIMEOUT_S:.0f} s")

@@ -5,7 +5,6 @@ Threads may share a `MemoryBus` object or open the same name; every log lives as
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +27,7 @@ from libs.bus.api import (
 from libs.bus.checks import TransactionGuard, check_assigned, check_group, check_member, check_open, foreign_consumer
 from libs.bus.memory_log import MemoryLog
 from libs.bus.names import Names
-from libs.clock import Clock, Deadline, SystemClock
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
 _logs: WeakValueDictionary[str, MemoryLog] = WeakValueDictionary()
 _logs_lock = threading.Lock()
@@ -43,17 +42,17 @@ class MemoryBus:
         name: str = "",
         *,
         prefix: str = "",
-        clock: Clock | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
         partitioner: Partitioner = hash_partition,
     ) -> None:
         self._names = Names(prefix)
         self._partitioner = partitioner
-        clock = clock or SystemClock()
         if not name:
-            self._log = MemoryLog(clock)
+            self._log = MemoryLog(clock, entropy)
         else:
             with _logs_lock:
-                self._log = _logs.setdefault(name, MemoryLog(clock))
+                self._log = _logs.setdefault(name, MemoryLog(clock, entropy))
         self._open: list[MemoryConsumer | MemoryProducer] = []
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
@@ -234,7 +233,7 @@ class MemoryConsumer:
         self._names = names
         self._topics = frozenset(map(names.stored, topics))
         self._group = names.stored(group) if group is not None else None
-        self._member = member_id if member_id is not None else f"dynamic-{secrets.token_hex(8)}"
+        self._member = member_id if member_id is not None else f"dynamic-{log.entropy.token_hex(8)}"
         self._is_static = member_id is not None
         self._start: Start = start
         self._positions: dict[TopicPartition, int] = {}

@@ -10,7 +10,7 @@ from libs.bus.api import NewRecord, Record, TopicPartition, TopicSpec, UnknownTo
 from libs.bus.checks import check_partition, check_same_partitions, check_spec
 from libs.bus.errors import offset_gone, past_the_end
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
-from libs.clock import Clock
+from libs.clock import Clock, Entropy
 
 
 @dataclass(slots=True)
@@ -60,8 +60,9 @@ class MemoryGroup:
 class MemoryLog:
     """What every `MemoryBus` of one name shares. Callers hold `changed` around every method and every field."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self.clock = clock
+        self.entropy = entropy
         self.changed = threading.Condition()
         self.topics: dict[str, MemoryTopic] = {}
         self.groups: dict[str, MemoryGroup] = {}

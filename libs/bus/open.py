@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 from libs.bus.api import Bus, BusInvalid, Partitioner, Waiting, hash_partition
 from libs.bus.security import KafkaSecurity
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 
 _FORMS = "use sqlite:PATH, kafka:HOST:PORT or memory:NAME"
 
@@ -20,6 +21,8 @@ def open_bus(
     security: KafkaSecurity = _NO_SECURITY,
     waiting: Waiting = nullcontext,
     partitioner: Partitioner = hash_partition,
+    clock: Clock = SYSTEM_CLOCK,
+    entropy: Entropy = SYSTEM_ENTROPY,
 ) -> Bus:
     """Open `sqlite:PATH`, `kafka:HOST:PORT[,HOST:PORT...]` or `memory:NAME`; `prefix` goes before every name on it.
 
@@ -33,11 +36,11 @@ def open_bus(
     if kind == "sqlite":
         from libs.bus.sqlite import SqliteBus
 
-        return SqliteBus(rest, prefix=prefix, waiting=waiting, partitioner=partitioner)
+        return SqliteBus(rest, prefix=prefix, waiting=waiting, clock=clock, entropy=entropy, partitioner=partitioner)
     if kind == "memory":
         from libs.bus.memory import MemoryBus
 
-        return MemoryBus(rest, prefix=prefix, partitioner=partitioner)
+        return MemoryBus(rest, prefix=prefix, clock=clock, entropy=entropy, partitioner=partitioner)
     if kind == "kafka":
         for server in rest.split(","):
             host, _, port = server.rpartition(":")
@@ -45,5 +48,13 @@ def open_bus(
                 raise BusInvalid(f"bus address {url!r}: {server!r} is not HOST:PORT; {_FORMS}")
         from libs.bus.kafka import KafkaBus
 
-        return KafkaBus(rest, prefix=prefix, security=security, waiting=waiting, partitioner=partitioner)
+        return KafkaBus(
+            rest,
+            prefix=prefix,
+            security=security,
+            waiting=waiting,
+            clock=clock,
+            entropy=entropy,
+            partitioner=partitioner,
+        )
     raise BusInvalid(f"bus address {url!r} starts with an unknown kind {kind!r}: {_FORMS}")

@@ -7,7 +7,6 @@ microseconds and a process killed at any moment leaves either all of it or none.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -33,6 +32,7 @@ from libs.bus.names import Names
 from libs.bus.sqlite_consumer import SqliteConsumer
 from libs.bus.sqlite_log import SqliteLog
 from libs.bus.wakeups import Notifier
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 
 _CHUNK_ROWS = 5_000
 
@@ -51,11 +51,15 @@ class SqliteBus:
         max_bytes: int | None = None,
         waiting: Waiting = nullcontext,
         partitioner: Partitioner = hash_partition,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
         self._names = Names(prefix)
         self._partitioner = partitioner
-        self._log = SqliteLog(Path(path), self._names, max_bytes=max_bytes, waiting=waiting)
-        self._notifier = Notifier(self._log.wakeups)
+        self._log = SqliteLog(
+            Path(path), self._names, max_bytes=max_bytes, waiting=waiting, clock=clock, entropy=entropy
+        )
+        self._notifier = Notifier(self._log.wakeups, clock)
         self._open: list[SqliteConsumer | SqliteProducer] = []
         self._is_closed = False
 
@@ -256,7 +260,7 @@ class SqliteProducer:
                 )
             for consumer, rows in self._offsets:
                 consumer.write_offsets(database, rows)
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = self._log.clock.now_ns() // 1_000_000
             for partition_id, pending in self._rows.items():
                 at, last_ms = self._log.tail(partition_id)
                 stamp = max(now_ms, last_ms)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -50,7 +48,7 @@ class SqliteConsumer:
         self._notifier = notifier
         self._topics = tuple(topics)
         self._group = group
-        self._member = member_id if member_id is not None else f"dynamic-{secrets.token_hex(8)}"
+        self._member = member_id if member_id is not None else f"dynamic-{log.entropy.token_hex(8)}"
         self._is_static = member_id is not None
         self._start: Start = start
         self._group_id = 0
@@ -66,7 +64,7 @@ class SqliteConsumer:
         for topic in self._topics:
             log.topic(topic)
         try:
-            self._wakeup = WakeupSocket(log.wakeups)
+            self._wakeup = WakeupSocket(log.wakeups, log.entropy)
         except OSError as error:
             raise BusUnavailable(
                 f"cannot make a wakeup socket in {log.wakeups} ({error}): check that the folder can be written"
@@ -78,7 +76,7 @@ class SqliteConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
-        deadline = Deadline(timeout_ms / 1000)
+        deadline = Deadline(timeout_ms / 1000, self._log.clock)
         while True:
             self._check_files()
             self._wakeup.clear()
@@ -93,7 +91,7 @@ class SqliteConsumer:
                 self._repair_wakeups()
 
     def _check_files(self) -> None:
-        now = time.monotonic()
+        now = self._log.clock.monotonic_s()
         if now >= self._next_file_check:
             self._next_file_check = now + _FALLBACK_MS / 1000
             self._log.check_files()
@@ -261,8 +259,9 @@ class SqliteConsumer:
             )
         if row is None or row[0] != self._generation:
             self._adopt_shares()
-        if time.monotonic() >= self._next_check:
-            self._next_check = time.monotonic() + _MEMBER_CHECK_S
+        now = self._log.clock.monotonic_s()
+        if now >= self._next_check:
+            self._next_check = now + _MEMBER_CHECK_S
             self._check_members()
 
     def _adopt_shares(self) -> None:
@@ -312,7 +311,7 @@ class SqliteConsumer:
     def _check_members(self) -> None:
         with self._log.errors():
             others = self._others(self._log.connection)
-        now_ms = int(time.time() * 1000)
+        now_ms = self._log.clock.now_ns() // 1_000_000
         if any(self._needs_change(other, now_ms) for other in others):
             with self._log.writing() as database:
                 self._expel_dead(database)
@@ -325,7 +324,7 @@ class SqliteConsumer:
         return not is_static or now_ms - gone_since_ms >= STATIC_MEMBER_GRACE_MS
 
     def _expel_dead(self, database: sqlite3.Connection) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = self._log.clock.now_ns() // 1_000_000
         for other in self._others(database):
             if not self._needs_change(other, now_ms):
                 continue
@@ -353,7 +352,7 @@ class SqliteConsumer:
                 return
             key = (self._group_id, self._member)
             if self._is_static:
-                now_ms = int(time.time() * 1000)
+                now_ms = self._log.clock.now_ns() // 1_000_000
                 database.execute(
                     "UPDATE members SET gone_since_ms = ? WHERE group_id = ? AND member = ?", (now_ms, *key)
                 )

@@ -23,6 +23,7 @@ from libs.bus.api import BusError, BusFull, BusInvalid, BusLost, BusUnavailable,
 from libs.bus.checks import check_partition
 from libs.bus.names import Names
 from libs.bus.wakeups import LONGEST_DIRECTORY
+from libs.clock import Clock, Entropy
 
 _FORMAT = 1
 _PAGE_BYTES = 4096
@@ -65,8 +66,17 @@ class SqliteLog:
     """One connection to the file. Raises the errors of `libs.bus.api` only."""
 
     def __init__(
-        self, path: Path, names: Names, *, max_bytes: int | None = None, waiting: Waiting = contextlib.nullcontext
+        self,
+        path: Path,
+        names: Names,
+        *,
+        max_bytes: int | None,
+        waiting: Waiting,
+        clock: Clock,
+        entropy: Entropy,
     ) -> None:
+        self.clock = clock
+        self.entropy = entropy
         self.path = path.expanduser().resolve()
         self.names = names
         self._wal_path = f"{self.path}-wal"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import socket
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 
 # A Unix socket's path holds 108 bytes with its closing zero (unix(7)); some systems hold 104.
 _LONGEST_PATH = 103
@@ -28,15 +28,16 @@ _QUIET_NS = 50_000_000
 class WakeupSocket:
     """A reader's socket: bound at once, woken for the topics it listens to."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, entropy: Entropy = SYSTEM_ENTROPY) -> None:
         self._directory = directory
+        self._entropy = entropy
         self._topics: set[int] = set()
         self._bind()
 
     def _bind(self) -> None:
         sockets = self._directory / "s"
         sockets.mkdir(parents=True, exist_ok=True)
-        self.name = secrets.token_hex(_NAME_SIZE // 2)
+        self.name = self._entropy.token_hex(_NAME_SIZE // 2)
         self._path = sockets / self.name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
@@ -97,8 +98,9 @@ class _Listing:
 class Notifier:
     """Wakes the readers of a directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self._directory = directory
+        self._clock = clock
         self._prefix = f"{directory}/s/"
         self._listings: dict[int, _Listing] = {}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -147,7 +149,7 @@ class Notifier:
             changed_ns = os.stat(path).st_mtime_ns  # noqa: PTH116 - on every commit: a Path costs more than the call
             if known is not None and known.changed_ns == changed_ns and known.listed_ns - changed_ns > _QUIET_NS:
                 return known.names
-            listed_ns = time.time_ns()
+            listed_ns = self._clock.now_ns()
             names = frozenset(os.listdir(path))  # noqa: PTH208 - as above
         except FileNotFoundError:
             return frozenset()

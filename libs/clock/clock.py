@@ -37,6 +37,10 @@ class SystemClock:
         time.sleep(seconds)
 
 
+SYSTEM_CLOCK = SystemClock()
+"""The one clock of the machine: what `main` hands in, and what stands in for it where a signature says so."""
+
+
 class SimulatedClock:
     """A clock that stands still until `advance`, `set_wall` or `sleep` moves it."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from libs.clock.clock import Clock, SystemClock
-
-_SYSTEM = SystemClock()
+from libs.clock.clock import SYSTEM_CLOCK, Clock
 
 
 class Deadline:
     """A moment some seconds from its making, by a clock that does not jump."""
 
-    def __init__(self, seconds: float, clock: Clock = _SYSTEM) -> None:
+    def __init__(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self.seconds = seconds
         self._clock = clock
         self._at = clock.monotonic_s() + seconds

@@ -7,10 +7,10 @@ again before it commits what can lead to an order. Refuses to commit where a com
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, BusError, Record, TopicPartition
+from libs.clock import SYSTEM_CLOCK
 from libs.runtime.records import read_range
 from libs.wire.topics import COMMANDS, CONTROL_TOPICS, REPORTS, VERDICTS
 
@@ -31,7 +31,7 @@ class ControlLane:
         bus: Bus,
         topics: Iterable[str],
         handled: Mapping[tuple[str, int], int],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = SYSTEM_CLOCK.monotonic_s,
         acting_topics: frozenset[str] = ACTING_TOPICS,
     ) -> None:
         self._bus = bus

@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +24,8 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
+from libs.clock import SYSTEM_CLOCK, Clock
+from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import DependencyUnavailable
 from libs.runtime.metrics import ServiceMetrics
 
@@ -48,13 +49,13 @@ def heartbeat_path(run_dir: Path, service: str) -> Path:
 class Heartbeat:
     """Proof of progress for others to see: the time of a file. Costs next to nothing when called often."""
 
-    def __init__(self, path: Path | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path | None, clock: Clock = SYSTEM_CLOCK) -> None:
         """Without a path it is for this process alone."""
         self._path = path
-        self._monotonic = monotonic
+        self._clock = clock
         self._touched_at = float("-inf")
         self._waits_until: float | None = None
-        self.at = self._monotonic()
+        self.at = self._clock.monotonic_s()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -63,7 +64,7 @@ class Heartbeat:
     def waiting(self, limit_s: float = _LONGEST_WAIT_S) -> Iterator[None]:
         """Count as alive while the block waits for somebody else: a broker, a lock. At most for `limit_s`."""
         outer = self._waits_until
-        self._waits_until = self._monotonic() + limit_s
+        self._waits_until = self._clock.monotonic_s() + limit_s
         try:
             yield
         finally:
@@ -73,12 +74,12 @@ class Heartbeat:
     def beat_while_waiting(self) -> None:
         """Beat where a wait was declared and is not too long; called from a thread of its own."""
         until = self._waits_until
-        if until is not None and self._monotonic() < until:
+        if until is not None and self._clock.monotonic_s() < until:
             self.beat()
 
     def beat(self) -> None:
         """Say that progress was made."""
-        now = self.at = self._monotonic()
+        now = self.at = self._clock.monotonic_s()
         if self._path is None or now - self._touched_at < _TOUCH_EVERY_S:
             return
         self._touched_at = now
@@ -91,7 +92,7 @@ class Heartbeat:
     @property
     def age_s(self) -> float:
         """Seconds since the last one."""
-        return self._monotonic() - self.at
+        return self._clock.monotonic_s() - self.at
 
 
 class ServiceHealth:
@@ -107,13 +108,13 @@ class ServiceHealth:
         service: str,
         run_dir: Path | None,
         metrics: ServiceMetrics,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.service = service
         self.state = "starting"
-        self.since = time.time()
+        self.since = clock.now_ns() / NANOSECONDS
         self.metrics = metrics
-        self._heartbeat = Heartbeat(None if run_dir is None else heartbeat_path(run_dir, service), monotonic)
+        self._heartbeat = Heartbeat(None if run_dir is None else heartbeat_path(run_dir, service), clock)
         self.beat = self._heartbeat.beat
         self.waiting = self._heartbeat.waiting
         self.beat_while_waiting = self._heartbeat.beat_while_waiting

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, TopicPartition
+from libs.clock import SYSTEM_CLOCK
 from libs.runtime.placement import ONE_PARTITION, Placement
 from libs.runtime.records import read_range
 from libs.runtime.snapshots import group_topics, partitions_of
@@ -91,7 +91,7 @@ class StallDetector:
         moving: Sequence[str],
         *,
         patience_s: float = 5.0,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = SYSTEM_CLOCK.monotonic_s,
     ) -> None:
         self._bus = bus
         self._wanted = _find_reads(bus, services, ONE_PARTITION)

@@ -7,14 +7,13 @@ timeout, a lost connection, a 5xx or one of the codes that Binance documents as 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 import requests
 from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.venues.errors import VenueRefused, VenueUnavailable
 
 MS = 1_000_000
@@ -52,7 +51,7 @@ class BinanceClient:
         api_secret: str,
         *,
         speed: float = 1.0,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.rest_url = rest_url.rstrip("/")
         self._client = make_client(
@@ -60,36 +59,37 @@ class BinanceClient:
         )
         self._client.FUTURES_URL = f"{self.rest_url}/fapi"
         self._speed = speed
-        self._monotonic = monotonic
-        self._clock = (self._monotonic(), time.time() * 1000.0)
+        self._clock = clock
+        # When the venue was last asked for its time, and what it said.
+        self._asked = (clock.monotonic_s(), clock.now_ns() / MS)
         self._quiet_until = 0.0
 
     def now_ms(self) -> float:
         """Return the venue's clock, ms since epoch, as far as it is known; ours before `synchronise`."""
-        at, venue_ms = self._clock
-        return venue_ms + (self._monotonic() - at) * 1000.0 * self._speed
+        at, venue_ms = self._asked
+        return venue_ms + (self._clock.monotonic_s() - at) * 1000.0 * self._speed
 
     def synchronise(self) -> None:
         """Ask for the venue's time. Raises `VenueUnavailable`."""
-        asked = self._monotonic()
+        asked = self._clock.monotonic_s()
         answer = self.ask("futures_time")
-        answered = self._monotonic()
+        answered = self._clock.monotonic_s()
         try:
             server_ms = float(answer["serverTime"])
         except (KeyError, TypeError, ValueError):
             raise VenueUnavailable(f"{self.rest_url} answers {answer!r} for its time") from None
-        self._clock = ((asked + answered) / 2.0, server_ms)
+        self._asked = ((asked + answered) / 2.0, server_ms)
 
     def ask(self, call: str, **parameters: Any) -> Any:
         """Make a call of python-binance's client, named by its method. Raises `VenueRefused` and `VenueUnavailable`.
 
         A question that is refused is not answered; it is for the caller to take that as unavailable.
         """
-        wait_s = self._quiet_until - self._monotonic()
+        wait_s = self._quiet_until - self._clock.monotonic_s()
         if wait_s > 0:
             # Asking on would lengthen the ban. Nothing was sent.
             raise VenueRefused(f"-1003 not sent: {self.rest_url} asked for quiet for another {wait_s:.0f} s", -1003)
-        self._client.timestamp_offset = self.now_ms() - time.time() * 1000.0
+        self._client.timestamp_offset = self.now_ms() - self._clock.now_ns() / MS
         try:
             return getattr(self._client, call)(**parameters)
         except BinanceAPIException as error:
@@ -110,7 +110,7 @@ class BinanceClient:
         text = f"{code} {error.message}"
         if error.status_code in _RATE_STATUSES:
             asked = error.response.headers.get("Retry-After", "")
-            self._quiet_until = self._monotonic() + (float(asked) if asked.isdigit() else _QUIET_S)
+            self._quiet_until = self._clock.monotonic_s() + (float(asked) if asked.isdigit() else _QUIET_S)
             return VenueRefused(text, code)
         if error.status_code >= 500 or error.status_code == 408 or code in _UNKNOWN_CODES or not code:
             return VenueUnavailable(f"{error.status_code}: {text}")

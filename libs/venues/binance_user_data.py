@@ -6,9 +6,9 @@ So a message that is lost, late or malformed costs time and nothing else.
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable
 
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.venues.api import StreamDeclaration
 from libs.venues.errors import VenueUnavailable
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
@@ -25,10 +25,10 @@ _EXPIRED = b"listenKeyExpired"
 class BinanceUserDataStream:
     """Reads ``STREAM_URL/private/ws`` in a thread of its own. `speed` is how fast the venue's clock runs."""
 
-    def __init__(self, stream_url: str, *, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream_url: str, *, speed: float = 1.0, clock: Clock = SYSTEM_CLOCK) -> None:
         self._stream_url = stream_url.rstrip("/")
         self._renew_after_s = RENEW_AFTER_S / speed
-        self._monotonic = monotonic
+        self._clock = clock
         self._arrivals: queue.Queue[Arrival] = queue.Queue(_QUEUE_SIZE)
         self._reader: StreamReader | None = None
         self._key = ""
@@ -49,7 +49,7 @@ class BinanceUserDataStream:
             has_update = True
             if arrival.kind is ArrivalKind.LOST or _EXPIRED in arrival.payload:
                 self._next_key = 0.0
-        now = self._monotonic()
+        now = self._clock.monotonic_s()
         if now >= self._next_key:
             self._next_key = now + _RETRY_S
             try:
@@ -79,5 +79,6 @@ class BinanceUserDataStream:
             self._arrivals,
             stale_after_s=_STALE_AFTER_S,
             renew_after_s=_CONNECTION_AGE_S,
+            clock=self._clock,
         )
         self._reader.start()

@@ -7,15 +7,14 @@ full the thread halts, and with it the reading of the socket: nothing is ever dr
 from __future__ import annotations
 
 import queue
-import random
 import threading
-import time
 from dataclasses import dataclass
 from enum import Enum
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 from libs.venues.api import StreamDeclaration
 
 _PUT_S = 0.5
@@ -53,7 +52,11 @@ class StreamReader:
         stale_after_s: float,
         renew_after_s: float,
         open_timeout_s: float = 10.0,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
+        self._clock = clock
+        self._entropy = entropy
         self.name = declaration.name
         self._declaration = declaration
         self._arrivals = arrivals
@@ -81,16 +84,16 @@ class StreamReader:
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stopping.is_set():
-            begun = time.monotonic()
+            begun = self._clock.monotonic_s()
             try:
                 reason = self._read_connection()
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = f"{type(error).__name__}: {error}"
             self._put(ArrivalKind.LOST, reason.encode())
-            if time.monotonic() - begun > _LONGEST_PAUSE_S:
+            if self._clock.monotonic_s() - begun > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
             # Spread out, so that many readers do not come back at the same moment.
-            self._stopping.wait(pause_s * (0.5 + random.random()))
+            self._stopping.wait(pause_s * (0.5 + self._entropy.fraction()))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _read_connection(self) -> str:
@@ -104,29 +107,29 @@ class StreamReader:
             return self._read_frames(connection)
 
     def _read_frames(self, connection: ClientConnection) -> str:
-        connected = heard = pinged = time.monotonic()
+        connected = heard = pinged = self._clock.monotonic_s()
         while not self._stopping.is_set():
             if self._wants_snapshot.is_set():
                 self._wants_snapshot.clear()
                 for message in self._declaration.resubscribe:
                     connection.send(message, text=True)
-            if self._declaration.ping and time.monotonic() - pinged > self._declaration.ping_every_s:
+            if self._declaration.ping and self._clock.monotonic_s() - pinged > self._declaration.ping_every_s:
                 connection.send(self._declaration.ping, text=True)
-                pinged = time.monotonic()
+                pinged = self._clock.monotonic_s()
             try:
                 payload = connection.recv(timeout=_RECEIVE_S, decode=False)
             except TimeoutError:
-                if time.monotonic() - heard > self._stale_after_s:
+                if self._clock.monotonic_s() - heard > self._stale_after_s:
                     return f"nothing came for {self._stale_after_s:g} s"
                 continue
             self._put(ArrivalKind.FRAME, payload)
-            heard = time.monotonic()
+            heard = self._clock.monotonic_s()
             if heard - connected > self._renew_after_s:
                 return f"renewed after {self._renew_after_s:g} s"
         return "stopped"
 
     def _put(self, kind: ArrivalKind, payload: bytes) -> None:
-        arrival = Arrival(kind, self.name, time.time_ns(), payload)
+        arrival = Arrival(kind, self.name, self._clock.now_ns(), payload)
         while not self._stopping.is_set():
             try:
                 self._arrivals.put(arrival, timeout=_PUT_S)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 
+from libs.clock import SYSTEM_CLOCK
+from libs.domain.numbers import NANOSECONDS
 from services.exchange.core import START_MS
 
 
 class MarketClock:
     """Maps the wall clock to market time; `speed` 0 counts as 1."""
 
-    def __init__(self, speed: float, started_at_s: float, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, speed: float, started_at_s: float, wall: Callable[[], float] = lambda: SYSTEM_CLOCK.now_ns() / NANOSECONDS
+    ) -> None:
         self.speed = speed or 1.0
         self.began_s = started_at_s
         self._wall = wall
@@ -24,7 +27,9 @@ class MarketClock:
         return START_MS + max(0, int((self._wall() - self.began_s) * self.speed * 1000))
 
 
-def open_clock(run_dir: Path, seed: int, speed: float, wall: Callable[[], float] = time.time) -> MarketClock:
+def open_clock(
+    run_dir: Path, seed: int, speed: float, wall: Callable[[], float] = lambda: SYSTEM_CLOCK.now_ns() / NANOSECONDS
+) -> MarketClock:
     """Go on with the clock that this session's exchange began with, or begin it now."""
     path = run_dir / "exchange-clock.json"
     facts = {"seed": seed, "speed": speed}

@@ -14,6 +14,7 @@ import numba
 import pytest
 
 from libs.bus.api import BusUnavailable
+from libs.clock import SimulatedClock
 from libs.runtime.compiling import COMPILING_BUDGET_S, declared_compiling
 from libs.runtime.health import HealthServer, ServiceHealth, heartbeat_path
 from libs.runtime.metrics import ServiceMetrics
@@ -23,10 +24,10 @@ class World:
     """A process's health on a clock of the test's own, with a bus that answers or not."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.now = 100.0
+        self.clock = SimulatedClock(0)
         self.is_bus_up = True
         self.metrics = ServiceMetrics("bars")
-        self.health = ServiceHealth("bars", run_dir, self.metrics, lambda: self.now)
+        self.health = ServiceHealth("bars", run_dir, self.metrics, self.clock)
         self.health.watch("bus", self.check_bus)
         self.health.ask()
         self.health.state = "running"
@@ -45,9 +46,9 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_loop_that_makes_no_progress_is_not_alive_and_not_ready(world: World) -> None:
-    world.now += 4.9
+    world.clock.advance(4.9)
     assert world.health.liveness()[0] and world.health.readiness()[0]
-    world.now += 0.2
+    world.clock.advance(0.2)
     assert not world.health.liveness()[0]
     assert not world.health.readiness()[0]
     assert world.sample("perpflow_ready") == 0
@@ -57,21 +58,21 @@ def test_a_loop_that_makes_no_progress_is_not_alive_and_not_ready(world: World) 
 
 def test_starting_has_a_budget_of_its_own(world: World) -> None:
     world.health.state = "starting"
-    world.now += 120
+    world.clock.advance(120)
     assert world.health.liveness()[0]
     assert not world.health.readiness()[0]
-    world.now += 120
+    world.clock.advance(120)
     assert not world.health.liveness()[0]
 
 
 def test_a_loop_that_waits_for_the_broker_is_alive_for_a_minute(world: World) -> None:
     with world.health.waiting():
         for _ in range(59):
-            world.now += 1
+            world.clock.advance(1)
             world.health.beat_while_waiting()
             assert world.health.liveness()[0]
         for _ in range(10):
-            world.now += 1
+            world.clock.advance(1)
             world.health.beat_while_waiting()
         assert not world.health.liveness()[0]
     assert world.health.liveness()[0]
@@ -106,7 +107,7 @@ def test_a_heartbeat_is_the_time_of_a_file_and_comes_back_when_somebody_removed_
     path = heartbeat_path(tmp_path, "bars")
     assert path.is_file()
     path.unlink()
-    world.now += 1
+    world.clock.advance(1)
     world.health.beat()
     assert path.is_file()
 
@@ -120,7 +121,7 @@ def test_endpoints_tell_live_from_ready(world: World) -> None:
         status, facts = get(server.port, "/ready")
         assert status == 503 and facts["dependencies"]["bus"].startswith("Kafka at k:9092")
         assert get(server.port, "/health")[0] == 503
-        world.now += 60
+        world.clock.advance(60)
         assert get(server.port, "/live")[0] == 503
     finally:
         server.close()

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from libs.clock import SimulatedClock
 from libs.domain.instruments import find_instrument
 from libs.domain.market import Side
 from libs.domain.orders import OrderStatus, OrderType, PlaceOrder
@@ -233,13 +234,13 @@ class _Limiting(BaseHTTPRequestHandler):
 
 
 def test_rate_limit_keeps_it_quiet_for_as_long_as_the_venue_wishes() -> None:
-    now = [0.0]
+    clock = SimulatedClock(0)
     with HTTPServer(("127.0.0.1", 0), _Limiting) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        client = BinanceClient(f"http://127.0.0.1:{server.server_port}", "k", "s", monotonic=lambda: now[0])
-        for at, fault, asked in ((0.0, "Too many", 1), (6.9, "not sent", 1), (7.1, "Too many", 2)):
-            now[0] = at
+        client = BinanceClient(f"http://127.0.0.1:{server.server_port}", "k", "s", clock=clock)
+        for passed_s, fault, asked in ((0.0, "Too many", 1), (6.9, "not sent", 1), (0.2, "Too many", 2)):
+            clock.advance(passed_s)
             with pytest.raises(VenueRefused, match=f"-1003 {fault}"):
                 client.ask("futures_time")
             assert _Limiting.asked == asked
