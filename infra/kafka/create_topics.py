@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import structlog
 
-from libs.bus.api import TopicSpec
 from libs.runtime.errors import EXIT_OK
-from libs.runtime.platform_bus import open_platform_bus
+from libs.runtime.platform_bus import open_platform_bus, session_placement
 from libs.runtime.service import run_process
 from libs.runtime.settings import PlatformSettings
-from libs.wire.topics import TOPICS
 
 
 def _create(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    specs = [TopicSpec(topic) for topic in TOPICS]
+    specs = session_placement(platform).topics()
     with open_platform_bus(platform) as bus:
         before = len(bus.topics())
         bus.create_topics(specs)

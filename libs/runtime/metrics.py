@@ -46,6 +46,9 @@ class ServiceMetrics:
         self.transactions = Counter(
             "perpflow_transactions", "Transactions committed", ("service",), registry=self.registry
         )
+        task = ("service", "partition")
+        self.tasks_owned = Gauge("perpflow_tasks_owned", "Tasks that run here", task, registry=self.registry)
+        self.tasks_taken = Counter("perpflow_tasks_taken", "Tasks taken over", task, registry=self.registry)
         self.lag = Gauge("perpflow_lag_records", "Records not yet consumed", labels, registry=self.registry)
         self.hop_latency = Histogram(
             "perpflow_hop_latency_seconds",

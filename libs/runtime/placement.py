@@ -8,6 +8,7 @@ account and reads, of the market's partitions, those of the instruments that the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,11 @@ def task_name(service: str, partition: int) -> str:
     Task 0 is called after its service, as sessions of one partition always were.
     """
     return service if partition == 0 else f"{service}.{partition}"
+
+
+def replica_name(service: str, replica: int | None) -> str:
+    """Name a replica's process: the first after its service."""
+    return f"{service}-{replica}" if replica else service
 
 
 def is_account_service(service: str) -> bool:
@@ -162,6 +168,15 @@ class Placement:
             frozenset(self.instrument_partition(each) for each in traded),
             frozenset(each.encode() for each in traded),
         )
+
+    def account_settings(self, task: Task, prefix: str) -> dict[str, str]:
+        """Return the variables with a prefix that the account of a task sets; none where the task has no account."""
+        name = self.account_in(task.partition) if is_account_service(task.service) else None
+        if name is None:
+            return {}
+        account = self.accounts[name]
+        own = {key: value for key, value in account.settings.items() if key.startswith(prefix)}
+        return {**own, f"{prefix}ACCOUNT": name, f"{prefix}INSTRUMENTS": json.dumps(account.instruments)}
 
     def account_in(self, partition: int) -> str | None:
         """Return the account that is placed in a partition, None where none is."""

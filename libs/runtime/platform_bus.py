@@ -10,12 +10,24 @@ from libs.bus.open import open_bus
 from libs.bus.security import KafkaSecurity
 from libs.runtime.errors import BadInput
 from libs.runtime.masking import SECRETS
+from libs.runtime.placement import Placement
 from libs.runtime.settings import PlatformSettings
 
 
 def open_platform_bus(platform: PlatformSettings, *, waiting: Waiting = nullcontext) -> Bus:
     """Open it; as `open_bus`. Raises `BadInput` for credentials that cannot be used."""
-    return open_bus(platform.bus, prefix=platform.topic_prefix, security=kafka_security(platform), waiting=waiting)
+    return open_bus(
+        platform.bus,
+        prefix=platform.topic_prefix,
+        security=kafka_security(platform),
+        waiting=waiting,
+        partitioner=session_placement(platform).choose,
+    )
+
+
+def session_placement(platform: PlatformSettings) -> Placement:
+    """Return the placement that the settings describe. Raises `BadInput` for one that cannot be."""
+    return Placement(platform.partitions, platform.instruments, platform.accounts)
 
 
 def kafka_security(platform: PlatformSettings) -> KafkaSecurity:

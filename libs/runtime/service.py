@@ -12,7 +12,8 @@ import errno
 import faulthandler
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,10 +21,11 @@ import orjson
 import structlog
 from pydantic_settings import BaseSettings
 
-from libs.bus.api import BusDenied, BusError, BusFull, BusInvalid, BusLost, BusUnavailable, NewRecord
+from libs.bus.api import Bus, BusDenied, BusError, BusFull, BusInvalid, BusLost, BusUnavailable, NewRecord
 from libs.clock import SystemClock
 from libs.domain.events import Core
 from libs.runtime.compiling import declared_compiling
+from libs.runtime.configuration import Configuration, read_configuration
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
     EXIT_CHECK_FAILED,
@@ -34,14 +36,17 @@ from libs.runtime.errors import (
 )
 from libs.runtime.handler import Input
 from libs.runtime.health import HealthServer, ServiceHealth
+from libs.runtime.hosting import TaskHost
 from libs.runtime.log import configure_logging, log_uncaught_errors
 from libs.runtime.metrics import ServiceMetrics, announce
-from libs.runtime.platform_bus import open_platform_bus
-from libs.runtime.settings import PlatformSettings, load_settings
+from libs.runtime.placement import Placement, Task, replica_name
+from libs.runtime.platform_bus import open_platform_bus, session_placement
+from libs.runtime.settings import PlatformSettings, load_settings, service_prefix
 from libs.runtime.shell import CoreShell
 from libs.runtime.source import EventSource, SourceShell
 from libs.runtime.stop import StopRequested, StopSignal
 from libs.runtime.verify import compare_decisions, verify_service
+from libs.wire.topics import OUTBOX
 
 __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_process"]
 
@@ -76,6 +81,13 @@ class Loop(Protocol):
     def release(self) -> None:
         """Let go after an error, without writing anything."""
         ...
+
+
+OutputCheck = Callable[[Sequence[NewRecord]], None]
+
+
+def _no_guard(_settings: object, _task: Task) -> AbstractContextManager[OutputCheck | None]:
+    return nullcontext()
 
 
 class _CoreLoop(CoreShell):
@@ -190,18 +202,31 @@ class CoreService(Generic[SettingsT]):
         """Run, verify, compare or check, by the process's arguments."""
         words = list(sys.argv[1:] if arguments is None else arguments)
         bodies: dict[str, Callable[[PlatformSettings, structlog.stdlib.BoundLogger], int]]
-        bodies = {"run": self.run, "verify": self._verify, "compare": self._compare, "check": self._check}
+        partition = int(words.pop()) if len(words) == 2 and words[1].isdecimal() else 0
+        bodies = {
+            "run": self.run,
+            "verify": lambda platform, _logger: self._verify(platform, partition),
+            "compare": lambda platform, _logger: self._compare(platform, partition),
+            "check": self._check,
+        }
         body = bodies.get(words[0] if words else "run")
         if body is None or len(words) > 1:
             sys.stderr.write(f"{self.name}: {' '.join(words)!r} is not known; say run, verify, compare or check\n")
             return EXIT_BAD_INPUT
         return run_process(self.name, body)
 
-    def _build(self) -> Core:
-        return self.build_core(load_settings(self.settings_type))
+    def load_settings(self, placement: Placement, task: Task) -> SettingsT:
+        """Return the settings of a task: the service's, and those of the task's own account before them."""
+        prefix = service_prefix("execution" if self.name == OUTBOX else self.name)
+        overrides = placement.account_settings(task, prefix)
+        if not overrides:
+            return load_settings(self.settings_type)
+        return load_settings(self.settings_type, Configuration({**read_configuration().variables, **overrides}))
 
-    def _check(self, _platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-        self._build()
+    def _check(self, platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+        placement = session_placement(platform)
+        for task in placement.tasks(self.name)[: None if placement.accounts else 1]:
+            self.build_core(self.load_settings(placement, task))
         logger.info("settings are good")
         return EXIT_OK
 
@@ -209,38 +234,79 @@ class CoreService(Generic[SettingsT]):
         self,
         platform: PlatformSettings,
         logger: structlog.stdlib.BoundLogger,
-        check_outputs: Callable[[Sequence[NewRecord]], None] | None = None,
+        guard: Callable[[SettingsT, Task], AbstractContextManager[OutputCheck | None]] = _no_guard,
     ) -> int:
-        """Run the shell until asked to stop; a main that needs more around it calls this inside `run_process`."""
-        core = self._build()
-        health = ServiceHealth(self.name, platform.run_dir, ServiceMetrics(self.name))
+        """Run this replica's tasks until asked to stop. `guard` is entered around each task, with its settings, and
+        gives what checks its outputs; a main that needs more around the tasks calls this inside `run_process`."""
+        placement = session_placement(platform)
+        name = replica_name(self.name, platform.replica)
+        settings_of = {task: self.load_settings(placement, task) for task in placement.tasks(self.name)}
+        is_alone = placement.partitions == 1 and platform.replica is None
+        # Where there is one core, what it refuses is said before anything is opened.
+        built = {task: self.build_core(settings) for task, settings in settings_of.items() if is_alone}
+        health = ServiceHealth(name, platform.run_dir, ServiceMetrics(self.name))
+
+        @contextmanager
+        def open_task(task: Task, bus: Bus, on_progress: Callable[[], None]) -> Iterator[_CoreLoop]:
+            settings = settings_of[task]
+            core = built[task] if is_alone else self.build_core(settings)
+            with guard(settings, task) as check_outputs:
+                yield _CoreLoop(
+                    self.name,
+                    core,
+                    self.inputs,
+                    bus,
+                    health.metrics,
+                    logger,
+                    batch_max_records=platform.batch_max_records,
+                    snapshot_every_records=platform.snapshot_every_records,
+                    snapshot_every_s=platform.snapshot_every_s,
+                    check_outputs=check_outputs,
+                    clock=SystemClock(),
+                    on_progress=on_progress,
+                    task=task,
+                )
+
         with open_platform_bus(platform, waiting=health.waiting) as bus:
             health.watch("bus", bus.ping)
-            loop = _CoreLoop(
+            if is_alone:
+                with open_task(next(iter(settings_of)), bus, health.beat) as only:
+                    return run_loop(name, platform, logger, health, only)
+            host = TaskHost(
                 self.name,
-                core,
-                self.inputs,
+                placement,
+                None if platform.replica is None else f"{self.name}-{platform.replica}",
+                lambda waiting: open_platform_bus(platform, waiting=waiting),
+                open_task,
                 bus,
                 health.metrics,
                 logger,
-                batch_max_records=platform.batch_max_records,
-                snapshot_every_records=platform.snapshot_every_records,
-                snapshot_every_s=platform.snapshot_every_s,
-                check_outputs=check_outputs,
-                clock=SystemClock(),
+                SystemClock(),
                 on_progress=health.beat,
             )
-            return run_loop(self.name, platform, logger, health, loop)
+            return run_loop(name, platform, logger, health, host)
 
-    def _verify(self, platform: PlatformSettings, _logger: structlog.stdlib.BoundLogger) -> int:
+    def _task(self, placement: Placement, partition: int) -> Task:
+        task = placement.task(self.name, partition)
+        if task is None:
+            raise BadInput(f"{self.name} has no task in partition {partition}; name one that has")
+        return task
+
+    def _verify(self, platform: PlatformSettings, partition: int) -> int:
+        placement = session_placement(platform)
+        task = self._task(placement, partition)
         with open_platform_bus(platform) as bus:
-            result = verify_service(self.name, self._build(), self.inputs, bus)
+            core = self.build_core(self.load_settings(placement, task))
+            result = verify_service(self.name, core, self.inputs, bus, task)
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
         return EXIT_OK if result.difference is None else EXIT_CHECK_FAILED
 
-    def _compare(self, platform: PlatformSettings, _logger: structlog.stdlib.BoundLogger) -> int:
+    def _compare(self, platform: PlatformSettings, partition: int) -> int:
+        placement = session_placement(platform)
+        task = self._task(placement, partition)
         with open_platform_bus(platform) as bus:
-            result = compare_decisions(self.name, self._build(), self.inputs, bus)
+            core = self.build_core(self.load_settings(placement, task))
+            result = compare_decisions(self.name, core, self.inputs, bus, task)
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
         return EXIT_OK
 

@@ -21,6 +21,7 @@ from libs.bus.security import SaslMechanism, SecurityProtocol
 from libs.runtime.configuration import PREFIX, PROCESS_VARIABLES, Configuration, read_configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.masking import MASK, MIN_SECRET_LENGTH, SECRETS
+from libs.runtime.placement import AccountPlacement
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
@@ -49,6 +50,10 @@ class PlatformSettings(BaseSettings):
     kafka_key_file: Path | None = Field(None, description="PEM of its key")
     kafka_key_password: SecretStr = Field(SecretStr(""), description="of the key, where it has one")
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="put before every topic of this session")
+    partitions: int = Field(1, ge=1, le=1024, description="partitions of this session, which never change")
+    instruments: dict[str, int] = Field({}, description="partition of each instrument that is placed; others by hash")
+    accounts: dict[str, AccountPlacement] = Field({}, description="partition, instruments and settings of each account")
+    replica: int | None = Field(None, ge=0, description="number of this replica of its service, from 0")
     run_dir: Path = Field(Path("var/run"), description="where processes announce their pid and ports")
     log_format: Literal["console", "json"] = Field("console", description="how log lines are written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")

@@ -8,7 +8,7 @@ from libs.clock import SystemClock
 from libs.runtime.errors import BadInput
 from libs.runtime.health import ServiceHealth
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.platform_bus import open_platform_bus
+from libs.runtime.platform_bus import open_platform_bus, session_placement
 from libs.runtime.retention import RetentionThread, RetentionTimes
 from libs.runtime.service import run_loop, run_process
 from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings
@@ -36,7 +36,8 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         health.watch("bus", bus.ping)
         health.watch("store", loop.check_store)
         ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s)
-        with RetentionThread(NAME, lambda: open_platform_bus(platform), SystemClock(), ages, health.metrics, logger):
+        placement, clock = session_placement(platform), SystemClock()
+        with RetentionThread(NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement):
             return run_loop(NAME, platform, logger, health, loop)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
 
-from libs.runtime.service import CoreService, run_process
-from libs.runtime.settings import PlatformSettings, load_settings
+from libs.runtime.placement import Task
+from libs.runtime.service import CoreService, OutputCheck, run_process
+from libs.runtime.settings import PlatformSettings
 from services.risk.building import build_compared_core, build_core
 from services.risk.inputs import INPUTS
 from services.risk.settings import RiskSettings
@@ -24,12 +27,19 @@ SERVICE = CoreService(
 
 
 def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
-    """Run the shell, with the limits of the settings on record and the kill switch's watch beside it."""
-    settings = load_settings(RiskSettings)
-    record_limits(platform, settings, logger)
-    watch = KillSwitchWatch(platform, settings)
-    watch.start()
-    return SERVICE.run(platform, logger, watch.check_outputs)
+    """Run the tasks, each with the limits of its settings on record and the kill switch's watch beside it."""
+
+    @contextmanager
+    def guard(settings: RiskSettings, task: Task) -> Iterator[OutputCheck]:
+        record_limits(platform, settings, logger)
+        watch = KillSwitchWatch(platform, settings, task.group)
+        watch.start()
+        try:
+            yield watch.check_outputs
+        finally:
+            watch.stop()
+
+    return SERVICE.run(platform, logger, guard)
 
 
 def main() -> int:

@@ -51,7 +51,8 @@ class KillSwitchWatch:
     cannot be read. So a halt by the switch is lifted by releasing the switch first and resuming after.
     """
 
-    def __init__(self, platform: PlatformSettings, settings: RiskSettings) -> None:
+    def __init__(self, platform: PlatformSettings, settings: RiskSettings, group: str = GROUP) -> None:
+        self._group = group
         self._platform = platform
         self._settings = settings
         self.is_thrown = False
@@ -68,7 +69,7 @@ class KillSwitchWatch:
         with open_platform_bus(self._platform) as bus:
             producer = open_producer(bus, self._settings.account)
             try:
-                handled = bus.committed(GROUP, [WHERE])[WHERE] or 0
+                handled = bus.committed(self._group, [WHERE])[WHERE] or 0
                 self._position = bus.end_offsets([WHERE])[WHERE]
                 waiting = read_range(bus, WHERE.topic, WHERE.partition, handled, self._position)
                 self._halt_unreadable(producer, waiting)
