@@ -176,6 +176,66 @@ class ClockTick:
     received_time: int
 
 
+class GapKind(IntEnum):
+    """What is missing."""
+
+    TRADES = 1
+    BOOK = 2
+
+
+class GapState(IntEnum):
+    """How a gap stands.
+
+    ::
+
+        OPEN  ->  FILLED     all that was missing has come, in its order and before anything behind it
+              ->  LATE       it has come after what lies behind it: as `LateTrade`s, which no bar holds
+              ->  LOST       the venue has it no more
+    """
+
+    OPEN = 1
+    FILLED = 2
+    LATE = 3
+    LOST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What a venue sent and did not reach us, between two times; known numbers of it, 0 where there are none.
+
+    A gap is told of once per state, under one `gap_id`. One that was filled before anything behind it went out is told
+    of as FILLED alone.
+    """
+
+    instrument: str
+    event_id: str
+    event_time: int
+    received_time: int
+    gap_id: str
+    kind: GapKind
+    state: GapState
+    from_time: int
+    to_time: int
+    first_number: int
+    last_number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LateTrade:
+    """A trade of a gap that came after what lies behind it. It is on record, and nothing is computed from it."""
+
+    instrument: str
+    event_id: str
+    event_time: int
+    received_time: int
+    price_e8: int
+    quantity_e8: int
+    is_buyer_maker: bool
+    venue_trade_id: int
+    gap_id: str
+
+
 MarketEvent: TypeAlias = (
     Trade
     | DepthSnapshot
@@ -187,4 +247,6 @@ MarketEvent: TypeAlias = (
     | Liquidation
     | ExchangeBar
     | ClockTick
+    | Gap
+    | LateTrade
 )

@@ -14,6 +14,7 @@ from libs.domain.market import (
     DepthSnapshot,
     ExchangeBar,
     FundingSettled,
+    LateTrade,
     Liquidation,
     MarkPrice,
     OpenInterest,
@@ -23,7 +24,7 @@ from libs.domain.orders import ReportKind, VenueReport
 from libs.domain.venues import VenueAnswer, VenueCall
 
 
-def check_trade(event: Trade | Liquidation) -> str | None:
+def check_trade(event: Trade | LateTrade | Liquidation) -> str | None:
     """A price and a quantity above 0."""
     return None if event.price_e8 > 0 and event.quantity_e8 > 0 else "price and quantity must be above 0"
 

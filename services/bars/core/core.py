@@ -20,6 +20,8 @@ from libs.domain.market import (
     DepthSnapshot,
     ExchangeBar,
     FundingSettled,
+    Gap,
+    LateTrade,
     Liquidation,
     MarkPrice,
     OpenInterest,
@@ -122,6 +124,8 @@ class BarsCore:
         return series
 
     def _take_clock(self, event: Event) -> list[Bar]:
+        if isinstance(event, Gap | LateTrade):
+            return []
         if not isinstance(event, ClockTick | FundingSettled):
             raise Unhandleable(f"bars takes market events, not {type(event).__name__}")
         series = self._series_of(event.instrument)

@@ -12,12 +12,34 @@ class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SIDE_UNSPECIFIED: _ClassVar[Side]
     SIDE_BUY: _ClassVar[Side]
     SIDE_SELL: _ClassVar[Side]
+
+class GapKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GAP_KIND_UNSPECIFIED: _ClassVar[GapKind]
+    GAP_KIND_TRADES: _ClassVar[GapKind]
+    GAP_KIND_BOOK: _ClassVar[GapKind]
+
+class GapState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GAP_STATE_UNSPECIFIED: _ClassVar[GapState]
+    GAP_STATE_OPEN: _ClassVar[GapState]
+    GAP_STATE_FILLED: _ClassVar[GapState]
+    GAP_STATE_LATE: _ClassVar[GapState]
+    GAP_STATE_LOST: _ClassVar[GapState]
 SIDE_UNSPECIFIED: Side
 SIDE_BUY: Side
 SIDE_SELL: Side
+GAP_KIND_UNSPECIFIED: GapKind
+GAP_KIND_TRADES: GapKind
+GAP_KIND_BOOK: GapKind
+GAP_STATE_UNSPECIFIED: GapState
+GAP_STATE_OPEN: GapState
+GAP_STATE_FILLED: GapState
+GAP_STATE_LATE: GapState
+GAP_STATE_LOST: GapState
 
 class MarketEvent(_message.Message):
-    __slots__ = ("event_id", "instrument", "event_time", "received_time", "trade", "depth_snapshot", "depth_delta", "best_quote", "mark_price", "funding_settled", "open_interest", "liquidation", "exchange_bar", "clock_tick")
+    __slots__ = ("event_id", "instrument", "event_time", "received_time", "trade", "depth_snapshot", "depth_delta", "best_quote", "mark_price", "funding_settled", "open_interest", "liquidation", "exchange_bar", "clock_tick", "gap", "late_trade")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +54,8 @@ class MarketEvent(_message.Message):
     LIQUIDATION_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_BAR_FIELD_NUMBER: _ClassVar[int]
     CLOCK_TICK_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    LATE_TRADE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     instrument: str
     event_time: int
@@ -46,7 +70,9 @@ class MarketEvent(_message.Message):
     liquidation: Liquidation
     exchange_bar: ExchangeBar
     clock_tick: ClockTick
-    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., received_time: _Optional[int] = ..., trade: _Optional[_Union[Trade, _Mapping]] = ..., depth_snapshot: _Optional[_Union[DepthSnapshot, _Mapping]] = ..., depth_delta: _Optional[_Union[DepthDelta, _Mapping]] = ..., best_quote: _Optional[_Union[BestQuote, _Mapping]] = ..., mark_price: _Optional[_Union[MarkPrice, _Mapping]] = ..., funding_settled: _Optional[_Union[FundingSettled, _Mapping]] = ..., open_interest: _Optional[_Union[OpenInterest, _Mapping]] = ..., liquidation: _Optional[_Union[Liquidation, _Mapping]] = ..., exchange_bar: _Optional[_Union[ExchangeBar, _Mapping]] = ..., clock_tick: _Optional[_Union[ClockTick, _Mapping]] = ...) -> None: ...
+    gap: Gap
+    late_trade: LateTrade
+    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., received_time: _Optional[int] = ..., trade: _Optional[_Union[Trade, _Mapping]] = ..., depth_snapshot: _Optional[_Union[DepthSnapshot, _Mapping]] = ..., depth_delta: _Optional[_Union[DepthDelta, _Mapping]] = ..., best_quote: _Optional[_Union[BestQuote, _Mapping]] = ..., mark_price: _Optional[_Union[MarkPrice, _Mapping]] = ..., funding_settled: _Optional[_Union[FundingSettled, _Mapping]] = ..., open_interest: _Optional[_Union[OpenInterest, _Mapping]] = ..., liquidation: _Optional[_Union[Liquidation, _Mapping]] = ..., exchange_bar: _Optional[_Union[ExchangeBar, _Mapping]] = ..., clock_tick: _Optional[_Union[ClockTick, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., late_trade: _Optional[_Union[LateTrade, _Mapping]] = ...) -> None: ...
 
 class Trade(_message.Message):
     __slots__ = ("price_e8", "quantity_e8", "is_buyer_maker", "venue_trade_id")
@@ -173,3 +199,37 @@ class ExchangeBar(_message.Message):
 class ClockTick(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Gap(_message.Message):
+    __slots__ = ("gap_id", "kind", "state", "from_time", "to_time", "first_number", "last_number", "reason")
+    GAP_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    TO_TIME_FIELD_NUMBER: _ClassVar[int]
+    FIRST_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LAST_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    gap_id: str
+    kind: GapKind
+    state: GapState
+    from_time: int
+    to_time: int
+    first_number: int
+    last_number: int
+    reason: str
+    def __init__(self, gap_id: _Optional[str] = ..., kind: _Optional[_Union[GapKind, str]] = ..., state: _Optional[_Union[GapState, str]] = ..., from_time: _Optional[int] = ..., to_time: _Optional[int] = ..., first_number: _Optional[int] = ..., last_number: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LateTrade(_message.Message):
+    __slots__ = ("price_e8", "quantity_e8", "is_buyer_maker", "venue_trade_id", "gap_id")
+    PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_E8_FIELD_NUMBER: _ClassVar[int]
+    IS_BUYER_MAKER_FIELD_NUMBER: _ClassVar[int]
+    VENUE_TRADE_ID_FIELD_NUMBER: _ClassVar[int]
+    GAP_ID_FIELD_NUMBER: _ClassVar[int]
+    price_e8: int
+    quantity_e8: int
+    is_buyer_maker: bool
+    venue_trade_id: int
+    gap_id: str
+    def __init__(self, price_e8: _Optional[int] = ..., quantity_e8: _Optional[int] = ..., is_buyer_maker: _Optional[bool] = ..., venue_trade_id: _Optional[int] = ..., gap_id: _Optional[str] = ...) -> None: ...
