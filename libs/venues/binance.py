@@ -58,7 +58,7 @@ class BinanceMarketData:
 
     def depth_answer(self) -> bytes:
         """Return the book's snapshot as it was answered."""
-        return self._rest.get("/fapi/v1/depth", {"symbol": self._symbol, "limit": DEPTH_LIMIT})
+        return self._rest.get("/fapi/v1/depth", {"symbol": self._symbol, "limit": DEPTH_LIMIT}, weight=20)
 
     def open_interest_answer(self) -> bytes:
         """Return the open interest as it was answered."""
@@ -70,7 +70,7 @@ class BinanceMarketData:
         if start_ms is not None:
             parameters["startTime"] = start_ms
         bars = decode_klines(
-            _expect_list(self._rest.get_json("/fapi/v1/klines", parameters)), instrument=self._instrument
+            _expect_list(self._rest.get_json("/fapi/v1/klines", parameters, weight=10)), instrument=self._instrument
         )
         now_ns = self.now_ms() * 1_000_000
         return [bar for bar in bars if bar.close_time <= now_ns]
@@ -78,7 +78,9 @@ class BinanceMarketData:
     def trades_after(self, position: TradePosition, *, received_time: int) -> TradePage:
         """Return up to 1000 aggregate trades behind an id."""
         answer = self._rest.get_json(
-            "/fapi/v1/aggTrades", {"symbol": self._symbol, "fromId": position.trade_id + 1, "limit": TRADE_LIMIT}
+            "/fapi/v1/aggTrades",
+            {"symbol": self._symbol, "fromId": position.trade_id + 1, "limit": TRADE_LIMIT},
+            weight=20,
         )
         rows = _expect_list(answer)
         trades = []
@@ -125,6 +127,7 @@ VENUE = Venue(
     _LIVE,
     BinanceDecoder,
     open_market,
+    2400,
     {"testnet": ("https://testnet.binancefuture.com", "wss://fstream.binancefuture.com"), "live": _LIVE},
     open_trading,
 )

@@ -155,4 +155,6 @@ def open_market(rest: RestClient, instrument: str, stream_url: str) -> MarketDat
     return BybitMarketData(rest, instrument, stream_url)
 
 
-VENUE = Venue("BYBIT", ("https://api.bybit.com", "wss://stream.bybit.com/v5/public/linear"), BybitDecoder, open_market)
+VENUE = Venue(
+    "BYBIT", ("https://api.bybit.com", "wss://stream.bybit.com/v5/public/linear"), BybitDecoder, open_market, 7200
+)

@@ -87,4 +87,4 @@ class SimulatedMarketClient:
 
 _ADDRESSES = ("http://127.0.0.1:8090", "ws://127.0.0.1:8090")
 
-VENUE = Venue("SIMULATED", _ADDRESSES, BinanceDecoder, open_market, {"testnet": _ADDRESSES}, open_trading)
+VENUE = Venue("SIMULATED", _ADDRESSES, BinanceDecoder, open_market, 2400, {"testnet": _ADDRESSES}, open_trading)

@@ -65,6 +65,7 @@ class StreamReader:
         self._open_timeout_s = open_timeout_s
         self._stopping = threading.Event()
         self._wants_snapshot = threading.Event()
+        self._reconnect_reason = ""
         self._thread = threading.Thread(target=self._run, name=f"stream-{self.name}", daemon=True)
 
     def start(self) -> None:
@@ -74,6 +75,10 @@ class StreamReader:
     def resubscribe(self) -> None:
         """Have the venue send the book's snapshot anew; from any thread."""
         self._wants_snapshot.set()
+
+    def reconnect(self, reason: str) -> None:
+        """Close the connection and open another; from any thread."""
+        self._reconnect_reason = reason
 
     def stop(self) -> None:
         """Stop reading and wait for the thread, if it was started."""
@@ -102,6 +107,7 @@ class StreamReader:
         ) as connection:
             self._put(ArrivalKind.CONNECTED, b"")
             self._wants_snapshot.clear()
+            self._reconnect_reason = ""
             for message in self._declaration.subscribe:
                 connection.send(message, text=True)
             return self._read_frames(connection)
@@ -109,6 +115,8 @@ class StreamReader:
     def _read_frames(self, connection: ClientConnection) -> str:
         connected = heard = pinged = self._clock.monotonic_s()
         while not self._stopping.is_set():
+            if self._reconnect_reason:
+                return self._reconnect_reason
             if self._wants_snapshot.is_set():
                 self._wants_snapshot.clear()
                 for message in self._declaration.resubscribe:

@@ -7,7 +7,7 @@ from pathlib import Path
 from libs.runtime.errors import BadInput
 from libs.runtime.source import EventSource
 from libs.venues.registry import UnknownVenue, find_venue_of
-from libs.venues.rest import RestClient
+from libs.venues.rest import RequestBudget, RestClient
 from libs.venues.simulated import SimulatedMarketClient
 from services.ingestion.feed import Pacer
 from services.ingestion.live import LiveSource
@@ -41,7 +41,11 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
         rest_url, stream_url = venue.market_addresses
         return LiveSource(
             venue.open_market(
-                RestClient(settings.rest_url or rest_url, timeout_s=_ANSWER_WITHIN_S),
+                RestClient(
+                    settings.rest_url or rest_url,
+                    timeout_s=_ANSWER_WITHIN_S,
+                    budget=RequestBudget(venue.weight_per_minute),
+                ),
                 settings.instrument,
                 settings.stream_url or stream_url,
             ),

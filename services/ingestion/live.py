@@ -1,7 +1,9 @@
 """Follows a live market: its venue's streams and answers, made into one stream that knows of every gap in it.
 
-Missed trades are fetched by id, the book is synchronised anew after a break of its chain, the minute in which the
-stream began is completed from its kline. What cannot be filled is logged and counted, never passed over in silence.
+Missed trades are fetched beside the reading. Until they are there, trades wait, and so does what would close the bar
+that they belong to, for a stated time; everything else goes on. A gap is told of on the bus, and stays with the cursor
+until it is filled. The book is synchronised anew after a break of its chain, the minute in which the stream began is
+completed from its kline.
 """
 
 from __future__ import annotations
@@ -17,27 +19,40 @@ from typing import Any, TypeVar
 import structlog
 
 from libs.domain.events import DeadInput
-from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent, Trade
+from libs.domain.market import (
+    BestQuote,
+    DepthDelta,
+    DepthSnapshot,
+    ExchangeBar,
+    GapKind,
+    GapState,
+    MarketEvent,
+    MarkPrice,
+    Trade,
+)
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.venues.api import FrameDecoder, MarketData, TradePosition
+from libs.venues.api import FrameDecoder, MarketData
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
-from services.ingestion.core.stream import Stream, StreamState, add_trade_times
+from services.ingestion.core.gaps import GapLog, OpenGap, as_late
+from services.ingestion.core.liveness import Liveness
+from services.ingestion.core.stream import Stream, StreamState, add_gaps, add_trade_times
+from services.ingestion.fills import FetchedTrades, TradeFill
 
 _MINUTE = 60 * NANOSECONDS
 _SEAM_PATIENCE_NS = 1_500_000_000
 _RETRY_S = 1.0
-_MAX_FILL_PAGES = 20
 _LONG_OUTAGE_NS = 10 * _MINUTE
 _QUIET_S = 1.0
-# While the trade stream is down, quotes and the clock wait this long: no bar may close before missed trades are there.
-_PATIENCE_S = 10.0
 _MAX_DEFERRED = 20_000
 _HELD_NS = 60 * NANOSECONDS
 _HELD_DELTAS = 2000
+
+# What a subscription of its own carries at a rate of its own.
+_STEADY = (Trade, DepthDelta, BestQuote, MarkPrice)
 
 Output = MarketEvent | DeadInput
 AnswerT = TypeVar("AnswerT")
@@ -45,15 +60,24 @@ AnswerT = TypeVar("AnswerT")
 
 @dataclass(frozen=True, slots=True)
 class LiveCursor:
-    """How far a market was followed."""
+    """How far a market was followed, and what of it is missing."""
 
     origin: str
     stream: StreamState
     seam_open: int
     next_kline_open: int
+    gaps: list[OpenGap]
 
 
-_CURSOR = StateFormat("live-cursor", 2, LiveCursor, migrations={1: add_trade_times})
+_CURSOR = StateFormat("live-cursor", 3, LiveCursor, migrations={1: add_trade_times, 2: add_gaps})
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Until when (monotonic) trades wait for those missing before them, and from which event time on all else does."""
+
+    deadline_s: float
+    boundary: int
 
 
 class LiveSource:
@@ -72,6 +96,7 @@ class LiveSource:
         open_interest_every_s: float = 10.0,
         queue_frames: int = 20_000,
         start_timeout_s: float = 30.0,
+        wait_for_trades_s: float = 10.0,
         logger: structlog.stdlib.BoundLogger | None = None,
     ) -> None:
         self._data = data
@@ -81,6 +106,7 @@ class LiveSource:
         self._history_bars = history_bars
         self._open_interest_every_s = open_interest_every_s
         self._start_timeout_s = start_timeout_s
+        self._wait_for_trades_s = wait_for_trades_s
         self._logger: structlog.stdlib.BoundLogger = logger or structlog.get_logger().bind(service="ingestion")
         self._symbol = instrument.partition(".")[0]
         self._origin = f"live:{instrument}"
@@ -105,7 +131,14 @@ class LiveSource:
         self._next_kline_open = 0
         self._heard_s = time.monotonic()
         self._lost_market_s: float | None = time.monotonic()
-        self._deferred: deque[Arrival] = deque()
+        self._liveness = Liveness(stale_after_s)
+        self._carried_by: dict[str, str] = {}
+        self._deferred: deque[MarketEvent] = deque()
+        self._defers_all = False
+        self._wait: _Wait | None = None
+        self._fill: TradeFill | None = None
+        self._gap_log = GapLog(instrument)
+        self._told: list[Output] = []
         self._gaps = 0
 
     @property
@@ -135,7 +168,10 @@ class LiveSource:
         for bar in self._history:
             out.extend(self._stream.accept(bar))
         self._history = []
+        out.extend(self._told)
+        self._told = []
         self._run_requests(out)
+        self._run_fill(out)
         deadline = time.monotonic() + timeout_ms / 1000
         while len(out) < max_events and not self._stream.is_over:
             try:
@@ -144,8 +180,8 @@ class LiveSource:
             except queue.Empty:
                 break
             self._take(arrival, out)
-        if self._deferred and not self._waits_for_trades:
-            self._take_deferred(out)
+        self._run_fill(out)
+        self._watch_liveness()
         self._watch_seam()
         self._keep_clock(out)
         return out
@@ -161,7 +197,9 @@ class LiveSource:
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
-        return _CURSOR.encode(LiveCursor(self._origin, self._stream.state(), self._seam_open, self._next_kline_open))
+        return _CURSOR.encode(
+            LiveCursor(self._origin, self._stream.state(), self._seam_open, self._next_kline_open, self._gap_log.gaps)
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -184,13 +222,23 @@ class LiveSource:
             raise BadInput(f"this session was following {kept.origin}, not {self._origin}; start a new session")
         self._stream.restore(kept.stream)
         self._seam_open, self._next_kline_open = kept.seam_open, kept.next_kline_open
+        self._gap_log.gaps = list(kept.gaps)
         last = self._stream.normaliser.max_event_time
         if not last:
             return
+        self._lose_book("restarted", self._told)
         bars = self._wait_for(lambda: self._data.klines(start_ms=(last - last % _MINUTE) // 1_000_000, limit=1500))
         if bars and bars[-1].close_time - last > _LONG_OUTAGE_NS:
             # Too much for trades one by one: klines stand for the minutes missed, this one's comes when it is over.
             self._count_gap("long outage", minutes=len(bars))
+            gap = self._gap_log.open(
+                GapKind.TRADES,
+                f"away for {len(bars)} minutes, for which klines stand",
+                from_time=last,
+                to_time=bars[-1].close_time,
+                first_number=max(0, self._stream.normaliser.last_trade_id + 1),
+            )
+            self._tell(gap, GapState.LOST, self._told)
             self._history = bars
             self._seam_open = bars[-1].close_time
             self._stream.normaliser.forget_trades()
@@ -213,40 +261,43 @@ class LiveSource:
 
     def _take(self, arrival: Arrival, out: list[Output]) -> None:
         carries_trades = arrival.stream in self._trade_streams
+        carries_book = arrival.stream in self._book_streams
         if arrival.kind is ArrivalKind.CONNECTED:
             self._logger.info("connected", stream=arrival.stream)
-            if arrival.stream in self._book_streams:
+            if carries_book:
                 self._synchronise_book()
             if carries_trades:
-                self._rejoin_trades(arrival.received_time, out)
+                self._rejoin_trades(arrival.received_time)
         elif arrival.kind is ArrivalKind.LOST:
             self._logger.warning("connection lost", stream=arrival.stream, reason=arrival.payload.decode())
+            if carries_book:
+                self._lose_book(f"connection lost: {arrival.payload.decode()}", out)
             if carries_trades and self._lost_market_s is None:
                 self._lost_market_s = time.monotonic()
-        elif not carries_trades and self._waits_for_trades:
-            self._deferred.append(arrival)
+                self._begin_wait()
         else:
             self._heard_s = time.monotonic()
             self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
 
-    @property
-    def _waits_for_trades(self) -> bool:
-        if self._lost_market_s is None or len(self._deferred) >= _MAX_DEFERRED:
-            return False
-        return time.monotonic() - self._lost_market_s < _PATIENCE_S
+    # Trades that are missing.
 
-    def _take_deferred(self, out: list[Output]) -> None:
-        while self._deferred:
-            arrival = self._deferred.popleft()
-            self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
+    def _begin_wait(self) -> None:
+        last = self._stream.normaliser.max_event_time
+        if last and self._stream.normaliser.last_trade_time:
+            self._wait = _Wait(time.monotonic() + self._wait_for_trades_s, last - last % _MINUTE + _MINUTE)
 
-    def _rejoin_trades(self, received_time: int, out: list[Output]) -> None:
-        if self._stream.normaliser.last_trade_time:
-            self._count_gap("trade stream interrupted", first=self._stream.normaliser.last_trade_id + 1)
-            # What fails here shows with the first trade that comes, and is asked for once more.
-            self._fetch_trades(received_time, None, out)
+    def _rejoin_trades(self, received_time: int) -> None:
+        normaliser = self._stream.normaliser
         self._lost_market_s = None
-        self._take_deferred(out)
+        if not normaliser.last_trade_time:
+            return
+        first = normaliser.last_trade_id + 1 if normaliser.last_trade_id >= 0 else 0
+        self._count_gap("trade stream interrupted", first=first)
+        gap = self._gap_log.open(
+            GapKind.TRADES, "trade stream interrupted", from_time=normaliser.last_trade_time, first_number=first
+        )
+        self._begin_wait()
+        self._fill = TradeFill(gap, received_time, is_late=gap.is_told)
 
     def _take_frame(self, payload: bytes, received_time: int, source: str, out: list[Output]) -> None:
         self._frames += 1
@@ -255,14 +306,132 @@ class LiveSource:
         except FrameError as error:
             out.append(DeadInput(reason=str(error), source=source, position=self._frames, payload=payload))
             return
+        now = time.monotonic()
         for event in events:
-            if isinstance(event, Trade):
-                self._fill_trades(event, out)
-            elif isinstance(event, DepthDelta):
-                self._check_chain(event)
-            if not self._stream.first_event_time:
-                self._seam_open = event.event_time - event.event_time % _MINUTE
-            out.extend(self._stream.accept(event))
+            if isinstance(event, _STEADY):
+                kind = type(event).__name__
+                self._carried_by[kind] = source
+                self._liveness.hear(kind, now)
+            self._take_event(event, out)
+
+    def _take_event(self, event: MarketEvent, out: list[Output]) -> None:
+        if self._must_wait(event):
+            self._deferred.append(event)
+            return
+        if isinstance(event, Trade):
+            if not self._is_next(event, out):
+                self._deferred.append(event)
+                return
+        elif isinstance(event, DepthDelta):
+            self._check_chain(event, out)
+        if not self._stream.first_event_time:
+            self._seam_open = event.event_time - event.event_time % _MINUTE
+        out.extend(self._stream.accept(event))
+        if isinstance(event, DepthSnapshot):
+            self._end_book_gaps(out)
+
+    def _must_wait(self, event: MarketEvent) -> bool:
+        if self._wait is None:
+            return False
+        # What would close the bar waits for its trades, and what comes behind that for its turn.
+        self._defers_all |= event.event_time >= self._wait.boundary
+        return self._defers_all or isinstance(event, Trade)
+
+    def _is_next(self, trade: Trade, out: list[Output]) -> bool:
+        """Tell whether a trade may go out: it is the next, or what is missing before it has been told of."""
+        normaliser = self._stream.normaliser
+        first = normaliser.last_trade_id + 1
+        for gap in self._gap_log.of(GapKind.TRADES):
+            if not gap.to_time and gap.from_time <= trade.event_time:
+                # It was not known how far it reaches.
+                gap.to_time = trade.event_time
+                if gap.first_number:
+                    gap.last_number = trade.venue_trade_id - 1
+                if gap.first_number and gap.last_number < gap.first_number:
+                    self._gap_log.drop(gap)
+                else:
+                    self._tell(gap, GapState.OPEN, out)
+                return True
+        if not trade.venue_trade_id or not 0 < first < trade.venue_trade_id:
+            return True
+        self._count_gap("trades missed", first=first, next=trade.venue_trade_id)
+        gap = self._gap_log.open(
+            GapKind.TRADES,
+            "trades missed",
+            from_time=normaliser.last_trade_time,
+            to_time=trade.event_time,
+            first_number=first,
+            last_number=trade.venue_trade_id - 1,
+        )
+        if gap.is_told:
+            return True
+        self._begin_wait()
+        self._fill = TradeFill(gap, trade.received_time)
+        return False
+
+    def _run_fill(self, out: list[Output]) -> None:
+        now = time.monotonic()
+        if self._wait is not None and (now >= self._wait.deadline_s or len(self._deferred) >= _MAX_DEFERRED):
+            self._give_up_waiting(out)
+        if self._fill is None and self._wait is None:
+            told = next((gap for gap in self._gap_log.of(GapKind.TRADES) if gap.is_told), None)
+            if told is not None:
+                self._fill = TradeFill(told, time.time_ns(), is_late=True)
+        if self._fill is None:
+            return
+        fetched = self._fill.poll(self._pool, self._data, now, self._log_fetch_error)
+        if fetched is not None:
+            fill, self._fill = self._fill, None
+            self._end_fill(fill, fetched, out)
+
+    def _log_fetch_error(self, reason: str) -> None:
+        self._logger.error("trades could not be fetched", reason=reason)
+
+    def _give_up_waiting(self, out: list[Output]) -> None:
+        """Let what waits go out; what is missing comes late."""
+        if self._fill is not None and not self._fill.is_late:
+            self._fill.is_late = True
+            if self._fill.gap.to_time:
+                self._tell(self._fill.gap, GapState.OPEN, out)
+        self._release(out)
+
+    def _release(self, out: list[Output]) -> None:
+        self._wait, self._defers_all = None, False
+        waiting, self._deferred = self._deferred, deque()
+        while waiting:
+            self._take_event(waiting.popleft(), out)
+
+    def _end_fill(self, fill: TradeFill, fetched: FetchedTrades, out: list[Output]) -> None:
+        gap = fill.gap
+        missing = [trade for trade in fetched.trades if gap.holds(trade, with_edges=not fill.is_late)]
+        if fill.is_late:
+            if not gap.to_time:
+                # The trade that ends it has not come; until then nothing is behind it, so nothing is late.
+                fill.is_late = False
+            else:
+                out.extend(as_late(trade, gap) for trade in missing)
+        if not fill.is_late:
+            for trade in missing:
+                out.extend(self._stream.accept(trade))
+        if fetched.is_lost and missing:
+            gap.to_time = missing[0].event_time
+            gap.last_number = max(0, missing[0].venue_trade_id - 1)
+        state = GapState.LOST if fetched.is_lost else GapState.LATE if fill.is_late else GapState.FILLED
+        if missing or gap.last_number or gap.is_told or fetched.is_lost:
+            if not gap.to_time and missing:
+                gap.to_time = missing[-1].event_time
+            if gap.first_number and not gap.last_number and missing:
+                gap.last_number = missing[-1].venue_trade_id
+            self._tell(gap, state, out)
+        else:
+            self._gap_log.drop(gap)
+        if not fill.is_late or self._lost_market_s is None:
+            self._release(out)
+
+    def _tell(self, gap: OpenGap, state: GapState, out: list[Output]) -> None:
+        at = self._stream.normaliser.max_event_time or gap.from_time
+        self._logger.warning("gap", gap=gap.gap_id, state=state.name, reason=gap.reason)
+        out.append(self._gap_log.tell(gap, state, at, time.time_ns()))
 
     def _decode(self, payload: bytes, received_time: int) -> Sequence[MarketEvent]:
         frame = self._decoder.open(payload)
@@ -271,50 +440,47 @@ class LiveSource:
         fallback = self._stream.normaliser.max_event_time or received_time
         return self._decoder.decode(frame, received_time=received_time, fallback_time=fallback, symbol=self._symbol)
 
-    def _fill_trades(self, event: Trade, out: list[Output]) -> None:
-        missing = self._stream.normaliser.last_trade_id + 1
-        if not 0 < missing < event.venue_trade_id:
-            return
-        self._count_gap("trades missed", first=missing, next=event.venue_trade_id)
-        if not self._fetch_trades(event.received_time, event.venue_trade_id, out):
-            self._logger.error("trades stay missing", first=missing, next=event.venue_trade_id)
+    # The book.
 
-    def _fetch_trades(self, received_time: int, before_id: int | None, out: list[Output]) -> bool:
-        """Ask for the trades behind the last, up to those from an id on; the answer is whether none is missing."""
-        normaliser = self._stream.normaliser
-        position = TradePosition(normaliser.last_trade_id, normaliser.last_trade_time)
-        try:
-            for _ in range(_MAX_FILL_PAGES):
-                page = self._data.trades_after(position, received_time=received_time)
-                for trade in page.trades:
-                    if before_id is None or trade.venue_trade_id < before_id:
-                        out.extend(self._stream.accept(trade))
-                if not page.is_joined:
-                    return False
-                if page.is_last or (before_id is not None and page.trades[-1].venue_trade_id >= before_id - 1):
-                    return True
-                position = TradePosition(page.trades[-1].venue_trade_id, page.trades[-1].event_time)
-        except (VenueError, FrameError) as error:
-            self._logger.error("trades could not be fetched", reason=str(error))
-        return False
-
-    def _check_chain(self, event: DepthDelta) -> None:
+    def _check_chain(self, event: DepthDelta, out: list[Output]) -> None:
         normaliser = self._stream.normaliser
         if normaliser.is_holding or event.final_update_id <= normaliser.last_final_update_id:
             return
         if not normaliser.is_continued_by(event):
             self._count_gap("book chain broken", expected=normaliser.last_final_update_id)
+            gap = self._gap_log.open(
+                GapKind.BOOK,
+                "an update is missing",
+                from_time=normaliser.max_event_time,
+                first_number=normaliser.last_final_update_id + 1,
+                last_number=event.first_update_id - 1,
+            )
+            self._tell(gap, GapState.OPEN, out)
             self._synchronise_book()
             if self._data.pushes_snapshots:
                 for reader in self._readers:
                     reader.resubscribe()
+
+    def _lose_book(self, reason: str, out: list[Output]) -> None:
+        normaliser = self._stream.normaliser
+        if normaliser.max_event_time and not normaliser.is_holding:
+            normaliser.hold_depth()
+            gap = self._gap_log.open(GapKind.BOOK, reason, from_time=normaliser.max_event_time)
+            self._tell(gap, GapState.OPEN, out)
+
+    def _end_book_gaps(self, out: list[Output]) -> None:
+        if self._stream.normaliser.is_holding:
+            return
+        for gap in list(self._gap_log.of(GapKind.BOOK)):
+            gap.to_time = self._stream.normaliser.max_event_time
+            self._tell(gap, GapState.FILLED, out)
 
     def _synchronise_book(self) -> None:
         self._stream.normaliser.hold_depth()
         if not self._data.pushes_snapshots:
             self._due_s["depth"] = time.monotonic()
 
-    def _count_gap(self, word: str, **facts: int) -> None:
+    def _count_gap(self, word: str, **facts: int | float | str) -> None:
         self._gaps += 1
         self._logger.warning(word, gaps=self._gaps, **facts)
 
@@ -342,6 +508,7 @@ class LiveSource:
             self._due_s["depth"] = time.monotonic() + _RETRY_S
             return
         out.extend(self._stream.accept(snapshot))
+        self._end_book_gaps(out)
         if normaliser.is_holding:
             self._due_s["depth"] = time.monotonic() + _RETRY_S
 
@@ -350,6 +517,14 @@ class LiveSource:
         for event in self._decode(payload, time.time_ns()):
             if self._stream.first_event_time:
                 out.extend(self._stream.accept(event))
+
+    def _watch_liveness(self) -> None:
+        for kind, silent_s in self._liveness.find_silent(time.monotonic()):
+            self._liveness.forget(kind)
+            self._count_gap("a subscription is silent", kind=kind, silent_s=round(silent_s, 1))
+            for reader in self._readers:
+                if reader.name == self._carried_by[kind]:
+                    reader.reconnect(f"no {kind} came for {silent_s:.1f} s")
 
     def _watch_seam(self) -> None:
         is_due = self._stream.normaliser.max_event_time >= self._seam_open + _MINUTE + _SEAM_PATIENCE_NS
@@ -374,8 +549,11 @@ class LiveSource:
         last = self._stream.normaliser.max_event_time
         if silent_s < _QUIET_S or not last or out:
             return
-        if self._waits_for_trades:
+        at = last + int(silent_s) * NANOSECONDS
+        if self._wait is not None:
+            # The tick that would close the bar waits as well.
+            at = min(at, self._wait.boundary - NANOSECONDS)
+        if at <= last:
             return
-        whole_s = int(silent_s)
-        out.extend(self._stream.tick(last + whole_s * NANOSECONDS, time.time_ns()))
-        self._heard_s += whole_s
+        out.extend(self._stream.tick(at, time.time_ns()))
+        self._heard_s += (at - last) // NANOSECONDS

@@ -33,6 +33,11 @@ def add_trade_times(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def add_gaps(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring a kept live cursor of version 2 up: it kept no gaps."""
+    return {**values, "gaps": []}
+
+
 @dataclass(slots=True)
 class Stream:
     """What goes out for each event that comes in, and whether the span is over.
