@@ -27,6 +27,7 @@ from libs.domain.market import (
     Trade,
 )
 from libs.venues.frames import (
+    MAX_MS,
     NS_PER_MS,
     Frame,
     FrameError,
@@ -44,6 +45,7 @@ from libs.venues.frames import (
 VENUE = "BINANCE"
 # What answers to commands say in place of an error.
 _DONE = frozenset({0, 200, "0", "200"})
+_PARTIAL_DEPTH = re.compile(r"@depth(5|10|20)(?:@|$)")
 _FIX_LIST = "give frames as objects"
 
 _IGNORED = frozenset(
@@ -70,6 +72,10 @@ def open_frame(payload: bytes) -> Frame | None:
     if not isinstance(document, dict):
         raise FrameError(f"a JSON {type(document).__name__} where an object is due{name_rows(document)}", _FIX_LIST)
     stream = document.get("stream", "")
+    if isinstance(stream, str) and (partial := _PARTIAL_DEPTH.search(stream)):
+        raise FrameError(
+            f"stream {stream!r} is the top {partial[1]} levels of the book, not its changes", "subscribe to @depth"
+        )
     data = document.get("data", document)
     if not isinstance(data, dict):
         raise FrameError(f"'data' of stream {stream!r} is not an object", "give one frame per line")
@@ -82,7 +88,7 @@ def open_frame(payload: bytes) -> Frame | None:
     if not isinstance(symbol, str):
         raise FrameError(f"symbol is {symbol!r}, not a string", "check the recorder that wrote this line")
     stamp = data.get("E", data.get("time", data.get("T")))
-    return Frame(kind, symbol, data, stamp * NS_PER_MS if type(stamp) is int and stamp > 0 else 0)
+    return Frame(kind, symbol, data, stamp * NS_PER_MS if type(stamp) is int and 0 < stamp <= MAX_MS else 0)
 
 
 def _kind_of(data: Mapping[str, Any], stream: str) -> str:
@@ -229,7 +235,7 @@ def _best_quote(data: Mapping[str, Any], instrument: str, received_time: int, fa
 
 def _mark_price(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
     return _make_mark(
-        instrument, received_time, read_int(data, "E"), data, ("p", "i", "r"), next_funding_ms=read_int(data, "T")
+        instrument, received_time, read_ms(data, "E"), data, ("p", "i", "r"), next_funding_time=read_ms(data, "T")
     )
 
 
@@ -237,21 +243,21 @@ def _premium_index(data: Mapping[str, Any], instrument: str, received_time: int,
     return _make_mark(
         instrument,
         received_time,
-        read_int(data, "time"),
+        read_ms(data, "time"),
         data,
         ("markPrice", "indexPrice", "lastFundingRate"),
-        next_funding_ms=read_int(data, "nextFundingTime"),
+        next_funding_time=read_ms(data, "nextFundingTime"),
     )
 
 
 def _make_mark(
     instrument: str,
     received_time: int,
-    event_ms: int,
+    event_time: int,
     data: Mapping[str, Any],
     fields: tuple[str, str, str],
     *,
-    next_funding_ms: int,
+    next_funding_time: int,
 ) -> MarkPrice:
     mark, index, rate = fields
     index_text = data.get(index)
@@ -259,22 +265,22 @@ def _make_mark(
     rate_text = data.get(rate) or "0"
     return MarkPrice(
         instrument=instrument,
-        event_id=f"{instrument}/mark/{event_ms}",
-        event_time=event_ms * 1_000_000,
+        event_id=f"{instrument}/mark/{event_time // NS_PER_MS}",
+        event_time=event_time,
         received_time=received_time,
         mark_price_e8=read_price_e8(read_field(data, mark), mark),
         index_price_e8=(read_price_e8(index_text, index) if index_text else None),
         funding_rate_e8=read_signed_e8(rate_text, rate),
-        next_funding_time=next_funding_ms * 1_000_000,
+        next_funding_time=next_funding_time,
     )
 
 
 def _open_interest(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
-    time_ms = read_int(data, "time")
+    at = read_ms(data, "time")
     return OpenInterest(
         instrument=instrument,
-        event_id=f"{instrument}/oi/{time_ms}",
-        event_time=time_ms * 1_000_000,
+        event_id=f"{instrument}/oi/{at // NS_PER_MS}",
+        event_time=at,
         received_time=received_time,
         open_interest_e8=read_e8(read_field(data, "openInterest"), "openInterest"),
     )
@@ -292,13 +298,13 @@ def _liquidation(data: Mapping[str, Any], instrument: str, received_time: int, _
     word = read_field(order, "S")
     if word not in ("BUY", "SELL"):
         raise FrameError(f"side is {word!r}, not BUY or SELL", "check the recorder that wrote this line")
-    time_ms = read_int(order, "T")
+    at = read_ms(order, "T")
     price = read_price_e8(order.get("ap") or read_field(order, "p"), "ap")
     quantity = read_price_e8(order.get("z") or read_field(order, "q"), "z")
     return Liquidation(
         instrument=instrument,
-        event_id=f"{instrument}/liquidation/{time_ms}/{word}/{price}/{quantity}",
-        event_time=time_ms * 1_000_000,
+        event_id=f"{instrument}/liquidation/{at // NS_PER_MS}/{word}/{price}/{quantity}",
+        event_time=at,
         received_time=received_time,
         side=Side[word],
         price_e8=price,

@@ -31,6 +31,7 @@ from libs.domain.market import (
     Trade,
 )
 from libs.venues.frames import (
+    MAX_MS,
     NS_PER_MS,
     Frame,
     FrameError,
@@ -190,7 +191,7 @@ def _milliseconds(data: Mapping[str, Any], name: str) -> int:
     value = read_field(data, name)
     if isinstance(value, str) and value.isdigit():
         value = int(value)
-    if type(value) is not int or value <= 0:
+    if type(value) is not int or not 0 < value <= MAX_MS:
         raise FrameError(f"field {name!r} is {value!r}, not milliseconds", "check the recorder that wrote this line")
     return value * NS_PER_MS
 

@@ -9,6 +9,8 @@ from typing import Any
 from libs.domain.numbers import InexactNumber, parse_e8
 
 NS_PER_MS = 1_000_000
+MAX_INT64 = 2**63 - 1
+MAX_MS = MAX_INT64 // NS_PER_MS
 
 
 class FrameError(ValueError):
@@ -59,14 +61,17 @@ def read_field(data: Mapping[str, Any], name: str) -> Any:
 def read_int(data: Mapping[str, Any], name: str) -> int:
     """Return a field that must be a non-negative whole number. Raises `FrameError`."""
     value = read_field(data, name)
-    if type(value) is not int or value < 0:
-        raise FrameError(f"field {name!r} is {value!r}, not a whole number of at least 0", _FIX_FRAME)
+    if type(value) is not int or not 0 <= value <= MAX_INT64:
+        raise FrameError(f"field {name!r} is {value!r}, not a whole number from 0 to {MAX_INT64}", _FIX_FRAME)
     return value
 
 
 def read_ms(data: Mapping[str, Any], name: str) -> int:
     """Return a field of milliseconds since the epoch as nanoseconds. Raises `FrameError`."""
-    return read_int(data, name) * NS_PER_MS
+    milliseconds = read_int(data, name)
+    if milliseconds > MAX_MS:
+        raise FrameError(f"field {name!r} is {milliseconds}, no time in milliseconds", _FIX_FRAME)
+    return milliseconds * NS_PER_MS
 
 
 def read_signed_e8(text: Any, name: str) -> int:
@@ -74,9 +79,12 @@ def read_signed_e8(text: Any, name: str) -> int:
     if not isinstance(text, str):
         raise FrameError(f"field {name!r} is {text!r}, not a decimal string", _FIX_FRAME)
     try:
-        return parse_e8(text)
+        scaled = parse_e8(text)
     except InexactNumber as error:
         raise FrameError(f"field {name!r}: {error}", _FIX_FRAME) from None
+    if abs(scaled) > MAX_INT64:
+        raise FrameError(f"field {name!r} is too large: {text}", _FIX_FRAME)
+    return scaled
 
 
 def read_e8(text: Any, name: str) -> int:

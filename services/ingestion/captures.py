@@ -98,7 +98,7 @@ class CaptureReader:
         events = self._decoder.decode(
             frame, received_time=received_time, fallback_time=clock or received_time, symbol=frame.symbol or named
         )
-        return Item(received_time=received_time, events=events) if events else None
+        return Item(received_time=received_time, events=events, payload=line.rstrip(b"\r\n")) if events else None
 
     def _concerns(self, symbol: str) -> bool:
         if symbol == self._symbol:

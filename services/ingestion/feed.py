@@ -14,7 +14,7 @@ from libs.domain.market import ExchangeBar, MarketEvent
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.opened import opened
-from services.ingestion.core.stream import Stream, StreamState, add_trade_times
+from services.ingestion.core.stream import Stream, StreamState, add_known, add_trade_times
 from services.ingestion.items import Item, release
 
 
@@ -73,7 +73,7 @@ class FeedCursor:
     stream: StreamState
 
 
-_CURSOR = StateFormat("feed-cursor", 2, FeedCursor, migrations={1: add_trade_times})
+_CURSOR = StateFormat("feed-cursor", 3, FeedCursor, migrations={1: add_trade_times, 2: add_known})
 
 
 class Feed:

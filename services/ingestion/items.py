@@ -25,7 +25,15 @@ class Item:
 
 
 def release(stream: Stream, item: Item) -> Sequence[MarketEvent | DeadInput]:
-    """Pass an item through the stream; what could not be read goes beside it."""
-    if not item.error:
-        return [out for event in item.events for out in stream.accept(event)]
-    return [DeadInput(reason=item.error, source=item.source, position=item.line, payload=item.payload)]
+    """Pass an item through the stream; what could not be read, or cannot be true, goes beside it."""
+    if item.error:
+        return [DeadInput(reason=item.error, source=item.source, position=item.line, payload=item.payload)]
+    out: list[MarketEvent | DeadInput] = []
+    for event in item.events:
+        reason = stream.judge(event)
+        if reason:
+            text = f"{event.event_id}: {reason}"
+            out.append(DeadInput(reason=text, source=item.source, position=item.line, payload=item.payload))
+        else:
+            out.extend(stream.accept(event))
+    return out

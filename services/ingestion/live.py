@@ -159,6 +159,7 @@ class LiveSource:
         self._lost_market_s = time.monotonic()
         if not self._data.pushes_open_interest:
             self._due_s["open interest"] = self._lost_market_s
+        self._begin_wait()
         for reader in self._readers:
             reader.start()
 
@@ -267,7 +268,7 @@ class LiveSource:
             if carries_book:
                 self._synchronise_book()
             if carries_trades:
-                self._rejoin_trades(arrival.received_time)
+                self._rejoin_trades(arrival.received_time, out)
         elif arrival.kind is ArrivalKind.LOST:
             self._logger.warning("connection lost", stream=arrival.stream, reason=arrival.payload.decode())
             if carries_book:
@@ -282,14 +283,17 @@ class LiveSource:
     # Trades that are missing.
 
     def _begin_wait(self) -> None:
-        last = self._stream.normaliser.max_event_time
-        if last and self._stream.normaliser.last_trade_time:
-            self._wait = _Wait(time.monotonic() + self._wait_for_trades_s, last - last % _MINUTE + _MINUTE)
+        # Before the first trade everything waits: the minute in which the stream begins is that of its trades.
+        normaliser = self._stream.normaliser
+        last = normaliser.max_event_time if normaliser.last_trade_time else 0
+        boundary = last - last % _MINUTE + _MINUTE if last else 0
+        self._wait = _Wait(time.monotonic() + self._wait_for_trades_s, boundary)
 
-    def _rejoin_trades(self, received_time: int) -> None:
+    def _rejoin_trades(self, received_time: int, out: list[Output]) -> None:
         normaliser = self._stream.normaliser
         self._lost_market_s = None
         if not normaliser.last_trade_time:
+            self._release(out)
             return
         first = normaliser.last_trade_id + 1 if normaliser.last_trade_id >= 0 else 0
         self._count_gap("trade stream interrupted", first=first)
@@ -308,6 +312,13 @@ class LiveSource:
             return
         now = time.monotonic()
         for event in events:
+            reason = self._stream.judge(event)
+            if reason:
+                text = f"{event.event_id}: {reason}"
+                out.append(DeadInput(reason=text, source=source, position=self._frames, payload=payload))
+                if isinstance(event, DepthSnapshot):
+                    self._ask_for_book()
+                continue
             if isinstance(event, _STEADY):
                 kind = type(event).__name__
                 self._carried_by[kind] = source
@@ -456,10 +467,8 @@ class LiveSource:
                 last_number=event.first_update_id - 1,
             )
             self._tell(gap, GapState.OPEN, out)
-            self._synchronise_book()
-            if self._data.pushes_snapshots:
-                for reader in self._readers:
-                    reader.resubscribe()
+            self._stream.normaliser.hold_depth()
+            self._ask_for_book()
 
     def _lose_book(self, reason: str, out: list[Output]) -> None:
         normaliser = self._stream.normaliser
@@ -474,6 +483,13 @@ class LiveSource:
         for gap in list(self._gap_log.of(GapKind.BOOK)):
             gap.to_time = self._stream.normaliser.max_event_time
             self._tell(gap, GapState.FILLED, out)
+
+    def _ask_for_book(self) -> None:
+        if not self._data.pushes_snapshots:
+            self._due_s["depth"] = time.monotonic()
+            return
+        for reader in self._readers:
+            reader.resubscribe()
 
     def _synchronise_book(self) -> None:
         self._stream.normaliser.hold_depth()
@@ -502,6 +518,11 @@ class LiveSource:
         snapshot = next(iter(self._decode(payload, time.time_ns())), None)
         normaliser = self._stream.normaliser
         if not isinstance(snapshot, DepthSnapshot) or not normaliser.is_holding:
+            return
+        reason = self._stream.judge(snapshot)
+        if reason:
+            out.append(DeadInput(reason=reason, source="depth", position=self._frames, payload=payload))
+            self._due_s["depth"] = time.monotonic() + _RETRY_S
             return
         if not normaliser.is_bridged_by(snapshot):
             # Older than the first delta we hold: ask again.

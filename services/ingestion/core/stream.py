@@ -13,6 +13,7 @@ from typing import Any
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from services.ingestion.core.normaliser import Normaliser, NormaliserState
+from services.ingestion.core.plausibility import Known, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class StreamState:
     seam_open: int
     is_over: bool
     normaliser: NormaliserState
+    known: Known
 
 
 def add_trade_times(values: dict[str, Any]) -> dict[str, Any]:
@@ -33,9 +35,15 @@ def add_trade_times(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def add_known(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring a kept cursor of version 2 up: it knew nothing to judge by."""
+    values["stream"]["known"] = {}
+    return values
+
+
 def add_gaps(values: dict[str, Any]) -> dict[str, Any]:
-    """Bring a kept live cursor of version 2 up: it kept no gaps."""
-    return {**values, "gaps": []}
+    """Bring a kept live cursor of version 2 up: it kept no gaps either."""
+    return {**add_known(values), "gaps": []}
 
 
 @dataclass(slots=True)
@@ -51,12 +59,17 @@ class Stream:
     span_ns: int = 0
     klines: Sequence[ExchangeBar] = ()
     normaliser: Normaliser = field(init=False)
+    known: Known = field(default_factory=Known)
     first_event_time: int = 0
     is_over: bool = False
     _seam_open: int = 0
 
     def __post_init__(self) -> None:
         self.normaliser = Normaliser(self.instrument)
+
+    def judge(self, event: MarketEvent) -> str:
+        """Return what is implausible about an event, which must not be accepted then; empty where nothing is."""
+        return judge(event, self.known)
 
     def accept(self, event: MarketEvent) -> list[MarketEvent]:
         """Return the events that go out for one that came in; none once the span is over."""
@@ -78,12 +91,12 @@ class Stream:
 
     def state(self) -> StreamState:
         """Return what is kept; settings and klines are not part of it."""
-        return StreamState(self.first_event_time, self._seam_open, self.is_over, self.normaliser.state)
+        return StreamState(self.first_event_time, self._seam_open, self.is_over, self.normaliser.state, self.known)
 
     def restore(self, state: StreamState) -> None:
         """Take over what was kept."""
         self.first_event_time, self._seam_open = state.first_event_time, state.seam_open
-        self.is_over, self.normaliser.state = state.is_over, state.normaliser
+        self.is_over, self.normaliser.state, self.known = state.is_over, state.normaliser, state.known
 
     def _close_seam(self, out: list[MarketEvent]) -> None:
         if not self._seam_open:
