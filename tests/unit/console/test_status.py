@@ -18,6 +18,7 @@ from services.console import main as console
 from services.console.running import register_session, registry, running_folders
 from services.console.session import SessionDescription
 from services.console.status import describe_sessions
+from tests.kit.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +138,6 @@ def test_a_damaged_entry_of_the_registry_hides_no_session(root: Path) -> None:
     (registry() / "damaged").write_bytes(b"\xff\x00")
     with subprocess.Popen([sys.executable, "-c", "input()", "services.bars"], stdin=subprocess.PIPE) as process:
         (session.run_dir / "supervisor.json").write_text(json.dumps({"pid": process.pid}))
-        assert running_folders() == [session.folder.resolve()]
+        eventually(lambda: running_folders() == [session.folder.resolve()])
         process.communicate(b"\n")
     assert not (registry() / "damaged").exists()
