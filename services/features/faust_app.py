@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import aiokafka
@@ -175,21 +175,27 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
             asyncio.set_event_loop(loop)
             app = build_app(platform, settings, core, health.metrics, loop)
 
-            @app.timer(_BEAT_EVERY_S)
-            async def beat() -> None:
-                health.beat()
-
-            @app.on_partitions_assigned.connect
+            @app.on_rebalance_complete.connect
             async def say_ready(*_arguments: Any, **_details: Any) -> None:
                 enter("running")
                 logger.info("ready", engine="faust", recovered_to=at)
 
+            beat_while_it_turns(loop, health.beat)
             with declared_compiling(health.waiting):
                 code = _run_worker(app, loop)
         enter("stopped" if code == EXIT_OK else "failed")
         return code
     finally:
         server.close()
+
+
+def beat_while_it_turns(loop: asyncio.AbstractEventLoop, beat: Callable[[], None]) -> None:
+    """Beat from the event loop as long as it turns, from its first turn on.
+
+    Not by a timer of Faust's: those begin once it has recovered, and a broker that is away keeps it from that.
+    """
+    beat()
+    loop.call_later(_BEAT_EVERY_S, beat_while_it_turns, loop, beat)
 
 
 def _credentials(security: KafkaSecurity) -> faust.SSLCredentials | faust.SASLCredentials | None:
