@@ -55,8 +55,8 @@ lint: .venv/.dev ## style
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 
-types: .venv/.dev ## strict types
-	@$(BIN)/mypy libs services infra
+types: .venv/.dev ## strict types, in tests too
+	@$(BIN)/mypy libs services infra tests
 
 imports: .venv/.dev ## who may import whom
 	@$(BIN)/lint-imports --no-cache

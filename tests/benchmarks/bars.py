@@ -75,7 +75,7 @@ def main() -> int:
     for kind in (Trade, BestQuote, DepthDelta):
         some = [event for event in events if isinstance(event, kind)]
         if some:
-            rates[f"bars, {kind.__name__} alone, events/s"] = rate(len(some), lambda some=some: play(some))  # type: ignore[misc]
+            rates[f"bars, {kind.__name__} alone, events/s"] = rate(len(some), lambda some=some: play(some))
     market = SimulatedMarket(7)
     started = time.perf_counter()
     minutes = [market.next_minute() for _ in range(MINUTES)]

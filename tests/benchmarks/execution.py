@@ -34,7 +34,8 @@ def make_events(minutes: int) -> list[Event]:
     for line in simulated_capture(7, minutes):
         received, _, frame = line.partition(" ")
         at = int(received)
-        event = decode_frame(open_frame(frame.encode()), received_time=at, fallback_time=at, symbol="BTCUSDT")
+        opened = open_frame(frame.encode())
+        event = None if opened is None else decode_frame(opened, received_time=at, fallback_time=at, symbol="BTCUSDT")
         if event is not None:
             events.append(event)
     return events

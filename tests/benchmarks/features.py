@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import talib
@@ -64,7 +65,7 @@ def say(case: str, **numbers: object) -> None:
     print(json.dumps({"case": case, **numbers}), flush=True)
 
 
-def best_us(make: Callable[[], Callable[[], None]], bars: int, rounds: int = ROUNDS) -> float:
+def best_us(make: Callable[[], Callable[[], object]], bars: int, rounds: int = ROUNDS) -> float:
     """Least microseconds a bar over some rounds; `make` prepares a fresh run outside the clock."""
     least = float("inf")
     for _ in range(rounds):
@@ -244,8 +245,8 @@ def bench_batch(count: int) -> None:
         "STOCH": lambda: talib.STOCH(h, low, c, 14, 3, 0, 3, 0),
     }
     for name, (kind, params) in SEVEN.items():
-        ours_us = batch_ours(FeatureSet("one", 1, tuple(features_of(kind, **params))), times, rows)
-        talib_us = best_us(lambda name=name: theirs[name], len(rows))
+        ours_us = batch_ours(FeatureSet("one", 1, tuple(features_of(kind, **cast(Any, params)))), times, rows)
+        talib_us = best_us(partial(theirs.__getitem__, name), len(rows))
         say(f"batch {name} alone", us_per_bar=ours_us, talib_us=talib_us)
 
 

@@ -15,7 +15,7 @@ from libs.bus import memory
 from libs.bus.api import BusError, Consumer, Producer, Record
 from libs.domain.accounts import Position
 from libs.domain.control import ControlAction, ControlCommand
-from libs.runtime import control_lane, handler, retention, shell
+from libs.runtime import control_lane, handler, retention, shell, snapshots
 from services.execution.core import ExecutionCore
 from services.execution.core import execution as execution_core
 from services.recorder.loop import RecorderLoop
@@ -101,12 +101,12 @@ def _no_look_before_commit() -> AbstractContextManager[None]:
 
 
 def _snapshot_names_a_later_entry() -> AbstractContextManager[None]:
-    original = shell.encode_core_snapshot
+    original = snapshots.encode_core_snapshot
 
     def encode(snapshot: Any) -> bytes:
         return original(replace(snapshot, journal_next_offset=snapshot.journal_next_offset + 1))
 
-    return _changed(shell, "encode_core_snapshot", encode)
+    return _changed(snapshots, "encode_core_snapshot", encode)
 
 
 def _snapshot_is_an_older_one() -> AbstractContextManager[None]:
@@ -171,7 +171,7 @@ def _order_ids_are_counted_in_the_process() -> AbstractContextManager[None]:
 
 def _a_core_counts_across_restarts() -> AbstractContextManager[None]:
     """State that lives in the process, not in the core: what is decided depends on how often it was killed."""
-    original = StrategyCore.handle
+    original: Any = StrategyCore.handle
     counter = itertools.count()
 
     def handle(core: Any, event: Any) -> Any:

@@ -75,7 +75,7 @@ def test_a_topic_that_the_broker_does_not_list_yet_is_set_to_keep_everything_too
     losing = NewTopic(name, num_partitions=1, config={"retention.ms": "1000"})
     admin.create_topics([losing], operation_timeout=30)[name].result()
     listed = bus._session.counts
-    answers = iter([{}])
+    answers: Iterator[dict[str, int]] = iter([{}])
     monkeypatch.setattr(bus._session, "counts", lambda *limits: next(answers, None) or listed(*limits))
     bus.create_topics([TopicSpec("a")])
     eventually(lambda: settings_of(admin, name) == KEPT, within_s=60.0)

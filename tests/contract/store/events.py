@@ -62,22 +62,18 @@ _CHECKS = (CheckResult("max_leverage", True, "1.5", "3"), CheckResult("price_col
 
 INTENT = OrderIntent(
     *("intent/1", AT, "main", BTC, "threshold", IntentAction.PLACE, Side.BUY, OrderType.STOP_MARKET, D("0.125")),
-    *(
-        TimeInForce.GTC,
-        False,
-        D("61800.1"),
-        D("61700"),
-        D("0.01"),
-        D("61799.99999999"),
-        0.75,
-        "pf-x",
-        "why",
-        ("f/1", "b/1"),
-    ),
+    *(TimeInForce.GTC, False),
+    *(D("61800.1"), D("61700"), D("0.01"), D("61799.99999999")),
+    0.75,
+    "pf-x",
+    "why",
+    ("f/1", "b/1"),
 )
 BAR = Bar(
     *(BTC, f"{BTC}/1m/0", 60_000_000_000, "1m", 0, 60_000_000_000, 1, 4, 1, 3, 2**62, 2**62 + 1, 7, 8),
-    *(0.1, -0.5, 0.25, 1.0, -3.5, 0.01, 1e-9, 5, 6, -7, AT, 9, 10, 11, True),
+    *(0.1, -0.5, 0.25, 1.0, -3.5, 0.01, 1e-9),
+    *(5, 6, -7, AT, 9, 10, 11),
+    True,
 )
 ACCOUNT = AccountState(
     *("account/main/7", AT, "main", 7, D("10000.00000001"), D("10001"), D("5"), D("9996")),
@@ -138,7 +134,7 @@ FULL_EVENTS: tuple[Any, ...] = (
 
 def without_optionals(event: Any) -> Any:
     """Set to None, empty or false whatever the type allows to be."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for field in fields(event):
         if "None" in str(field.type):
             changes[field.name] = None

@@ -48,7 +48,7 @@ class LocalServer:
 
     def client(self, **options: object) -> Client:
         credential = {"username": "perpflow", "password": self.password}
-        return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, **{**credential, **options})  # type: ignore[arg-type]
+        return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, **{**credential, **options})
 
     def store(self, database: str = "perpflow") -> Store:
         return Store(self.url, database, user="perpflow", password=self.password)

@@ -133,7 +133,7 @@ def test_a_headline_is_scored_by_its_words(headline: str, score: float) -> None:
 
 
 def test_collected_readings_are_in_order_of_publication_and_within_the_span() -> None:
-    sources = [
+    sources: list[ReadingSource] = [
         HeadlineSource(_answering("headlines.xml"), url=FEED),
         FundingCrowdSource(_answering("premium_index.json")),
     ]
@@ -170,7 +170,10 @@ def test_every_source_may_be_absent_without_harm(handler: Handler, reason: str) 
 
 
 def test_one_absent_source_leaves_the_others_alone() -> None:
-    sources = [HeadlineSource(_client(_unreachable), url=FEED), FundingCrowdSource(_answering("premium_index.json"))]
+    sources: list[ReadingSource] = [
+        HeadlineSource(_client(_unreachable), url=FEED),
+        FundingCrowdSource(_answering("premium_index.json")),
+    ]
     collected = collect_readings(sources, MIDNIGHT, MIDNIGHT + HOUR)
     assert len(collected.readings) == 2
     assert [absence.source for absence in collected.absences] == ["headlines"]
@@ -195,7 +198,10 @@ def test_an_answer_of_another_form_is_named(body: bytes, messages: tuple[str, ..
 def test_a_collection_is_written_in_order_and_names_what_is_absent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sources = [HeadlineSource(_answering("headlines.xml"), url=FEED), FearGreedSource(_client(_unreachable))]
+    sources: list[ReadingSource] = [
+        HeadlineSource(_answering("headlines.xml"), url=FEED),
+        FearGreedSource(_client(_unreachable)),
+    ]
     assert len(collect(sources, MIDNIGHT, MIDNIGHT + HOUR, tmp_path / "outside.parquet").absences) == 1
     table = pq.read_table(tmp_path / "outside.parquet")
     assert table.column_names == ["published_time", "event_time", "source", "metric", "value"]
@@ -219,7 +225,10 @@ def test_every_source_is_built_and_the_key_stays_secret(monkeypatch: pytest.Monk
 
 def test_readings_become_columns_known_from_their_publication_on(tmp_path: Path) -> None:
     path = tmp_path / "alternative.parquet"
-    sources = [HeadlineSource(_answering("headlines.xml"), url=FEED), FearGreedSource(_answering("fear_greed.json"))]
+    sources: list[ReadingSource] = [
+        HeadlineSource(_answering("headlines.xml"), url=FEED),
+        FearGreedSource(_answering("fear_greed.json")),
+    ]
     readings = collect(sources, 0, 2 * MIDNIGHT, path).readings
     series = read_alternative(path)
     assert set(series) == {f"{reading.source}_{reading.metric}" for reading in readings}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,9 +115,12 @@ def test_strategy_sees_the_same_account_at_every_bar(monkeypatch: pytest.MonkeyP
 def test_most_bars_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     handled: list[int] = []
     handle = QuietBars._handle
-    monkeypatch.setattr(
-        QuietBars, "_handle", lambda self, bar, place: (handled.append(place), handle(self, bar, place))
-    )
+
+    def count(self: QuietBars, bar: Any, place: int) -> None:
+        handled.append(place)
+        handle(self, bar, place)
+
+    monkeypatch.setattr(QuietBars, "_handle", count)
     result = run(OHLCV / MARKETS[0], 700, fast=True, strategies=[CROSS], changed=ORACLE)
     assert len(handled) <= len(result.record.fills) + 6
 

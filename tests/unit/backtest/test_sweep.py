@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,12 @@ def test_sweep_runs_each_point_once_and_goes_on_where_it_was(tmp_path: Path, mon
         file.write(b'{"parameters": {"fast_ba')
     ran: list[object] = []
     run_point = sweep.run_point
-    monkeypatch.setattr(sweep, "run_point", lambda plan, point: (ran.append(point), run_point(plan, point))[1])
+
+    def note(plan: Any, point: Any) -> Any:
+        ran.append(point)
+        return run_point(plan, point)
+
+    monkeypatch.setattr(sweep, "run_point", note)
     told: list[tuple[int, int]] = []
     whole = run_sweep(plan, points, results, workers=1, progress=lambda done, of: told.append((done, of)))
     assert ran == points[3:]

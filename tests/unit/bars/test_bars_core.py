@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -20,7 +21,7 @@ from tests.kit.builders import BTC, START, a_forecast, a_mark, a_quote, a_tick, 
 from tests.unit.ingestion.builders import a_kline
 
 
-def _play(events: list[MarketEvent], core: BarsCore | None = None, **changes: Any) -> list[Bar]:
+def _play(events: Sequence[Any], core: BarsCore | None = None, **changes: Any) -> list[Bar]:
     core = core or BarsCore(**changes)
     return [bar for event in events for bar in core.handle(event)]
 

@@ -225,10 +225,10 @@ def test_session_that_does_not_run_is_refused_and_nothing_is_written(
     assert perpflow("halt", "--session", "three")[0] == 2
 
 
-def test_halt_where_nothing_runs_is_an_error(start: Callable[..., RunningSession], perpflow: Perpflow) -> None:
+@pytest.mark.usefixtures("start")
+def test_halt_where_nothing_runs_is_an_error(perpflow: Perpflow) -> None:
     code, _, err = perpflow("halt")
     assert code == 3 and "no session is running on this machine" in err
-    assert start
 
 
 def test_halt_that_risk_does_not_confirm_fails_by_name_and_holds_up_no_other_session(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 from libs.domain.control import ControlAction
+from libs.domain.events import Event
 from libs.domain.order_trail import OrderTrail
 from libs.domain.orders import CancelOrder, OrderEvent, PlaceOrder, ReportKind
 from tests.kit.builders import BTC, START, a_control, an_account, an_intent
 from tests.unit.execution.builders import a_core, a_fill, a_report, an_approval, an_external_core, order_id
 
 
-def trail_of(*events: object) -> OrderTrail:
+def trail_of(*events: Event) -> OrderTrail:
     trail = OrderTrail()
     for event in events:
         trail.take(event)

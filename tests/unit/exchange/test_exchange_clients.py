@@ -163,11 +163,11 @@ def test_refusals_are_the_client_own_exceptions(client: Client) -> None:
 
 
 def test_async_client_trades_and_its_user_socket_receives_its_events(exchange: Served) -> None:
-    class LocalClient(AsyncClient):  # type: ignore[misc]
+    class LocalClient(AsyncClient):
         API_URL = f"{exchange.url}/api"
         FUTURES_URL = f"{exchange.url}/fapi"
 
-    class LocalSockets(BinanceSocketManager):  # type: ignore[misc]
+    class LocalSockets(BinanceSocketManager):
         FSTREAM_URL = f"{exchange.stream_url}/"
 
     async def trade() -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,8 @@ def test_fill_without_its_numbers_is_unhandleable(missing: str) -> None:
     place(core, an_approval())
     before = core.snapshot()
     with pytest.raises(Unhandleable, match="without quantity, price, fee or venue trade id"):
-        core.handle(replace(a_fill(), **{missing: None}))
+        fields: dict[str, Any] = {missing: None}
+        core.handle(replace(a_fill(), **fields))
     assert core.snapshot() == before
 
 

@@ -89,7 +89,7 @@ def test_answer_is_recorded_and_the_core_books_it() -> None:
     world.work()
     assert world.kinds() == ["ACCEPTED", "FILL"]
     outputs = [event for report in world.reports() for event in world.core.handle(report)]
-    assert outputs[-1].position(BTC).quantity == Decimal("0.01")  # type: ignore[union-attr]
+    assert outputs[-1].position(BTC).quantity == Decimal("0.01")
 
 
 def test_refusal_is_recorded_with_the_venues_reason() -> None:

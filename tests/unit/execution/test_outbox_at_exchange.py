@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -60,12 +61,12 @@ class Trading:
             self.core.handle(event)
         self._seen = len(reports)
 
-    def command(self, number: int, order_type: OrderType, share: str | None, **changes: object) -> None:
+    def command(self, number: int, order_type: OrderType, share: str | None, **changes: Any) -> None:
         """Approve an order, its price that share of the last one below it."""
         last = Decimal(self.exchange.client.get("/fapi/v1/ticker/price?symbol=BTCUSDT").json()["price"])
         price = None if share is None else (last * (1 - Decimal(share))).quantize(Decimal("0.1"))
         name = "limit_price" if order_type is OrderType.LIMIT else "trigger_price"
-        verdict = an_approval(number, order_type=order_type, **{name: price}, **changes)
+        verdict = an_approval(number, order_type=order_type, **changes | {name: price})
         for event in self.core.handle(verdict):
             if isinstance(event, PlaceOrder):
                 self.core.handle(event)
@@ -144,4 +145,4 @@ def test_service_that_stands_still_lets_the_countdown_run_out(trading: Trading) 
     trading.health_errors = ["risk has stalled or lags by more than 5 s"]
     eventually(lambda: trading.kinds(2) == ["ACCEPTED", "CANCELLED"])
     eventually(lambda: trading.outbox.step(0) or trading.alerts())
-    assert "risk has stalled" in trading.alerts()[0].message  # type: ignore[union-attr]
+    assert "risk has stalled" in trading.alerts()[0].message

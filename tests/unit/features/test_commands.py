@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -165,7 +166,7 @@ def test_gaps_and_repeats_are_reported(tmp_path: Path) -> None:
     assert any("10 bars missing, the first before row 51" in note for note in said["notes"])
 
 
-def _spoilt(column: str, value: object) -> dict[str, object]:
+def _spoilt(column: str, value: Any) -> dict[str, object]:
     _times, rows = made_rows(200)
     values = rows[:, ("open", "high", "low", "close", "volume").index(column)].copy()
     values[77] = value

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from libs.domain.events import Unhandleable
-from libs.domain.features import FeatureVector
 from libs.indicators.feature_set import FeatureSetError
 from libs.indicators.feature_sets import load_feature_set
 from services.features.core import FeaturesCore
@@ -24,7 +24,7 @@ def _bars(count: int, instrument: str = "LTCUSDT.BINANCE", seed: int = 1) -> lis
     return stream_of(instrument, times, rows, HIGHER)
 
 
-def _vectors(core: FeaturesCore, bars: list) -> list[FeatureVector]:
+def _vectors(core: FeaturesCore, bars: list[Any]) -> list[Any]:
     return [vector for bar in bars for vector in core.handle(bar)]
 
 

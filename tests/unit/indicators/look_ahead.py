@@ -21,6 +21,6 @@ def find_look_ahead(
     found: dict[str, int] = {}
     for cut in cuts:
         same = same_bits(compute(times[:cut], rows[:cut]), whole[:cut])
-        for j in np.flatnonzero(~same.all(axis=0)):
+        for j in map(int, np.flatnonzero(~same.all(axis=0))):
             found.setdefault(names[j], int(np.argmin(same[:, j])))
     return found

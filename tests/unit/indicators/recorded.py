@@ -6,6 +6,7 @@ import os
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -113,7 +114,7 @@ def compute(feature_set: FeatureSet, times: Seconds, rows: Memory, step_s: int =
     return BatchRun(compile_feature_set(feature_set, step_s)).take(times, rows.copy())
 
 
-def compute_kind(kind: str, times: Seconds, rows: Memory, step_s: int = 60, **params: float) -> dict[str, Values]:
+def compute_kind(kind: str, times: Seconds, rows: Memory, step_s: int = 60, **params: Any) -> dict[str, Values]:
     """Run one kind of feature; columns by name."""
     chosen = FeatureSet("test", 1, tuple(features_of(kind, **params)))
     out = compute(chosen, times, rows, step_s)

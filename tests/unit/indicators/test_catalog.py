@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from libs.indicators import columns as col
 from libs.indicators.catalog import CATALOG
-from libs.indicators.feature_set import BASE, FeatureSet, FeatureSetError, features_of
+from libs.indicators.feature_set import BASE, Feature, FeatureSet, FeatureSetError, features_of
 from libs.indicators.feature_sets import FEATURE_SETS, load_feature_set
 from libs.indicators.kinds import GROUPS
 from tests.unit.indicators.golden import GOLDEN, golden_values
@@ -46,7 +48,7 @@ def test_core_has_at_least_120_features_over_one_bar_and_every_group() -> None:
 
 
 @pytest.mark.parametrize("feature", CORE.features, ids=lambda feature: feature.name)
-def test_every_feature_says_what_it_is(feature: object) -> None:
+def test_every_feature_says_what_it_is(feature: Feature) -> None:
     said = feature.describe()
     assert json.loads(json.dumps(said)) == said
     assert all(said[key] for key in ("name", "group", "unit", "inputs", "formula_source", "description"))
@@ -165,7 +167,7 @@ def test_another_hash_is_refused_with_both_named() -> None:
         (lambda: load_feature_set("core_v9"), "no feature set 'core_v9'; there are core_v1"),
     ],
 )
-def test_a_malformed_set_is_refused_by_name(make: object, message: str) -> None:
+def test_a_malformed_set_is_refused_by_name(make: Callable[[], object], message: str) -> None:
     with pytest.raises(FeatureSetError, match=message):
         make()
 
@@ -173,7 +175,7 @@ def test_a_malformed_set_is_refused_by_name(make: object, message: str) -> None:
 def test_any_kind_runs_on_any_timeframe() -> None:
     times, rows = made_rows(60 * 24 * 3)
     for name in CATALOG:
-        short = {period: 3 for period in ("n", "p", "q") if period in dict(CATALOG[name].defaults)}
+        short: dict[str, Any] = {period: 3 for period in ("n", "p", "q") if period in dict(CATALOG[name].defaults)}
         if name == "moments":
             short = {"n": 4}
         if name in ("macd", "volatility_ratio"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def _inputs(kind: str, rows: np.ndarray) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(("kind", "params", "names"), CASES, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_single_indicator_gives_the_engines_bits(kind: str, params: dict[str, float], names: list[str]) -> None:
+def test_a_single_indicator_gives_the_engines_bits(kind: str, params: dict[str, Any], names: list[str]) -> None:
     times, rows = recorded_rows(BTC_1M, 3000)
     expected = compute_kind(kind, times, rows, **params)
     indicator = Indicator(kind, **params)
@@ -37,7 +39,7 @@ def test_a_single_indicator_gives_the_engines_bits(kind: str, params: dict[str, 
 
 
 @pytest.mark.parametrize(("kind", "params", "names"), CASES, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_restored_indicator_goes_on_as_before(kind: str, params: dict[str, float], names: list[str]) -> None:
+def test_a_restored_indicator_goes_on_as_before(kind: str, params: dict[str, Any], names: list[str]) -> None:
     _times, rows = recorded_rows(BTC_1M, 200)
     numbers = _inputs(kind, rows)
     first, second = Indicator(kind, **params), Indicator(kind, **params)

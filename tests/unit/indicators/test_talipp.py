@@ -6,6 +6,8 @@ Wilder's factor, so what rests on an ATR is compared once it is gone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from talipp.indicators import ADX, ATR, BB, EMA, MACD, RSI, SMA, Aroon, Ichimoku, KeltnerChannels, Stoch, SuperTrend
 from talipp.ohlcv import OHLCV
@@ -22,7 +24,7 @@ def _bars() -> tuple[np.ndarray, np.ndarray, list[OHLCV]]:
     return times, rows, [OHLCV(*map(float, row[: col.ROW_VOLUME + 1])) for row in rows]
 
 
-def _series(indicator: object, bars: list, attribute: str = "") -> np.ndarray:
+def _series(indicator: Any, bars: list[Any], attribute: str = "") -> np.ndarray:
     """Feed bar by bar, as a stream would."""
     out = []
     for bar in bars:

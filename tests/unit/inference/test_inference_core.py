@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,8 @@ from tests.unit.inference.builders import BTC, HASH, MINUTE, START, a_manifest, 
 NAN = float("nan")
 
 
-def the_forecast(events: object) -> Forecast:
-    (forecast,) = events  # type: ignore[misc]
+def the_forecast(events: Sequence[Any]) -> Forecast:
+    (forecast,) = events
     assert isinstance(forecast, Forecast)
     return forecast
 

@@ -213,8 +213,8 @@ def declared_metrics() -> Iterator[str]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
                     first = node.args[0]
-                    is_metric = node.func.id in ("Counter", "Gauge", "Histogram") and isinstance(first, ast.Constant)
-                    if is_metric and str(first.value).startswith("perpflow_"):
+                    is_metric = node.func.id in ("Counter", "Gauge", "Histogram")
+                    if is_metric and isinstance(first, ast.Constant) and str(first.value).startswith("perpflow_"):
                         yield str(first.value)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from libs.domain.market import ClockTick, DepthDelta, DepthSnapshot, FundingSettled, MarketEvent, Trade
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.state import StateFormat
@@ -12,7 +15,7 @@ from tests.kit.builders import BTC, START, a_mark, a_quote, a_trade
 from tests.unit.ingestion.builders import a_delta, a_kline, a_snapshot
 
 
-def _accept_all(events: list[MarketEvent], normaliser: Normaliser | None = None) -> list[MarketEvent]:
+def _accept_all(events: Sequence[Any], normaliser: Normaliser | None = None) -> list[MarketEvent]:
     normaliser = normaliser or Normaliser(BTC)
     return [out for event in events for out in normaliser.accept(event)]
 

@@ -132,7 +132,7 @@ def test_cryptofeed_lines_with_headers_and_rest_answers_are_read(tmp_path: Path)
     path = write_capture(tmp_path / "feed.gz", ["\n".join(lines).encode()])
     out = read_all(_source(path))
     assert [type(event) for event in out] == [Trade, DepthSnapshot]
-    assert out[0].received_time == START_MS * 1_000_000 + 250_000_000  # type: ignore[union-attr]
+    assert out[0].received_time == START_MS * 1_000_000 + 250_000_000
 
 
 def test_speed_changes_when_and_never_what(capture: Path) -> None:

@@ -159,7 +159,7 @@ def bracket_tables(draw: st.DrawFn) -> BracketTable:
     count = draw(st.integers(1, 8))
     rates = sorted(draw(st.lists(st.integers(1, 900), min_size=count, max_size=count, unique=True)))
     floors = [0, *sorted(draw(st.lists(st.integers(1, 10**6), min_size=count, max_size=count, unique=True)))]
-    brackets = []
+    brackets: list[Any] = []
     amount = Decimal(0)
     for index in range(count):
         rate = Decimal(rates[index]) / 1000

@@ -72,7 +72,7 @@ def an_exchange_bar(
     """The bar `number` minutes after START; `prices` are open, high, low, close."""
     opens = START + number * 60 * NANOSECONDS
     closes = opens + 60 * NANOSECONDS
-    scaled = [int(Decimal(price) * SCALE) for price in prices]
+    first, high, low, last = (int(Decimal(price) * SCALE) for price in prices)
     return ExchangeBar(
         BTC,
         f"{BTC}/kline/{number}",
@@ -81,7 +81,10 @@ def an_exchange_bar(
         "1m",
         opens,
         closes,
-        *scaled,
+        first,
+        high,
+        low,
+        last,
         int(Decimal(volume) * SCALE),
         None,
         None,

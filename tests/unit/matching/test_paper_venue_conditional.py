@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def a_stop(
     side: Side = Side.SELL,
     order_type: OrderType = OrderType.STOP_MARKET,
     number: int = 1,
-    **changes: object,
+    **changes: Any,
 ) -> PlaceOrder:
     """A conditional order of 0.5."""
     price = Decimal(trigger) if trigger else None

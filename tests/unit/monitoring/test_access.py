@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -41,7 +42,7 @@ def access(users_file: Path, clock: SteppedClock) -> AccessControl:
     return control_of(users_file, clock)
 
 
-def control_of(users_file: Path | None, clock: SteppedClock, **changes: object) -> AccessControl:
+def control_of(users_file: Path | None, clock: SteppedClock, **changes: Any) -> AccessControl:
     settings = MonitoringSettings(users_file=users_file, session_mode="live", sign_in_attempts=3, **changes)
     return AccessControl(settings, structlog.get_logger(), clock_s=clock)
 

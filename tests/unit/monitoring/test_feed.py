@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 import structlog
 
@@ -41,7 +42,7 @@ def a_feed(
     dashboard: Dashboard | None = None,
     alerts: AlertRules | None = None,
     positions: dict[TopicPartition, int] | None = None,
-    **settings: int,
+    **settings: Any,
 ) -> Iterator[tuple[BusFeed, Dashboard]]:
     dashboard = dashboard or Dashboard()
     alerts = alerts or AlertRules(AlertLimits(), started_ns=0)

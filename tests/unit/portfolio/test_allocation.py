@@ -92,8 +92,11 @@ def test_max_weight_binds() -> None:
 
 
 def test_view_of_a_forecast() -> None:
-    assert view_of_forecast(0.6, 0.2, 0.01, 0.4) == View(pytest.approx(0.004), 0.4)
-    assert view_of_forecast(0.2, 0.6, 0.01, 0.0) == View(pytest.approx(-0.004), 1e-3)
+    for view, expected_return, confidence in (
+        (view_of_forecast(0.6, 0.2, 0.01, 0.4), 0.004, 0.4),
+        (view_of_forecast(0.2, 0.6, 0.01, 0.0), -0.004, 1e-3),
+    ):
+        assert (view.expected_return, view.confidence) == (pytest.approx(expected_return), confidence)
 
 
 @pytest.mark.parametrize(

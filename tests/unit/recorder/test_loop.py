@@ -67,7 +67,7 @@ class Clock:
 class Bench:
     """A recorder on its log and store."""
 
-    def __init__(self, bus: Bus, **settings: int) -> None:
+    def __init__(self, bus: Bus, **settings: Any) -> None:
         self.bus = bus
         self.store = MemoryStore()
         self.clock = Clock()

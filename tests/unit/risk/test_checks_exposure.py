@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def feed_bars(core: RiskCore, ranges: list[int], start: int = 0) -> None:
 
 @pytest.mark.parametrize(("quantity", "expected"), [("0.5", []), ("0.501", ["leverage"])])
 def test_leverage_counts_the_worst_case_over_equity(quantity: str, expected: list[str]) -> None:
-    wide = {"max_order_notional_usdt": 10**6, "max_position_notional_usdt": 10**6}
+    wide: dict[str, Any] = {"max_order_notional_usdt": 10**6, "max_position_notional_usdt": 10**6}
     account = an_account(available_balance=D(10**6))
     core = a_core(account, **wide, max_instrument_exposure_usdt=10**6, max_total_exposure_usdt=10**6, max_leverage=3)
     verdict = ask(core, an_intent(quantity=quantity))
@@ -101,7 +102,7 @@ def test_limit_price_above_the_mark_counts_at_its_own_price() -> None:
 
 
 def test_venue_leverage_is_that_of_the_bracket() -> None:
-    wide = dict.fromkeys(("max_order_notional_usdt", "max_position_notional_usdt"), 10**12)
+    wide: dict[str, Any] = dict.fromkeys(("max_order_notional_usdt", "max_position_notional_usdt"), 10**12)
     wide |= dict.fromkeys(("max_instrument_exposure_usdt", "max_total_exposure_usdt", "max_leverage"), 10**12)
     wide |= {"max_margin_ratio": 9}
     core = a_core(**wide, min_liquidation_distance=0)
@@ -157,7 +158,7 @@ def test_liquidation_distance_is_that_of_the_position_the_order_leads_to(side: S
 
 @pytest.mark.parametrize(("floor", "expected"), [("0.33065", []), ("0.33066", ["liquidation_distance"])])
 def test_liquidation_distance_floor_binds(floor: str, expected: list[str]) -> None:
-    wide = {"max_order_notional_usdt": 10**6, "max_position_notional_usdt": 10**6}
+    wide: dict[str, Any] = {"max_order_notional_usdt": 10**6, "max_position_notional_usdt": 10**6}
     core = a_core(**wide, min_liquidation_distance=floor, max_leverage=4)
     # 30000 of notional on 10000: long, liquidated at 20000 / (0.5 x 0.996) = 40160.64.
     assert failed(ask(core, an_intent(quantity="0.5"))) == expected

@@ -210,7 +210,7 @@ def test_what_the_venue_would_not_take_is_refused_by_name(changes: dict[str, Any
             continue
         verdict = ask(
             a_core(HOLDING),
-            an_intent(**changes, reduce_only=reduce_only, **({"side": Side.SELL} if reduce_only else {})),
+            an_intent(reduce_only=reduce_only, **changes | ({"side": Side.SELL} if reduce_only else {})),
         )
         assert name in failed(verdict)
         assert check(verdict, name).value == value

@@ -451,5 +451,5 @@ SETTINGS = settings(
 @pytest.mark.timeout(1800)
 def test_no_sequence_of_events_gets_an_order_past_a_limit() -> None:
     GateMachine.steps = 0
-    run_state_machine_as_test(GateMachine, settings=SETTINGS)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(GateMachine, settings=SETTINGS)
     assert GateMachine.steps >= MIN_STEPS

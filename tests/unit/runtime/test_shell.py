@@ -106,7 +106,7 @@ def run_dry(shell: CoreShell) -> None:
 
 
 def counts(bus: Bus) -> list[str]:
-    return [decode(topics.ALERTS, record.value).message for record in read_topic(bus, topics.ALERTS)]  # type: ignore[union-attr]
+    return [decode(topics.ALERTS, record.value).message for record in read_topic(bus, topics.ALERTS)]
 
 
 def test_outputs_are_published_once_for_every_input(bus: Bus) -> None:

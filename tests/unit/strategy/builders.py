@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from libs.domain.accounts import AccountState, Position
 from libs.domain.bars import Bar, bar_event_id
@@ -12,7 +13,6 @@ from libs.domain.numbers import NANOSECONDS, to_e8
 from libs.domain.orders import OrderApproved, OrderEvent, OrderIntent, OrderRefused, OrderStatus, OrderType, Origin
 from services.strategy.core import StrategyCore
 from services.strategy.core.ema_cross import EmaCross
-from services.strategy.core.strategy import Strategy
 
 BTC = "BTCUSDT.BINANCE"
 MINUTE = 60 * NANOSECONDS
@@ -152,7 +152,7 @@ def an_order(
     )
 
 
-def a_core(*strategies: Strategy) -> StrategyCore:
+def a_core(*strategies: Any) -> StrategyCore:
     """Build a core for the paper account that knows the account to be flat."""
     core = StrategyCore(
         account="paper",

@@ -79,4 +79,4 @@ def test_restored_state_goes_on_as_if_never_interrupted() -> None:
 )
 def test_bad_parameter_is_named(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EmaCross(**parameters)  # type: ignore[arg-type]
+        EmaCross(**parameters)

@@ -90,4 +90,4 @@ def test_saved_state_of_an_older_build_is_refused() -> None:
 )
 def test_bad_parameter_is_named(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ForecastThreshold(**parameters)  # type: ignore[arg-type]
+        ForecastThreshold(**parameters)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,7 @@ def test_target_becomes_one_intent_rounded_down_to_the_step() -> None:
 
 
 def test_nothing_is_asked_before_the_account_is_known() -> None:
-    core = StrategyCore(account="paper", strategies=[Scripted(["500"])], instruments=INSTRUMENTS)
+    core = StrategyCore(account="paper", strategies=[cast(Any, Scripted(["500"]))], instruments=INSTRUMENTS)
     assert core.handle(a_bar(1)) == []
     core.handle(an_account(0))
     assert the_intent(core.handle(a_bar(2))).quantity == Decimal("0.008")

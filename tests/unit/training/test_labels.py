@@ -29,7 +29,7 @@ def test_forward_return_looks_exactly_the_horizon_ahead() -> None:
 
 
 def test_volatility_of_constant_returns_is_that_return() -> None:
-    closes = 100.0 * 1.01 ** np.arange(50)
+    closes = (100.0 * 1.01 ** np.arange(50)).astype(np.float64)
     volatility = estimate_volatility(closes)
     assert np.isnan(volatility[0])
     assert volatility[1:] == pytest.approx(np.full(49, np.log(1.01)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def trading(exchange: Served) -> Iterator[BinanceTrading]:
     trading.close()
 
 
-def a_buy(name: str, order_type: OrderType = OrderType.MARKET, **changes: object) -> PlaceOrder:
+def a_buy(name: str, order_type: OrderType = OrderType.MARKET, **changes: Any) -> PlaceOrder:
     return replace(an_order(order_type), client_order_id=name, side=Side.BUY, **changes)
 
 
@@ -70,7 +71,7 @@ def test_market_order_fills_and_the_account_follows(trading: BinanceTrading) -> 
     assert (held.instrument, held.quantity, held.entry_price) == (BTC, Decimal("0.01"), fill.price)
     found = trading.query(a_buy("pf-a"), NONE)
     assert found is not None and found.fills == state.fills
-    assert trading.query(a_buy("pf-a"), Decimal("0.01")).fills == ()  # type: ignore[union-attr]
+    assert trading.query(a_buy("pf-a"), Decimal("0.01")).fills == ()
 
 
 def test_instrument_whose_trading_rules_are_not_those_declared_is_refused(
@@ -96,7 +97,7 @@ def test_limit_order_rests_and_is_cancelled(exchange: Served, trading: BinanceTr
     assert list(trading.open_order_ids()) == ["pf-b"]
     trading.cancel(order)
     assert list(trading.open_order_ids()) == []
-    assert trading.query(order, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+    assert trading.query(order, NONE).status is OrderStatus.CANCELLED
     with pytest.raises(VenueRefused, match="-2011"):
         trading.cancel(order)
 
@@ -113,7 +114,7 @@ def test_protective_stop_rests_at_the_venue_and_is_cancelled(exchange: Served, t
     assert (state.status, state.is_triggered) == (OrderStatus.ACCEPTED, False)
     assert list(trading.open_order_ids()) == ["pf-c"]
     trading.cancel(stop)
-    assert trading.query(stop, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+    assert trading.query(stop, NONE).status is OrderStatus.CANCELLED
 
 
 def test_triggered_stop_closes_the_position_and_shows_its_fills() -> None:
@@ -199,7 +200,7 @@ def test_countdown_cancels_what_rests_in_the_book_and_leaves_protective_stops(ex
         trading.set_cancel_countdown(BTC, 4_000)
         assert sorted(trading.open_order_ids()) == ["pf-b", "pf-c"]
         eventually(lambda: list(trading.open_order_ids()) == ["pf-c"])
-        assert trading.query(resting, NONE).status is OrderStatus.CANCELLED  # type: ignore[union-attr]
+        assert trading.query(resting, NONE).status is OrderStatus.CANCELLED
         trading.close()
 
 

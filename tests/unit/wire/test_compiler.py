@@ -85,10 +85,8 @@ def a_topic(schema: type[Message] | None = None, **changes: Any) -> TopicDeclara
 
 
 def a_gap(**changes: Any) -> GapFound:
-    return GapFound(
-        **{"event_id": "g/1", "event_time": 5, "instrument": "BTC", "mood": Mood.WILD, "size": Decimal("1.50000000")}
-        | changes
-    )
+    values: dict[str, Any] = {"event_id": "g/1", "event_time": 5, "instrument": "BTC", "mood": Mood.WILD}
+    return GapFound(**values | {"size": Decimal("1.50000000")} | changes)
 
 
 def test_a_declared_message_can_be_written_and_read() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from libs.domain.accounts import VenuePosition
 from libs.domain.bars import TIMEFRAMES, Bar
-from libs.domain.control import ControlCommand
+from libs.domain.control import AuditEntry, ControlCommand
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
 from libs.domain.market import (
@@ -234,7 +234,9 @@ def test_an_account_snapshot_of_another_kind_is_refused() -> None:
 
 
 def test_an_audit_entry_may_have_no_target() -> None:
-    entry = dataclasses.replace(examples()["audit_entry"], target="")  # type: ignore[type-var]
+    entry = examples()["audit_entry"]
+    assert isinstance(entry, AuditEntry)
+    entry = dataclasses.replace(entry, target="")
     encoded = encode(entry)
     assert decode(encoded.topic, encoded.payload) == entry
 
