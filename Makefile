@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts mutation peers simulate
+.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,9 @@ bench: .venv/.dev ## measure, beside peers or a floor
 
 kafka-starts: .venv/.dev ## twenty first starts on a real Kafka, each of which must be clean (about half an hour)
 	@$(BIN)/python -m tests.integration.kafka_starts 20
+
+kafka-outage: .venv/.dev ## a session on a real Kafka through an outage of 98 s (OUTAGE_S=300), and its replay
+	@$(BIN)/python -m tests.integration.kafka_outage $(or $(OUTAGE_S),98)
 
 .venv-peers/.peers: tests/benchmarks/peers/requirements.txt
 	@"$(PYTHON)" -m venv .venv-peers

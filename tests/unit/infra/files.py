@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from libs.runtime.settings import PlatformSettings, service_prefix, variables_of
+from libs.wire.topics import OUTBOX
 from services.console.registry import secret_variables, settings_models
 
 yaml = pytest.importorskip("yaml", reason="PyYAML reads the deployment files: pip install pyyaml")
@@ -49,6 +50,22 @@ def known_variables() -> set[str]:
 def unknown_variables(names: set[str]) -> set[str]:
     """Return those of perpflow's variables that nothing reads."""
     return {name for name in names if name.startswith("PERPFLOW_")} - known_variables()
+
+
+def settings_of(process: str) -> set[str]:
+    """Return the variables that a process reads: its own settings and the platform's, the recorder's store too.
+
+    The outbox has execution's; the job that creates the topics has the platform's alone.
+    """
+    models = settings_models()
+    own = "execution" if process == OUTBOX else process
+    kinds = ["platform", *([own] if own in models else []), *(["store"] if process == "recorder" else [])]
+    return {variable for kind in kinds for variable in variables_of(models[kind]).values()}
+
+
+def foreign_settings(process: str, names: set[str]) -> set[str]:
+    """Return those of perpflow's variables that are none of the process's business."""
+    return {name for name in names if name.startswith("PERPFLOW_")} - settings_of(process)
 
 
 def foreign_secrets(service: str, names: set[str]) -> set[str]:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES
-from tests.unit.infra.files import INFRA, ROOT, find_tool, foreign_secrets, read_yaml, run_tool, unknown_variables
+from tests.unit.infra.files import (
+    INFRA,
+    ROOT,
+    find_tool,
+    foreign_secrets,
+    foreign_settings,
+    read_yaml,
+    run_tool,
+    unknown_variables,
+)
 
 DOCKERFILE = INFRA / "docker" / "Dockerfile"
 COMPOSE = read_yaml(ROOT / "docker-compose.yml")
@@ -65,9 +74,10 @@ def test_compose_sets_variables_that_are_read() -> None:
     assert unknown_variables(names) == set()
 
 
-def test_compose_gives_each_service_no_secret_but_its_own() -> None:
+def test_compose_gives_each_service_no_setting_or_secret_but_its_own() -> None:
     for service in RUNNABLE_SERVICES:
         names = set(COMPOSE["services"][service].get("environment", {}))
+        assert foreign_settings(service, names) == set(), service
         assert foreign_secrets(service, names) == set(), service
     assert "PERPFLOW_CLICKHOUSE_PASSWORD" in COMPOSE["services"]["recorder"]["environment"]
     assert not any("@" in str(value) for value in COMPOSE["services"]["recorder"]["environment"].values())

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from services.console.plan import RUNNABLE_SERVICES
-from tests.unit.infra.files import INFRA, find_tool, foreign_secrets, run_tool, unknown_variables, yaml
+from tests.unit.infra.files import (
+    INFRA,
+    find_tool,
+    foreign_secrets,
+    foreign_settings,
+    run_tool,
+    unknown_variables,
+    yaml,
+)
 
 OVERLAYS = sorted(path.name for path in (INFRA / "kubernetes" / "overlays").iterdir())
 
@@ -117,6 +125,21 @@ def test_variables_are_read_by_somebody() -> None:
     for pod in pods().values():
         names |= {variable["name"] for variable in pod["containers"][0].get("env", [])}
     assert unknown_variables(names) == set()
+
+
+def test_each_pod_gets_no_setting_but_its_own_and_the_platforms() -> None:
+    maps = {name_of(each): each["data"].keys() for each in of_kind("ConfigMap")}
+    for name, pod in pods().items():
+        if name in ("kafka", "clickhouse"):
+            continue
+        (container,) = pod["containers"]
+        given = {variable["name"] for variable in container.get("env", [])}
+        for source in container["envFrom"]:
+            # One that no overlay makes is left out.
+            given |= maps.get(source["configMapRef"]["name"], set())
+        assert "PERPFLOW_BUS" in given, name
+        assert foreign_settings(name, given) == set(), name
+    assert {"PERPFLOW_INGESTION_MARKET", "PERPFLOW_EXECUTION_MODE"} <= set().union(*maps.values())
 
 
 def test_each_pod_gets_no_secret_but_its_own() -> None:
