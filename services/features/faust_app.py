@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ from faust.types import EventT
 
 from libs.bus.api import Record
 from libs.bus.security import KafkaSecurity
-from libs.clock import SystemClock
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.runtime.compiling import declared_compiling
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.handler import CoreHandler, Input
@@ -71,6 +70,7 @@ def build_app(
     core: RecoveredCore,
     metrics: ServiceMetrics,
     loop: asyncio.AbstractEventLoop,
+    clock: Clock,
 ) -> faust.App:
     """Build the app: one agent that passes every bar through the handler and publishes what comes out."""
     app = faust.App(
@@ -106,7 +106,7 @@ def build_app(
     async def publish_vectors(stream: Any) -> None:
         events: AsyncIterator[EventT] = stream.events()
         async for event in events:
-            for topic, key, value, headers in _publications(core, event, metrics):
+            for topic, key, value, headers in _publications(core, event, metrics, clock):
                 await (await outputs[topic].send(key=key, value=value, headers=headers))
             if core.is_snapshot_due:
                 # It asks the broker where the outputs stand; heartbeats go on meanwhile.
@@ -121,7 +121,7 @@ _RAW = {"key_serializer": "raw", "value_serializer": "raw", "partitions": 1}
 
 
 def _publications(
-    core: RecoveredCore, event: EventT, metrics: ServiceMetrics
+    core: RecoveredCore, event: EventT, metrics: ServiceMetrics, clock: Clock
 ) -> Iterator[tuple[str, bytes, bytes, dict[str, bytes]]]:
     message = event.message
     headers = dict(message.headers or {})
@@ -139,11 +139,11 @@ def _publications(
     outputs: list[Encoded] = list(handled.outputs)
     for output in outputs:
         metrics.records_out.labels(NAME, output.topic).inc()
-        stamps = stamp_headers(output.kind, NAME, time.time_ns(), headers)
+        stamps = stamp_headers(output.kind, NAME, clock.now_ns(), headers)
         yield output.topic, output.key, output.payload, stamps
 
 
-def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
+def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger, clock: Clock = SYSTEM_CLOCK) -> int:
     """Recover the core, announce the process, and run the app until SIGTERM."""
     from libs.indicators.feature_sets import load_feature_set
 
@@ -166,14 +166,14 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) 
                 handler,
                 Task(NAME),
                 bus,
-                SystemClock(),
+                clock,
                 snapshot_every_records=platform.snapshot_every_records,
                 snapshot_every_s=platform.snapshot_every_s,
             )
             at = core.recover(health.beat)
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            app = build_app(platform, settings, core, health.metrics, loop)
+            app = build_app(platform, settings, core, health.metrics, loop, clock)
 
             @app.on_rebalance_complete.connect
             async def say_ready(*_arguments: Any, **_details: Any) -> None:

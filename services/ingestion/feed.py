@@ -5,10 +5,10 @@ Pacing decides when something is released, never what or in which order.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from libs.clock import SYSTEM_CLOCK
 from libs.domain.events import DeadInput
 from libs.domain.market import ExchangeBar, MarketEvent
 from libs.domain.state import StateFormat, StateMismatch
@@ -28,8 +28,8 @@ class Pacer:
         self,
         speed: float,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = SYSTEM_CLOCK.monotonic_s,
+        sleep: Callable[[float], None] = SYSTEM_CLOCK.sleep,
     ) -> None:
         self._speed = speed
         self._monotonic = monotonic

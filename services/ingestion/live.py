@@ -9,7 +9,6 @@ completed from its kline.
 from __future__ import annotations
 
 import queue
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.domain.events import DeadInput
 from libs.domain.market import (
     BestQuote,
@@ -98,7 +98,9 @@ class LiveSource:
         start_timeout_s: float = 30.0,
         wait_for_trades_s: float = 10.0,
         logger: structlog.stdlib.BoundLogger | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._clock = clock
         self._data = data
         self._decoder = decoder
         self._stream = Stream(instrument, span_ns=span_ns)
@@ -112,7 +114,7 @@ class LiveSource:
         self._origin = f"live:{instrument}"
         self._arrivals: queue.Queue[Arrival] = queue.Queue(queue_frames)
         self._readers = [
-            StreamReader(stream, self._arrivals, stale_after_s=stale_after_s, renew_after_s=renew_after_s)
+            StreamReader(stream, self._arrivals, stale_after_s=stale_after_s, renew_after_s=renew_after_s, clock=clock)
             for stream in data.streams
         ]
         self._trade_streams = {stream.name for stream in data.streams if stream.carries_trades}
@@ -129,8 +131,8 @@ class LiveSource:
         self._frames = 0
         self._seam_open = 0
         self._next_kline_open = 0
-        self._heard_s = time.monotonic()
-        self._lost_market_s: float | None = time.monotonic()
+        self._heard_s = self._clock.monotonic_s()
+        self._lost_market_s: float | None = self._clock.monotonic_s()
         self._liveness = Liveness(stale_after_s)
         self._carried_by: dict[str, str] = {}
         self._deferred: deque[MarketEvent] = deque()
@@ -156,7 +158,7 @@ class LiveSource:
         if self._history:
             self._next_kline_open = self._history[-1].close_time
         self._stream.normaliser.hold_depth()
-        self._lost_market_s = time.monotonic()
+        self._lost_market_s = self._clock.monotonic_s()
         if not self._data.pushes_open_interest:
             self._due_s["open interest"] = self._lost_market_s
         self._begin_wait()
@@ -173,10 +175,10 @@ class LiveSource:
         self._told = []
         self._run_requests(out)
         self._run_fill(out)
-        deadline = time.monotonic() + timeout_ms / 1000
+        deadline = self._clock.monotonic_s() + timeout_ms / 1000
         while len(out) < max_events and not self._stream.is_over:
             try:
-                wait_s = 0.0 if out else max(0.0, deadline - time.monotonic())
+                wait_s = 0.0 if out else max(0.0, deadline - self._clock.monotonic_s())
                 arrival = self._arrivals.get(timeout=wait_s) if wait_s else self._arrivals.get_nowait()
             except queue.Empty:
                 break
@@ -191,8 +193,9 @@ class LiveSource:
         """Raise `DependencyUnavailable` until trades come again after a lost connection; from any thread."""
         lost_s = self._lost_market_s
         if lost_s is not None:
+            silent_s = self._clock.monotonic_s() - lost_s
             raise DependencyUnavailable(
-                f"the market stream of {self._symbol} has brought no trade in the {time.monotonic() - lost_s:.0f} s "
+                f"the market stream of {self._symbol} has brought no trade in the {silent_s:.0f} s "
                 "since it was lost or begun"
             )
 
@@ -245,7 +248,7 @@ class LiveSource:
             self._stream.normaliser.forget_trades()
 
     def _wait_for(self, ask: Callable[[], AnswerT]) -> AnswerT:
-        deadline = time.monotonic() + self._start_timeout_s
+        deadline = self._clock.monotonic_s() + self._start_timeout_s
         while True:
             try:
                 return ask()
@@ -254,11 +257,11 @@ class LiveSource:
                     f"{error}; correct PERPFLOW_INGESTION_INSTRUMENT or PERPFLOW_INGESTION_REST_URL"
                 ) from error
             except VenueUnavailable as error:
-                if time.monotonic() >= deadline:
+                if self._clock.monotonic_s() >= deadline:
                     raise DependencyUnavailable(
                         f"{error}; check the network or choose another market (simulated, recorded:PATH)"
                     ) from error
-                time.sleep(_RETRY_S)
+                self._clock.sleep(_RETRY_S)
 
     def _take(self, arrival: Arrival, out: list[Output]) -> None:
         carries_trades = arrival.stream in self._trade_streams
@@ -274,10 +277,10 @@ class LiveSource:
             if carries_book:
                 self._lose_book(f"connection lost: {arrival.payload.decode()}", out)
             if carries_trades and self._lost_market_s is None:
-                self._lost_market_s = time.monotonic()
+                self._lost_market_s = self._clock.monotonic_s()
                 self._begin_wait()
         else:
-            self._heard_s = time.monotonic()
+            self._heard_s = self._clock.monotonic_s()
             self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
 
     # Trades that are missing.
@@ -287,7 +290,7 @@ class LiveSource:
         normaliser = self._stream.normaliser
         last = normaliser.max_event_time if normaliser.last_trade_time else 0
         boundary = last - last % _MINUTE + _MINUTE if last else 0
-        self._wait = _Wait(time.monotonic() + self._wait_for_trades_s, boundary)
+        self._wait = _Wait(self._clock.monotonic_s() + self._wait_for_trades_s, boundary)
 
     def _rejoin_trades(self, received_time: int, out: list[Output]) -> None:
         normaliser = self._stream.normaliser
@@ -310,7 +313,7 @@ class LiveSource:
         except FrameError as error:
             out.append(DeadInput(reason=str(error), source=source, position=self._frames, payload=payload))
             return
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         for event in events:
             reason = self._stream.judge(event)
             if reason:
@@ -381,13 +384,13 @@ class LiveSource:
         return False
 
     def _run_fill(self, out: list[Output]) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         if self._wait is not None and (now >= self._wait.deadline_s or len(self._deferred) >= _MAX_DEFERRED):
             self._give_up_waiting(out)
         if self._fill is None and self._wait is None:
             told = next((gap for gap in self._gap_log.of(GapKind.TRADES) if gap.is_told), None)
             if told is not None:
-                self._fill = TradeFill(told, time.time_ns(), is_late=True)
+                self._fill = TradeFill(told, self._clock.now_ns(), is_late=True)
         if self._fill is None:
             return
         fetched = self._fill.poll(self._pool, self._data, now, self._log_fetch_error)
@@ -442,7 +445,7 @@ class LiveSource:
     def _tell(self, gap: OpenGap, state: GapState, out: list[Output]) -> None:
         at = self._stream.normaliser.max_event_time or gap.from_time
         self._logger.warning("gap", gap=gap.gap_id, state=state.name, reason=gap.reason)
-        out.append(self._gap_log.tell(gap, state, at, time.time_ns()))
+        out.append(self._gap_log.tell(gap, state, at, self._clock.now_ns()))
 
     def _decode(self, payload: bytes, received_time: int) -> Sequence[MarketEvent]:
         frame = self._decoder.open(payload)
@@ -486,7 +489,7 @@ class LiveSource:
 
     def _ask_for_book(self) -> None:
         if not self._data.pushes_snapshots:
-            self._due_s["depth"] = time.monotonic()
+            self._due_s["depth"] = self._clock.monotonic_s()
             return
         for reader in self._readers:
             reader.resubscribe()
@@ -494,14 +497,14 @@ class LiveSource:
     def _synchronise_book(self) -> None:
         self._stream.normaliser.hold_depth()
         if not self._data.pushes_snapshots:
-            self._due_s["depth"] = time.monotonic()
+            self._due_s["depth"] = self._clock.monotonic_s()
 
     def _count_gap(self, word: str, **facts: int | float | str) -> None:
         self._gaps += 1
         self._logger.warning(word, gaps=self._gaps, **facts)
 
     def _run_requests(self, out: list[Output]) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         for name in [name for name, due in self._due_s.items() if due <= now and name not in self._futures]:
             del self._due_s[name]
             self._futures[name] = self._pool.submit(self._asks[name][0])
@@ -515,32 +518,32 @@ class LiveSource:
                 self._due_s[name] = now + max(_RETRY_S, wish_s)
 
     def _take_depth_answer(self, payload: bytes, out: list[Output]) -> None:
-        snapshot = next(iter(self._decode(payload, time.time_ns())), None)
+        snapshot = next(iter(self._decode(payload, self._clock.now_ns())), None)
         normaliser = self._stream.normaliser
         if not isinstance(snapshot, DepthSnapshot) or not normaliser.is_holding:
             return
         reason = self._stream.judge(snapshot)
         if reason:
             out.append(DeadInput(reason=reason, source="depth", position=self._frames, payload=payload))
-            self._due_s["depth"] = time.monotonic() + _RETRY_S
+            self._due_s["depth"] = self._clock.monotonic_s() + _RETRY_S
             return
         if not normaliser.is_bridged_by(snapshot):
             # Older than the first delta we hold: ask again.
-            self._due_s["depth"] = time.monotonic() + _RETRY_S
+            self._due_s["depth"] = self._clock.monotonic_s() + _RETRY_S
             return
         out.extend(self._stream.accept(snapshot))
         self._end_book_gaps(out)
         if normaliser.is_holding:
-            self._due_s["depth"] = time.monotonic() + _RETRY_S
+            self._due_s["depth"] = self._clock.monotonic_s() + _RETRY_S
 
     def _take_open_interest(self, payload: bytes, out: list[Output]) -> None:
-        self._due_s["open interest"] = time.monotonic() + self._open_interest_every_s
-        for event in self._decode(payload, time.time_ns()):
+        self._due_s["open interest"] = self._clock.monotonic_s() + self._open_interest_every_s
+        for event in self._decode(payload, self._clock.now_ns()):
             if self._stream.first_event_time:
                 out.extend(self._stream.accept(event))
 
     def _watch_liveness(self) -> None:
-        for kind, silent_s in self._liveness.find_silent(time.monotonic()):
+        for kind, silent_s in self._liveness.find_silent(self._clock.monotonic_s()):
             self._liveness.forget(kind)
             self._count_gap("a subscription is silent", kind=kind, silent_s=round(silent_s, 1))
             for reader in self._readers:
@@ -550,7 +553,7 @@ class LiveSource:
     def _watch_seam(self) -> None:
         is_due = self._stream.normaliser.max_event_time >= self._seam_open + _MINUTE + _SEAM_PATIENCE_NS
         if self._seam_open and is_due and "klines" not in self._futures:
-            self._due_s.setdefault("klines", time.monotonic())
+            self._due_s.setdefault("klines", self._clock.monotonic_s())
 
     def _ask_klines(self) -> list[ExchangeBar]:
         start = min(self._next_kline_open or self._seam_open, self._seam_open)
@@ -558,7 +561,7 @@ class LiveSource:
 
     def _take_klines(self, bars: list[ExchangeBar], out: list[Output]) -> None:
         if not any(bar.open_time == self._seam_open for bar in bars):
-            self._due_s["klines"] = time.monotonic() + _RETRY_S
+            self._due_s["klines"] = self._clock.monotonic_s() + _RETRY_S
             return
         for bar in bars:
             if self._next_kline_open <= bar.open_time <= self._seam_open:
@@ -566,7 +569,7 @@ class LiveSource:
         self._seam_open = 0
 
     def _keep_clock(self, out: list[Output]) -> None:
-        silent_s = time.monotonic() - self._heard_s
+        silent_s = self._clock.monotonic_s() - self._heard_s
         last = self._stream.normaliser.max_event_time
         if silent_s < _QUIET_S or not last or out:
             return
@@ -576,5 +579,5 @@ class LiveSource:
             at = min(at, self._wait.boundary - NANOSECONDS)
         if at <= last:
             return
-        out.extend(self._stream.tick(at, time.time_ns()))
+        out.extend(self._stream.tick(at, self._clock.now_ns()))
         self._heard_s += (at - last) // NANOSECONDS

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from libs.clock import SYSTEM_CLOCK
 from libs.domain.instruments import split_instrument_id
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.venues.errors import VenueRefused, VenueUnavailable
@@ -37,8 +37,8 @@ class SimulatedSource(FeedSource):
         history_bars: int = 1500,
         follows_clock: bool = False,
         start_timeout_s: float = 150.0,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = SYSTEM_CLOCK.monotonic_s,
+        sleep: Callable[[float], None] = SYSTEM_CLOCK.sleep,
     ) -> None:
         self._client = client
         self._decoder = find_venue(SIMULATED).make_decoder()

@@ -6,7 +6,6 @@ Sessions live in memory and end with the process. Used from the event loop alone
 from __future__ import annotations
 
 import ipaddress
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from libs.access.users import (
     load_users,
     read_role,
 )
+from libs.clock import SYSTEM_ENTROPY, Entropy
 from services.monitoring.requests import Refusal
 from services.monitoring.settings import MonitoringSettings
 
@@ -107,12 +107,12 @@ class AccessControl:
         logger: structlog.stdlib.BoundLogger,
         *,
         clock_s: Callable[[], float],
-        new_token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
         self._settings = settings
         self._logger = logger
         self._clock_s = clock_s
-        self._new_token = new_token
+        self._entropy = entropy
         self._users = _UsersFile(settings.users_file)
         self._sessions: dict[str, _SignedIn] = {}
         limit, window_s = settings.sign_in_attempts, settings.sign_in_window_s
@@ -174,7 +174,7 @@ class AccessControl:
             raise Refusal(401, "user or password is wrong")
         self._by_address.forget(source)
         self._by_name.forget(request.user)
-        token = self._new_token()
+        token = self._entropy.token_urlsafe(32)
         self._open_session(user, hash_token(token))
         return Identity(user.name, read_role(user.role), address, hash_token(token)), token
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import structlog
 import uvicorn
 
 from libs.bus.api import Bus, BusError, BusLost, TopicPartition
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 from libs.domain.control import ALL_ACCOUNTS
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.health import HealthServer, ServiceHealth
@@ -50,7 +50,10 @@ class MonitoringApp:
         metrics_port: int = 0,
         logger: structlog.stdlib.BoundLogger | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
+        self._clock = clock
         self._should_stop = should_stop
         self._open_bus = open_bus
         self._settings = settings
@@ -70,10 +73,10 @@ class MonitoringApp:
                 settings.lag_for_ms,
                 settings.down_for_ms,
             ),
-            started_ns=time.time_ns(),
+            started_ns=clock.now_ns(),
         )
         self._metrics = ServiceMetrics(SERVICE)
-        self._health = ServiceHealth(SERVICE, run_dir, self._metrics)
+        self._health = ServiceHealth(SERVICE, run_dir, self._metrics, clock)
         # The store is not asked: the page without it still halts.
         self._health.watch("bus", self._check_bus)
         self._bus_error: BusError | None = BusError(_NOT_OPENED)
@@ -82,9 +85,9 @@ class MonitoringApp:
         self._read_bus: Bus | None = None
         self._read_bus_lock = threading.Lock()
         self._positions: dict[TopicPartition, int] = {}
-        self._publisher = ControlPublisher(self._open, self._logger)
+        self._publisher = ControlPublisher(self._open, self._logger, clock=clock, entropy=entropy)
         self._publisher_thread = ThreadPoolExecutor(1, thread_name_prefix="control")
-        self._access = AccessControl(settings, self._logger, clock_s=time.monotonic)
+        self._access = AccessControl(settings, self._logger, clock_s=clock.monotonic_s, entropy=entropy)
         self._has_failed = False
         self.url: str | None = None
         self.asgi = build_asgi(
@@ -99,6 +102,7 @@ class MonitoringApp:
                 known_accounts=self._known_accounts,
                 health=self._health,
                 is_stopping=self._is_closing,
+                clock=clock,
             )
         )
 
@@ -235,6 +239,7 @@ class MonitoringApp:
             self._settings,
             self._metrics,
             self._logger,
+            clock=self._clock,
             positions=self._positions,
         )
         self._share(bus)
@@ -242,9 +247,9 @@ class MonitoringApp:
             asked_at = float("-inf")
             while not self._is_stopping():
                 # A reader that waits for records does not notice that nobody would bring any.
-                if time.monotonic() - asked_at >= _PING_EVERY_S:
+                if self._clock.monotonic_s() - asked_at >= _PING_EVERY_S:
                     bus.ping()
-                    asked_at = time.monotonic()
+                    asked_at = self._clock.monotonic_s()
                 feed.step(self._settings.push_interval_ms)
                 self._bus_error = None
                 if feed.has_topics:
@@ -267,11 +272,11 @@ class MonitoringApp:
             self._dashboard.set_feed(is_connected=is_connected and not message, message=message)
 
     def _run_probe(self) -> None:
-        probe = ServiceProbe(self._run_dir, self._settings.service_urls)
+        probe = ServiceProbe(self._run_dir, self._settings.service_urls, self._clock)
         try:
             while not self._stopping.wait(self._settings.probe_interval_ms / 1000) and not self._is_stopping():
                 rows, conditions = probe.look()
-                now_ns, bus_problem = time.time_ns(), self._health.reason_of("bus")
+                now_ns, bus_problem = self._clock.now_ns(), self._health.reason_of("bus")
                 with self._lock:
                     self._dashboard.set_services(rows)
                     self._alerts.saw_services(conditions, now_ns)

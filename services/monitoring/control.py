@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections import deque
 from collections.abc import Callable
 
 import structlog
 
 from libs.bus.api import Bus, BusError, Producer
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 from libs.domain.control import AuditEntry, AuditOutcome, ControlAction, ControlCommand
 from libs.domain.events import Event
 from libs.runtime.records import commit_records, stamped_record
@@ -33,20 +32,22 @@ class ControlPublisher:
         open_bus: Callable[[], Bus],
         logger: structlog.stdlib.BoundLogger,
         *,
-        clock_ns: Callable[[], int] = time.time_ns,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
         self._open_bus = open_bus
         self._logger = logger
-        self._clock_ns = clock_ns
+        self._clock = clock
+        self._entropy = entropy
         self._bus: Bus | None = None
         self._producer: Producer | None = None
         self._pending: deque[AuditEntry] = deque(maxlen=PENDING_LIMIT)
 
     def send(self, request: ControlRequest, identity: Identity) -> ControlCommand:
         """Append the command in a transaction and return it. Raises `Refusal` where the bus cannot take it."""
-        now_ns = self._clock_ns()
+        now_ns = self._clock.now_ns()
         command = ControlCommand(
-            event_id=f"control/{SERVICE}/{now_ns}/{secrets.token_hex(4)}",
+            event_id=f"control/{SERVICE}/{now_ns}/{self._entropy.token_hex(4)}",
             event_time=now_ns,
             account=request.account,
             action=ControlAction[request.action.upper()],
@@ -112,8 +113,8 @@ class ControlPublisher:
                 self._bus = self._open_bus()
             if self._producer is None:
                 # Ids per process: a second page on the same bus must not fence this one's commands.
-                self._producer = self._bus.producer(f"monitoring-control-{secrets.token_hex(4)}")
-            now_ns = self._clock_ns()
+                self._producer = self._bus.producer(f"monitoring-control-{self._entropy.token_hex(4)}")
+            now_ns = self._clock.now_ns()
             commit_records(self._producer, [stamped_record(encode(event), SERVICE, now_ns) for event in events])
         except BusError:
             self.close()
@@ -132,9 +133,9 @@ class ControlPublisher:
         detail: str = "",
         command_id: str = "",
     ) -> AuditEntry:
-        now_ns = self._clock_ns()
+        now_ns = self._clock.now_ns()
         return AuditEntry(
-            event_id=f"audit/{SERVICE}/{now_ns}/{secrets.token_hex(4)}",
+            event_id=f"audit/{SERVICE}/{now_ns}/{self._entropy.token_hex(4)}",
             event_time=now_ns,
             service=SERVICE,
             actor=actor,

@@ -5,14 +5,14 @@ The reader belongs to no group and commits nothing: whatever it misses, nobody e
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from threading import Lock
 
 import structlog
 
 from libs.bus.api import Bus, Consumer, Producer, Record, TopicPartition
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.domain.control import Alert, ControlState
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import KIND, commit_records, stamped_record
@@ -53,7 +53,7 @@ class BusFeed:
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
         *,
-        clock_ns: Callable[[], int] = time.time_ns,
+        clock: Clock = SYSTEM_CLOCK,
         watch_every_s: float = 1.0,
         positions: dict[TopicPartition, int] | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class BusFeed:
         self._settings = settings
         self._metrics = metrics
         self._logger = logger
-        self._clock_ns = clock_ns
+        self._clock = clock
         self._watch_every_s = watch_every_s
         self._consumer: Consumer = bus.consumer(())
         self._market: Consumer = bus.consumer(())
@@ -91,13 +91,13 @@ class BusFeed:
         """
         if not self.has_topics:
             return False
-        if time.monotonic() - self._discovered_at >= _CATCH_UP_WITHIN_S:
+        if self._clock.monotonic_s() - self._discovered_at >= _CATCH_UP_WITHIN_S:
             return True
         return all(self._consumer.position(at) >= end for at, end in self._targets.items())
 
     def step(self, timeout_ms: int) -> int:
         """Read what is new, waiting for it up to the time; return the number of records."""
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic_s()
         if now_s - self._watched_at >= self._watch_every_s:
             self._watched_at = now_s
             self._discover()
@@ -130,7 +130,7 @@ class BusFeed:
         fresh = [at for at in found if at not in self._begins]
         if not fresh:
             return
-        self._discovered_at = time.monotonic()
+        self._discovered_at = self._clock.monotonic_s()
         begins = self._bus.beginning_offsets(fresh)
         ends = self._bus.end_offsets(fresh)
         self._begins.update(begins)
@@ -244,7 +244,7 @@ class BusFeed:
             }
             for name, count in counts.items()
         }
-        now_ns = self._clock_ns()
+        now_ns = self._clock.now_ns()
         with self._lock:
             self._dashboard.set_topics(topics)
             if has_grown:
@@ -256,7 +256,7 @@ class BusFeed:
         """Raise and clear, once what was raised before this start is known."""
         if not self.is_caught_up or not any(at.topic == ALERTS for at in self._targets):
             return
-        now_ns = self._clock_ns()
+        now_ns = self._clock.now_ns()
         with self._lock:
             changes = self._alerts.evaluate(now_ns)
             unrecorded = self._alerts.unrecorded

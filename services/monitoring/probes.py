@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.runtime.metrics import is_alive, processes_of, read_announcement
 from services.monitoring.core import ServiceCondition
 from services.monitoring.rows import Row
@@ -92,7 +92,15 @@ class _Known:
 class ServiceProbe:
     """Looks at all services when told to; blocking, with a short time limit for each."""
 
-    def __init__(self, run_dir: Path | None, service_urls: Mapping[str, str], *, timeout_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        run_dir: Path | None,
+        service_urls: Mapping[str, str],
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        timeout_s: float = 1.0,
+    ) -> None:
+        self._clock = clock
         self._run_dir = run_dir
         self._urls = dict(service_urls)
         self._known: dict[str, _Known] = {}
@@ -181,7 +189,7 @@ class ServiceProbe:
         try:
             answer = self._client.get(f"{base.rstrip('/')}/metrics")
             answer.raise_for_status()
-            known.readings.append(read_metrics(answer.text, time.monotonic()))
+            known.readings.append(read_metrics(answer.text, self._clock.monotonic_s()))
         except httpx.HTTPError as error:
             return f"its metrics at {base} do not answer: {type(error).__name__}"
         except ValueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_late
 from starlette.staticfiles import StaticFiles
 
 from libs.access.users import Role
+from libs.clock import Clock
 from libs.domain.control import AuditOutcome
 from libs.runtime.health import ServiceHealth
 from libs.runtime.metrics import ServiceMetrics
@@ -70,6 +70,7 @@ class PageParts:
     known_accounts: Callable[[], frozenset[str]]
     health: ServiceHealth
     is_stopping: Callable[[], bool]
+    clock: Clock
 
 
 def build_asgi(parts: PageParts) -> FastAPI:
@@ -178,10 +179,10 @@ class _Routes:
         parts = self._parts
         cursor = Cursor()
         is_whole = True
-        beat_at = checked_at = time.monotonic()
+        beat_at = checked_at = parts.clock.monotonic_s()
         yield b"retry: 1000\n\n"
         while not parts.is_stopping():
-            now = time.monotonic()
+            now = parts.clock.monotonic_s()
             if now - checked_at >= 1.0:
                 checked_at = now
                 if not parts.access.is_still_valid(identity):

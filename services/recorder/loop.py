@@ -6,7 +6,6 @@ nothing counts twice. While ClickHouse is down rows are held, up to a bound, and
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ import prometheus_client
 import structlog
 
 from libs.bus.api import Consumer, Record, TopicPartition, Waiting
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
@@ -39,7 +39,7 @@ class RecordStore(Protocol):
 
 
 class RecorderLoop:
-    """Takes a consumer of every topic, a store and a decoder ``(topic, payload) -> event``; `pause` waits seconds."""
+    """Takes a consumer of every topic, a store and a decoder ``(topic, payload) -> event``."""
 
     def __init__(
         self,
@@ -50,8 +50,7 @@ class RecorderLoop:
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
         *,
-        now: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        clock: Clock = SYSTEM_CLOCK,
         waiting: Waiting = nullcontext,
     ) -> None:
         self._open_consumer = open_consumer
@@ -66,8 +65,7 @@ class RecorderLoop:
         self._handle_seconds = metrics.handle_seconds.labels(NAME)
         self._commit_seconds = metrics.commit_seconds.labels(NAME)
         self._logger = logger
-        self._now = now
-        self._pause = pause
+        self._clock = clock
         self._waiting = waiting
         self._rows: dict[str, list[StoredRow]] = {}
         self._buffered = 0
@@ -102,9 +100,9 @@ class RecorderLoop:
     def step(self, timeout_ms: int) -> int:
         """Read for at most the time given, write what is due; return how many records were read."""
         consumer = opened(self._consumer)
-        now = self._now()
+        now = self._clock.monotonic_s()
         if self._buffered >= self._settings.max_buffered_rows:
-            self._pause(min(timeout_ms / 1000, max(0.0, self._retry_at - now)))
+            self._clock.sleep(min(timeout_ms / 1000, max(0.0, self._retry_at - now)))
             self._flush_if_due()
             return 0
         wait_ms = timeout_ms
@@ -120,7 +118,7 @@ class RecorderLoop:
     def flush(self) -> bool:
         """Write everything held and commit its offsets; false where ClickHouse is down and all is still held."""
         consumer = opened(self._consumer)
-        started = time.perf_counter()
+        started = self._clock.monotonic_s()
         try:
             with self._waiting():
                 self._migrate_once()
@@ -139,7 +137,7 @@ class RecorderLoop:
             self._offsets = {}
             self._transactions.inc()
         self._held.set(0)
-        self._commit_seconds.observe(time.perf_counter() - started)
+        self._commit_seconds.observe(self._clock.monotonic_s() - started)
         return True
 
     def close(self) -> None:
@@ -155,9 +153,9 @@ class RecorderLoop:
             self._consumer.close()
 
     def _take(self, records: Sequence[Record]) -> None:
-        started = time.perf_counter()
+        started = self._clock.monotonic_s()
         if not self._buffered:
-            self._oldest_at = self._now()
+            self._oldest_at = self._clock.monotonic_s()
         by_topic: dict[str, list[StoredRow]] = {}
         last: dict[tuple[str, int], Record] = {}
         decode = self._decode
@@ -175,7 +173,7 @@ class RecorderLoop:
             last[topic, record.partition] = record
         self._offsets |= {TopicPartition(*place): record.offset + 1 for place, record in last.items()}
         latest = {record.topic: record for record in last.values()}
-        now_ns = time.time_ns()
+        now_ns = self._clock.now_ns()
         for topic, rows in by_topic.items():
             self._rows.setdefault(topic, []).extend(rows)
             self._records_in[topic].inc(len(rows))
@@ -184,12 +182,12 @@ class RecorderLoop:
                 self._hop_latency[topic].observe(max(0, now_ns - stamps.made_at) / 1e9)
         self._buffered += len(records)
         self._held.set(self._buffered)
-        self._handle_seconds.observe(time.perf_counter() - started)
+        self._handle_seconds.observe(self._clock.monotonic_s() - started)
 
     def _flush_if_due(self) -> None:
-        if self._now() < self._retry_at or not (self._buffered or self._offsets or not self._is_migrated):
+        if self._clock.monotonic_s() < self._retry_at or not (self._buffered or self._offsets or not self._is_migrated):
             return
-        age_ms = (self._now() - self._oldest_at) * 1000
+        age_ms = (self._clock.monotonic_s() - self._oldest_at) * 1000
         is_due = self._buffered >= self._settings.batch_rows or age_ms >= self._settings.flush_interval_ms
         if is_due or not self._is_migrated:
             self.flush()
@@ -213,7 +211,7 @@ class RecorderLoop:
             self._logger.error("store is down, rows are held", reason=str(error), rows=self._buffered)
         self._store_error = str(error)
         self._reachable.set(0)
-        self._retry_at = self._now() + self._retry_ms / 1000
+        self._retry_at = self._clock.monotonic_s() + self._retry_ms / 1000
         self._retry_ms = min(self._retry_ms * 2, self._settings.retry_max_ms)
 
     def _note_up(self) -> None:

@@ -7,10 +7,10 @@ file's folder cannot be read, or is not there) it halts.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from libs.clock import SYSTEM_ENTROPY, Entropy
 from libs.domain.control import ControlAction, ControlCommand
 
 HALT_VARIABLE = "PERPFLOW_RISK_HALT"
@@ -50,11 +50,11 @@ def _find_folder_error(path: Path) -> str:
     return ""
 
 
-def kill_command(account: str, event_time: int, reason: str) -> ControlCommand:
+def kill_command(account: str, event_time: int, reason: str, entropy: Entropy = SYSTEM_ENTROPY) -> ControlCommand:
     """Return the HALT command of a kill switch; `event_time` in ns since epoch UTC. Each is a command of its own."""
     return ControlCommand(
         # A second HALT at the same time, of a clock that stands still, must not pass for a repeat of the first.
-        event_id=f"kill/{account}/{event_time}/{secrets.token_hex(4)}",
+        event_id=f"kill/{account}/{event_time}/{entropy.token_hex(4)}",
         event_time=event_time,
         account=account,
         action=ControlAction.HALT,

@@ -6,13 +6,12 @@ so, and one that a command has set otherwise since is named in the log and stays
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterator
 
 import structlog
 
 from libs.bus.api import Bus
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
 from libs.runtime.errors import BadInput
 from libs.runtime.platform_bus import open_platform_bus
@@ -26,7 +25,13 @@ from services.risk.settings import RiskSettings
 PRODUCER = "risk-settings"
 
 
-def record_limits(platform: PlatformSettings, settings: RiskSettings, logger: structlog.stdlib.BoundLogger) -> None:
+def record_limits(
+    platform: PlatformSettings,
+    settings: RiskSettings,
+    logger: structlog.stdlib.BoundLogger,
+    clock: Clock = SYSTEM_CLOCK,
+    entropy: Entropy = SYSTEM_ENTROPY,
+) -> None:
     """Set by a command what the settings say and no command of theirs has said yet: all limits at the first start.
 
     Raises `BadInput` where the changed limits do not go with those in force.
@@ -52,7 +57,10 @@ def record_limits(platform: PlatformSettings, settings: RiskSettings, logger: st
                 "other by a command first"
             ) from None
         if changed:
-            _publish(bus, settings.account, changed, _reason(said, changed))
+            publication = _limits_command(
+                settings.account, changed, _reason(said, changed), clock.now_ns(), entropy.token_hex(4)
+            )
+            _publish(bus, publication)
         for name in sorted(changed) if said else ():
             logger.warning("limit changed by the settings", limit=name, before=before[name], now=changed[name])
     for name, text in in_force.as_strings().items():
@@ -84,10 +92,9 @@ def _reason(said: dict[str, str], changed: dict[str, str]) -> str:
     return "changed in the settings: " + ", ".join(f"{name}={text}" for name, text in sorted(changed.items()))
 
 
-def _publish(bus: Bus, account: str, limits: dict[str, str], reason: str) -> None:
-    now = time.time_ns()
-    command = ControlCommand(
-        event_id=f"limits/{account}/{now}/{secrets.token_hex(4)}",
+def _limits_command(account: str, limits: dict[str, str], reason: str, now: int, token: str) -> ControlCommand:
+    return ControlCommand(
+        event_id=f"limits/{account}/{now}/{token}",
         event_time=now,
         account=account,
         action=ControlAction.SET_LIMITS,
@@ -95,8 +102,11 @@ def _publish(bus: Bus, account: str, limits: dict[str, str], reason: str) -> Non
         reason=reason,
         arguments=limits,
     )
-    producer = bus.producer(f"{PRODUCER}-{account}")
+
+
+def _publish(bus: Bus, command: ControlCommand) -> None:
+    producer = bus.producer(f"{PRODUCER}-{command.account}")
     try:
-        commit_records(producer, [stamped_record(encode(command), PRODUCER, now)])
+        commit_records(producer, [stamped_record(encode(command), PRODUCER, command.event_time)])
     finally:
         producer.close()

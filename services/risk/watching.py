@@ -7,15 +7,14 @@ stops the whole process, so that no verdict follows.
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import threading
-import time
 from collections.abc import Iterable, Sequence
 
 import structlog
 
 from libs.bus.api import Bus, BusError, NewRecord, Producer, Record, TopicPartition
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.orders import IntentAction, OrderApproved
 from libs.runtime.platform_bus import open_platform_bus
@@ -33,15 +32,15 @@ GROUP = "risk"
 WHERE = TopicPartition(CONTROL_COMMANDS, 0)
 
 
-def open_producer(bus: Bus, account: str) -> Producer:
+def open_producer(bus: Bus, account: str, entropy: Entropy = SYSTEM_ENTROPY) -> Producer:
     """Open a producer that fences no other: the switch's thread, the check and a second process all may halt."""
-    return bus.producer(f"{PRODUCER}-{account}-{secrets.token_hex(4)}")
+    return bus.producer(f"{PRODUCER}-{account}-{entropy.token_hex(4)}")
 
 
-def publish_command(producer: Producer, command: ControlCommand) -> None:
+def publish_command(producer: Producer, command: ControlCommand, made_at: int) -> None:
     """Append a control command durably. Raises `BusError` where the bus cannot."""
     # Not stamped as risk's: the core did not make it, so a replay must not expect the core to.
-    commit_records(producer, [stamped_record(encode(command), PRODUCER, time.time_ns())])
+    commit_records(producer, [stamped_record(encode(command), PRODUCER, made_at)])
 
 
 class KillSwitchWatch:
@@ -51,8 +50,11 @@ class KillSwitchWatch:
     cannot be read. So a halt by the switch is lifted by releasing the switch first and resuming after.
     """
 
-    def __init__(self, platform: PlatformSettings, settings: RiskSettings, group: str = GROUP) -> None:
+    def __init__(
+        self, platform: PlatformSettings, settings: RiskSettings, group: str = GROUP, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._group = group
+        self._clock = clock
         self._platform = platform
         self._settings = settings
         self.is_thrown = False
@@ -97,14 +99,15 @@ class KillSwitchWatch:
         with open_platform_bus(self._platform) as bus:
             producer = open_producer(bus, self._settings.account)
             try:
-                publish_command(producer, command)
+                publish_command(producer, command, self._clock.now_ns())
             finally:
                 producer.close()
         raise BusError(f"nothing of this batch was committed, it approves an order while {command.reason}")
 
     def _check(self) -> ControlCommand | None:
         environment = {HALT_VARIABLE: self._settings.halt}
-        return check_kill_switch(self._settings.account, time.time_ns(), self._settings.kill_switch_file, environment)
+        settings = self._settings
+        return check_kill_switch(settings.account, self._clock.now_ns(), settings.kill_switch_file, environment)
 
     def _run(self) -> None:
         try:
@@ -134,7 +137,7 @@ class KillSwitchWatch:
     def _look(self, producer: Producer) -> None:
         command = self._check()
         if command is not None and not self.is_thrown:
-            publish_command(producer, command)
+            publish_command(producer, command, self._clock.now_ns())
             self._logger.warning("kill switch thrown", reason=command.reason)
         self.is_thrown = command is not None
 
@@ -144,7 +147,8 @@ class KillSwitchWatch:
                 decode(CONTROL_COMMANDS, record.value)
             except DecodeError as error:
                 reason = f"the command at offset {record.offset} cannot be read, it may have been a halt: {error}"
-                publish_command(producer, kill_command(self._settings.account, time.time_ns(), reason))
+                now = self._clock.now_ns()
+                publish_command(producer, kill_command(self._settings.account, now, reason), now)
                 self._logger.error("unreadable command", reason=reason)
 
 

@@ -230,8 +230,7 @@ class World:
                 self.recorder_settings,
                 _METRICS,
                 self.logger,
-                now=self.clock.monotonic_s,
-                pause=self.clock.sleep,
+                clock=self.clock,
             )
         service = next(each for each in self.services if each.name == name)
         return CoreShell(

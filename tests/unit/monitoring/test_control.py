@@ -8,6 +8,7 @@ import structlog
 from libs.access.users import Role
 from libs.bus.api import BusUnavailable
 from libs.bus.memory import MemoryBus
+from libs.clock import SimulatedClock
 from libs.domain.control import AuditEntry, AuditOutcome, ControlAction, ControlCommand
 from libs.runtime.records import read_topic
 from libs.wire import decode
@@ -93,7 +94,7 @@ def test_bad_body_is_refused_with_its_field(body: bytes, field: str) -> None:
 
 
 def a_publisher(bus: MemoryBus, clock_ns: int = 42) -> ControlPublisher:
-    return ControlPublisher(lambda: bus, structlog.get_logger(), clock_ns=lambda: clock_ns)
+    return ControlPublisher(lambda: bus, structlog.get_logger(), clock=SimulatedClock(clock_ns))
 
 
 def a_bus() -> MemoryBus:

@@ -11,6 +11,7 @@ import structlog
 
 from libs.bus.api import NewRecord, TopicPartition
 from libs.bus.memory import MemoryBus
+from libs.clock import SystemClock
 from libs.domain.control import TradingState
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import read_topic
@@ -26,12 +27,14 @@ from tests.unit.monitoring import builders as make
 from tests.unit.monitoring.builders import ACCOUNT, BTC, SECOND, START
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_ns = SECOND
+class Clock(SystemClock):
+    """The machine's, whose wall time stands still until a test sets it."""
 
-    def __call__(self) -> int:
-        return self.now_ns
+    def __init__(self) -> None:
+        self.wall_ns = SECOND
+
+    def now_ns(self) -> int:
+        return self.wall_ns
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def a_feed(
         MonitoringSettings(push_interval_ms=50, **settings),
         ServiceMetrics("monitoring"),
         structlog.get_logger(),
-        clock_ns=clock or Clock(),
+        clock=clock or Clock(),
         watch_every_s=0.0,
         positions=positions,
     )
@@ -157,7 +160,7 @@ def test_silent_market_raises_an_alert_and_new_data_clears_it() -> None:
     with a_feed(bus, clock) as (feed, dashboard):
         make.publish(bus, [make.a_tick(START)])
         eventually(lambda: dashboard.state()["clock"]["market_time_ms"], step=lambda: feed.step(10))
-        clock.now_ns = 60 * SECOND
+        clock.wall_ns = 60 * SECOND
         eventually(lambda: dashboard.state()["alerts"], step=lambda: feed.step(10))
         make.publish(bus, [make.a_tick(START + SECOND)])
         eventually(lambda: not dashboard.state()["alerts"], step=lambda: feed.step(10))

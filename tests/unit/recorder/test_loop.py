@@ -12,6 +12,7 @@ import structlog
 
 from libs.bus.api import Bus, Consumer, NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
+from libs.clock import SimulatedClock
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ServiceMetrics
 from libs.store import MigrationMismatch, StoredRow, StoreError, StoreUnavailable, Undecodable
@@ -49,19 +50,16 @@ class MemoryStore:
         return len(rows)
 
 
-class Clock:
+class Clock(SimulatedClock):
     """A clock that only moves when told, and whose pauses move it."""
 
     def __init__(self) -> None:
-        self.seconds = 100.0
+        super().__init__(0)
         self.pauses: list[float] = []
 
-    def now(self) -> float:
-        return self.seconds
-
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        self.seconds += seconds
+        super().sleep(seconds)
 
 
 class Bench:
@@ -84,8 +82,7 @@ class Bench:
             self.settings,
             self.metrics,
             structlog.get_logger(),
-            now=self.clock.now,
-            pause=self.clock.pause,
+            clock=self.clock,
         )
         loop.open()
         return loop
@@ -106,7 +103,7 @@ class Bench:
     def run(self, seconds: float = 1.0) -> None:
         """Step, move the clock, step again."""
         self.loop.step(0)
-        self.clock.seconds += seconds
+        self.clock.advance(seconds)
         self.loop.step(0)
 
     def committed(self) -> int | None:
@@ -151,7 +148,7 @@ def test_rows_wait_for_the_interval_and_go_together(bench: Bench) -> None:
         bench.loop.step(0)
     assert bench.store.batches == []
     assert bench.committed() is None
-    bench.clock.seconds += 0.5
+    bench.clock.advance(0.5)
     bench.loop.step(0)
     assert bench.store.batches == [(TOPICS[0], 5)]
     assert bench.committed() == 5
@@ -184,14 +181,14 @@ def test_outage_is_borne_with_growing_pauses_and_nothing_is_lost(bus: Bus) -> No
     original = bench.store.insert
 
     def insert(topic: str, rows: Sequence[StoredRow]) -> int:
-        failures.append(bench.clock.seconds)
+        failures.append(bench.clock.monotonic_s())
         return original(topic, rows)
 
     bench.store.insert = insert  # type: ignore[method-assign]
     for number in range(60):
         bench.write(a_trade(number))
         bench.loop.step(0)
-        bench.clock.seconds += 0.1
+        bench.clock.advance(0.1)
     waits = [later - earlier for earlier, later in itertools.pairwise(failures)]
     # Steps are 0.1 s apart, so each wait may be that much longer than asked for.
     for wait, asked in zip(waits, [0.2, 0.4, *[0.8] * len(waits)], strict=False):
@@ -215,7 +212,7 @@ def test_reading_stops_when_the_buffer_is_full_and_goes_on_afterwards(bus: Bus) 
     assert bench.clock.pauses
     bench.store.outage = None
     for _ in range(12):
-        bench.clock.seconds += 1
+        bench.clock.advance(1)
         bench.loop.step(100)
     assert len(bench.store.rows) == 40
     assert bench.committed() == 40
