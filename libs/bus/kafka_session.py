@@ -66,6 +66,7 @@ SETTLING_CODES = {
     KafkaError._NOENT,
     # A broker that just started is left out of what it says of the cluster, and the client drops its connection.
     KafkaError._DESTROY_BROKER,
+    KafkaError._WAIT_COORD,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,

@@ -164,7 +164,8 @@ def run_loop(
                 health.beat()
         final = "finished" if loop.is_finished else "stopped"
         health.state = "stopping"
-        loop.close()
+        with health.waiting():
+            loop.close()
         enter(final)
         logger.info(final)
         return EXIT_OK
@@ -176,11 +177,13 @@ def run_loop(
         return EXIT_OK
     except (BadInput, BusError, DependencyUnavailable):
         health.state = "failed"
-        loop.release()
+        with health.waiting():
+            loop.release()
         raise
     except Exception as error:
         health.state = "failed"
-        loop.release()
+        with health.waiting():
+            loop.release()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         logger.exception("unexpected error; nothing of this batch was committed")

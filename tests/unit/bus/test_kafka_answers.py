@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 
 from libs.bus.api import BusUnavailable, TopicPartition
 from libs.bus.kafka import KafkaBus
+from libs.bus.kafka_session import explain
 from tests.kit.kafka_mock import LIST_OFFSETS, a_mock_cluster
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,6 +22,7 @@ ASK_WHILE_THE_COORDINATOR_MOVES = """
 from confluent_kafka import KafkaError
 from libs.bus.api import TopicPartition
 from libs.bus.kafka import KafkaBus
+from libs.bus.kafka_session import explain
 from tests.kit.kafka_mock import OFFSET_FETCH, a_mock_cluster
 
 with a_mock_cluster() as cluster:
@@ -66,3 +68,8 @@ def test_a_broker_that_answers_late_or_not_at_all_is_told_by_ping() -> None:
         cluster.stop(1)
         with pytest.raises(BusUnavailable, match="does not answer"):
             bus.ping()
+
+
+@pytest.mark.parametrize("code", [KafkaError._WAIT_COORD, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError._TRANSPORT])
+def test_what_passes_by_itself_is_an_outage_and_no_refusal(code: int) -> None:
+    assert isinstance(explain(KafkaError(code), "committing", "broker:9092"), BusUnavailable)
