@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate
+.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -96,6 +96,9 @@ simulate: .venv/.dev ## seeded sessions with mishaps, then those defects that on
 
 soak: .venv/.dev ## an hour of random kills, hangs and a second session, everything measured (SOAK="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.soak.run $(SOAK)
+
+placement: .venv/.dev ## many partitions whose replicas come, go and are killed (PLACEMENT="--bus kafka --instruments 50")
+	@$(BIN)/python -m tests.kit.scaled $(PLACEMENT)
 
 locks: .venv/.dev ## resolve the locks anew from pyproject.toml
 	@$(BIN)/python -m infra.locks.resolve
