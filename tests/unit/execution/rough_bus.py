@@ -36,7 +36,7 @@ class RoughBus(MemoryBus):
     def producer(self, transactional_id: str) -> MemoryProducer:
         if transactional_id not in (OUTBOX, ANSWERS):
             return super().producer(transactional_id)
-        opened = DyingProducer(self._log, self._names, transactional_id)
+        opened = DyingProducer(self._log, self._names, transactional_id, self._partitioner)
         opened.at_commit = self._at_commit
         self._open.append(opened)
         return opened
