@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +10,7 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from libs.clock import SYSTEM_CLOCK
 from libs.venues.errors import VenueRefused, VenueUnavailable
 
 # How long a venue is left alone that asks for it and does not say how long: 418 is a ban, of two minutes at least.
@@ -25,7 +25,7 @@ class RequestBudget:
     """
 
     def __init__(
-        self, weight_per_minute: int | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self, weight_per_minute: int | None = None, *, monotonic: Callable[[], float] = SYSTEM_CLOCK.monotonic_s
     ) -> None:
         self._most = None if weight_per_minute is None else weight_per_minute * _USED_SHARE
         self._left = self._most or 0.0

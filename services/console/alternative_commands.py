@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from libs.clock import SYSTEM_CLOCK
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from services.console.output import print_json
@@ -39,7 +39,7 @@ def collect_alternative(
     """
     import httpx
 
-    end = time.time_ns()
+    end = SYSTEM_CLOCK.now_ns()
     with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True) as client:
         collection = collect(_sources(client), end - int(days * 86_400 * NANOSECONDS), end, output)
     if json:

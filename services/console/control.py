@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from libs.bus.api import Bus, BusError, TopicPartition
-from libs.clock import Deadline
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 from libs.domain.control import (
     ALL_ACCOUNTS,
     AuditEntry,
@@ -38,6 +36,7 @@ from services.console.session_bus import open_session_bus
 CONFIRM_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.02
 _SERVICE = "console"
+_TOKEN_BYTES = 16
 _ALLOWED = {
     ControlAction.HALT: {TradingState.HALTED},
     ControlAction.FLATTEN: {TradingState.HALTED},
@@ -165,30 +164,38 @@ def _name_of_user() -> str:
 
 
 def send_commands(
-    bus: Bus, action: ControlAction, scopes: Sequence[str], reason: str, *, actor: str
+    bus: Bus,
+    action: ControlAction,
+    scopes: Sequence[str],
+    reason: str,
+    *,
+    actor: str,
+    clock: Clock = SYSTEM_CLOCK,
+    entropy: Entropy = SYSTEM_ENTROPY,
 ) -> list[ControlCommand]:
     """Append a command for each scope, with its audit entry, in one transaction and return the commands.
 
     They are durable when this returns.
     """
-    now = time.time_ns()
+    now = clock.now_ns()
     commands = [
-        ControlCommand(f"control/{_SERVICE}/{uuid.uuid4()}", now, scope, action, _SERVICE, reason) for scope in scopes
+        ControlCommand(f"control/{_SERVICE}/{entropy.token_hex(_TOKEN_BYTES)}", now, scope, action, _SERVICE, reason)
+        for scope in scopes
     ]
-    messages = [*map(encode, commands), *(encode(_audit_entry(command, actor)) for command in commands)]
-    producer = bus.producer(f"{_SERVICE}-{uuid.uuid4()}")
+    messages = [*map(encode, commands), *(encode(_audit_entry(command, actor, entropy)) for command in commands)]
+    producer = bus.producer(f"{_SERVICE}-{entropy.token_hex(_TOKEN_BYTES)}")
     try:
         # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
-        made_at = time.time_ns()
+        made_at = clock.now_ns()
         commit_records(producer, [stamped_record(message, _SERVICE, made_at) for message in messages])
     finally:
         producer.close()
     return commands
 
 
-def _audit_entry(command: ControlCommand, actor: str) -> AuditEntry:
+def _audit_entry(command: ControlCommand, actor: str, entropy: Entropy) -> AuditEntry:
     return AuditEntry(
-        event_id=f"audit/{_SERVICE}/{uuid.uuid4()}",
+        event_id=f"audit/{_SERVICE}/{entropy.token_hex(_TOKEN_BYTES)}",
         event_time=command.event_time,
         service=_SERVICE,
         actor=actor,

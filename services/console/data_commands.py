@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json as json_module
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from libs.clock import SYSTEM_CLOCK
 from libs.domain.numbers import SCALE
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from services.console.output import print_json
@@ -43,7 +43,7 @@ def collect_data(
     from libs.venues.registry import UnknownVenue, find_venue_of
     from libs.venues.rest import RestClient
 
-    started = time.monotonic()
+    started = SYSTEM_CLOCK.monotonic_s()
     rows = _read_rows(output)
     try:
         venue = find_venue_of(instrument)
@@ -70,7 +70,7 @@ def collect_data(
         "gaps": gaps,
         "first_open_time_ms": rows[0]["open_time"],
         "last_open_time_ms": rows[-1]["open_time"],
-        "seconds": round(time.monotonic() - started, 3),
+        "seconds": round(SYSTEM_CLOCK.monotonic_s() - started, 3),
     }
     if json:
         print_json(answer)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from libs.bus.api import Bus, BusLost, BusUnavailable
+from libs.clock import SYSTEM_CLOCK, Clock, Deadline
 from libs.runtime.lag import read_lags
 from libs.wire.topics import OUTBOX_INPUTS, VENUE_CALLS
 
@@ -13,6 +13,7 @@ UNENDING = frozenset({VENUE_CALLS, OUTBOX_INPUTS})
 """What the outbox and the venue say to each other for as long as both run, whatever the market does."""
 GROUPS = ("bars", "features", "inference", "strategy", "risk", "execution", "recorder")
 _QUIET_S = 0.4
+_LOOK_EVERY_S = 0.1
 
 
 def wait_until_drained(
@@ -23,30 +24,28 @@ def wait_until_drained(
     on_outage: Callable[[BusUnavailable], None],
     timeout_s: float,
     leaving_out: Collection[str] = (),
+    clock: Clock = SYSTEM_CLOCK,
 ) -> bool:
     """Wait until no group has anything left to read for a moment, but in `leaving_out`; False when it took too long.
 
     `watch` is called all the while, to keep the processes alive. While the bus does not answer it waits for it, and
     tells `on_outage` why; what is left to read is not known then. Raises `BusLost` where the bus will not come back.
     """
-    deadline = time.monotonic() + timeout_s
     quiet_since: float | None = None
-    while time.monotonic() < deadline:
+    for _ in Deadline(timeout_s, clock).attempts(_LOOK_EVERY_S):
         watch()
         lags = _lags_or_outage(bus, groups, leaving_out, on_outage)
         if lags is None:
             quiet_since = None
-            time.sleep(0.1)
             continue
         on_lags(lags)
-        now = time.monotonic()
+        now = clock.monotonic_s()
         if any(lags.values()):
             quiet_since = None
         elif quiet_since is None:
             quiet_since = now
         elif now - quiet_since >= _QUIET_S:
             return True
-        time.sleep(0.1)
     return False
 
 

@@ -6,13 +6,13 @@ The features come from the stream's own compiled step; nothing is computed here.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from libs.clock import SYSTEM_CLOCK
 from services.console.output import print_json
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def engineer_features(
     from services.console.features_files import BarsFile
     from services.console.features_store import BarsInStore
 
-    began = time.perf_counter()
+    began = SYSTEM_CLOCK.monotonic_s()
     source: Any
     if input_.startswith("clickhouse:"):
         source = BarsInStore.open(input_, _find_store(clickhouse, session))
@@ -132,7 +132,7 @@ def engineer_features(
     chosen = _load(feature_set).on(name_timeframe(source.step_s))
     program = compile_feature_set(chosen, source.step_s)
     summary = _write_features(source, program, output, funding, open_interest, mark, alternative, is_quiet=json)
-    summary["seconds"] = round(time.perf_counter() - began, 3)
+    summary["seconds"] = round(SYSTEM_CLOCK.monotonic_s() - began, 3)
     if json:
         print_json(summary)
     else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+
+from libs.clock import SYSTEM_CLOCK, Clock
 
 _LOOK_EVERY_S = 60.0
 
@@ -23,7 +24,8 @@ class LogLimits:
 class LogFile:
     """One log. `write` raises `OSError` where the disk does not take it, and works again once it does."""
 
-    def __init__(self, path: Path, limits: LogLimits) -> None:
+    def __init__(self, path: Path, limits: LogLimits, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._path = path
         self._limits = limits
         self._file: BinaryIO | None = None
@@ -40,8 +42,9 @@ class LogFile:
         self._file.write(line)
         self._file.flush()
         self._size += len(line)
-        if time.monotonic() - self._looked_at > _LOOK_EVERY_S:
-            self._looked_at = time.monotonic()
+        now = self._clock.monotonic_s()
+        if now - self._looked_at > _LOOK_EVERY_S:
+            self._looked_at = now
             self._remove_old()
 
     def _rotate(self) -> None:
@@ -56,7 +59,7 @@ class LogFile:
         self._size = 0
 
     def _remove_old(self) -> None:
-        oldest = time.time() - self._limits.max_age_s
+        oldest = self._clock.now_ns() / 1e9 - self._limits.max_age_s
         for path in self._path.parent.glob(f"{self._path.name}.*"):
             number = path.name.removeprefix(f"{self._path.name}.")
             if number.isdecimal() and (int(number) > self._limits.files or path.stat().st_mtime < oldest):

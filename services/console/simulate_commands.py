@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from libs.clock import SYSTEM_CLOCK
 from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from services.console.output import print_json
 
@@ -39,7 +39,7 @@ def simulate(
     """
     from services.simulation.running import Tally, run_seeds
 
-    started = time.monotonic()
+    started = SYSTEM_CLOCK.monotonic_s()
     tally = Tally()
     console = Console(stderr=True)
     columns = (TextColumn("sessions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -48,7 +48,7 @@ def simulate(
         for outcome in run_seeds(range(from_, from_ + seeds), workers or None):
             tally.add(outcome)
             progress.advance(task)
-    elapsed_s = time.monotonic() - started
+    elapsed_s = SYSTEM_CLOCK.monotonic_s() - started
     smallest = [_describe(failure, shrink and at < _SHRUNK) for at, failure in enumerate(tally.failures)]
     if json:
         print_json(_facts(tally, from_, elapsed_s, smallest))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 
+from libs.clock import SYSTEM_ENTROPY, Entropy
 from libs.runtime.configuration import Configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.masking import SECRETS
@@ -17,9 +17,9 @@ from services.console.session import SessionDescription, make_private_folder
 EMBEDDED_USER = "perpflow"
 
 
-def make_password(session: SessionDescription) -> str:
+def make_password(session: SessionDescription, entropy: Entropy = SYSTEM_ENTROPY) -> str:
     """Make the password of a session's embedded ClickHouse and write it to a file of this user's alone."""
-    password = secrets.token_urlsafe(32)
+    password = entropy.token_urlsafe(32)
     SECRETS.add(password)
     make_private_folder(session.folder)
     session.password_file.unlink(missing_ok=True)

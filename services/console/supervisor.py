@@ -13,10 +13,10 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Literal
 
@@ -24,7 +24,7 @@ import orjson
 
 from libs.bus.api import BusLost, BusUnavailable
 from libs.bus.writer_lock import find_lock_holder, is_stopped
-from libs.clock import Deadline
+from libs.clock import SYSTEM_CLOCK, Clock, Deadline
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNAVAILABLE
 from libs.runtime.health import BUDGETS_S, RUNNING_BUDGET_S, heartbeat_path
 from libs.runtime.masking import SECRETS
@@ -96,10 +96,12 @@ class Supervisor:
         limits: LogLimits | None = None,
         writer_lock: Path | None = None,
         on_hung: Callable[[str], None] = lambda _name: None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`print_line(service, line)` is told every log line; `on_hung(service)` who was killed for hanging, from
         within `watch`, and again where it raised `BusUnavailable`. `writer_lock` is what the processes queue on: a
         stopped stranger that holds it is killed."""
+        self._clock = clock
         self._run_dir = run_dir
         self._log_dir = log_dir
         self._print_line = print_line
@@ -115,7 +117,7 @@ class Supervisor:
         self._heartbeats: threading.Thread | None = None
         log_dir.mkdir(parents=True, exist_ok=True)
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._own_log = LogFile(log_dir / f"{SUPERVISOR}.log", self._limits)
+        self._own_log = LogFile(log_dir / f"{SUPERVISOR}.log", self._limits, clock)
 
     def start(self, specs: Iterable[ProcessSpec]) -> None:
         """Start processes."""
@@ -162,7 +164,7 @@ class Supervisor:
         child.pump.start()
 
     def _pump(self, child: _Child, stream: IO[bytes]) -> None:
-        with stream, LogFile(self._log_dir / f"{child.spec.name}.log", self._limits) as log:
+        with stream, LogFile(self._log_dir / f"{child.spec.name}.log", self._limits, self._clock) as log:
             is_kept = True
             for each in stream:
                 # A process masks its own words; what a library prints past them is masked here.
@@ -192,7 +194,8 @@ class Supervisor:
         self._print_line(child.spec.name, text)
 
     def _say(self, name: str, text: str) -> None:
-        line = {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "process": name, "event": text}
+        at = datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
+        line = {"timestamp": f"{at:%Y-%m-%dT%H:%M:%SZ}", "process": name, "event": text}
         # A full disk must not keep the processes from being watched.
         with contextlib.suppress(OSError):
             self._own_log.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
@@ -202,7 +205,7 @@ class Supervisor:
         """Look at every process once; restart what died. Raises `GaveUp`."""
         if self._lost_bus is not None:
             raise GaveUp(str(self._lost_bus), EXIT_UNAVAILABLE)
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         changed = False
         for child in self._children.values():
             if child.process is None:
@@ -275,15 +278,15 @@ class Supervisor:
     def _restart_later(self, child: _Child, code: int, pause_s: float) -> None:
         child.restarts += 1
         child.state = "restarting"
-        child.restart_at = time.monotonic() + pause_s
+        child.restart_at = self._clock.monotonic_s() + pause_s
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._say(child.spec.name, f"ended with {cause}; restart {child.restarts}")
 
     def _watch_heartbeats(self) -> None:
-        looked_at = time.monotonic()
+        looked_at = self._clock.monotonic_s()
         stranger: tuple[int, float] | None = None
         while not self._closing.wait(_LOOK_EVERY_S):
-            now = time.monotonic()
+            now = self._clock.monotonic_s()
             passed_s = min(now - looked_at, _LONGEST_LOOK_S)
             looked_at = now
             was_silent = [child.is_silent for child in self._children.values()]

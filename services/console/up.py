@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
 import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +19,7 @@ from rich.table import Table
 
 from libs.bus.api import Bus, BusLost, BusUnavailable, TopicSpec
 from libs.bus.writer_lock import writer_lock_path
-from libs.clock import Deadline
+from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 from libs.domain.control import ALL_ACCOUNTS, ControlAction
 from libs.domain.instruments import DEFAULT_INSTRUMENT, DEFAULT_INSTRUMENTS
 from libs.runtime.child import child_command
@@ -128,13 +126,15 @@ def check_mode(market: str, mode: str, speed: float, variables: Mapping[str, str
         raise BadInput("--mode testnet needs a venue with a clock: give --speed above 0")
 
 
-def prepare_session(options: UpOptions, configuration: Configuration) -> SessionDescription:
+def prepare_session(
+    options: UpOptions, configuration: Configuration, clock: Clock = SYSTEM_CLOCK
+) -> SessionDescription:
     """Return the session that the options ask for, nothing written yet. Raises `BadInput`."""
     kind = options.market.partition(":")[0]
     given = configuration.variables
     check_mode(options.market, options.mode, options.speed, given)
     count_users(users_file(environment=given))
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.fromtimestamp(clock.now_ns() / 1e9, UTC).strftime("%Y%m%d-%H%M%S")
     if options.session is not None:
         check_session_name(options.session)
     name = options.session or (
@@ -212,9 +212,9 @@ def prepare_session(options: UpOptions, configuration: Configuration) -> Session
     return session
 
 
-def _simulated_venue_keys() -> dict[str, str]:
+def _simulated_venue_keys(entropy: Entropy) -> dict[str, str]:
     # A key that only this session's exchange knows, and that guards nothing of worth.
-    key, secret = secrets.token_hex(16), secrets.token_hex(16)
+    key, secret = entropy.token_hex(16), entropy.token_hex(16)
     return {
         "PERPFLOW_EXCHANGE_API_KEY": key,
         "PERPFLOW_EXCHANGE_API_SECRET": secret,
@@ -232,13 +232,16 @@ class _Run:
         console: Console,
         stop: threading.Event,
         ports: contextlib.ExitStack,
+        clock: Clock = SYSTEM_CLOCK,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
+        self._clock = clock
         self._options = options
         self._session = session
         # Handed to the processes that need them and written nowhere.
         self._secrets = dict(secret_settings)
         if options.mode == "testnet" and options.market == "simulated":
-            self._secrets |= _simulated_venue_keys()
+            self._secrets |= _simulated_venue_keys(entropy)
         for value in self._secrets.values():
             SECRETS.add(value)
         self._console = console
@@ -249,7 +252,7 @@ class _Run:
         )
         session.environment["PERPFLOW_MONITORING_PORT"] = str(page_port)
         self._page = f"http://127.0.0.1:{page_port}/"
-        self._started = time.monotonic()
+        self._started = self._clock.monotonic_s()
         self._last_line = 0.0
         self._bus: Bus | None = None
         platform = load_settings(PlatformSettings)
@@ -261,6 +264,7 @@ class _Run:
             limits=LogLimits(int(platform.log_max_mb * 1e6), platform.log_files, platform.log_max_age_days * 86_400),
             writer_lock=writer_lock_path(Path(path)) if kind == "sqlite" else None,
             on_hung=self._halt_if_risk,
+            clock=clock,
         )
 
     def execute(self) -> int:
@@ -370,23 +374,23 @@ class _Run:
                 self._console.print(f"  starting {ready}/{len(states)} processes ready", highlight=False)
             if ready == len(states):
                 return
-            if time.monotonic() - self._started > START_LIMIT_S:
+            if self._clock.monotonic_s() - self._started > START_LIMIT_S:
                 waiting = ", ".join(name for name, state in states.items() if state not in ("running", "finished"))
                 raise DependencyUnavailable(
                     f"not ready after {START_LIMIT_S:.0f} s: {waiting}; see {self._session.log_dir}"
                 )
-            time.sleep(0.05)
+            self._clock.sleep(0.05)
 
     def _run_until_done(self, bus: Bus) -> bool:
-        begun = time.monotonic()
+        begun = self._clock.monotonic_s()
         while not self._stop.is_set():
             self._supervisor.watch()
-            if self._options.for_s is not None and time.monotonic() - begun >= self._options.for_s:
+            if self._options.for_s is not None and self._clock.monotonic_s() - begun >= self._options.for_s:
                 break
             if self._supervisor.states()["ingestion"] == "finished":
                 break
             self._show_progress(bus)
-            time.sleep(0.1)
+            self._clock.sleep(0.1)
         self._supervisor.stop(["ingestion"])
         groups = (*GROUPS, "outbox") if "outbox" in self._supervisor.states() else GROUPS
         return self._drain(bus, groups, UNENDING)
@@ -397,7 +401,7 @@ class _Run:
         )
 
     def _show_progress(self, bus: Bus) -> None:
-        if time.monotonic() - self._last_line < 10.0:
+        if self._clock.monotonic_s() - self._last_line < 10.0:
             return
         try:
             bus.ping()
@@ -408,7 +412,7 @@ class _Run:
             self._show_outage(error)
 
     def _show_outage(self, error: BusUnavailable) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         if now - self._last_line < 10.0:
             return
         self._last_line = now
@@ -416,7 +420,7 @@ class _Run:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _show_lags(self, lags: Mapping[str, int]) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         if now - self._last_line < 10.0:
             return
         self._last_line = now
@@ -455,7 +459,7 @@ class _Run:
             "seed": self._session.seed,
             "speed": self._options.speed,
             "session": self._session.name,
-            "elapsed": round(time.monotonic() - self._started, 3),
+            "elapsed": round(self._clock.monotonic_s() - self._started, 3),
             "is_drained": is_drained,
         }
         if self._options.summary is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from libs.clock import SeededEntropy, SimulatedClock, SystemClock, SystemEntropy
+import pytest
+
+from libs.clock import Entropy, SeededEntropy, SimulatedClock, SystemClock, SystemEntropy
 
 
 def test_simulated_clock_moves_only_when_told() -> None:
@@ -30,3 +32,11 @@ def test_system_clock_rises() -> None:
 def test_seeded_entropy_repeats_and_the_systems_does_not() -> None:
     assert SeededEntropy(7).token_hex(16) == SeededEntropy(7).token_hex(16) != SeededEntropy(8).token_hex(16)
     assert SystemEntropy().token_hex(16) != SystemEntropy().token_hex(16)
+
+
+@pytest.mark.parametrize("entropy", [SystemEntropy(), SeededEntropy(7)])
+def test_tokens_have_their_length_and_fractions_lie_below_one(entropy: Entropy) -> None:
+    assert len(entropy.token_hex(4)) == 8
+    assert len(entropy.token_urlsafe(32)) == 43
+    fractions = [entropy.fraction() for _ in range(1_000)]
+    assert 0.0 <= min(fractions) < 0.1 and 0.9 < max(fractions) < 1.0
