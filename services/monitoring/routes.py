@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_late
 from starlette.staticfiles import StaticFiles
 
 from libs.access.users import Role
+from libs.charts import LIGHTWEIGHT_CHARTS
 from libs.clock import Clock
 from libs.domain.control import AuditOutcome
 from libs.runtime.health import ServiceHealth
@@ -96,8 +97,8 @@ class _Routes:
         app.middleware("http")(self._guard)
         app.add_exception_handler(Refusal, _answer_refusal)
         for path, name in (("/", "index.html"), ("/login", "login.html")):
-            app.add_api_route(path, _file(name), methods=["GET"])
-        app.add_api_route("/favicon.ico", _file("favicon.svg", "image/svg+xml"), methods=["GET"])
+            app.add_api_route(path, _file(STATIC_DIR / name), methods=["GET"])
+        app.add_api_route("/favicon.ico", _file(STATIC_DIR / "favicon.svg", "image/svg+xml"), methods=["GET"])
         app.add_api_route("/live", self._live, methods=["GET"])
         for path in ("/ready", "/health"):
             app.add_api_route(path, self._ready, methods=["GET"])
@@ -108,6 +109,9 @@ class _Routes:
         app.add_api_route("/api/control", self._control, methods=["POST"])
         app.add_api_route("/api/sign-in", self._sign_in, methods=["POST"])
         app.add_api_route("/api/sign-out", self._sign_out, methods=["POST"])
+        app.add_api_route(
+            f"/static/vendor/{LIGHTWEIGHT_CHARTS.name}", _file(LIGHTWEIGHT_CHARTS, "text/javascript"), methods=["GET"]
+        )
         app.mount("/static", StaticFiles(directory=STATIC_DIR))
         return app
 
@@ -292,9 +296,9 @@ class _Routes:
         return await asyncio.get_running_loop().run_in_executor(self._hash_thread, work)
 
 
-def _file(name: str, media_type: str | None = None) -> Callable[[], Awaitable[Response]]:
+def _file(path: Path, media_type: str | None = None) -> Callable[[], Awaitable[Response]]:
     async def serve() -> Response:
-        return FileResponse(STATIC_DIR / name, media_type=media_type, headers={"Cache-Control": "no-cache"})
+        return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
     return serve
 

@@ -73,12 +73,14 @@ def test_page_fits_its_width_without_console_errors(
     assert page.read("document.getElementById('tile-equity').textContent").startswith(("9,", "10,"))
     assert page.read("document.getElementById('forecast-body').hidden") is False
     drawn = (
-        "(() => { const c = document.getElementById('NAME'); const d = c.getContext('2d')"
-        ".getImageData(0, 0, c.width, c.height).data; let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0;"
-        " return n; })()"
+        "(() => { const e = document.getElementById('NAME'); let n = 0;"
+        " for (const c of e.matches('canvas') ? [e] : e.querySelectorAll('canvas')) {"
+        " const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        " for (let i = 3; i < d.length; i += 4) n += d[i] > 0; } return n; })()"
     )
     for name in ("price-chart", "equity-chart", "forecast-history"):
-        assert page.read(drawn.replace("NAME", name)) > 500, name
+        page.wait_for(f"{drawn.replace('NAME', name)} > 500")
+    shoot(page, f"page-{width}-{scheme}")
     assert page.faults == []
 
 

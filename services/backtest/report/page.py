@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from libs.charts import LIGHTWEIGHT_CHARTS
 from services.backtest.report.content import build_report
 from services.backtest.run import BacktestResult
 
@@ -140,7 +141,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         _pairs_table({**report["input"], **report["versions"], **report["digests"]}),
         f"<details><summary>Every parameter</summary><pre>{escape(_indent(report['parameters']))}</pre></details>",
         f"<script id='data' type='application/json'>{drawn}</script>",
-        f"<script>{_read('vendor/lightweight-charts.js')}</script><script>{_read('report.js')}</script>",
+        f"<script>{LIGHTWEIGHT_CHARTS.read_text()}</script><script>{_read('report.js')}</script>",
         "</body></html>\n",
     ]
     return "".join(parts)

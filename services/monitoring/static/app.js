@@ -104,8 +104,7 @@ function drawPrice(now) {
   const fills = (state.fills ?? [])
     .filter((row) => row.instrument === now.instrument && row.account === now.account)
     .map((row) => ({ time: row.time_ms, price: Number(row.last_price), side: row.side }));
-  const minutes = (lengthMs / 60_000) * (slots + 1);
-  priceChart.show({ bars: bars.slice(-minutes), fills, entry: Number(held?.quantity) ? Number(held.entry_price) : null, last: market?.last ?? bars.at(-1)[4], lengthMs, slots });
+  priceChart.show({ name: now.instrument, bars, fills, entry: Number(held?.quantity) ? Number(held.entry_price) : null, lengthMs, slots });
   byId("price-chart").setAttribute("aria-label", `Price of ${now.instrument}, last ${f.price(market?.last ?? bars.at(-1)[4])}. Arrow keys read single bars.`);
 }
 
@@ -140,7 +139,7 @@ function drawEquityReadout(point) {
   }
   let peak = -Infinity;
   let worst = 0;
-  for (const [, equity] of equityChart.points) {
+  for (const [, equity] of equityChart.items) {
     peak = Math.max(peak, equity);
     worst = Math.max(worst, (peak - equity) / peak);
   }

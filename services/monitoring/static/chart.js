@@ -1,16 +1,11 @@
-// Charts drawn on canvas: sharp at any pixel ratio, coloured from the style sheet, read by pointer and arrow keys.
+// Price and equity drawn by TradingView's lightweight-charts; the forecast strip is a canvas of our own.
 import * as f from "./format.js";
 
-const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif';
-const AXIS_WIDTH = 66;
-const TIME_HEIGHT = 22;
-const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 10080, 43200].map((minutes) => minutes * 60_000);
-const SMALL_STEPS_MS = [1000, 2000, 5000, 10_000, 15_000, 30_000];
-
+const { createChart, createSeriesMarkers, CandlestickSeries, HistogramSeries, BaselineSeries, LineStyle, CrosshairMode, TickMarkType } = LightweightCharts;
 const COLORS = ["text", "muted", "line", "line-strong", "card", "accent", "up", "down", "warn", "up-fill", "down-fill", "flat-fill"];
+const shown = new Set();
 
 let palette = null;
-const everyChart = new Set();
 
 function colors() {
   if (!palette) {
@@ -22,118 +17,91 @@ function colors() {
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   palette = null;
-  for (const chart of everyChart) chart.draw();
+  for (const each of shown) each.paint();
 });
 
-function niceStep(span, count) {
-  const rough = span / Math.max(1, count);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  return power * ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough) ?? 10);
+const toSeconds = (ms) => ms / 1000;
+const toMs = (seconds) => Math.round(seconds * 1000);
+
+function tick(time, kind) {
+  if (kind <= TickMarkType.DayOfMonth) return f.day(toMs(time)).slice(5);
+  return f.clock(toMs(time), kind === TickMarkType.TimeWithSeconds);
 }
 
-function timeStep(span, count) {
-  const rough = span / Math.max(1, count);
-  return [...SMALL_STEPS_MS, ...STEPS_MS].find((step) => step >= rough) ?? STEPS_MS.at(-1);
-}
-
-class Chart {
-  constructor(canvas, onHover) {
-    this.canvas = canvas;
-    this.context = canvas.getContext("2d");
-    this.onHover = onHover;
-    this.hover = null;
-    this.width = 0;
-    this.height = 0;
-    everyChart.add(this);
-    new ResizeObserver(() => this.draw()).observe(canvas);
-    canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
-    canvas.addEventListener("pointerleave", () => this.point(null));
-    canvas.addEventListener("blur", () => this.point(null));
-    canvas.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (event.key === "Escape") this.setHover(null);
-      if (!step || !this.count()) return;
-      event.preventDefault();
-      const from = this.hover ?? (step < 0 ? this.count() : -1);
-      this.setHover(Math.min(this.count() - 1, Math.max(0, from + step)));
+// A chart in an element of the page: `items` are what arrow keys and pointer read one by one, times in ms first.
+class TimeChart {
+  constructor(element, onRead) {
+    this.element = element;
+    this.onRead = onRead;
+    this.items = [];
+    this.at = null;
+    this.chart = createChart(element, {
+      autoSize: true,
+      // Named in the footer: the library's own logo brings a style that the page's policy forbids.
+      layout: { attributionLogo: false, fontSize: 11, background: { color: "transparent" } },
+      crosshair: { mode: CrosshairMode.Magnet },
+      localization: { timeFormatter: (time) => f.moment(toMs(time)) },
+      timeScale: { timeVisible: true, rightOffset: 1, minBarSpacing: 0.2, tickMarkFormatter: tick },
+      // The page scrolls over a chart; dragging and pinching move and scale it.
+      handleScroll: { mouseWheel: false, vertTouchDrag: false },
+      handleScale: { mouseWheel: false },
     });
+    this.chart.subscribeCrosshairMove((event) => this.read(event.time === undefined ? null : this.indexOf(toMs(event.time))));
+    element.addEventListener("blur", () => this.leave());
+    element.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (event.key === "Escape") this.leave();
+      if (!step || !this.items.length) return;
+      event.preventDefault();
+      const from = this.at ?? (step < 0 ? this.items.length : -1);
+      this.point(Math.min(this.items.length - 1, Math.max(0, from + step)));
+    });
+    shown.add(this);
   }
 
-  point(x) {
-    this.setHover(x === null || !this.count() ? null : this.indexAt(x));
+  indexOf(ms) {
+    const index = this.items.findIndex((item) => item[0] >= ms);
+    return index < 0 ? this.items.length - 1 : index;
   }
 
-  setHover(index) {
-    if (index === this.hover) return;
-    this.hover = index;
-    this.draw();
+  point(index) {
+    const item = this.items[index];
+    this.chart.setCrosshairPosition(this.valueOf(item), toSeconds(item[0]), this.series);
+    this.read(index);
   }
 
-  begin() {
-    const box = this.canvas.getBoundingClientRect();
-    if (!box.width || !box.height) return false;
-    const ratio = window.devicePixelRatio || 1;
-    const [w, h] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
-    if (this.canvas.width !== w || this.canvas.height !== h) {
-      this.canvas.width = w;
-      this.canvas.height = h;
+  leave() {
+    this.chart.clearCrosshairPosition();
+    this.read(null);
+  }
+
+  read(index) {
+    this.at = index;
+    if (this.items.length) this.onRead(this.items[index ?? this.items.length - 1], index !== null);
+  }
+
+  // Replaces all items or, where only the last ones changed, those: the view a person has chosen stays.
+  put(items, ...series) {
+    const known = this.items;
+    const isNext = known.length > 0 && items.length >= known.length && items[0][0] === known[0][0] && items[known.length - 1][0] === known.at(-1)[0];
+    this.items = items;
+    for (const [made, toPoint] of series) {
+      if (isNext) for (const item of items.slice(known.length - 1)) made.update(toPoint(item));
+      else made.setData(items.map(toPoint));
     }
-    this.width = box.width;
-    this.height = box.height;
-    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.context.clearRect(0, 0, box.width, box.height);
-    this.context.font = FONT;
-    this.context.lineWidth = 1;
-    this.context.setLineDash([]);
-    this.context.textBaseline = "middle";
-    return true;
+    if (this.at !== null && this.at >= items.length) this.at = null;
+    return isNext;
   }
 
-  line(x1, y1, x2, y2) {
-    this.context.beginPath();
-    this.context.moveTo(x1, y1);
-    this.context.lineTo(x2, y2);
-    this.context.stroke();
-  }
-
-  valueAxis(low, high, top, bottom, format, avoid) {
-    const { context } = this;
-    const plotRight = this.width - AXIS_WIDTH;
-    const step = niceStep(high - low, Math.max(2, (bottom - top) / 52));
-    context.textAlign = "left";
-    for (let value = Math.ceil(low / step) * step; value <= high; value += step) {
-      const y = Math.round(bottom - ((value - low) / (high - low)) * (bottom - top)) + 0.5;
-      context.strokeStyle = colors().line;
-      this.line(0, y, plotRight, y);
-      context.fillStyle = colors().muted;
-      if (avoid === null || Math.abs(y - avoid) > 15) context.fillText(format(value, step), plotRight + 8, y);
-    }
-  }
-
-  timeAxis(from, to, xOf) {
-    const { context } = this;
-    const step = timeStep(to - from, (this.width - AXIS_WIDTH) / (this.width < 500 ? 68 : 92));
-    context.textAlign = "center";
-    context.fillStyle = colors().muted;
-    for (let time = Math.ceil(from / step) * step; time <= to; time += step) {
-      const x = xOf(time);
-      if (x < 22 || x > this.width - AXIS_WIDTH - 18) continue;
-      const label = time % 86_400_000 === 0 ? f.day(time).slice(5) : f.clock(time, step < 60_000);
-      context.fillText(label, x, this.height - TIME_HEIGHT / 2);
-    }
-  }
-
-  badge(y, text, fill, ink) {
-    const { context } = this;
-    const left = this.width - AXIS_WIDTH + 2;
-    const at = Math.min(this.height - TIME_HEIGHT - 9, Math.max(9, y));
-    context.fillStyle = fill;
-    context.beginPath();
-    context.roundRect(left, at - 9, AXIS_WIDTH - 4, 18, 4);
-    context.fill();
-    context.fillStyle = ink;
-    context.textAlign = "left";
-    context.fillText(text, left + 6, at + 0.5);
+  paint() {
+    const ink = colors();
+    this.chart.applyOptions({
+      layout: { textColor: ink.muted },
+      grid: { vertLines: { visible: false }, horzLines: { color: ink.line } },
+      crosshair: { vertLine: { color: ink["line-strong"], labelBackgroundColor: ink.text }, horzLine: { color: ink["line-strong"], labelBackgroundColor: ink.text } },
+      rightPriceScale: { borderVisible: false },
+      timeScale: { borderColor: ink.line },
+    });
   }
 }
 
@@ -156,244 +124,142 @@ export function joinBars(bars, lengthMs) {
   return joined;
 }
 
-export class PriceChart extends Chart {
-  constructor(canvas, onHover) {
-    super(canvas, onHover);
-    this.bars = [];
-    this.fills = [];
+export class PriceChart extends TimeChart {
+  constructor(element, onRead) {
+    super(element, onRead);
+    this.series = this.chart.addSeries(CandlestickSeries, { priceFormat: { type: "custom", minMove: 0.01, formatter: f.price } });
+    this.series.priceScale().applyOptions({ scaleMargins: { top: 0.06, bottom: 0.18 } });
+    this.volume = this.chart.addSeries(HistogramSeries, { priceScaleId: "", lastValueVisible: false, priceLineVisible: false });
+    this.volume.priceScale().applyOptions({ scaleMargins: { top: 0.87, bottom: 0 } });
+    this.markers = createSeriesMarkers(this.series, []);
     this.entry = null;
-    this.last = null;
+    this.entryLine = null;
+    this.fills = [];
+    this.view = "";
     this.lengthMs = 60_000;
-    this.slots = 120;
+    this.paint();
   }
 
-  show({ bars, fills, entry, last, lengthMs, slots }) {
-    Object.assign(this, { fills, entry, last, lengthMs, slots });
-    this.bars = joinBars(bars, lengthMs).slice(-slots);
-    if (this.hover !== null && this.hover >= this.bars.length) this.hover = null;
-    this.draw();
+  valueOf(bar) {
+    return bar[4];
   }
 
-  count() {
-    return this.bars.length;
+  show({ name, bars, fills, entry, lengthMs, slots }) {
+    const view = `${name} ${lengthMs}`;
+    const isOther = view !== this.view;
+    if (isOther) this.items = [];
+    this.view = view;
+    this.lengthMs = lengthMs;
+    this.put(
+      joinBars(bars, lengthMs),
+      [this.series, ([time, open, high, low, close]) => ({ time: toSeconds(time), open, high, low, close })],
+      [this.volume, (bar) => this.volumeOf(bar)],
+    );
+    if (isOther) this.chart.timeScale().setVisibleLogicalRange({ from: this.items.length - slots, to: this.items.length });
+    this.mark(fills);
+    this.drawEntry(entry);
+    this.read(this.at);
   }
 
-  geometry() {
-    const right = this.width - AXIS_WIDTH;
-    const slot = right / Math.max(1, Math.min(this.slots, Math.max(this.bars.length, 24)) + 1);
-    const first = right - slot * (this.bars.length + 0.5);
-    return { slot, xOf: (index) => first + slot * (index + 0.5) };
+  volumeOf([time, open, , , close, volume]) {
+    return { time: toSeconds(time), value: volume, color: `${colors()[close >= open ? "up-fill" : "down-fill"]}48` };
   }
 
-  indexAt(x) {
-    const { slot, xOf } = this.geometry();
-    return Math.min(this.bars.length - 1, Math.max(0, Math.round((x - xOf(0)) / slot)));
+  mark(fills) {
+    const start = this.items[0][0];
+    this.fills = fills;
+    this.markers.setMarkers(
+      fills.filter((fill) => fill.time >= start).sort((one, two) => one.time - two.time).map((fill) => ({
+        time: toSeconds(fill.time - (fill.time % this.lengthMs)),
+        price: fill.price,
+        position: fill.side === "BUY" ? "atPriceBottom" : "atPriceTop",
+        shape: fill.side === "BUY" ? "arrowUp" : "arrowDown",
+        color: colors()[fill.side === "BUY" ? "accent" : "warn"],
+        size: 0.7,
+      })),
+    );
   }
 
-  draw() {
-    if (!this.begin()) return;
-    const { context, bars } = this;
-    if (!bars.length) return;
+  drawEntry(entry) {
+    if (entry === this.entry) return;
+    this.entry = entry;
+    if (this.entryLine) this.series.removePriceLine(this.entryLine);
+    this.entryLine = entry === null ? null : this.series.createPriceLine({ price: entry, color: colors().accent, lineWidth: 1, lineStyle: LineStyle.SparseDotted, title: "entry", axisLabelVisible: false });
+  }
+
+  paint() {
+    super.paint();
     const ink = colors();
-    const { slot, xOf } = this.geometry();
-    const top = 14;
-    const bottom = this.height - TIME_HEIGHT;
-    const floor = bottom - 46;
-    const start = bars[0][0];
-    const end = bars.at(-1)[0] + this.lengthMs;
-    const fills = this.fills.filter((fill) => fill.time >= start && fill.time < end);
-    let low = Math.min(...bars.map((bar) => bar[3]), ...fills.map((fill) => fill.price));
-    let high = Math.max(...bars.map((bar) => bar[2]), ...fills.map((fill) => fill.price));
-    const pad = Math.max((high - low) * 0.06, high * 0.00005);
-    low -= pad;
-    high += pad;
-    const yOf = (value) => floor - ((value - low) / (high - low)) * (floor - top);
-    this.valueAxis(low, high, top, floor, (value, step) => f.number(value, step >= 1 ? 0 : step >= 0.1 ? 1 : 2), this.last ? yOf(this.last) : null);
-    this.timeAxis(start, end, (time) => xOf((time - start) / this.lengthMs));
-
-    const body = Math.max(1, Math.min(11, Math.floor(slot * 0.66)));
-    const most = Math.max(...bars.map((bar) => bar[5]), 1e-9);
-    bars.forEach(([, open, top_, bottom_, close, volume], index) => {
-      const x = Math.round(xOf(index));
-      const isUp = close >= open;
-      context.fillStyle = isUp ? ink["up-fill"] : ink["down-fill"];
-      context.globalAlpha = 0.28;
-      const tall = Math.max(volume > 0 ? 1 : 0, (volume / most) * 38);
-      context.fillRect(x - body / 2, bottom - tall, body, tall);
-      context.globalAlpha = 1;
-      context.fillRect(x - 0.5, yOf(top_), 1, Math.max(1, yOf(bottom_) - yOf(top_)));
-      const [upper, lower] = [yOf(Math.max(open, close)), yOf(Math.min(open, close))];
-      context.fillRect(x - body / 2, upper, body, Math.max(1, lower - upper));
-    });
-
-    if (this.entry && this.entry > low && this.entry < high) {
-      const y = Math.round(yOf(this.entry)) + 0.5;
-      context.strokeStyle = ink.accent;
-      context.setLineDash([2, 4]);
-      this.line(0, y, this.width - AXIS_WIDTH, y);
-      context.setLineDash([]);
-      context.textAlign = "left";
-      context.fillStyle = ink.accent;
-      context.fillText("entry", 8, y - 8);
-    }
-    for (const fill of fills) this.marker(xOf((fill.time - start) / this.lengthMs - 0.5), yOf(fill.price), fill.side, ink);
-    if (this.last) {
-      const y = Math.round(yOf(this.last)) + 0.5;
-      const isUp = bars.at(-1)[4] >= bars.at(-1)[1];
-      context.strokeStyle = isUp ? ink.up : ink.down;
-      context.setLineDash([3, 3]);
-      context.globalAlpha = 0.7;
-      this.line(0, y, this.width - AXIS_WIDTH, y);
-      context.globalAlpha = 1;
-      context.setLineDash([]);
-      this.badge(y, f.price(this.last), isUp ? ink.up : ink.down, ink.card);
-    }
-    if (this.hover !== null) this.crosshair(xOf(this.hover), yOf(bars[this.hover][4]), f.price(bars[this.hover][4]), ink);
-    this.onHover(this.hover === null ? bars.at(-1) : bars[this.hover], this.hover !== null);
-  }
-
-  crosshair(x, y, text, ink) {
-    const { context } = this;
-    context.strokeStyle = ink["line-strong"];
-    this.line(Math.round(x) + 0.5, 8, Math.round(x) + 0.5, this.height - TIME_HEIGHT);
-    this.line(0, Math.round(y) + 0.5, this.width - AXIS_WIDTH, Math.round(y) + 0.5);
-    this.badge(y, text, ink.text, ink.card);
-  }
-
-  marker(x, y, side, ink) {
-    const { context } = this;
-    const way = side === "BUY" ? 1 : -1;
-    context.beginPath();
-    context.moveTo(x, y + way * 3);
-    context.lineTo(x - 5, y + way * 12);
-    context.lineTo(x + 5, y + way * 12);
-    context.closePath();
-    context.fillStyle = side === "BUY" ? ink.accent : ink.warn;
-    context.strokeStyle = ink.card;
-    context.lineWidth = 2;
-    context.stroke();
-    context.fill();
-    context.lineWidth = 1;
+    this.series.applyOptions({ upColor: ink["up-fill"], downColor: ink["down-fill"], wickUpColor: ink["up-fill"], wickDownColor: ink["down-fill"], borderVisible: false });
+    if (!this.items.length) return;
+    this.volume.setData(this.items.map((bar) => this.volumeOf(bar)));
+    this.mark(this.fills);
+    this.entryLine?.applyOptions({ color: ink.accent });
   }
 }
 
-export class EquityChart extends Chart {
-  constructor(canvas, onHover) {
-    super(canvas, onHover);
-    this.points = [];
+export class EquityChart extends TimeChart {
+  constructor(element, onRead) {
+    super(element, (point, isPointed) => onRead(isPointed ? point : null));
+    this.series = this.chart.addSeries(BaselineSeries, { lineWidth: 2, priceFormat: { type: "custom", minMove: 0.01, formatter: (value) => f.number(value, value >= 100_000 ? 0 : 1) } });
+    this.paint();
+  }
+
+  valueOf(point) {
+    return point[1];
   }
 
   show(points) {
-    this.points = points;
-    if (this.hover !== null && this.hover >= points.length) this.hover = null;
-    this.draw();
+    const isNext = this.put(points, [this.series, ([time, equity]) => ({ time: toSeconds(time), value: equity })]);
+    if (!isNext) this.series.applyOptions({ baseValue: { type: "price", price: points[0][1] } });
+    this.chart.timeScale().fitContent();
+    this.read(this.at);
   }
 
-  count() {
-    return this.points.length;
-  }
-
-  xOf(time) {
-    const [from, to] = [this.points[0][0], this.points.at(-1)[0]];
-    const right = this.width - AXIS_WIDTH - 8;
-    return to === from ? right : 4 + ((time - from) / (to - from)) * (right - 4);
-  }
-
-  indexAt(x) {
-    let best = 0;
-    this.points.forEach((point, index) => {
-      if (Math.abs(this.xOf(point[0]) - x) < Math.abs(this.xOf(this.points[best][0]) - x)) best = index;
-    });
-    return best;
-  }
-
-  draw() {
-    if (!this.begin()) return;
-    const { context, points } = this;
-    if (!points.length) return;
+  paint() {
+    super.paint();
     const ink = colors();
-    const top = 12;
-    const bottom = this.height - TIME_HEIGHT;
-    const base = points[0][1];
-    let low = Math.min(...points.map((point) => point[1]));
-    let high = Math.max(...points.map((point) => point[1]));
-    const pad = Math.max((high - low) * 0.1, Math.abs(high) * 0.00005, 0.01);
-    low -= pad;
-    high += pad;
-    const yOf = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
-    this.valueAxis(low, high, top, bottom, (value, step) => f.number(value, step >= 1 ? 0 : step >= 0.1 ? 1 : 2), yOf(points.at(-1)[1]));
-    this.timeAxis(points[0][0], points.at(-1)[0], (time) => this.xOf(time));
-
-    const now = points.at(-1)[1];
-    const tone = now >= base ? "up" : "down";
-    const path = new Path2D();
-    points.forEach(([time, equity], index) => path[index ? "lineTo" : "moveTo"](this.xOf(time), yOf(equity)));
-    const area = new Path2D(path);
-    area.lineTo(this.xOf(points.at(-1)[0]), bottom);
-    area.lineTo(this.xOf(points[0][0]), bottom);
-    area.closePath();
-    const shade = context.createLinearGradient(0, top, 0, bottom);
-    shade.addColorStop(0, ink[`${tone}-fill`]);
-    shade.addColorStop(1, "transparent");
-    context.globalAlpha = 0.22;
-    context.fillStyle = shade;
-    context.fill(area);
-    context.globalAlpha = 1;
-    context.strokeStyle = ink["line-strong"];
-    context.setLineDash([2, 4]);
-    this.line(0, Math.round(yOf(base)) + 0.5, this.width - AXIS_WIDTH, Math.round(yOf(base)) + 0.5);
-    context.setLineDash([]);
-    context.strokeStyle = ink[tone];
-    context.lineWidth = 1.75;
-    context.lineJoin = "round";
-    context.stroke(path);
-    context.lineWidth = 1;
-    this.badge(yOf(now), f.number(now, now >= 100_000 ? 0 : 1), ink[tone], ink.card);
-    if (this.hover !== null) {
-      const [time, equity] = points[this.hover];
-      const x = Math.round(this.xOf(time)) + 0.5;
-      context.strokeStyle = ink["line-strong"];
-      this.line(x, 6, x, bottom);
-      context.fillStyle = ink[tone];
-      context.beginPath();
-      context.arc(x, yOf(equity), 3.5, 0, Math.PI * 2);
-      context.fill();
-    }
-    this.onHover(this.hover === null ? null : points[this.hover]);
+    this.series.applyOptions({
+      topLineColor: ink.up, topFillColor1: `${ink["up-fill"]}38`, topFillColor2: "transparent",
+      bottomLineColor: ink.down, bottomFillColor1: "transparent", bottomFillColor2: `${ink["down-fill"]}38`,
+    });
   }
 }
 
 // Recent forecasts as thin columns: down below, flat between, up above.
-export class ForecastStrip extends Chart {
+export class ForecastStrip {
   constructor(canvas) {
-    super(canvas, () => {});
+    this.canvas = canvas;
     this.history = [];
+    new ResizeObserver(() => this.paint()).observe(canvas);
+    shown.add(this);
   }
 
   show(history) {
     this.history = history;
-    this.draw();
+    this.paint();
   }
 
-  count() {
-    return 0;
-  }
-
-  draw() {
-    if (!this.begin()) return;
+  paint() {
+    const { width, height } = this.canvas.getBoundingClientRect();
+    if (!width || !height) return;
+    const ratio = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    const context = this.canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const ink = colors();
     const slot = 5;
-    const shown = this.history.slice(-Math.floor((this.width + 1) / slot));
-    const left = this.width - shown.length * slot + 1;
-    this.context.fillStyle = ink.line;
-    this.context.fillRect(0, this.height - 1, Math.max(0, left - 1), 1);
-    shown.forEach(([, down, flat, up], index) => {
-      const x = left + index * slot;
-      let y = this.height;
+    const columns = this.history.slice(-Math.floor((width + 1) / slot));
+    const left = width - columns.length * slot + 1;
+    context.fillStyle = ink.line;
+    context.fillRect(0, height - 1, Math.max(0, left - 1), 1);
+    columns.forEach(([, down, flat, up], index) => {
+      let y = height;
       for (const [share, name] of [[down, "down-fill"], [flat, "flat-fill"], [up, "up-fill"]]) {
-        this.context.fillStyle = ink[name];
-        this.context.fillRect(x, y - share * this.height, slot - 1, share * this.height);
-        y -= share * this.height;
+        context.fillStyle = ink[name];
+        context.fillRect(left + index * slot, y - share * height, slot - 1, share * height);
+        y -= share * height;
       }
     });
   }

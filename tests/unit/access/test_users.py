@@ -49,6 +49,7 @@ def test_file_holds_neither_password_nor_token(path: Path) -> None:
     assert "hash" not in repr(load_users(path)["ada"])
 
 
+@pytest.mark.slow
 def test_password_and_token_are_recognised_and_nothing_else(path: Path) -> None:
     add_password_user(path, "ada", Role.OPERATOR, PASSWORD)
     token = add_token_user(path, "grafana", Role.VIEWER)
@@ -92,6 +93,7 @@ def test_password_of_a_bad_length_is_refused(path: Path, password: str) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "a b", "-x", "a" * 65, "a/b", "a\n"])
 def test_bad_name_is_refused(path: Path, name: str) -> None:
     with pytest.raises(UsersFileError, match="name"):

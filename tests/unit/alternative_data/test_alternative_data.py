@@ -195,6 +195,7 @@ def test_an_answer_of_another_form_is_named(body: bytes, messages: tuple[str, ..
             source.fetch(MIDNIGHT, MIDNIGHT + DAY)
 
 
+@pytest.mark.slow
 def test_a_collection_is_written_in_order_and_names_what_is_absent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

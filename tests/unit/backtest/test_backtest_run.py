@@ -63,6 +63,7 @@ def test_simulated_market_is_traded_end_to_end(six_minutes: BacktestResult) -> N
     assert (report["counts"]["dead_events"], report["counts"]["dead_inputs"], report["dead_events"]) == (0, 0, [])
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_report_and_digests(six_minutes: BacktestResult) -> None:
     assert build_report(simulated()) == build_report(six_minutes)
 
@@ -86,6 +87,7 @@ def test_measures_cover_the_market_and_not_its_history(six_minutes: BacktestResu
     assert (report["grid"], report["grid_returns"]) == ("1m", 7)
 
 
+@pytest.mark.slow
 def test_nothing_is_traded_before_the_time_asked_for() -> None:
     late = simulated(trade_from=START + 4 * MINUTE)
     assert late.record.fills
@@ -93,26 +95,31 @@ def test_nothing_is_traded_before_the_time_asked_for() -> None:
     assert late.start == START + 4 * MINUTE
 
 
+@pytest.mark.slow
 def test_run_ends_at_the_time_asked_for() -> None:
     short = simulated(until=START + 3 * MINUTE)
     assert short.end < START + 3 * MINUTE
 
 
+@pytest.mark.slow
 def test_end_before_the_first_event_is_refused() -> None:
     with pytest.raises(BadInput, match="check the file and --to"):
         simulated(until=START - MINUTE)
 
 
+@pytest.mark.slow
 def test_starting_balance_is_what_was_asked_for() -> None:
     result = simulated(minutes=1, starting_balance_usdt=Decimal(500))
     assert build_report(result)["starting_equity_usdt"] == "500.00000000"
 
 
+@pytest.mark.slow
 def test_strategies_are_those_asked_for() -> None:
     alone = simulated(strategies=(StrategyChoice(path="forecast_threshold", parameters={"min_confidence": 1.0}),))
     assert alone.record.fills == []
 
 
+@pytest.mark.slow
 def test_settings_of_the_services_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERPFLOW_RISK_MAX_ORDER_NOTIONAL_USDT", "150")
     refused = simulated()
@@ -134,6 +141,7 @@ def test_what_cannot_be_run_is_refused_by_name(options: dict[str, object], messa
         simulated(minutes=1, **options)
 
 
+@pytest.mark.slow
 def test_bars_are_traded_without_quotes(tmp_path: Path) -> None:
     market = open_recording(bars_file(tmp_path / "bars.parquet"), instrument=BTC, history=None, history_bars=0)
     result = run_backtest(market, BacktestOptions(BTC))
@@ -142,6 +150,7 @@ def test_bars_are_traded_without_quotes(tmp_path: Path) -> None:
     assert not result.record.failed_checks["market_data_age_ms"]
 
 
+@pytest.mark.slow
 def test_trades_alone_are_traded_without_quotes(tmp_path: Path) -> None:
     trades = [event for event in generate_events(7, minutes=5) if isinstance(event, Trade)]
     path = tmp_path / "trades.parquet"
@@ -160,6 +169,7 @@ def test_trades_alone_are_traded_without_quotes(tmp_path: Path) -> None:
     assert result.dead == []
 
 
+@pytest.mark.slow
 def test_bars_of_a_timeframe_the_model_does_not_know_run_without_forecasts(tmp_path: Path) -> None:
     bars = generate_history(11, minutes=600)
     times = pa.array([START + place * 5 * MINUTE for place in range(600)], type=pa.timestamp("ns", tz="UTC"))
@@ -170,6 +180,7 @@ def test_bars_of_a_timeframe_the_model_does_not_know_run_without_forecasts(tmp_p
     assert result.record.fills
 
 
+@pytest.mark.slow
 def test_faulty_rows_are_said_and_the_rest_is_run(tmp_path: Path) -> None:
     bars = generate_history(11, minutes=400)
     close = [bar.close_e8 / 1e8 for bar in bars]
@@ -218,6 +229,7 @@ def test_strategy_that_cannot_be_read_is_refused(text: str) -> None:
         parse_strategies([text])
 
 
+@pytest.mark.slow
 def test_simulated_market_and_its_recording_are_the_same_market(tmp_path: Path) -> None:
     tape = SimulatedMarket(7)
     lines = [line for _ in range(3) for line in format_lines(tape.next_minute())]
@@ -235,6 +247,7 @@ def test_simulated_market_and_its_recording_are_the_same_market(tmp_path: Path) 
     assert made.record.counts["bars.closed.v1"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAPTURE.is_file(), reason=f"no recorded capture at {CAPTURE}; set PERPFLOW_SHARED")
 def test_recorded_capture_is_traded(tmp_path: Path) -> None:
     cut = tmp_path / "capture.ns-jsonl"
@@ -247,6 +260,7 @@ def test_recorded_capture_is_traded(tmp_path: Path) -> None:
     assert result.record.fills
 
 
+@pytest.mark.slow
 def test_only_what_the_run_needs_is_computed() -> None:
     lean = simulated(strategies=(StrategyChoice(path="ema_cross"),), digests=False)
     whole = simulated(strategies=(StrategyChoice(path="ema_cross"),))
@@ -257,6 +271,7 @@ def test_only_what_the_run_needs_is_computed() -> None:
     assert lean.record.equity == whole.record.equity
 
 
+@pytest.mark.slow
 def test_halt_is_said_first_and_measures_cover_the_time_after_it(tmp_path: Path) -> None:
     bars = bars_file(tmp_path / "bars.parquet", minutes=900)
     result = run_backtest(

@@ -21,6 +21,7 @@ def kinds(strategy: str) -> set[str]:
     return {finding.kind for finding in findings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -35,6 +36,7 @@ def test_planted_mistake_is_found(name: str, kind: str) -> None:
     assert kind in kinds(f"tests.unit.backtest.planted:{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ema_cross", "forecast_threshold"])
 def test_shipped_strategies_have_none(strategy: str) -> None:
     assert kinds(strategy) == set()
@@ -45,6 +47,7 @@ def test_state_that_is_not_declared_cannot_be_assigned() -> None:
         kinds("tests.unit.backtest.planted:Assigns")
 
 
+@pytest.mark.slow
 def test_command_says_findings_and_fails() -> None:
     outcome = CliRunner().invoke(app, ["--strategy", "tests.unit.backtest.planted:Forgets", "--span", "30m", "--json"])
     assert outcome.exit_code == 1, outcome.output

@@ -43,6 +43,7 @@ class Hearer(Strategy):
         HEARD.append("timer")
 
 
+@pytest.mark.slow
 def test_strategy_hears_trades_quotes_fills_and_its_timer_in_a_backtest() -> None:
     HEARD.clear()
     result = run_backtest(

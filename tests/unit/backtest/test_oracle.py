@@ -34,6 +34,7 @@ ORACLE = (*WIDE_LIMITS, "execution.bar_fill=close", "execution.slippage_bps=0", 
 STRATEGY = 'ema_cross={"fast_bars": 10, "slow_bars": 20, "warm_up_bars": 20, "quantity": "1"}'
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BARS.is_file(), reason=f"no recorded bars at {BARS}; set PERPFLOW_SHARED")
 @pytest.mark.timeout(1200)
 def test_result_is_that_of_other_backtesters_to_the_cent() -> None:

@@ -61,6 +61,7 @@ def test_grid_holds_every_combination_and_a_draw_some_of_them_without_repeats() 
     assert a_plan().points(99) == grid
 
 
+@pytest.mark.slow
 def test_sweep_runs_each_point_once_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "sweep.jsonl"
     plan, points = a_plan(), a_plan().points()
@@ -115,6 +116,7 @@ def test_windows_walk_without_overlap_of_tests_and_with_an_embargo_before_them()
         split_windows(0, 50, train_ns=40, test_ns=20)
 
 
+@pytest.mark.slow
 def test_what_is_chosen_in_training_is_traded_in_the_test_that_follows(tmp_path: Path) -> None:
     plan = a_plan(6)
     windows = split_windows(START, START + 6 * MINUTE, train_ns=3 * MINUTE, test_ns=2 * MINUTE)

@@ -30,6 +30,7 @@ def _minutes(bars: list[Bar]) -> list[Bar]:
     return [bar for bar in bars if bar.timeframe == "1m"]
 
 
+@pytest.mark.slow
 def test_bar_holds_its_trades() -> None:
     events = [
         a_trade(1, "60000", "0.5"),
@@ -243,6 +244,7 @@ def _streams(draw: st.DrawFn) -> list[MarketEvent]:
     return events
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(_streams(), st.integers(0, 60))
 def test_restoring_anywhere_changes_nothing(events: list[MarketEvent], cut: int) -> None:
@@ -255,6 +257,7 @@ def test_restoring_anywhere_changes_nothing(events: list[MarketEvent], cut: int)
     assert second.snapshot() == whole.snapshot()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(_streams())
 def test_every_trade_is_in_one_bar_or_counted_late(events: list[MarketEvent]) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from libs.domain.bars import Bar
 from libs.domain.events import DeadInput
@@ -26,6 +27,7 @@ def _bars_of(path: Path, history: Path | None = None) -> list[Bar]:
     return [bar for event in read_all(source, 5000) if not isinstance(event, DeadInput) for bar in core.handle(event)]
 
 
+@pytest.mark.slow
 def test_bars_equal_sums_over_the_trades_table() -> None:
     market = shared_market()
     bars = _bars_of(market / "capture" / "binance_um_BTCUSDT_20240808.ns-jsonl.gz")
@@ -51,6 +53,7 @@ def test_bars_equal_sums_over_the_trades_table() -> None:
     assert five.volume_e8 == sum(bar.volume_e8 for bar in ones)
 
 
+@pytest.mark.slow
 def test_spot_bars_equal_the_exchange_klines_to_the_digit() -> None:
     market = shared_market()
     bars = _bars_of(market / "capture" / "binance_spot_BTCUSDT_20240808.ns-jsonl.gz")
@@ -64,6 +67,7 @@ def test_spot_bars_equal_the_exchange_klines_to_the_digit() -> None:
         assert [bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8, bar.volume_e8] == expected
 
 
+@pytest.mark.slow
 def test_seam_of_the_capture_is_closed_from_klines() -> None:
     market = shared_market()
     history = market / "ohlcv" / "binance_spot_BTCUSDT_1m_20240726_20240825.parquet"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from libs.bus.headers import decode_headers, encode_headers
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=20), st.binary(max_size=50), max_size=8))
 def test_headers_come_back_in_their_order(headers: dict[str, bytes]) -> None:
     assert list(decode_headers(encode_headers(headers)).items()) == list(headers.items())

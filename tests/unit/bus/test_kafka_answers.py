@@ -58,6 +58,7 @@ def test_offsets_are_read_after_the_leader_of_a_partition_has_changed() -> None:
             assert bus.end_offsets([IN]) == {IN: 0}
 
 
+@pytest.mark.slow
 def test_a_broker_that_answers_late_or_not_at_all_is_told_by_ping() -> None:
     with a_mock_cluster() as cluster, KafkaBus(cluster.bootstrap) as bus:
         bus.ping()

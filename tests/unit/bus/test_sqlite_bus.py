@@ -212,6 +212,7 @@ def test_a_killed_members_partitions_pass_on(tmp_path: Path, member_id: str, at_
         assert time.monotonic() - killed >= at_least_s
 
 
+@pytest.mark.slow
 def test_an_idle_reader_costs_little(tmp_path: Path) -> None:
     with SqliteBus(tmp_path / "bus.db") as bus:
         bus.create_topics([TopicSpec(f"topic-{n}") for n in range(20)])

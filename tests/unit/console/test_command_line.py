@@ -29,6 +29,7 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -59,6 +60,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], messa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_busy_page_port_is_named_with_its_fix(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -70,6 +72,7 @@ def test_a_busy_page_port_is_named_with_its_fix(tmp_path: Path) -> None:
     assert "--port" in done.stderr
 
 
+@pytest.mark.slow
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     overview = perpflow("--help", cwd=tmp_path)
     assert overview.returncode == 0

@@ -21,6 +21,7 @@ def perpflow(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_klines_are_collected_exactly_and_the_next_call_goes_on(tmp_path: Path) -> None:
     output = tmp_path / "bars.parquet"
     with an_exchange(seed=7) as exchange:

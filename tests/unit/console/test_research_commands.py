@@ -16,6 +16,7 @@ app.command("walk-forward")(walk_forward)
 MARKET = ["--strategy", "ema_cross", "--vary", "fast_bars=2,3", "--seed", "7", "--workers", "1"]
 
 
+@pytest.mark.slow
 def test_sweep_ranks_what_ran_and_judges_the_choice(tmp_path: Path) -> None:
     arguments = ["sweep", *MARKET, "--span", "4m", "--by", "return", "--output", str(tmp_path)]
     outcome = CliRunner().invoke(app, [*arguments, "--json"])
@@ -27,6 +28,7 @@ def test_sweep_ranks_what_ran_and_judges_the_choice(tmp_path: Path) -> None:
     assert "best by return" in again.stdout
 
 
+@pytest.mark.slow
 def test_walk_forward_shows_only_what_came_after_the_choosing(tmp_path: Path) -> None:
     arguments = ["walk-forward", *MARKET, "--span", "6m", "--by", "return", "--train", "3m", "--test", "2m"]
     outcome = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path)])

@@ -83,6 +83,7 @@ def test_bad_input_is_given_up_at_once_with_its_own_words(tmp_path: Path, superv
     assert gave_up.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_keeps_failing_is_given_up_with_the_reason(
     tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def status_of(tmp_path: Path) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hang", "trace"),
     [
@@ -152,6 +154,7 @@ def test_a_process_without_heartbeat_is_shown_as_hung_then_killed_and_started_ag
     assert ("Fatal Python error: Aborted" in log) == trace
 
 
+@pytest.mark.slow
 def test_a_stranger_that_was_stopped_while_it_held_the_writer_lock_is_killed(
     tmp_path: Path, lines: list[tuple[str, str]]
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_crash_leaves_where_every_thread_stood_in_the_log_and_its_name_as_the_
     assert 'crashing.py", line 2' in (tmp_path / "logs" / "crashing.log").read_text()
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_killed_supervisor_not_even_one_that_heeds_no_signal(tmp_path: Path) -> None:
     (tmp_path / "deaf.py").write_text(
         "import os, pathlib, signal, time\n"
@@ -258,6 +262,7 @@ def test_a_broker_that_is_away_is_said_in_the_status_and_the_session_goes_on(
     assert supervisor.restarts() == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_for_want_of_the_bus_is_started_again_until_the_bus_is_back(
     tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +277,7 @@ def test_a_process_that_fails_for_want_of_the_bus_is_started_again_until_the_bus
         eventually(lambda: supervisor.restarts() > 6, step=supervisor.watch, within_s=60)
 
 
+@pytest.mark.slow
 def test_what_is_due_after_a_hang_waits_for_the_bus(tmp_path: Path) -> None:
     tries: list[str] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ FILLS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(FILLS)
 def test_a_position_is_the_sum_of_its_fills(fills: list[tuple[Decimal, Decimal]]) -> None:
     position = Position(BTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import reduce
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ PRICES = st.integers(1, 10**15)
 BARS = st.lists(st.tuples(PRICES, PRICES, PRICES, PRICES), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 def test_the_first_part_is_the_bar() -> None:
     assert merge_prices(True, (9, 9, 9, 9), (5, 7, 3, 6)) == (5, 7, 3, 6)
 
@@ -23,6 +25,7 @@ def test_a_later_part_moves_the_close_and_what_it_exceeds() -> None:
     assert merge_prices(False, (5.0, 7.0, 3.0, 6.0), (6.0, 6.5, 2.5, 2.5)) == (5.0, 7.0, 2.5, 2.5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(BARS, st.integers(1, 45))
 def test_runs_are_the_bars_merged_one_by_one_and_the_last_may_be_short(bars: list, size: int) -> None:

@@ -45,6 +45,7 @@ class Sample:
 FORMAT = StateFormat("sample", 1, Sample)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.text(),

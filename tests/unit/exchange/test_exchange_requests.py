@@ -153,6 +153,7 @@ def test_weight_is_counted_reported_and_limited(exchange: Served) -> None:
     assert exchange.client.get(path).headers["X-MBX-USED-WEIGHT-1M"] == "1"
 
 
+@pytest.mark.slow
 def test_orders_are_counted_reported_and_limited(exchange: Served) -> None:
     first = send(exchange, "POST", "/fapi/v1/order", **ORDER)
     assert (first.headers["X-MBX-ORDER-COUNT-10S"], first.headers["X-MBX-ORDER-COUNT-1M"]) == ("1", "1")

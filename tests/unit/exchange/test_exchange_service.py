@@ -26,6 +26,7 @@ def exchange() -> Iterator[Served]:
         yield served
 
 
+@pytest.mark.slow
 def test_frames_are_the_market_of_the_seed_in_any_order(exchange: Served) -> None:
     client = exchange.client
     market = SimulatedMarket(7)
@@ -118,6 +119,7 @@ def test_single_stream_sends_bare_frames(exchange: Served) -> None:
         assert json.loads(connection.recv(5))["e"] == "bookTicker"
 
 
+@pytest.mark.slow
 def test_tape_makes_old_minutes_again() -> None:
     tape = MarketTape(7)
     first = tape.minute(3).rows.tolist()

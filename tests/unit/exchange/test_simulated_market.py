@@ -51,6 +51,7 @@ def test_seed_out_of_range_is_refused(seed: int) -> None:
         SimulatedMarket(seed)
 
 
+@pytest.mark.slow
 def test_lines_read_as_the_events_that_rows_give() -> None:
     market = SimulatedMarket(11, history_minutes=1)
     for _ in range(5):
@@ -69,6 +70,7 @@ def test_klines_read_back_from_their_rest_form() -> None:
     assert decode_klines([orjson.loads(format_kline(kline))], instrument=INSTRUMENT) == [decode_kline(kline)]
 
 
+@pytest.mark.slow
 def test_stream_is_in_order_without_duplicates_or_gaps() -> None:
     normaliser = Normaliser(INSTRUMENT)
     events = list(generate_events(3, minutes=10))
@@ -82,6 +84,7 @@ def test_stream_is_in_order_without_duplicates_or_gaps() -> None:
     assert events[0].event_time == START_MS * _NS
 
 
+@pytest.mark.slow
 def test_bars_built_from_events_equal_the_market_own_klines() -> None:
     core, normaliser = BarsCore(), Normaliser(INSTRUMENT)
     events = [item for event in generate_events(5, minutes=7) for item in normaliser.accept(event)]
@@ -95,6 +98,7 @@ def test_bars_built_from_events_equal_the_market_own_klines() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_book_is_never_crossed_and_its_top_is_the_quote() -> None:
     bids: dict[int, int] = {}
     asks: dict[int, int] = {}
@@ -115,6 +119,7 @@ def test_book_is_never_crossed_and_its_top_is_the_quote() -> None:
                 assert (max(bids), min(asks)) == (quote.bid_price_e8, quote.ask_price_e8)
 
 
+@pytest.mark.slow
 def test_market_is_plausible() -> None:
     market = SimulatedMarket(7)
     closes = market.history[:, 4] / 10.0
@@ -131,6 +136,7 @@ def test_market_is_plausible() -> None:
     assert np.median(quotes[:, 6] - quotes[:, 4]) <= 3
 
 
+@pytest.mark.slow
 def test_order_flow_persists_and_predicts_a_little() -> None:
     history = SimulatedMarket(7).history
     imbalance = (2 * history[:, 7] - history[:, 5]) / history[:, 5]
@@ -141,6 +147,7 @@ def test_order_flow_persists_and_predicts_a_little() -> None:
     assert 0.03 < correlation < 0.5
 
 
+@pytest.mark.slow
 def test_trades_come_in_clusters() -> None:
     trades = [event.event_time // (1000 * _NS) for event in generate_events(7, minutes=30) if isinstance(event, Trade)]
     counts = np.bincount(np.array(trades) - trades[0])

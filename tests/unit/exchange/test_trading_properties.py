@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +90,7 @@ def check(trader: Trader) -> None:
     assert algos == {number: algo.status for number, algo in core.order_store.algos.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=40))
 def test_orders_money_and_matcher_agree(steps: list[tuple[Any, ...]]) -> None:

@@ -127,6 +127,7 @@ def trade_for_an_hour(account: AccountOnDisk, look: Callable[[float], None]) -> 
     return answers
 
 
+@pytest.mark.slow
 def test_account_is_the_same_however_often_it_is_looked_at(open_account: OpenAccount) -> None:
     quiet, busy = open_account("quiet"), open_account("busy")
     chance = random.Random(3)
@@ -149,6 +150,7 @@ def test_account_is_the_same_however_often_it_is_looked_at(open_account: OpenAcc
     assert {fill["maker"] for fill in quiet.everything(3600)["fills"]} == {True, False}
 
 
+@pytest.mark.slow
 def test_account_is_the_same_after_any_number_of_kills(open_account: OpenAccount) -> None:
     steady, killed = open_account("steady"), open_account("killed")
     assert trade_for_an_hour(steady, lambda _at_s: None) == trade_for_an_hour(killed, lambda _: killed.restart())
@@ -166,6 +168,7 @@ def test_clean_end_keeps_the_account_without_its_requests(open_account: OpenAcco
     assert account.everything(3600) == before
 
 
+@pytest.mark.slow
 def test_snapshots_shorten_recovery(open_account: OpenAccount) -> None:
     account = open_account()
     for number in range(SNAPSHOT_REQUESTS):
@@ -294,6 +297,7 @@ def a_process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         process.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_killed_exchange_restarts_with_every_order_it_answered(tmp_path: Path) -> None:
     order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.002", "newOrderRespType": "RESULT"}
     with a_process(tmp_path) as (process, url), a_client(url) as client:

@@ -51,6 +51,7 @@ def test_first_market_event_tells_the_balance() -> None:
     assert [(each.sequence, each.wallet_balance, each.equity) for each in outputs] == [(1, 10000, 10000)]
 
 
+@pytest.mark.slow
 def test_equity_follows_the_mark_at_most_once_in_five_seconds() -> None:
     core = a_holder()
     outputs = accounts(run(core, *(a_mark(n, str(60_000 + n), seconds=n) for n in range(3, 14))))

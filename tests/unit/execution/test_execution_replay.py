@@ -84,6 +84,7 @@ def drive(
     return core, outputs, inputs
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(happenings())
 def test_position_equals_the_sum_of_fills_and_no_order_is_sent_twice(events: list[Event]) -> None:
@@ -110,6 +111,7 @@ def test_position_equals_the_sum_of_fills_and_no_order_is_sent_twice(events: lis
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(happenings(), st.integers(0, 80))
 def test_restored_core_goes_on_as_if_never_saved(events: list[Event], saving_at: int) -> None:
@@ -119,6 +121,7 @@ def test_restored_core_goes_on_as_if_never_saved(events: list[Event], saving_at:
     assert restored.snapshot() == straight.snapshot()
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(happenings())
 def test_inputs_handled_again_give_the_same_outputs(events: list[Event]) -> None:

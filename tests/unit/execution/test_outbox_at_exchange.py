@@ -126,6 +126,7 @@ def test_lost_answer_ends_in_the_truth_and_one_order_at_most(trading: Trading, k
     assert len(read(trading.bus, COMMANDS)) == 1
 
 
+@pytest.mark.slow
 def test_hung_process_has_its_orders_cancelled_by_the_exchange_and_keeps_its_stop(trading: Trading) -> None:
     trading.command(1, OrderType.MARKET, None)
     trading.command(2, OrderType.LIMIT, "0.05")

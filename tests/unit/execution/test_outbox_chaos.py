@@ -488,6 +488,7 @@ def run_stories(examples: int) -> None:
     assert OutboxMachine.placed >= examples
 
 
+@pytest.mark.slow
 def test_no_mishap_sends_an_order_twice_or_parts_the_records_from_the_venue() -> None:
     run_stories(EXAMPLES)
 

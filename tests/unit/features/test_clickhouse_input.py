@@ -51,6 +51,7 @@ def _engineer(address: str, source: str, output: Path, capsys: pytest.CaptureFix
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_recorded_bars_give_the_bits_of_the_batch(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

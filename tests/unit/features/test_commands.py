@@ -81,6 +81,7 @@ def test_list_refuses_what_there_is_not() -> None:
     assert isinstance(_run("features", "list", "--feature-set", "core_v9").exception, BadInput)
 
 
+@pytest.mark.slow
 def test_output_has_times_and_one_column_a_feature_with_the_batchs_bits(tmp_path: Path) -> None:
     said = _engineer(tmp_path, "--input", recorded_file(LTC_1M))
     times, rows = recorded_rows(LTC_1M)
@@ -100,6 +101,7 @@ def test_output_has_times_and_one_column_a_feature_with_the_batchs_bits(tmp_path
     assert metadata[b"perpflow.schema_hash"].decode() == said["schema_hash"] == CORE.schema_hash
 
 
+@pytest.mark.slow
 def test_funding_interest_and_mark_are_joined_by_publication(tmp_path: Path) -> None:
     funding = recorded_file("funding/binance_um_BTCUSDT_funding_20190910_20250630.parquet")
     mark = recorded_file("mark/binance_um_BTCUSDT_mark_1h_20191223_20250630.parquet")
@@ -126,6 +128,7 @@ def test_funding_interest_and_mark_are_joined_by_publication(tmp_path: Path) -> 
     assert "funding_rate" not in said["missing_inputs"]
 
 
+@pytest.mark.slow
 def test_missing_columns_empty_exactly_the_features_that_need_them(tmp_path: Path) -> None:
     source = pq.read_table(recorded_file(LTC_1M)).slice(0, 3000)
     pq.write_table(source, tmp_path / "all.parquet")

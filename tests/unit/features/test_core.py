@@ -41,6 +41,7 @@ def test_one_vector_follows_each_live_minute_and_names_its_bar() -> None:
     assert last.known_count == int(np.isfinite(last.values).sum()) > 100
 
 
+@pytest.mark.slow
 def test_vectors_of_recorded_bars_are_the_batchs_bits() -> None:
     times, rows = recorded_rows(LTC_1M, 3000)
     vectors = _vectors(FeaturesCore(CORE), stream_of("LTCUSDT.BINANCE", times, rows, HIGHER))

@@ -110,6 +110,7 @@ def test_recorded_outages_are_gaps_not_faults() -> None:
     assert (notes.rows, notes.gaps, notes.missing_bars, notes.zero_volume_bars) == (65590, 27, 122, 3)
 
 
+@pytest.mark.slow
 def test_recorded_bars_without_volume_give_no_infinity() -> None:
     times, rows = recorded_rows(BTC_5M)
     at = int(np.flatnonzero(rows[:, col.ROW_VOLUME] == 0.0)[0])

@@ -75,6 +75,7 @@ def test_first_value_of_a_higher_timeframe_comes_when_its_last_bar_closes() -> N
         assert int(np.argmax(~np.isnan(column))) + 1 == feature.warm_up * minutes[feature.timeframe], feature.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "step"), [(LTC_1M, 60), (BTC_1H, 3600)])
 def test_values_stay_within_their_range_on_recorded_bars(file: str, step: int) -> None:
     times, rows = recorded_rows(file, 30_000)
@@ -185,6 +186,7 @@ def test_any_kind_runs_on_any_timeframe() -> None:
         assert not np.isnan(out[-1]).any(), name
 
 
+@pytest.mark.slow
 def test_formulas_still_give_the_values_that_the_hash_stands_for() -> None:
     """Written by `python -m tests.unit.indicators.golden`; a changed formula needs a new version in the catalog."""
     golden = json.loads(GOLDEN.read_text())

@@ -50,6 +50,7 @@ def _stream(bars: list, stream: FeatureStream | None = None) -> np.ndarray:
     return np.array([stream.values.copy() for bar in bars if stream.take(bar)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [BTC_1M, LTC_1M])
 @pytest.mark.parametrize("is_filled", [True, False])
 def test_stream_and_batch_agree_to_the_bit_on_recorded_bars(file: str, is_filled: bool) -> None:
@@ -63,6 +64,7 @@ def test_stream_and_batch_agree_to_the_bit_on_recorded_bars(file: str, is_filled
     assert [CORE.names[j] for j in np.flatnonzero(~same.all(axis=0))] == []
 
 
+@pytest.mark.slow
 def test_stream_and_batch_agree_to_the_bit_where_inputs_come_and_go() -> None:
     times, rows = made_rows(4000)
     holes = np.random.default_rng(4).random((4000, col.ROW_WIDTH)) < 0.02
@@ -83,6 +85,7 @@ def test_batch_in_pieces_is_batch_in_one() -> None:
     assert same_bits(np.concatenate(pieces), compute(CORE, times, rows)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 37, 1439, 2000])
 def test_a_restored_stream_goes_on_as_if_it_had_not_stopped(stop: int) -> None:
     times, rows = made_rows(2500)
@@ -200,6 +203,7 @@ def test_the_dispatch_runs_each_step_as_often_as_its_number_counts() -> None:
 PRICES = st.floats(0.01, 1e6, allow_nan=False).map(lambda x: round(x, 4))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(PRICES, PRICES, PRICES, PRICES, st.floats(0, 1e5)), min_size=1, max_size=120), st.integers(0, 9)

@@ -17,6 +17,7 @@ CORE = load_feature_set()
 CUTS = (1, 2, 61, 300, 301, 1439, 1440, 1441, 2875, 5000, 7199, 7201, 11_111, 14_399)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [BTC_1M, LTC_1M])
 def test_every_feature_is_the_same_on_truncated_history(file: str) -> None:
     times, rows = recorded_rows(file, 14_400, start=333)

@@ -174,6 +174,7 @@ def series(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"series": name, "values": steps} for name, steps in values.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_rule_fires_when_it_must_and_only_then(name: str, tmp_path: Path) -> None:
     promtool = find_tool("promtool", "apt-get install prometheus")

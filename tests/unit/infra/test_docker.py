@@ -109,6 +109,7 @@ def test_compose_keeps_secrets_out_of_the_file() -> None:
         assert f"${{{name}:?" in text, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", RUNNABLE_SERVICES)
 def test_service_starts_from_what_its_image_holds(service: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "libs", tmp_path / "libs", ignore=shutil.ignore_patterns("__pycache__"))

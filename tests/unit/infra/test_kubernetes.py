@@ -40,6 +40,7 @@ def pods() -> dict[str, dict[str, Any]]:
     return {name_of(each): each["spec"]["template"]["spec"] for each in of_kind("StatefulSet", "Deployment", "Job")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_document_fits_the_schema(overlay: str) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")

@@ -92,6 +92,7 @@ def _deltas_follow_on(events: list[Output]) -> bool:
     return last is not None
 
 
+@pytest.mark.slow
 def test_live_market_has_history_seam_book_and_every_trade(exchange: Served, make_live: MakeLive) -> None:
     source = make_live(exchange.url)
     source.open(None)

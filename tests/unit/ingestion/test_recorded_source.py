@@ -203,6 +203,7 @@ def test_parquet_of_another_kind_is_refused(tmp_path: Path) -> None:
         _source(tmp_path / "odd.parquet")
 
 
+@pytest.mark.slow
 def test_futures_capture_plays_whole() -> None:
     path = shared_market() / "capture" / "binance_um_BTCUSDT_20240808.ns-jsonl.gz"
     events = read_all(_source(path), 5000)

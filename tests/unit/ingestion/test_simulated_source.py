@@ -64,6 +64,7 @@ def url() -> Iterator[str]:
         yield served.url
 
 
+@pytest.mark.slow
 def test_history_then_stream_until_the_span_ends(url: str, make_source: MakeSource) -> None:
     source = make_source(url)
     source.open(None)
@@ -77,6 +78,7 @@ def test_history_then_stream_until_the_span_ends(url: str, make_source: MakeSour
     assert last.event_time == START + 181 * NANOSECONDS
 
 
+@pytest.mark.slow
 def test_outages_and_restarts_change_nothing(url: str, make_source: MakeSource) -> None:
     undisturbed = make_source(url)
     undisturbed.open(None)

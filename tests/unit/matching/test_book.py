@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given
 
 from libs.domain.market import Side
@@ -19,6 +20,7 @@ def plain(levels: list[tuple[int, int]]) -> list[tuple[float, float]]:
     return [(price / SCALE, quantity / SCALE) for price, quantity in levels]
 
 
+@pytest.mark.slow
 def test_snapshot_sorts_both_sides_best_first() -> None:
     book = Book()
     book.apply_snapshot(a_depth([("99", "2"), ("100", "1")], [("102", "4"), ("101", "3")]))

@@ -84,6 +84,7 @@ def new_venue(latency_ms: int) -> PaperVenue:
     return PaperVenue("paper", [find_instrument(BTC)], latency=latency)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(market_and_orders(), st.sampled_from([0, 300]))
 def test_no_order_fills_beyond_itself_or_worse_than_its_limit(events: list[Event], latency_ms: int) -> None:
@@ -124,6 +125,7 @@ def test_no_order_fills_beyond_itself_or_worse_than_its_limit(events: list[Event
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(market_and_orders(), st.data())
 def test_restored_venue_goes_on_as_if_never_saved(events: list[Event], data: st.DataObject) -> None:
@@ -143,6 +145,7 @@ def test_restored_venue_goes_on_as_if_never_saved(events: list[Event], data: st.
     assert FORMAT.encode(second) == FORMAT.encode(straight)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(SIDES, QUANTITIES), min_size=1, max_size=20))
 def test_takers_get_the_book_and_cash_is_conserved(orders: list[tuple[Side, str]]) -> None:
     bids = [(str(60_000 - k), "2") for k in range(1, 41)]

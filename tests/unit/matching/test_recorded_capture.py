@@ -36,6 +36,7 @@ def read_capture() -> Iterator[MarketEvent]:
                 yield event
 
 
+@pytest.mark.slow
 def test_orders_on_recorded_data_fill_within_the_quotes_of_the_moment() -> None:
     venue = a_venue(latency_ms=20)
     quote: BestQuote | None = None

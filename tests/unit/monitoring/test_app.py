@@ -230,6 +230,7 @@ def test_only_loopback_names_pass_unless_others_are_allowed(host: str) -> None:
             assert client.get("/login", headers={"Host": host}).status_code == 421
 
 
+@pytest.mark.slow
 def test_stream_limit_holds_under_200_connections_at_once() -> None:
     async def connect_all(url: str) -> tuple[list[int], list[int]]:
         limits = httpx.Limits(max_connections=None)
@@ -419,6 +420,7 @@ def test_signal_that_came_before_the_server_listened_ends_the_page() -> None:
     assert MonitoringApp(MemoryBus, SETTINGS, should_stop=lambda: True).serve() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_early", [True, False])
 def test_process_asked_to_stop_ends_with_success(tmp_path: Path, is_early: bool) -> None:
     run_dir = tmp_path / "run"

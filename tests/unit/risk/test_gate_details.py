@@ -150,6 +150,7 @@ def test_a_position_that_may_have_turned_is_no_ground_for_a_reduction(held: str,
         assert failed(ask(core, an_intent(number + 1, "0.01", side))) == ["trading_state"]
 
 
+@pytest.mark.slow
 def test_the_last_4096_intents_are_remembered() -> None:
     core = a_core(max_order_notional_usdt=0)
     for number in range(4096):

@@ -447,6 +447,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.slow
 # Its ten thousand steps take as long as the machine lets them.
 @pytest.mark.timeout(1800)
 def test_no_sequence_of_events_gets_an_order_past_a_limit() -> None:

@@ -458,6 +458,7 @@ def test_what_is_no_snapshot_is_refused(state: bytes) -> None:
         a_core().restore(state)
 
 
+@pytest.mark.slow
 def test_memory_of_intents_and_causes_is_bounded() -> None:
     core = a_core(max_order_notional_usdt=0)
     for number in range(4200):

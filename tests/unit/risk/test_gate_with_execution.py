@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from libs.domain.accounts import AccountState
 from libs.domain.control import ControlAction, ControlCommand, ControlState, TradingState
 from libs.domain.events import Event
@@ -81,6 +83,7 @@ def prices(pair: Pair, start: int, path: Sequence[str]) -> None:
         pair.market(start + number, price)
 
 
+@pytest.mark.slow
 def test_an_approved_order_is_filled_and_both_agree_on_the_position() -> None:
     pair = Pair()
     pair.market(1, "60000")

@@ -93,6 +93,7 @@ def risk(tmp_path: Path) -> Iterator[Risk]:
     made.bus.close()
 
 
+@pytest.mark.slow
 def test_a_limit_lowered_in_the_environment_binds_after_a_restart_and_the_session_replays(risk: Risk) -> None:
     risk.publish(a_quote(), a_mark(), an_account())
     with risk.running():
@@ -116,6 +117,7 @@ def test_a_limit_lowered_in_the_environment_binds_after_a_restart_and_the_sessio
     assert json.loads(asked.stdout)["examples"][0]["replayed"] == "refused: order_notional_usdt"
 
 
+@pytest.mark.slow
 def test_what_waited_while_the_switch_was_thrown_is_refused_by_a_process_that_comes_after(risk: Risk) -> None:
     switch = risk.folder / "STOP"
     risk.publish(a_quote(), a_mark(), an_account(), *(an_intent(number) for number in range(1, 6)))

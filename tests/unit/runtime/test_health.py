@@ -136,6 +136,7 @@ def get(port: int, path: str) -> tuple[int, dict[str, Any]]:
             return error.code, json.load(error)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_compiles_counts_as_waiting_with_a_budget_of_its_own(world: World) -> None:
     entered: list[float] = []
 

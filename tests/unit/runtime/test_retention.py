@@ -165,6 +165,7 @@ def begin_of(bus: Bus, at: TopicPartition) -> int:
     return bus.beginning_offsets([at])[at]
 
 
+@pytest.mark.slow
 def test_a_service_recovers_exactly_from_a_kill_after_any_number_of_retention_passes(bus: Bus) -> None:
     verified_from: dict[str, Any] | None = None
     for number in range(6):
@@ -187,6 +188,7 @@ def test_a_service_recovers_exactly_from_a_kill_after_any_number_of_retention_pa
     again.close()
 
 
+@pytest.mark.slow
 def test_journal_and_snapshots_are_bounded_by_the_inputs_that_survive(bus: Bus) -> None:
     lengths = []
     for number in range(8):

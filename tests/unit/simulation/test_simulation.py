@@ -11,6 +11,7 @@ from services.simulation.shrinking import shrink
 from tests.mutation.planted import PLANTED
 
 
+@pytest.mark.slow
 def test_seeds_hold_under_their_mishaps() -> None:
     tally = Tally()
     for seed in range(6):
@@ -28,6 +29,7 @@ def test_a_seed_that_once_failed_holds(seed: int) -> None:
     assert outcome.mishaps["retention"] > 0
 
 
+@pytest.mark.slow
 def test_every_mishap_happens_when_it_is_drawn() -> None:
     outcome = run_seed(1, dict.fromkeys(KINDS, 0.03))
     assert outcome.broken == ()
@@ -35,6 +37,7 @@ def test_every_mishap_happens_when_it_is_drawn() -> None:
     assert outcome.mishaps["zombie_refused"] > 0
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_exactly() -> None:
     assert run_seed(3) == run_seed(3)
 
@@ -46,12 +49,14 @@ def test_market_is_in_order_of_time_and_long_enough() -> None:
     assert per_instrument == sorted(per_instrument)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no_fence", "commands_wait_their_turn", "a_core_counts_across_restarts"])
 def test_a_planted_defect_is_found(name: str) -> None:
     with PLANTED[name]():
         assert any(run_seed(seed).broken for seed in range(12))
 
 
+@pytest.mark.slow
 def test_a_failure_is_made_small() -> None:
     with PLANTED["fee_is_booked_twice"]():
         failure = run_seed(1)

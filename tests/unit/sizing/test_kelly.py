@@ -35,6 +35,7 @@ def test_discrete_of_two_outcomes_is_the_binary_formula(p: float, win: float, lo
     assert kelly_discrete([win, -loss], [p, 1 - p]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(
     outcomes=st.lists(st.tuples(st.floats(-0.5, 0.5), st.integers(1, 9)), min_size=2, max_size=6),
     nudge=st.sampled_from([0.9, 0.99, 1.01, 1.1]),

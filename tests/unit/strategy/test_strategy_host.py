@@ -271,6 +271,7 @@ def test_state_of_another_release_is_refused() -> None:
         a_core().restore(b'{"format": "strategy-0"}')
 
 
+@pytest.mark.slow
 @given(
     prices=st.lists(st.integers(50_000, 70_000), min_size=1, max_size=40),
     cut=st.integers(0, 40),

@@ -119,6 +119,7 @@ def shape(kind: type, values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EVENT_TYPES, ids=lambda kind: kind.__name__)
 def test_every_event_survives_the_wire(kind: type) -> None:
     @given(instances(kind))
