@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import orjson
 
-from libs.clock import SYSTEM_CLOCK
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.venues.errors import VenueRefused, VenueUnavailable
 
 # How long a venue is left alone that asks for it and does not say how long: 418 is a ban, of two minutes at least.
@@ -24,20 +24,18 @@ class RequestBudget:
     All requests to a venue that come from one address share its limits, so its clients share one budget.
     """
 
-    def __init__(
-        self, weight_per_minute: int | None = None, *, monotonic: Callable[[], float] = SYSTEM_CLOCK.monotonic_s
-    ) -> None:
+    def __init__(self, weight_per_minute: int | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._most = None if weight_per_minute is None else weight_per_minute * _USED_SHARE
         self._left = self._most or 0.0
-        self._monotonic = monotonic
-        self._at = monotonic()
+        self._clock = clock
+        self._at = clock.monotonic_s()
         self._quiet_until = 0.0
         self._lock = threading.Lock()
 
     def spend(self, weight: int) -> None:
         """Take a request's weight. Raises `VenueUnavailable` where it must not be sent; nothing is taken then."""
         with self._lock:
-            now = self._monotonic()
+            now = self._clock.monotonic_s()
             if now < self._quiet_until:
                 wait_s = self._quiet_until - now
                 raise VenueUnavailable(f"not asked: the venue wants quiet for another {wait_s:.1f} s", wait_s)
@@ -53,7 +51,7 @@ class RequestBudget:
     def be_quiet(self, seconds: float) -> None:
         """Send nothing for a time."""
         with self._lock:
-            self._quiet_until = max(self._quiet_until, self._monotonic() + seconds)
+            self._quiet_until = max(self._quiet_until, self._clock.monotonic_s() + seconds)
 
 
 class RestClient:

@@ -74,10 +74,14 @@ _CURSOR = StateFormat("live-cursor", 3, LiveCursor, migrations={1: add_trade_tim
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """Until when (monotonic) trades wait for those missing before them, and from which event time on all else does."""
+    """Until when (monotonic) trades wait for those missing before them, and from which event time on all else does.
+
+    With `until_trade` nothing is known to be missing, but trades are overdue: the next one ends it.
+    """
 
     deadline_s: float
     boundary: int
+    until_trade: bool = False
 
 
 class LiveSource:
@@ -193,9 +197,9 @@ class LiveSource:
         """Raise `DependencyUnavailable` until trades come again after a lost connection; from any thread."""
         lost_s = self._lost_market_s
         if lost_s is not None:
-            silent_s = self._clock.monotonic_s() - lost_s
+            since_s = self._clock.monotonic_s() - lost_s
             raise DependencyUnavailable(
-                f"the market stream of {self._symbol} has brought no trade in the {silent_s:.0f} s "
+                f"the market stream of {self._symbol} has brought no trade in the {since_s:.0f} s "
                 "since it was lost or begun"
             )
 
@@ -226,7 +230,8 @@ class LiveSource:
             raise BadInput(f"this session was following {kept.origin}, not {self._origin}; start a new session")
         self._stream.restore(kept.stream)
         self._seam_open, self._next_kline_open = kept.seam_open, kept.next_kline_open
-        self._gap_log.gaps = list(kept.gaps)
+        # One that nobody was told of shows again once the streams are there.
+        self._gap_log.gaps = [gap for gap in kept.gaps if gap.is_told]
         last = self._stream.normaliser.max_event_time
         if not last:
             return
@@ -298,13 +303,22 @@ class LiveSource:
         if not normaliser.last_trade_time:
             self._release(out)
             return
-        first = normaliser.last_trade_id + 1 if normaliser.last_trade_id >= 0 else 0
+        first, from_time = self._find_first_missing()
         self._count_gap("trade stream interrupted", first=first)
-        gap = self._gap_log.open(
-            GapKind.TRADES, "trade stream interrupted", from_time=normaliser.last_trade_time, first_number=first
-        )
+        gap = self._gap_log.open(GapKind.TRADES, "trade stream interrupted", from_time=from_time, first_number=first)
         self._begin_wait()
-        self._fill = TradeFill(gap, received_time, is_late=gap.is_told)
+        self._fill = TradeFill(gap, received_time)
+
+    def _find_first_missing(self) -> tuple[int, int]:
+        """Return the number (0 where there are none) and time from which on trades are neither there nor told of."""
+        normaliser = self._stream.normaliser
+        number = normaliser.last_trade_id + 1 if normaliser.last_trade_id >= 0 else 0
+        from_time = normaliser.last_trade_time
+        for gap in sorted(self._gap_log.of(GapKind.TRADES), key=lambda gap: gap.from_time):
+            follows = gap.first_number <= number <= gap.last_number if number else gap.from_time == from_time
+            if gap.is_told and gap.to_time and follows:
+                number, from_time = gap.last_number + 1 if number else 0, gap.to_time
+        return number, from_time
 
     def _take_frame(self, payload: bytes, received_time: int, source: str, out: list[Output]) -> None:
         self._frames += 1
@@ -329,6 +343,13 @@ class LiveSource:
             self._take_event(event, out)
 
     def _take_event(self, event: MarketEvent, out: list[Output]) -> None:
+        if self._wait is not None and self._wait.until_trade and isinstance(event, Trade):
+            waiting, self._deferred = self._deferred, deque()
+            self._wait, self._defers_all = None, False
+            self._take_event(event, out)
+            for each in waiting:
+                self._take_event(each, out)
+            return
         if self._must_wait(event):
             self._deferred.append(event)
             return
@@ -345,16 +366,27 @@ class LiveSource:
             self._end_book_gaps(out)
 
     def _must_wait(self, event: MarketEvent) -> bool:
+        if self._wait is None and not isinstance(event, Trade):
+            self._begin_wait_for_overdue_trades(event)
         if self._wait is None:
             return False
         # What would close the bar waits for its trades, and what comes behind that for its turn.
         self._defers_all |= event.event_time >= self._wait.boundary
         return self._defers_all or isinstance(event, Trade)
 
+    def _begin_wait_for_overdue_trades(self, event: MarketEvent) -> None:
+        """Hold what would close the bar where trades, by their own rate, should have come: their stream may be dead."""
+        normaliser = self._stream.normaliser
+        last = normaliser.max_event_time
+        boundary = last - last % _MINUTE + _MINUTE
+        if not normaliser.last_trade_time or event.event_time < boundary:
+            return
+        now = self._clock.monotonic_s()
+        if self._liveness.is_overdue(Trade.__name__, now):
+            self._wait = _Wait(now + self._wait_for_trades_s, boundary, until_trade=True)
+
     def _is_next(self, trade: Trade, out: list[Output]) -> bool:
         """Tell whether a trade may go out: it is the next, or what is missing before it has been told of."""
-        normaliser = self._stream.normaliser
-        first = normaliser.last_trade_id + 1
         for gap in self._gap_log.of(GapKind.TRADES):
             if not gap.to_time and gap.from_time <= trade.event_time:
                 # It was not known how far it reaches.
@@ -366,19 +398,18 @@ class LiveSource:
                 else:
                     self._tell(gap, GapState.OPEN, out)
                 return True
+        first, from_time = self._find_first_missing()
         if not trade.venue_trade_id or not 0 < first < trade.venue_trade_id:
             return True
         self._count_gap("trades missed", first=first, next=trade.venue_trade_id)
         gap = self._gap_log.open(
             GapKind.TRADES,
             "trades missed",
-            from_time=normaliser.last_trade_time,
+            from_time=from_time,
             to_time=trade.event_time,
             first_number=first,
             last_number=trade.venue_trade_id - 1,
         )
-        if gap.is_told:
-            return True
         self._begin_wait()
         self._fill = TradeFill(gap, trade.received_time)
         return False
@@ -417,20 +448,24 @@ class LiveSource:
 
     def _end_fill(self, fill: TradeFill, fetched: FetchedTrades, out: list[Output]) -> None:
         gap = fill.gap
-        missing = [trade for trade in fetched.trades if gap.holds(trade, with_edges=not fill.is_late)]
-        if fill.is_late:
-            if not gap.to_time:
-                # The trade that ends it has not come; until then nothing is behind it, so nothing is late.
-                fill.is_late = False
-            else:
-                out.extend(as_late(trade, gap) for trade in missing)
-        if not fill.is_late:
-            for trade in missing:
-                out.extend(self._stream.accept(trade))
+        # Where the trade that ends it has not come, nothing is behind it and nothing is late.
+        is_late = fill.is_late and bool(gap.to_time)
+        missing = [trade for trade in fetched.trades if gap.holds(trade, with_edges=not is_late)]
         if fetched.is_lost and missing:
             gap.to_time = missing[0].event_time
             gap.last_number = max(0, missing[0].venue_trade_id - 1)
-        state = GapState.LOST if fetched.is_lost else GapState.LATE if fill.is_late else GapState.FILLED
+        # A minute that has begun has closed the bar of the one before.
+        last = self._stream.normaliser.max_event_time
+        open_since = last - last % _MINUTE
+        late_count = 0
+        for trade in missing:
+            events = self._stream.accept(trade) if not is_late else [trade]
+            for event in events:
+                if isinstance(event, Trade) and (is_late or event.event_time < open_since):
+                    late_count += 1
+                    event = as_late(event, gap)
+                out.append(event)
+        state = GapState.LOST if fetched.is_lost else GapState.LATE if late_count else GapState.FILLED
         if missing or gap.last_number or gap.is_told or fetched.is_lost:
             if not gap.to_time and missing:
                 gap.to_time = missing[-1].event_time
@@ -451,6 +486,8 @@ class LiveSource:
         frame = self._decoder.open(payload)
         if frame is None:
             return ()
+        if frame.symbol not in ("", self._symbol):
+            raise FrameError(f"a frame of {frame.symbol} among those of {self._symbol}", "check what is subscribed to")
         fallback = self._stream.normaliser.max_event_time or received_time
         return self._decoder.decode(frame, received_time=received_time, fallback_time=fallback, symbol=self._symbol)
 

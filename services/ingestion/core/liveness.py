@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 MIN_COUNT = 20
 SILENT_AFTER = 30.0
+OVERDUE_AFTER = 5.0
 _NEWEST_COUNTS = 0.05
 
 
@@ -47,6 +48,15 @@ class Liveness:
             for kind, rate in self._rates.items()
             if rate.count >= MIN_COUNT and now_s - rate.heard_s > max(self._floor_s, SILENT_AFTER * rate.mean_s)
         ]
+
+    def is_overdue(self, kind: str, now_s: float) -> bool:
+        """Tell whether a kind should have come: five times its mean has passed, and a tenth of `floor_s`."""
+        rate = self._rates.get(kind)
+        return (
+            rate is not None
+            and rate.count >= MIN_COUNT
+            and now_s - rate.heard_s > max(0.1 * self._floor_s, OVERDUE_AFTER * rate.mean_s)
+        )
 
     def forget(self, kind: str) -> None:
         """Learn a kind's rate anew, after what carries it was opened again."""
