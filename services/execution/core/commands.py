@@ -60,14 +60,22 @@ def make_cancel_command(order: PlaceOrder, event_time: int, cause_id: str) -> Ca
 
 def make_local_rejection(command: PlaceOrder, reason: str) -> VenueReport:
     """Return the report that a command was not sent."""
+    name = f"unsent/{command.client_order_id}"
+    return make_own_report(command, name, ReportKind.REJECTED, command.event_time, reason)
+
+
+def make_own_report(
+    command: PlaceOrder | CancelOrder, name: str, kind: ReportKind, event_time: int, reason: str
+) -> VenueReport:
+    """Return a report that is ours and not the venue's; `name` tells it from others of its account."""
     return VenueReport(
-        event_id=f"report/{command.account}/unsent/{command.client_order_id}",
-        event_time=command.event_time,
+        event_id=f"report/{command.account}/{name}",
+        event_time=event_time,
         account=command.account,
         instrument=command.instrument,
         client_order_id=command.client_order_id,
         venue_order_id="",
-        kind=ReportKind.REJECTED,
+        kind=kind,
         reason=reason,
         cause_id=command.event_id,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from libs.domain.accounts import VenueAccount
 from libs.domain.orders import CancelOrder, OrderStatus, PlaceOrder, ReportKind, VenueReport
 from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
+from services.execution.core.commands import make_own_report
 from services.execution.core.order_states import ManagedOrder
 
 _ENDS = {
@@ -20,17 +21,7 @@ _UNANSWERED = (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN)
 
 def make_report(command: PlaceOrder, kind: ReportKind, event_time: int, reason: str = "") -> VenueReport:
     """Return a report of our own on an order: unknown, or rejected."""
-    return VenueReport(
-        event_id=f"report/{command.account}/{command.client_order_id}/{kind.name.lower()}",
-        event_time=event_time,
-        account=command.account,
-        instrument=command.instrument,
-        client_order_id=command.client_order_id,
-        venue_order_id="",
-        kind=kind,
-        reason=reason,
-        cause_id=command.event_id,
-    )
+    return make_own_report(command, f"{command.client_order_id}/{kind.name.lower()}", kind, event_time, reason)
 
 
 def make_venue_account(account: str, snapshot: VenueAccountSnapshot, event_time: int, cause_id: str) -> VenueAccount:
@@ -47,17 +38,7 @@ def make_venue_account(account: str, snapshot: VenueAccountSnapshot, event_time:
 
 def make_cancel_rejection(command: CancelOrder, event_time: int, reason: str) -> VenueReport:
     """Return the report that a cancel was refused."""
-    return VenueReport(
-        event_id=f"report/{command.account}/{command.event_id}/rejected",
-        event_time=event_time,
-        account=command.account,
-        instrument=command.instrument,
-        client_order_id=command.client_order_id,
-        venue_order_id="",
-        kind=ReportKind.CANCEL_REJECTED,
-        reason=reason,
-        cause_id=command.event_id,
-    )
+    return make_own_report(command, f"{command.event_id}/rejected", ReportKind.CANCEL_REJECTED, event_time, reason)
 
 
 def reports_of(order: ManagedOrder, state: VenueOrderState) -> list[VenueReport]:
