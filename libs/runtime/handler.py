@@ -70,7 +70,7 @@ REPEAT = Handled(is_repeat=True)
 class CoreHandler:
     """Feeds records to a core, those that concern its task. Its state is the core's plus the windows of seen ids.
 
-    `decode` reads a topic's payload; whoever feeds the same records to many cores may give one that remembers.
+    `decode` reads a topic's payload; a caller that feeds the same records to many cores may give one that remembers.
     """
 
     def __init__(

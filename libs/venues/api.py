@@ -1,6 +1,6 @@
 """The two ports of a venue: its market data (`MarketData`, `FrameDecoder`) and trading at it (`TradingVenue`).
 
-Whoever follows a market or sends orders knows these alone; `libs.venues.registry` finds a venue's by its name.
+Code that follows a market or sends orders knows these alone; `libs.venues.registry` finds a venue's by its name.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Stages:
 
 
 def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
-    """Build what the run needs: features and models only where a strategy hears forecasts or digests are wanted.
+    """Build what the run needs: features and models only where a strategy handles forecasts or digests are wanted.
 
     On bars of another timeframe than the model's the run goes without forecasts. Raises `BadInput`.
     """

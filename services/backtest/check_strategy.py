@@ -1,8 +1,8 @@
 """Looks for what makes a strategy unfit to trade: look-ahead, forgotten state, a hidden clock or chance, file access.
 
-The strategy runs once over a market through the whole pipeline, and what its host heard and asked is kept. Then fresh
-strategies hear the same again: under another wall clock and other chance, and restored from a snapshot at several
-places. Every difference is a finding. While they hear, opening a file or a socket is one too: the future of a recording
+The strategy runs once over a market through the whole pipeline, and what its host handled and asked is kept. Then fresh
+strategies are given the same again: under another wall clock and other chance, and restored from a snapshot at several
+places. Every difference is a finding. While they run, opening a file or a socket is one too: the future of a recording
 lies in a file. A scan of the source names calls that cannot be repeated.
 """
 
@@ -52,21 +52,21 @@ class StrategyFinding:
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Handled:
     event: Event
     answers: tuple[Event, ...]
 
 
 class _Listening:
-    """Stands for the strategy's core in the pipeline and keeps what it heard and answered."""
+    """Stands for the strategy's core in the pipeline and keeps what it handled and answered."""
 
     def __init__(self, core: StrategyCore) -> None:
         self._core = core
-        self.heard: list[_Heard] = []
+        self.handled: list[_Handled] = []
 
     def handle(self, event: Event) -> Sequence[Event]:
         answers = tuple(self._core.handle(event))
-        self.heard.append(_Heard(event, answers))
+        self.handled.append(_Handled(event, answers))
         return answers
 
     def snapshot(self) -> bytes:
@@ -82,13 +82,13 @@ def check_strategy(market: MarketInput, options: BacktestOptions) -> list[Strate
     accessed: list[str] = []
     with _watch_access(accessed):
         with _controlled(0.0, 1):
-            heard = _hear(market, options)
-        if not any(isinstance(one.event, Bar) for one in heard):
+            handled = _run_once(market, options)
+        if not any(isinstance(one.event, Bar) for one in handled):
             raise BadInput("the market closed no bar; give a longer one")
-        findings += _compare_again(options, market, heard)
-        findings += _compare_under_another_clock(options, market, heard)
-        findings += _compare_with_the_future_changed(options, market, heard)
-        findings += _compare_restored(options, market, heard)
+        findings += _compare_again(options, market, handled)
+        findings += _compare_under_another_clock(options, market, handled)
+        findings += _compare_with_the_future_changed(options, market, handled)
+        findings += _compare_restored(options, market, handled)
     findings += [StrategyFinding(OUTSIDE_ACCESS, what) for what in dict.fromkeys(accessed)]
     return list(dict.fromkeys(findings))
 
@@ -98,7 +98,7 @@ def _build(options: BacktestOptions, market: MarketInput) -> tuple[tuple[Stage, 
     return built.stages, built.strategy
 
 
-def _hear(market: MarketInput, options: BacktestOptions) -> list[_Heard]:
+def _run_once(market: MarketInput, options: BacktestOptions) -> list[_Handled]:
     stages, core = _build(options, market)
     listening = _Listening(core)
     instead: Core = listening
@@ -110,7 +110,7 @@ def _hear(market: MarketInput, options: BacktestOptions) -> list[_Heard]:
         if options.until is not None and event.event_time >= options.until:
             break
         pipeline.feed(event)
-    return listening.heard
+    return listening.handled
 
 
 def _answers(core: StrategyCore, event: Event) -> tuple[Event, ...]:
@@ -120,9 +120,9 @@ def _answers(core: StrategyCore, event: Event) -> tuple[Event, ...]:
         return ()
 
 
-def _first_difference(core: StrategyCore, heard: Sequence[_Heard]) -> str:
-    """Return where a core answers differently than was heard; empty where it does not."""
-    for one in heard:
+def _first_difference(core: StrategyCore, handled: Sequence[_Handled]) -> str:
+    """Return where a core answers differently than was handled; empty where it does not."""
+    for one in handled:
         answers = _answers(core, one.event)
         if answers != one.answers:
             return (
@@ -137,33 +137,33 @@ def _describe(answers: Sequence[Event]) -> str:
     return ", ".join(f"{getattr(one, 'side', '')!s} {getattr(one, 'quantity', '')}" for one in answers)
 
 
-def _compare_again(options: BacktestOptions, market: MarketInput, heard: list[_Heard]) -> Iterator[StrategyFinding]:
+def _compare_again(options: BacktestOptions, market: MarketInput, handled: list[_Handled]) -> Iterator[StrategyFinding]:
     core = _build(options, market)[1]
     with _controlled(0.0, 1):
-        found = _first_difference(core, heard)
+        found = _first_difference(core, handled)
     if found:
         # What one strategy remembers outside itself, the next one knows beforehand.
         yield StrategyFinding(LOOK_AHEAD, f"a second run knew of the first: {found}")
 
 
 def _compare_under_another_clock(
-    options: BacktestOptions, market: MarketInput, heard: list[_Heard]
+    options: BacktestOptions, market: MarketInput, handled: list[_Handled]
 ) -> Iterator[StrategyFinding]:
     core = _build(options, market)[1]
     with _controlled(_SHIFT_S, 2):
-        found = _first_difference(core, heard)
+        found = _first_difference(core, handled)
     if found:
         yield StrategyFinding(HIDDEN_CLOCK, found)
 
 
 def _compare_with_the_future_changed(
-    options: BacktestOptions, market: MarketInput, heard: list[_Heard]
+    options: BacktestOptions, market: MarketInput, handled: list[_Handled]
 ) -> Iterator[StrategyFinding]:
-    """Let a first strategy hear a changed future; a second one must answer the past as before."""
-    half = len(heard) // 2
+    """Give a first strategy a changed future; a second one must answer the past as before."""
+    half = len(handled) // 2
     first = _build(options, market)[1]
     with _controlled(0.0, 1):
-        for place, one in enumerate(heard):
+        for place, one in enumerate(handled):
             event = one.event
             if place >= half and isinstance(event, Bar):
                 high = 2 * event.high_e8
@@ -171,25 +171,27 @@ def _compare_with_the_future_changed(
             _answers(first, event)
     second = _build(options, market)[1]
     with _controlled(0.0, 1):
-        found = _first_difference(second, heard[:half])
+        found = _first_difference(second, handled[:half])
     if found:
         yield StrategyFinding(LOOK_AHEAD, f"with another future: {found}")
 
 
-def _compare_restored(options: BacktestOptions, market: MarketInput, heard: list[_Heard]) -> Iterator[StrategyFinding]:
+def _compare_restored(
+    options: BacktestOptions, market: MarketInput, handled: list[_Handled]
+) -> Iterator[StrategyFinding]:
     whole = _build(options, market)[1]
-    cuts = {len(heard) * number // (_CUTS + 1) for number in range(1, _CUTS + 1)}
+    cuts = {len(handled) * number // (_CUTS + 1) for number in range(1, _CUTS + 1)}
     states: dict[int, bytes] = {}
-    for place, one in enumerate(heard):
+    for place, one in enumerate(handled):
         if place in cuts:
             states[place] = whole.snapshot()
         _answers(whole, one.event)
     for place, state in states.items():
         core = _build(options, market)[1]
         core.restore(state)
-        found = _first_difference(core, heard[place:])
+        found = _first_difference(core, handled[place:])
         if found:
-            yield StrategyFinding(FORGOTTEN_STATE, f"restored before {heard[place].event.event_id}, {found}")
+            yield StrategyFinding(FORGOTTEN_STATE, f"restored before {handled[place].event.event_id}, {found}")
             return
 
 

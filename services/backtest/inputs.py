@@ -55,7 +55,7 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
 
 
 def _read_late(path: Path, instrument: str) -> Iterator[MarketEvent | DeadInput]:
-    # Opened by whoever takes the first event: most runs over columns take none.
+    # Opened for the first event that is taken: most runs over columns take none.
     yield from Recording(path, instrument=instrument, history_bars=0).events()
 
 

@@ -18,7 +18,7 @@ from libs.domain.market import ExchangeBar
 from libs.wire import kind_of, topic_of
 
 ORDER = ("risk", "execution", "bars", "features", "inference", "strategy")
-"""Who hears first of an event that several services read: risk knows a price before it judges by it."""
+"""Who handles an event first that several services read: risk knows a price before it judges by it."""
 
 _CASCADE_LIMIT = 100_000
 

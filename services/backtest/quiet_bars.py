@@ -1,9 +1,9 @@
 """Passes the bars of a market of bars between which nothing is decided, without handling them one by one.
 
-Strategies hear every bar. A bar is handled by the pipeline, as any event is, when a strategy answers, when the position
-is not the wanted one, when an order is on its way or open, when a UTC day begins, and when equity comes near a limit of
-loss. All others change only prices, the equity and its peak, which the cores then take over at once. So there is one
-engine: what is passed is what it would have done nothing about, and the tests hold both ways equal to the bit.
+A strategy is given every bar. The pipeline handles a bar, as any event, when a strategy answers, when the position is not
+the wanted one, when an order is on its way or open, when a UTC day begins, and when equity comes near a limit of loss.
+All others change only prices, the equity and its peak, which the cores then take over at once. So there is one engine:
+what is passed is what it would have done nothing about, and the tests hold both ways equal to the bit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NEAR = 1e-9
 
 
 class LazyAccountView(AccountView):
-    """The account at a bar that is heard ahead: its equity is computed when a strategy looks at it."""
+    """The account at a bar that is answered ahead: its equity is computed when a strategy looks at it."""
 
     __slots__ = ("_values",)
     _values: Callable[[], tuple[Decimal, Decimal]]
@@ -81,13 +81,13 @@ class QuietBars:
 
     @staticmethod
     def can_run(columns: BarColumns | None, strategy: StrategyCore, options: BacktestOptions) -> bool:
-        """Whether bars are all that the strategies hear and nobody asked for digests."""
+        """Whether bars are all that the strategies handle and nobody asked for digests."""
         return (
             options.fast
             and not options.digests
             and columns is not None
             and columns.instrument == options.instrument
-            and strategy.hears_only_bars_of(columns.timeframe)
+            and strategy.handles_only_bars_of(columns.timeframe)
         )
 
     def run(self, count: int, progress: Callable[[int], None]) -> None:
@@ -125,7 +125,7 @@ class QuietBars:
         return int(np.searchsorted(self._close_times, (day + 1) * _DAY_NS)) if place else 0
 
     def _pass(self, bars: list[Bar], place: int) -> int:
-        """Let strategies hear bars until one must be handled; take those before it over; return how many they were."""
+        """Ask strategies about bars until one must be handled; take those before it over; return how many they were."""
         strategy = self._strategy
         closes = self._columns.close_e8[place : place + len(bars)]
         held = self._execution.held(self._columns.instrument)
@@ -135,7 +135,7 @@ class QuietBars:
         passed = 0
         while passed < last:
             bar = bars[passed]
-            if strategy.hear_ahead(bar, self._view_at(known, bar.close_e8, is_held=bool(held.quantity))):
+            if strategy.answer_ahead(bar, self._view_at(known, bar.close_e8, is_held=bool(held.quantity))):
                 break
             passed += 1
         if passed:

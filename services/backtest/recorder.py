@@ -88,7 +88,7 @@ class RunRecorder:
         self._state = TradingState.ACTIVE
         # What an order was decided at and by whom, until its order has ended.
         self._intents: dict[str, OrderIntent] = {}
-        self._hearers: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], None]] = {
             AccountState: self._see_account,
             Bar: self._see_bar,
             OrderEvent: self._see_order,
@@ -107,9 +107,9 @@ class RunRecorder:
             name = DIGESTED.get(encoded.topic)
             if name is not None:
                 self._digests[name].update(encoded.payload)
-        hear = self._hearers.get(kind)
-        if hear is not None:
-            hear(event)
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(event)
 
     def pass_bars(self, bars: Sequence[Bar], equity_e8: Ints | None, wallet: Decimal, position: Decimal) -> None:
         """Take note of bars that were passed without an event each; equity is None where no position was held."""

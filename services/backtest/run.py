@@ -41,7 +41,7 @@ class BacktestResult:
 def run_backtest(
     market: MarketInput, options: BacktestOptions, progress: Callable[[int], None] = lambda _: None
 ) -> BacktestResult:
-    """Run the market through the cores; `progress` hears the market time (ns) now and then. Raises `BadInput`.
+    """Run the market through the cores; `progress` gets the market time (ns) now and then. Raises `BadInput`.
 
     The same input and settings give the same result, digests included.
     """

@@ -199,7 +199,7 @@ def _audit_entry(command: ControlCommand, actor: str, entropy: Entropy) -> Audit
         event_time=command.event_time,
         service=_SERVICE,
         actor=actor,
-        # Roles are the page's; whoever may open the session's log may do everything.
+        # Roles are the page's; who may open the session's log may do everything.
         role="",
         action=command.action.name.lower(),
         target=command.account,

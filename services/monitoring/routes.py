@@ -239,7 +239,7 @@ class _Routes:
             self._sign_ins.labels("refused").inc()
             reason = refusal.reason
             if refusal.status == 401:
-                # Attempts over the limit are not recorded one by one: whoever makes them must not fill the log.
+                # Attempts over the limit are not recorded one by one: who makes them must not fill the log.
                 await self._publish(
                     lambda: self._parts.publisher.record(
                         AuditOutcome.REFUSED, wanted.user, "", "sign_in", address, detail=reason

@@ -25,7 +25,7 @@ class StreamSlots:
         return self._limit
 
     def take(self) -> bool:
-        """Take a slot if there is one; whoever took it gives it back."""
+        """take a slot if there is one; it must be given back."""
         if self._taken >= self._limit:
             return False
         self._taken += 1

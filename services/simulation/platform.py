@@ -43,7 +43,7 @@ class Platform:
 
 def build_platform() -> Platform:
     """Build the services once; each instance in a session gets a fresh core."""
-    # Given in full as an environment, so that the one of whoever simulates changes nothing.
+    # Given in full as an environment, so that that of the simulating process changes nothing.
     instruments = orjson.dumps(INSTRUMENTS).decode()
     strategies = [
         {"path": "ema_cross", "parameters": {"fast_bars": 1, "slow_bars": 2, "notional_usdt": "500"}},

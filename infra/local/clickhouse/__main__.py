@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     # The library starts threads and a first engine, in a temporary folder, as soon as it is loaded.
     os.environ["TMPDIR"] = str(options.path / "tmp")
-    told = (options.port_file, options.heartbeat)
-    folders = [options.path, options.path / "tmp", *(path.parent for path in told if path is not None)]
+    written = (options.port_file, options.heartbeat)
+    folders = [options.path, options.path / "tmp", *(path.parent for path in written if path is not None)]
     try:
         confine(folders)
     except OSError as error:

@@ -62,7 +62,7 @@ _MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | Fund
 
 @dataclass(eq=False)
 class ExecutionState:
-    """What is kept between events; `_told` is what consumers last heard of the account."""
+    """What is kept between events; `_told` is what consumers last got of the account."""
 
     ledger: ExecutionLedgerState
     gate: SendGate

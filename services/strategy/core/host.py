@@ -109,9 +109,9 @@ class StrategyCore:
         self._known_view: AccountView | None = None
         # Known until a target, a fill or the account changes it.
         self._settled: dict[str, bool] = {}
-        self._heard: tuple[Bar, list[tuple[str, Sequence[TargetPosition]]]] | None = None
-        self._hearing = {name: self._hearers_of(name) for name in HANDLERS}
-        self._bar_hearers = tuple(
+        self._answered: tuple[Bar, list[tuple[str, Sequence[TargetPosition]]]] | None = None
+        self._callbacks = {name: self._callbacks_of(name) for name in HANDLERS}
+        self._bar_handlers = tuple(
             (
                 strategy.name,
                 getattr(strategy, "on_bar", None),
@@ -136,9 +136,9 @@ class StrategyCore:
 
     def handles(self, handler: str) -> bool:
         """Whether a hosted strategy has the method, such as ``on_forecast``."""
-        return bool(self._hearing[handler])
+        return bool(self._callbacks[handler])
 
-    def _hearers_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[TargetPosition] | None]], ...]:
+    def _callbacks_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[TargetPosition] | None]], ...]:
         return tuple(
             (strategy.name, getattr(strategy, handler)) for strategy in self._strategies if handles(strategy, handler)
         )
@@ -156,46 +156,46 @@ class StrategyCore:
         self._rules(bar.instrument, bar.event_id)
         if not bar.is_history:
             self._price(bar.instrument, bar.close_e8)
-        heard, self._heard = self._heard, None
-        answers = heard[1] if heard is not None and heard[0] is bar else self._hear_bar(bar, self.view())
+        answered, self._answered = self._answered, None
+        answers = answered[1] if answered is not None and answered[0] is bar else self._answer_bar(bar, self.view())
         if bar.is_history:
             return NOTHING
         for name, targets in answers:
             self._stand(name, targets, bar.event_id)
         return self._ask(bar.instrument, bar.event_id, bar.event_time)
 
-    def _hear_bar(self, bar: Bar, view: AccountView) -> list[tuple[str, Sequence[TargetPosition]]]:
+    def _answer_bar(self, bar: Bar, view: AccountView) -> list[tuple[str, Sequence[TargetPosition]]]:
         answers: list[tuple[str, Sequence[TargetPosition]]] = []
-        for strategy, hear, timeframes, indicators in self._bar_hearers:
+        for strategy, handler, timeframes, indicators in self._bar_handlers:
             if indicators is not None:
                 indicators.take(bar)
-            if hear is not None and (timeframes is None or bar.timeframe in timeframes):
-                targets = hear(bar, view)
+            if handler is not None and (timeframes is None or bar.timeframe in timeframes):
+                targets = handler(bar, view)
                 if targets:
                     answers.append((strategy, targets))
         return answers
 
-    def hear_ahead(self, bar: Bar, view: AccountView) -> bool:
-        """Let the strategies hear a bar before it is handled; the answer is whether handling it may ask for an order.
+    def answer_ahead(self, bar: Bar, view: AccountView) -> bool:
+        """Ask the strategies about a bar before it is handled; the answer is whether handling it may ask for an order.
 
         Handling this very bar afterwards takes their answers from here. A bar that need not be handled may be left out.
         """
-        answers = self._hear_bar(bar, view)
-        self._heard = (bar, answers)
+        answers = self._answer_bar(bar, view)
+        self._answered = (bar, answers)
         if bar.is_history:
             return False
         return bool(answers) or not self._is_settled(bar.instrument)
 
     def pass_bars(self, bar: Bar) -> None:
-        """Go to a bar, the last of those that were heard ahead and not handled."""
+        """Go to a bar, the last of those that were answered ahead and not handled."""
         if not bar.is_history:
             self._prices_e8[bar.instrument] = bar.close_e8
 
-    def hears_only_bars_of(self, timeframe: str) -> bool:
-        """Whether the strategies hear closed bars of this timeframe and fills, and nothing else."""
+    def handles_only_bars_of(self, timeframe: str) -> bool:
+        """Whether the strategies handle closed bars of this timeframe and fills, and nothing else."""
         others = [name for name in HANDLERS if name not in ("on_bar", "on_fill")]
-        return not any(self._hearing[name] for name in others) and all(
-            timeframes is not None and tuple(timeframes) == (timeframe,) for _, _, timeframes, _ in self._bar_hearers
+        return not any(self._callbacks[name] for name in others) and all(
+            timeframes is not None and tuple(timeframes) == (timeframe,) for _, _, timeframes, _ in self._bar_handlers
         )
 
     def _is_settled(self, instrument: str) -> bool:
@@ -243,14 +243,14 @@ class StrategyCore:
         return self._ask_for(self._tell("on_fill", order, order.event_id), order.event_id, order.event_time)
 
     def _on_trade(self, trade: Trade) -> Sequence[Event]:
-        if not self._hearing["on_trade"]:
+        if not self._callbacks["on_trade"]:
             return NOTHING
         self._rules(trade.instrument, trade.event_id)
         self._price(trade.instrument, trade.price_e8)
         return self._ask_for(self._tell("on_trade", trade, trade.event_id), trade.event_id, trade.event_time)
 
     def _on_quote(self, quote: BestQuote) -> Sequence[Event]:
-        if not self._hearing["on_quote"]:
+        if not self._callbacks["on_quote"]:
             return NOTHING
         self._rules(quote.instrument, quote.event_id)
         if quote.bid_price_e8 and quote.ask_price_e8:
@@ -258,7 +258,7 @@ class StrategyCore:
         return self._ask_for(self._tell("on_quote", quote, quote.event_id), quote.event_id, quote.event_time)
 
     def _on_depth(self, depth: DepthSnapshot | DepthDelta) -> Sequence[Event]:
-        if not self._hearing["on_book"]:
+        if not self._callbacks["on_book"]:
             return NOTHING
         self._rules(depth.instrument, depth.event_id)
         return self._ask_for(self._tell("on_book", depth, depth.event_id), depth.event_id, depth.event_time)
@@ -280,8 +280,8 @@ class StrategyCore:
     def _tell(self, handler: str, event: Event, cause_id: str) -> list[str]:
         """Call a method of all strategies that have it; return the instruments whose targets changed."""
         changed: list[str] = []
-        for name, hear in self._hearing[handler]:
-            changed += self._stand(name, hear(event, self.view()), cause_id)
+        for name, call in self._callbacks[handler]:
+            changed += self._stand(name, call(event, self.view()), cause_id)
         return changed
 
     def _ask_for(self, instruments: Sequence[str], cause_id: str, event_time: int) -> Sequence[Event]:

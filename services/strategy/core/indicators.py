@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class IndicatorValues:
-    """One indicator over the bars of a timeframe; `value` is its newest for the instrument of the bar that is heard.
+    """One indicator over the bars of a timeframe; `value` is its newest for the instrument of the bar that is handled.
 
     NaN, or a tuple of them for an indicator with several lines, until warm.
     """
