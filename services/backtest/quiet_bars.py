@@ -1,7 +1,7 @@
 """Passes the bars of a market of bars between which nothing is decided, without handling them one by one.
 
-A strategy is given every bar. The pipeline handles a bar, as any event, when a strategy answers, when the position is not
-the wanted one, when an order is on its way or open, when a UTC day begins, and when equity comes near a limit of loss.
+A strategy is given every bar. The pipeline handles a bar, as any event, when a strategy answers, when the position is
+not the wanted one, when an order is on its way or open, when a UTC day begins, and when equity comes near a limit.
 All others change only prices, the equity and its peak, which the cores then take over at once. So there is one engine:
 what is passed is what it would have done nothing about, and the tests hold both ways equal to the bit.
 """

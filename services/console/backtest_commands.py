@@ -177,7 +177,7 @@ def check_strategy(
 ) -> None:
     """Look for look-ahead, forgotten state, a hidden clock or chance and outside access in a strategy of your own.
 
-    It runs over a market; then fresh copies are given the same events again under another clock and restored from snapshots.
+    It runs over a market; then fresh copies get the same events again under another clock and restored from snapshots.
     Exit code 0 where nothing was found, 1 with findings.
 
     Examples:
