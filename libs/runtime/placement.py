@@ -33,6 +33,12 @@ def replica_name(service: str, replica: int | None) -> str:
     return f"{service}-{replica}" if replica else service
 
 
+def service_of(process: str) -> str:
+    """Return the service that a process is a replica of."""
+    service, _, number = process.rpartition("-")
+    return service if number.isdecimal() else process
+
+
 def is_account_service(service: str) -> bool:
     """Whether the tasks of a service are accounts; those of the others are instruments."""
     return service in _ACCOUNT_SERVICES

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from libs.bus.api import Bus, BusLost, BusUnavailable
 from libs.clock import SYSTEM_CLOCK, Clock, Deadline
 from libs.runtime.lag import read_lags
+from libs.runtime.placement import ONE_PARTITION, Placement
 from libs.wire.topics import OUTBOX_INPUTS, VENUE_CALLS
 
 UNENDING = frozenset({VENUE_CALLS, OUTBOX_INPUTS})
@@ -24,6 +25,7 @@ def wait_until_drained(
     on_outage: Callable[[BusUnavailable], None],
     timeout_s: float,
     leaving_out: Collection[str] = (),
+    placement: Placement = ONE_PARTITION,
     clock: Clock = SYSTEM_CLOCK,
 ) -> bool:
     """Wait until no group has anything left to read for a moment, but in `leaving_out`; False when it took too long.
@@ -34,7 +36,7 @@ def wait_until_drained(
     quiet_since: float | None = None
     for _ in Deadline(timeout_s, clock).attempts(_LOOK_EVERY_S):
         watch()
-        lags = _lags_or_outage(bus, groups, leaving_out, on_outage)
+        lags = _lags_or_outage(bus, groups, leaving_out, placement, on_outage)
         if lags is None:
             quiet_since = None
             continue
@@ -50,12 +52,16 @@ def wait_until_drained(
 
 
 def _lags_or_outage(
-    bus: Bus, groups: Sequence[str], leaving_out: Collection[str], on_outage: Callable[[BusUnavailable], None]
+    bus: Bus,
+    groups: Sequence[str],
+    leaving_out: Collection[str],
+    placement: Placement,
+    on_outage: Callable[[BusUnavailable], None],
 ) -> Mapping[str, int] | None:
     try:
         # First, for its answer comes soon: the others wait half a minute, in which nobody would watch the processes.
         bus.ping()
-        return read_lags(bus, groups, leaving_out)
+        return read_lags(bus, groups, leaving_out, placement)
     except BusLost:
         raise
     except BusUnavailable as error:

@@ -50,6 +50,16 @@ def up(
     ] = "auto",
     mode: Annotated[str, typer.Option(help="paper, testnet or live.")] = "paper",
     instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+    instruments: Annotated[
+        str, typer.Option(metavar="A,B", help="Several instruments instead of one; {symbol} in a recording's path.")
+    ] = "",
+    accounts: Annotated[
+        str, typer.Option(metavar="A,B|FILE.toml", help="Accounts, or a file with the settings of each; on paper.")
+    ] = "",
+    partitions: Annotated[int, typer.Option(min=1, max=1024, help="Partitions, fixed for the session.")] = 1,
+    scale: Annotated[
+        list[str] | None, typer.Option(metavar="SERVICE=N", help="Replicas of a service, which share its partitions.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated market.")] = 7,
     speed: Annotated[
         float | None,
@@ -74,12 +84,17 @@ def up(
       perpflow up --market simulated --seed 7 --speed 60 --span 30m --summary out.json
 
       perpflow up --market recorded:capture.ns-jsonl.gz --history klines.parquet --speed 20
+
+      perpflow up --instruments BTCUSDT.BINANCE,ETHUSDT.BINANCE --accounts a,b --partitions 2 --scale bars=2
     """
     from services.console.market_choice import choose_market
+    from services.console.placing import make_placement, parse_instruments, parse_scale
     from services.console.up import UpOptions, run_up
 
     console = Console(stderr=True)
     _known_instrument(instrument)
+    several = parse_instruments(instruments) if instruments else (instrument,)
+    instrument = several[0]
     chosen, chosen_speed = choose_market(market, speed, instrument, console)
     if mode not in ("paper", "testnet", "live"):
         raise BadInput(f"--mode {mode!r} is not paper, testnet or live")
@@ -100,6 +115,9 @@ def up(
         port=port,
         session=session,
         is_verbose=verbose,
+        instruments=several,
+        placement=make_placement(several, accounts, partitions),
+        scale=parse_scale(scale or ()),
     )
     raise typer.Exit(run_up(options, console))
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from libs.runtime.child import child_command
 from libs.runtime.configuration import CONFIG_VARIABLE
+from libs.runtime.placement import replica_name
 from libs.runtime.settings import SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
-from libs.wire.topics import OUTBOX
+from libs.wire.topics import CORE_SERVICES, OUTBOX
+from services.console.placing import placement_of
 from services.console.session import SessionDescription
 
 RUNNABLE_SERVICES = SERVICE_NAMES
+REPLICA_VARIABLE = variables_of(PlatformSettings)["replica"]
 ONLINE_SERVICES = tuple(name for name in SERVICE_NAMES if name != "exchange")
 # The variables of the caller's environment that a Python process needs to run; secrets are never among them.
 _INHERITED = frozenset(
@@ -105,15 +108,34 @@ def process_environment(
 
 
 def plan_processes(
-    session: SessionDescription, secrets: Mapping[str, str], *, has_exchange: bool, is_bounded: bool
+    session: SessionDescription,
+    secrets: Mapping[str, str],
+    *,
+    has_exchange: bool,
+    is_bounded: bool,
+    scale: Mapping[str, int] = MappingProxyType({}),
+    exchanges: Sequence[Mapping[str, str]] = (),
 ) -> list[ProcessSpec]:
-    """List the processes of a session, the readers before those who write, so that little has to be caught up."""
+    """List the processes of a session, replicas as `scale` says, the readers before those who write, so that little has
+    to be caught up. `exchanges` are the settings of simulated exchanges beside the first.
+    """
 
     def spec(name: str, *, ends_by_itself: bool = False) -> ProcessSpec:
         return ProcessSpec(name, service_command(name), process_environment(session, name, secrets), ends_by_itself)
 
     outbox = [] if session.mode == "paper" else [OUTBOX]
     order = ("recorder", "monitoring", *outbox, "execution", "risk", "strategy", "inference", "features", "bars")
-    specs = [spec(name) for name in (*(["exchange"] if has_exchange else []), *order)]
+    is_shared = placement_of(session).partitions > 1
+    specs = [spec(name) for name in (["exchange"] if has_exchange else [])]
+    for number, own in enumerate(exchanges, 1):
+        environment = {**process_environment(session, "exchange", secrets), **own, REPLICA_VARIABLE: str(number)}
+        specs.append(ProcessSpec(replica_name("exchange", number), service_command("exchange"), environment))
+    for service in order:
+        if service not in CORE_SERVICES or not (is_shared or service in scale):
+            specs.append(spec(service))
+            continue
+        for number in range(scale.get(service, 1)):
+            environment = {**process_environment(session, service, secrets), REPLICA_VARIABLE: str(number)}
+            specs.append(ProcessSpec(replica_name(service, number), service_command(service), environment))
     specs.append(spec("ingestion", ends_by_itself=is_bounded))
     return specs

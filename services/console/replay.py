@@ -12,16 +12,20 @@ import orjson
 from libs.bus.api import BusError
 from libs.runtime.configuration import read_configuration
 from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.runtime.placement import Task
 from libs.runtime.settings import PlatformSettings
 from libs.wire.topics import CORE_SERVICES, CORES
+from services.console.placing import placement_of
 from services.console.plan import process_environment, service_command
 from services.console.registry import secret_variables
 from services.console.session import SessionDescription
 
+_SHOWN_EXAMPLES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceReplay:
-    """What replaying one service found. `difference` is None when every output was byte-identical.
+    """What replaying one task of a service found. `difference` is None when every output was byte-identical.
 
     `verified_from` is None where it was replayed from its beginning, else the wall time of the snapshot it began at and
     the offsets of its inputs: what lies before has passed retention.
@@ -43,20 +47,19 @@ def verify_session(session: SessionDescription) -> list[ServiceReplay]:
     """
     # Paper trading has no outbox.
     services = CORE_SERVICES if session.mode == "paper" else CORES
+    placement = placement_of(session)
+    tasks = [task for service in services for task in placement.tasks(service)]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(lambda service: _verify(session, service), services))
+        return list(pool.map(lambda task: ServiceReplay(**_ask(session, task, "verify", {})), tasks))
 
 
-def _verify(session: SessionDescription, service: str) -> ServiceReplay:
-    return ServiceReplay(**_ask(session, service, "verify", {}))
-
-
-def _ask(session: SessionDescription, service: str, word: str, overrides: dict[str, str]) -> Any:
+def _ask(session: SessionDescription, task: Task, word: str, overrides: dict[str, str]) -> Any:
+    service = task.service
     # A core needs no secret; opening the bus may.
     given = read_configuration().variables
     secrets = {name: given[name] for name in secret_variables({"platform": PlatformSettings}) if name in given}
     done = subprocess.run(
-        [*service_command(service), word],
+        [*service_command(service), word, str(task.partition)],
         env={**process_environment(session, service, secrets), **overrides, "PERPFLOW_LOG_FORMAT": "json"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -64,7 +67,7 @@ def _ask(session: SessionDescription, service: str, word: str, overrides: dict[s
     )
     if done.returncode in (EXIT_OK, EXIT_CHECK_FAILED) and done.stdout.strip():
         return orjson.loads(done.stdout)
-    text = f"{service} cannot be replayed (exit code {done.returncode}): {_last_reason(done.stderr)}"
+    text = f"{task.name} cannot be replayed (exit code {done.returncode}): {_last_reason(done.stderr)}"
     if done.returncode == EXIT_BAD_INPUT:
         raise BadInput(text)
     if done.returncode == EXIT_CHECK_FAILED:
@@ -93,7 +96,16 @@ def parse_what_if(change: str) -> tuple[str, dict[str, str]]:
 
 
 def what_if(session: SessionDescription, change: str) -> dict[str, Any]:
-    """Replay one service under a changed setting and return which of its decisions change, as counts and examples."""
+    """Replay one service under a changed setting and return which of its decisions change, as counts and examples.
+
+    An account that has that setting of its own keeps it.
+    """
     service, overrides = parse_what_if(change)
-    answer: dict[str, Any] = _ask(session, service, "compare", overrides)
+    answers = [_ask(session, task, "compare", overrides) for task in placement_of(session).tasks(service)]
+    answer: dict[str, Any] = answers[0]
+    for other in answers[1:]:
+        answer |= {name: answer[name] + other[name] for name in ("inputs", "agreed", "changed", "missing", "added")}
+        answer["examples"] = [*answer["examples"], *other["examples"]][:_SHOWN_EXAMPLES]
+        answer["compared_from"] = answer["compared_from"] or other["compared_from"]
+    answer["service"] = service
     return answer

@@ -20,8 +20,10 @@ from libs.domain.instruments import DEFAULT_INSTRUMENT
 from libs.runtime.errors import BadInput
 from libs.runtime.lag import read_lags
 from libs.runtime.metrics import is_alive, processes_of, read_announcement
+from libs.runtime.placement import service_of
 from services.console.accounts import UNKNOWN, AccountRow, describe_positions, read_accounts
 from services.console.drain import GROUPS
+from services.console.placing import placement_of
 from services.console.running import is_running
 from services.console.session import SessionDescription, read_session, sessions_root
 from services.console.session_bus import open_session_bus
@@ -51,7 +53,7 @@ def read_status(session: SessionDescription, lags: Mapping[str, int]) -> list[Se
         if pid is not None and not is_alive(pid):
             pid, state = None, "restarting" if is_supervised else "dead"
         port = announced.get("metrics_port", announced.get("port")) if announced.get("pid") == pid else None
-        rows.append(ServiceStatus(name, pid, state, int(facts.get("restarts", 0)), lags.get(name), port))
+        rows.append(ServiceStatus(name, pid, state, int(facts.get("restarts", 0)), lags.get(service_of(name)), port))
     return rows
 
 
@@ -81,7 +83,7 @@ def _describe(session: SessionDescription) -> tuple[dict[str, Any], BusError | N
     try:
         accounts = read_accounts(session)
         with open_session_bus(session) as bus:
-            lags = read_lags(bus, GROUPS)
+            lags = read_lags(bus, GROUPS, placement=placement_of(session))
     except BusError as error:
         problem = error
     said = read_announcement(session.run_dir / "supervisor.json").get("bus")

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from libs.bus.api import Bus, BusLost, BusUnavailable, TopicSpec
+from libs.bus.api import Bus, BusLost, BusUnavailable
 from libs.bus.writer_lock import writer_lock_path
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 from libs.domain.control import ALL_ACCOUNTS, ControlAction
@@ -29,12 +29,14 @@ from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
 from libs.runtime.listening import ReservedPort, reserve_preferred
 from libs.runtime.masking import SECRETS
+from libs.runtime.placement import ONE_PARTITION, Placement, service_of
 from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings, variables_of
 from libs.store.errors import StoreError, StoreUnavailable
-from libs.wire.topics import MARKET_EVENTS, TOPICS, dead_topic
+from libs.wire.topics import MARKET_EVENTS, dead_topic
 from services.console.control import send_commands
 from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
+from services.console.placing import placement_variables
 from services.console.plan import (
     ProcessSpec,
     answers,
@@ -86,6 +88,9 @@ class UpOptions:
     port: int | None
     session: str | None
     is_verbose: bool
+    instruments: tuple[str, ...] = ()
+    placement: Placement = ONE_PARTITION
+    scale: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_up(options: UpOptions, console: Console) -> int:
@@ -133,6 +138,11 @@ def prepare_session(
     kind = options.market.partition(":")[0]
     given = configuration.variables
     check_mode(options.market, options.mode, options.speed, given)
+    if options.mode != "paper" and (options.placement != ONE_PARTITION or len(options.instruments) > 1):
+        raise BadInput(
+            f"--mode {options.mode} trades one account and one instrument in one partition; --instruments, --accounts "
+            "and --partitions go with --mode paper"
+        )
     count_users(users_file(environment=given))
     stamp = datetime.fromtimestamp(clock.now_ns() / 1e9, UTC).strftime("%Y%m%d-%H%M%S")
     if options.session is not None:
@@ -187,10 +197,16 @@ def prepare_session(
         # Called after its mode, so that nobody takes it for paper.
         name_of_account = f"PERPFLOW_{service}_ACCOUNT"
         settings[name_of_account] = given.get(name_of_account, options.mode)
-        if options.instrument not in DEFAULT_INSTRUMENTS:
+        traded = options.instruments or (options.instrument,)
+        if not set(traded) <= set(DEFAULT_INSTRUMENTS):
             name_of_instruments = f"PERPFLOW_{service}_INSTRUMENTS"
-            settings[name_of_instruments] = given.get(name_of_instruments, json.dumps([options.instrument]))
-    settings["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] = settings["PERPFLOW_EXECUTION_ACCOUNT"]
+            settings[name_of_instruments] = given.get(name_of_instruments, json.dumps(traded))
+    settings["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] = next(
+        iter(options.placement.accounts), settings["PERPFLOW_EXECUTION_ACCOUNT"]
+    )
+    settings |= placement_variables(options.placement)
+    if len(options.instruments) > 1:
+        settings["PERPFLOW_INGESTION_INSTRUMENTS"] = json.dumps(options.instruments)
     if options.span_s is not None:
         settings["PERPFLOW_INGESTION_SPAN_S"] = f"{options.span_s:g}"
     if options.history is not None:
@@ -275,7 +291,7 @@ class _Run:
             self._start_clickhouse()
             with open_session_bus(self._session, is_new=True) as bus, self._supervisor.watching_bus(bus.ping):
                 self._bus = bus
-                bus.create_topics(TopicSpec(topic) for topic in TOPICS)
+                bus.create_topics(self._options.placement.topics())
                 self._register()
                 self._start_services(kind)
                 is_drained = self._run_until_done(bus)
@@ -300,7 +316,7 @@ class _Run:
 
         Raises `BusUnavailable`, soon, where the command cannot be written yet.
         """
-        if service == "risk" and self._bus is not None:
+        if service_of(service) == "risk" and self._bus is not None:
             self._bus.ping()
             reason = "risk hung and was killed by the supervisor"
             send_commands(self._bus, ControlAction.HALT, [ALL_ACCOUNTS], reason, actor="supervisor")
@@ -353,6 +369,7 @@ class _Run:
 
     def _start_services(self, kind: str) -> None:
         has_exchange = kind == "simulated"
+        exchanges: list[dict[str, str]] = []
         if has_exchange:
             port = self._reserve(ReservedPort())
             self._session.environment["PERPFLOW_EXCHANGE_PORT"] = str(port)
@@ -360,9 +377,17 @@ class _Run:
             if self._options.mode == "testnet":
                 self._session.environment["PERPFLOW_EXECUTION_REST_URL"] = f"http://127.0.0.1:{port}"
                 self._session.environment["PERPFLOW_EXECUTION_STREAM_URL"] = f"ws://127.0.0.1:{port}"
+            exchanges = self._plan_further_exchanges(port)
             self._session.save()
         self._supervisor.start(
-            plan_processes(self._session, self._secrets, has_exchange=has_exchange, is_bounded=kind != "live")
+            plan_processes(
+                self._session,
+                self._secrets,
+                has_exchange=has_exchange,
+                is_bounded=kind != "live",
+                scale=self._options.scale,
+                exchanges=exchanges,
+            )
         )
         shown = -1
         while not self._stop.is_set():
@@ -381,6 +406,19 @@ class _Run:
                 )
             self._clock.sleep(0.05)
 
+    def _plan_further_exchanges(self, first_port: int) -> list[dict[str, str]]:
+        """Return the settings of an exchange for each further instrument, each with a seed of its own."""
+        further = self._options.instruments[1:]
+        if not further:
+            return []
+        ports = [self._reserve(ReservedPort()) for _ in further]
+        urls = [f"http://127.0.0.1:{port}" for port in (first_port, *ports)]
+        self._session.environment["PERPFLOW_INGESTION_EXCHANGE_URLS"] = json.dumps(urls)
+        return [
+            {"PERPFLOW_EXCHANGE_PORT": str(port), "PERPFLOW_EXCHANGE_SEED": str(self._options.seed + number)}
+            for number, port in enumerate(ports, 1)
+        ]
+
     def _run_until_done(self, bus: Bus) -> bool:
         begun = self._clock.monotonic_s()
         while not self._stop.is_set():
@@ -397,7 +435,14 @@ class _Run:
 
     def _drain(self, bus: Bus, groups: Sequence[str], leaving_out: Collection[str] = ()) -> bool:
         return wait_until_drained(
-            bus, groups, self._supervisor.watch, self._show_lags, self._show_outage, DRAIN_TIMEOUT_S, leaving_out
+            bus,
+            groups,
+            self._supervisor.watch,
+            self._show_lags,
+            self._show_outage,
+            DRAIN_TIMEOUT_S,
+            leaving_out,
+            self._options.placement,
         )
 
     def _show_progress(self, bus: Bus) -> None:
@@ -405,7 +450,7 @@ class _Run:
             return
         try:
             bus.ping()
-            self._show_lags(read_lags(bus, GROUPS))
+            self._show_lags(read_lags(bus, GROUPS, placement=self._options.placement))
         except BusLost:
             raise
         except BusUnavailable as error:

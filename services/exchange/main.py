@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from libs.runtime.placement import replica_name
 from libs.runtime.service import run_process
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.runtime.stop import StopSignal
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stop = StopSignal().install()
         if port is not None:
             settings = ExchangeSettings.model_validate({**settings.model_dump(), "port": port})
-        return serve(settings, platform.run_dir, logger, stop)
+        return serve(settings, platform.run_dir, logger, stop, replica_name(SERVICE, platform.replica))
 
     return run_process(SERVICE, body)
 

@@ -47,18 +47,29 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter) or bool(self._stop)
 
 
-def serve(settings: ExchangeSettings, run_dir: Path, logger: structlog.stdlib.BoundLogger, stop: StopSignal) -> int:
-    """Answer requests until SIGTERM or SIGINT, also one that `stop` has caught already; return the exit code."""
+def serve(
+    settings: ExchangeSettings,
+    run_dir: Path,
+    logger: structlog.stdlib.BoundLogger,
+    stop: StopSignal,
+    name: str = SERVICE,
+) -> int:
+    """Answer requests until SIGTERM or SIGINT, also one that `stop` has caught already; return the exit code.
+
+    Exchanges of one run folder differ in their `name`; all but the first keep what they keep in a folder of their own.
+    """
+    kept_in = run_dir if name == SERVICE else run_dir / name
+    kept_in.mkdir(parents=True, exist_ok=True)
     bound = listen_on(settings.host, settings.port, "PERPFLOW_EXCHANGE_PORT")
     port = int(bound.getsockname()[1])
     url = f"http://{settings.host}:{port}"
-    announce(run_dir, SERVICE, metrics_port=port, port=port, state="starting", url=url)
-    heartbeat = Heartbeat(heartbeat_path(run_dir, SERVICE))
+    announce(run_dir, name, metrics_port=port, port=port, state="starting", url=url)
+    heartbeat = Heartbeat(heartbeat_path(run_dir, name))
     tape = MarketTape(settings.seed)
     tape.frames(0, 1)
-    clock = open_clock(run_dir, settings.seed, settings.speed)
+    clock = open_clock(kept_in, settings.seed, settings.speed)
     terms = AccountTerms(settings.starting_balance_usdt, settings.leverage, settings.seed)
-    session = TradingSession(tape, clock, terms, run_dir)
+    session = TradingSession(tape, clock, terms, kept_in)
     app = build_app(
         tape,
         clock,
@@ -68,10 +79,10 @@ def serve(settings: ExchangeSettings, run_dir: Path, logger: structlog.stdlib.Bo
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2)
     # Clients may connect once it is announced; the kernel queues them until the server accepts.
     bound.listen()
-    announce(run_dir, SERVICE, metrics_port=port, port=port, state="running", url=url)
+    announce(run_dir, name, metrics_port=port, port=port, state="running", url=url)
     logger.info("ready", url=url, seed=settings.seed, speed=settings.speed)
     with bound:
         _Server(config, stop, session, heartbeat.beat).run(sockets=[bound])
-    announce(run_dir, SERVICE, metrics_port=port, port=port, state="stopped", url=url)
+    announce(run_dir, name, metrics_port=port, port=port, state="stopped", url=url)
     logger.info("stopped")
     return EXIT_OK

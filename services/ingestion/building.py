@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from libs.domain.instruments import split_instrument_id
 from libs.runtime.errors import BadInput
 from libs.runtime.source import EventSource
 from libs.venues.registry import UnknownVenue, find_venue_of
@@ -11,6 +12,7 @@ from libs.venues.rest import RequestBudget, RestClient
 from libs.venues.simulated import SimulatedMarketClient
 from services.ingestion.feed import Pacer
 from services.ingestion.live import LiveSource
+from services.ingestion.merged import MergedSource
 from services.ingestion.recorded import RecordedSource
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.simulated import SimulatedSource
@@ -20,10 +22,32 @@ _ANSWER_WITHIN_S = 2.0
 
 
 def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
-    """Make the source that the settings name."""
+    """Make the source that the settings name. Raises `BadInput` where several instruments lack an exchange each."""
+    pacer = Pacer(settings.speed)
+    if len(settings.instruments) < 2:
+        return _build_one(settings, pacer)
+    kind, _, path = settings.market.partition(":")
+    if kind == "recorded" and "{symbol}" not in path:
+        raise BadInput(f"recorded:{path} is of one instrument; write {{symbol}} where the files of several differ")
+    if kind == "simulated" and len(settings.exchange_urls) != len(settings.instruments):
+        raise BadInput(
+            f"PERPFLOW_INGESTION_EXCHANGE_URLS names {len(settings.exchange_urls)} simulated exchanges for "
+            f"{len(settings.instruments)} instruments; give each its own"
+        )
+    sources: dict[str, EventSource] = {}
+    for number, instrument in enumerate(settings.instruments):
+        own: dict[str, object] = {"instrument": instrument}
+        own["market"] = settings.market.replace("{symbol}", split_instrument_id(instrument)[0])
+        if kind == "simulated":
+            own["exchange_url"] = settings.exchange_urls[number]
+        # One pacer: they share a clock.
+        sources[instrument] = _build_one(settings.model_copy(update=own), pacer, is_renamed=kind == "simulated")
+    return MergedSource(sources)
+
+
+def _build_one(settings: IngestionSettings, pacer: Pacer, *, is_renamed: bool = False) -> EventSource:
     kind, _, path = settings.market.partition(":")
     span_ns = int(settings.span_s * 1e9)
-    pacer = Pacer(settings.speed)
     if kind == "recorded":
         return RecordedSource(
             Path(path),
@@ -65,4 +89,5 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
         span_ns=span_ns,
         history_bars=settings.history_bars,
         follows_clock=settings.follow_exchange_clock,
+        is_renamed=is_renamed,
     )

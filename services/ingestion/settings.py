@@ -21,11 +21,13 @@ class IngestionSettings(BaseSettings):
 
     market: str = Field(default="live", pattern=r"^(live|simulated|recorded:.+)$")
     instrument: str = Field(default=DEFAULT_INSTRUMENT)
+    instruments: tuple[str, ...] = Field(default=(), description="several instead of `instrument`, all at once")
     speed: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     span_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     history: Path | None = Field(default=None, description="Parquet of 1m klines for a recorded market")
     history_bars: int = Field(default=1500, ge=0, le=20_000)
     exchange_url: str = Field(default="http://127.0.0.1:8090", pattern=r"^https?://", description="simulated exchange")
+    exchange_urls: tuple[str, ...] = Field(default=(), description="one for each of several simulated instruments")
     follow_exchange_clock: bool = Field(default=False, description="pace by the simulated exchange's clock")
     rest_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="left open, the venue's own")
     stream_url: str = Field(default="", pattern=r"^(wss?://\S+)?$", description="left open, the venue's own")
@@ -33,6 +35,13 @@ class IngestionSettings(BaseSettings):
     renew_after_s: float = Field(default=23 * 3600.0, gt=0, le=24 * 3600, description="connections end after 24 h")
     open_interest_every_s: float = Field(default=10.0, ge=1, le=3600)
     queue_frames: int = Field(default=20_000, ge=100, le=1_000_000, description="reading halts when so many wait")
+
+    @field_validator("instruments")
+    @classmethod
+    def _are_instruments(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            cls._is_instrument(value)
+        return values
 
     @field_validator("instrument")
     @classmethod

@@ -24,7 +24,9 @@ _PAUSE_S = 0.1
 class SimulatedSource(FeedSource):
     """An `EventSource` over the simulated exchange. While the exchange is down it waits; it never skips a frame.
 
-    With `follows_clock` frames come when the exchange's own clock reaches them, as they must where it takes orders.
+    With `is_renamed` its market goes under the instrument's symbol, whichever one it lists: a market like its own, of
+    another seed. With `follows_clock` frames come when the exchange's own clock reaches them, as they must where it
+    takes orders.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class SimulatedSource(FeedSource):
         span_ns: int = 0,
         history_bars: int = 1500,
         follows_clock: bool = False,
+        is_renamed: bool = False,
         start_timeout_s: float = 150.0,
         monotonic: Callable[[], float] = SYSTEM_CLOCK.monotonic_s,
         sleep: Callable[[float], None] = SYSTEM_CLOCK.sleep,
@@ -48,6 +51,8 @@ class SimulatedSource(FeedSource):
         self._span_ns = span_ns
         self._history_bars = history_bars
         self._follows_clock = follows_clock
+        self._is_renamed = is_renamed
+        self._listed = self._symbol
         self._start_timeout_s = start_timeout_s
         self._monotonic = monotonic
         self._sleep = sleep
@@ -56,7 +61,8 @@ class SimulatedSource(FeedSource):
     def open(self, cursor: bytes | None) -> None:
         """Start or resume. Raises `DependencyUnavailable` where no exchange answers, `BadInput` where it is another."""
         seed, symbol = self._wait_for(self._client.identify)
-        if symbol != self._symbol:
+        self._listed = symbol
+        if symbol != self._symbol and not self._is_renamed:
             raise BadInput(f"unknown symbol {self._symbol}: the simulated exchange lists {symbol}")
         self._origin = f"simulated:{seed}"
         if self._follows_clock:
@@ -119,8 +125,13 @@ class SimulatedSource(FeedSource):
             payload=frame.payload,
             clock=clock,
         )
+        payload = frame.payload
+        if self._is_renamed:
+            # Under its own symbol, so that ids differ between instruments that share a partition.
+            for listed, own in ((self._listed, self._symbol), (self._listed.lower(), self._symbol.lower())):
+                payload = payload.replace(listed.encode(), own.encode())
         try:
-            frame_opened = self._decoder.open(frame.payload)
+            frame_opened = self._decoder.open(payload)
             if frame_opened is not None:
                 item.events = self._decoder.decode(
                     frame_opened,

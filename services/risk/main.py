@@ -46,7 +46,7 @@ def main() -> int:
     """Run until asked to stop; return the exit code."""
     if sys.argv[1:] in ([], ["run"]):
         return run_process(SERVICE.name, run)
-    return (replace(SERVICE, build_core=build_compared_core) if sys.argv[1:] == ["compare"] else SERVICE).main()
+    return (replace(SERVICE, build_core=build_compared_core) if sys.argv[1:2] == ["compare"] else SERVICE).main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+"""Reads where a session's instruments and accounts go from the command line, and keeps it with the session."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from libs.domain.instruments import UnknownInstrument, find_instrument
+from libs.runtime.configuration import Configuration
+from libs.runtime.errors import BadInput
+from libs.runtime.placement import AccountPlacement, Placement, place_evenly
+from libs.runtime.platform_bus import session_placement
+from libs.runtime.settings import PlatformSettings, load_settings, service_prefix
+from libs.wire.topics import CORE_SERVICES
+from services.console.session import SessionDescription
+
+_ACCOUNT_TABLES = ("strategy", "risk", "execution")
+_MOST_REPLICAS = 64
+
+
+def parse_instruments(text: str) -> tuple[str, ...]:
+    """Read ``A,B,...``. Raises `BadInput` for one that is not known or named twice."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        try:
+            find_instrument(name)
+        except UnknownInstrument as error:
+            raise BadInput(str(error)) from error
+    if not names or len(set(names)) < len(names):
+        raise BadInput(f"--instruments {text!r} names none, or one twice; write A,B,...")
+    return names
+
+
+def parse_scale(texts: Iterable[str]) -> dict[str, int]:
+    """Read ``SERVICE=N`` as replicas by service. Raises `BadInput`."""
+    scale: dict[str, int] = {}
+    for text in texts:
+        service, _, number = text.partition("=")
+        if service not in CORE_SERVICES or not number.isdecimal() or not 1 <= int(number) <= _MOST_REPLICAS:
+            raise BadInput(
+                f"--scale {text!r} is not SERVICE=N with N from 1 to {_MOST_REPLICAS} and a service of "
+                f"{', '.join(CORE_SERVICES)}"
+            )
+        scale[service] = int(number)
+    return scale
+
+
+def make_placement(instruments: Sequence[str], accounts: str, partitions: int) -> Placement:
+    """Place instruments and accounts one after the other.
+
+    `accounts` is ``A,B,...``, each of which trades every instrument under the services' own settings, or the path of a
+    TOML file with a table for each: its `instruments`, and tables `strategy`, `risk` and `execution` of settings.
+    Raises `BadInput`.
+    """
+    described = _read_accounts(accounts, instruments)
+    if len(described) > partitions:
+        raise BadInput(
+            f"{len(described)} accounts need as many partitions, and --partitions is {partitions}; give more"
+        )
+    placed = {
+        name: AccountPlacement(number, names, settings)
+        for number, (name, (names, settings)) in enumerate(described.items())
+    }
+    if partitions == 1 and not placed:
+        return Placement()
+    return Placement(partitions, place_evenly(instruments, partitions), placed)
+
+
+def _read_accounts(text: str, instruments: Sequence[str]) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
+    if not text.endswith(".toml"):
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if len(set(names)) < len(names):
+            raise BadInput(f"--accounts {text!r} names one twice")
+        return {name: (tuple(instruments), {}) for name in names}
+    try:
+        tables = tomllib.loads(Path(text).read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--accounts {text} cannot be read: {error}") from error
+    return {name: _read_account(text, name, table, instruments) for name, table in tables.items()}
+
+
+def _read_account(
+    file: str, name: str, table: Any, instruments: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    if not isinstance(table, Mapping):
+        raise BadInput(f"--accounts {file}: {name} is no table; write [{name}]")
+    unknown = table.keys() - {"instruments", *_ACCOUNT_TABLES}
+    if unknown:
+        raise BadInput(
+            f"--accounts {file}: [{name}] has {', '.join(sorted(unknown))}; known are instruments, "
+            f"{', '.join(_ACCOUNT_TABLES)}"
+        )
+    traded = tuple(table.get("instruments", instruments))
+    strangers = [each for each in traded if each not in instruments]
+    if strangers or not traded:
+        raise BadInput(
+            f"--accounts {file}: [{name}] trades {', '.join(map(str, strangers)) or 'nothing'}; the session has "
+            f"{', '.join(instruments)}"
+        )
+    settings: dict[str, str] = {}
+    for service in _ACCOUNT_TABLES:
+        for field, value in table.get(service, {}).items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            settings[f"{service_prefix(service)}{field}".upper()] = text
+    return traded, settings
+
+
+def placement_variables(placement: Placement) -> dict[str, str]:
+    """Return the variables that give every service of a session its placement; none for one partition."""
+    if placement == Placement():
+        return {}
+    return {
+        "PERPFLOW_PARTITIONS": str(placement.partitions),
+        "PERPFLOW_INSTRUMENTS": json.dumps(dict(placement.instruments)),
+        "PERPFLOW_ACCOUNTS": json.dumps({name: asdict(account) for name, account in placement.accounts.items()}),
+    }
+
+
+def placement_of(session: SessionDescription) -> Placement:
+    """Return the placement that a session keeps. Raises `BadInput` where it is damaged."""
+    names = ("PERPFLOW_PARTITIONS", "PERPFLOW_INSTRUMENTS", "PERPFLOW_ACCOUNTS")
+    kept = {name: session.environment[name] for name in names if name in session.environment}
+    return session_placement(load_settings(PlatformSettings, Configuration(kept)))

@@ -1,0 +1,86 @@
+"""Reads several instruments as one source, for one cursor and one transaction: each in its own order, roughly by time.
+
+Order between instruments is nobody's business: each has a partition's order of its own, or shares one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from libs.domain.events import DeadInput
+from libs.domain.market import MarketEvent
+from libs.domain.state import StateFormat, StateMismatch
+from libs.runtime.errors import BadInput
+from libs.runtime.source import EventSource
+
+# Few, so that no instrument runs far ahead of the others in time.
+_BATCH = 200
+_LONGEST_WAIT_MS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class MergedCursor:
+    """The cursor of each instrument's source."""
+
+    cursors: dict[str, bytes]
+
+
+_CURSOR = StateFormat("merged-cursor", 1, MergedCursor)
+
+
+class MergedSource:
+    """An `EventSource` over the sources of several instruments, by instrument."""
+
+    def __init__(self, sources: Mapping[str, EventSource]) -> None:
+        self._sources = dict(sources)
+        self._reached = dict.fromkeys(self._sources, 0)
+
+    def open(self, cursor: bytes | None) -> None:
+        """Open every source. Raises as they do, and `BadInput` for a cursor of other instruments."""
+        cursors: Mapping[str, bytes] = {}
+        if cursor is not None:
+            try:
+                cursors = _CURSOR.decode(cursor).cursors
+            except StateMismatch as error:
+                raise BadInput(str(error)) from error
+            if cursors.keys() != self._sources.keys():
+                raise BadInput(
+                    f"this session was reading {', '.join(sorted(cursors))}, not {', '.join(sorted(self._sources))}; "
+                    "start a new session for other instruments"
+                )
+        for instrument, source in self._sources.items():
+            source.open(cursors.get(instrument))
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
+        """Return what is due of the instrument that is furthest behind, or of the next that has something."""
+        waiting = sorted(
+            (name for name, source in self._sources.items() if not source.is_finished), key=self._reached.__getitem__
+        )
+        for wait_ms in (0, min(timeout_ms, _LONGEST_WAIT_MS)):
+            for name in waiting:
+                events = self._sources[name].read(min(max_events, _BATCH), wait_ms)
+                if events:
+                    times = (event.received_time for event in events if not isinstance(event, DeadInput))
+                    self._reached[name] = max(times, default=self._reached[name])
+                    return events
+        return ()
+
+    def cursor(self) -> bytes:
+        """Return what covers everything read of every source."""
+        return _CURSOR.encode(MergedCursor({name: source.cursor() for name, source in self._sources.items()}))
+
+    def check_venue(self) -> None:
+        """Raise `DependencyUnavailable` where one of the sources does."""
+        for source in self._sources.values():
+            source.check_venue()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every source has ended."""
+        return all(source.is_finished for source in self._sources.values())
+
+    def close(self) -> None:
+        """Close every source."""
+        for source in self._sources.values():
+            source.close()

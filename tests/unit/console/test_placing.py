@@ -1,0 +1,140 @@
+"""Instruments, accounts and replicas from the command line become a placement that the session keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from libs.runtime.configuration import Configuration
+from libs.runtime.errors import BadInput
+from libs.runtime.placement import AccountPlacement, Placement
+from services.console.placing import (
+    make_placement,
+    parse_instruments,
+    parse_scale,
+    placement_of,
+    placement_variables,
+)
+from services.console.plan import plan_processes
+from services.console.up import UpOptions, prepare_session
+from services.risk.main import SERVICE as RISK
+
+BTC, ETH = "BTCUSDT.BINANCE", "ETHUSDT.BINANCE"
+OPTIONS = UpOptions("simulated", "paper", BTC, 7, 20.0, None, None, None, None, None, None, False)
+
+
+def test_names_alone_give_each_account_every_instrument_and_a_partition_of_its_own() -> None:
+    placement = make_placement((BTC, ETH), "alpha, beta", 2)
+    assert placement == Placement(
+        2, {BTC: 0, ETH: 1}, {"alpha": AccountPlacement(0, (BTC, ETH)), "beta": AccountPlacement(1, (BTC, ETH))}
+    )
+
+
+def test_a_file_gives_each_account_instruments_and_settings_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "accounts.toml"
+    file.write_text(
+        f'[alpha]\ninstruments = ["{ETH}"]\n[alpha.risk]\nmax_leverage = 2\n'
+        '[[alpha.strategy.strategies]]\npath = "ema_cross"\n[beta]\n'
+    )
+    placement = make_placement((BTC, ETH), str(file), 3)
+    alpha = placement.accounts["alpha"]
+    assert alpha.instruments == (ETH,)
+    assert alpha.settings == {
+        "PERPFLOW_RISK_MAX_LEVERAGE": "2",
+        "PERPFLOW_STRATEGY_STRATEGIES": '[{"path": "ema_cross"}]',
+    }
+    monkeypatch.setenv("PERPFLOW_RISK_MAX_OPEN_ORDERS", "7")
+    settings = [RISK.load_settings(placement, task) for task in placement.tasks("risk")]
+    assert [(each.account, each.instruments, each.max_leverage, each.max_open_orders) for each in settings] == [
+        ("alpha", (ETH,), 2, 7),
+        ("beta", (BTC, ETH), 3, 7),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('alpha = "all"', "alpha is no table"),
+        ("[alpha]\nrisks = 1", "has risks"),
+        ('[alpha]\ninstruments = ["XRPUSDT.BINANCE"]', "trades XRPUSDT.BINANCE; the session has BTCUSDT.BINANCE"),
+        ("[alpha", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_by_what_is_wrong(tmp_path: Path, written: str, said: str) -> None:
+    file = tmp_path / "accounts.toml"
+    file.write_text(written)
+    with pytest.raises(BadInput, match=said):
+        make_placement((BTC,), str(file), 2)
+
+
+def test_more_accounts_than_partitions_are_refused() -> None:
+    with pytest.raises(BadInput, match="3 accounts need as many partitions"):
+        make_placement((BTC,), "a,b,c", 2)
+
+
+def test_instruments_and_replicas_are_read_or_refused() -> None:
+    assert parse_instruments(f"{BTC}, {ETH}") == (BTC, ETH)
+    assert parse_scale(["bars=2", "risk=3"]) == {"bars": 2, "risk": 3}
+    for text in (f"{BTC},{BTC}", ",", "NOSUCH.VENUE"):
+        with pytest.raises(BadInput):
+            parse_instruments(text)
+    for text in ("bars", "bars=0", "recorder=2", "bars=x"):
+        with pytest.raises(BadInput, match="SERVICE=N"):
+            parse_scale([text])
+
+
+def test_a_session_keeps_its_placement_and_one_of_one_partition_says_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    placement = make_placement((BTC, ETH), "alpha,beta", 2)
+    options = replace(OPTIONS, instruments=(BTC, ETH), placement=placement, scale={"bars": 2})
+    session = prepare_session(options, Configuration({}))
+    assert placement_of(session) == placement
+    assert json.loads(session.environment["PERPFLOW_INGESTION_INSTRUMENTS"]) == [BTC, ETH]
+    assert session.environment["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] == "alpha"
+    plain = prepare_session(OPTIONS, Configuration({}))
+    assert placement_variables(Placement()) == {}
+    assert placement_of(plain) == Placement()
+    assert not {"PERPFLOW_PARTITIONS", "PERPFLOW_ACCOUNTS"} & plain.environment.keys()
+
+
+def test_replicas_are_processes_of_their_own_with_a_number_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    placement = make_placement((BTC, ETH), "alpha,beta", 2)
+    options = replace(OPTIONS, instruments=(BTC, ETH), placement=placement)
+    session = prepare_session(options, Configuration({}))
+    specs = plan_processes(
+        session,
+        {},
+        has_exchange=True,
+        is_bounded=True,
+        scale={"bars": 2},
+        exchanges=[{"PERPFLOW_EXCHANGE_PORT": "1234"}],
+    )
+    numbers = {spec.name: spec.environment.get("PERPFLOW_REPLICA") for spec in specs}
+    assert {name: number for name, number in numbers.items() if number is not None} == {
+        **{name: "0" for name in ("execution", "risk", "strategy", "inference", "features", "bars")},
+        "bars-1": "1",
+        "exchange-1": "1",
+    }
+    plain = plan_processes(prepare_session(OPTIONS, Configuration({})), {}, has_exchange=True, is_bounded=True)
+    assert not any("PERPFLOW_REPLICA" in spec.environment for spec in plain)
+
+
+@pytest.mark.parametrize("mode", ["testnet", "live"])
+def test_a_real_venue_has_one_account_and_one_partition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    keys = {"PERPFLOW_EXECUTION_API_KEY": "k" * 20, "PERPFLOW_EXECUTION_API_SECRET": "s" * 20}
+    options = replace(OPTIONS, market="live", mode=mode, placement=make_placement((BTC,), "a,b", 2))
+    with pytest.raises(BadInput, match="one account and one instrument in one partition"):
+        prepare_session(options, Configuration(keys))
