@@ -121,7 +121,7 @@ def test_replicas_are_processes_of_their_own_with_a_number_each(
     )
     numbers = {spec.name: spec.environment.get("PERPFLOW_REPLICA") for spec in specs}
     assert {name: number for name, number in numbers.items() if number is not None} == {
-        **{name: "0" for name in ("execution", "risk", "strategy", "inference", "features", "bars")},
+        **dict.fromkeys(("execution", "risk", "strategy", "inference", "features", "bars"), "0"),
         "bars-1": "1",
         "exchange-1": "1",
     }

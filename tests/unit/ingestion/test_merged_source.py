@@ -29,9 +29,10 @@ class CountedSource:
     def open(self, cursor: bytes | None) -> None:
         self._at = int(cursor or b"0")
 
-    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
+    def read(self, max_events: int, _timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
         first, self._at = self._at, min(self._at + min(max_events, self._pace), self._count)
-        return [a_trade(number, seconds=number, instrument=self._instrument) for number in range(first + 1, self._at + 1)]
+        numbers = range(first + 1, self._at + 1)
+        return [a_trade(number, seconds=number, instrument=self._instrument) for number in numbers]
 
     def cursor(self) -> bytes:
         return b"%d" % self._at
