@@ -43,6 +43,7 @@ from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
 # How long a dead producer's open transaction holds readers back when nobody opens its id again.
 _TRANSACTION_TIMEOUT_MS = 15_000
+_CLOSING_TIMEOUT_S = 5.0
 _NO_SECURITY = KafkaSecurity()
 
 
@@ -258,9 +259,17 @@ class KafkaProducer:
             return
         self._transaction.is_closed = True
         if self._transaction.is_open:
-            # Who took over, or the broker's transaction timeout, has aborted or will abort it.
-            with contextlib.suppress(ProducerFenced, BusUnavailable):
-                self.abort()
+            self._transaction.end()
+            try:
+                self._run(lambda left_s: self._client.abort_transaction(left_s), "closing", limit_s=_CLOSING_TIMEOUT_S)
+            except ProducerFenced:
+                # Who took over has aborted it.
+                pass
+            except BusUnavailable:
+                # The broker aborts it, by its timeout or when the id is opened again. To close this client would wait
+                # for the broker without limit; to drop it does not.
+                del self._client
+                return
         try:
             self._client.close()
         except KafkaException as error:
@@ -271,13 +280,20 @@ class KafkaProducer:
         self._run(call, doing, can_replay=True)
         self._steps.append(call)
 
-    def _run(self, call: Callable[[float], None], doing: str, *, can_replay: bool = False) -> None:
+    def _run(
+        self,
+        call: Callable[[float], None],
+        doing: str,
+        *,
+        can_replay: bool = False,
+        limit_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         """Make a call until it succeeds or fails for good.
 
         A broker that restarts breaks the open transaction ("requires abort"): it is aborted and its steps are made
         again, which is exact, for a transaction that could not commit has no effect.
         """
-        deadline = Deadline(ANSWER_TIMEOUT_S, self._session.clock)
+        deadline = Deadline(limit_s, self._session.clock)
         must_replay = False
         while True:
             try:

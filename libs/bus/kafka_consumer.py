@@ -13,7 +13,7 @@ from libs.bus.api import Record, Start, TopicPartition
 from libs.bus.checks import check_assigned, check_group, check_member, check_open
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS
-from libs.bus.kafka_session import ANSWER_TIMEOUT_S, EARLIEST, LATEST, KafkaSession
+from libs.bus.kafka_session import ANSWER_TIMEOUT_S, EARLIEST, LATEST, KafkaSession, raise_first_error
 from libs.clock import Deadline
 
 _HEARTBEAT_MS = 1_000
@@ -174,14 +174,12 @@ class KafkaConsumer:
         places = [self._session.to_kafka(at, offset) for at, offset in offsets.items()]
         if not places:
             return
-        try:
-            with self._session.waiting():
-                stored = self._client.commit(offsets=places, asynchronous=False)
-            for place in stored:
-                if place.error is not None:
-                    raise self._session.error(place.error, f"committing by {self._who()}")
-        except KafkaException as error:
-            raise self._session.error(error, f"committing by {self._who()}") from error
+
+        def ask() -> None:
+            raise_first_error(self._client.commit(offsets=places, asynchronous=False))
+
+        # A coordinator that moves or loads refuses for a while; the same offsets may be committed again.
+        self._session.settle(ask, f"committing by {self._who()}")
 
     def group_metadata(self) -> Any:
         """Return what a transaction needs to commit offsets for this member."""
@@ -192,6 +190,10 @@ class KafkaConsumer:
         if self._is_closed:
             return
         self._is_closed = True
+        with self._session.waiting():
+            self._close()
+
+    def _close(self) -> None:
         if self._shares:
             # A share of partitions that arrives while the client closes can leave librdkafka waiting for ever: ask for
             # no more, and take what has already come, before closing.

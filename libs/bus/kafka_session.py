@@ -112,7 +112,8 @@ def explain(error: KafkaException | KafkaError, doing: str, bootstrap: str) -> B
     return BusError(f"{doing}: Kafka at {bootstrap} refused ({text})")
 
 
-def _raise_first_error(places: Iterable[Any]) -> None:
+def raise_first_error(places: Iterable[Any]) -> None:
+    """Raise a `KafkaException` for the first of Kafka's answers that is an error."""
     for place in places:
         if place.error is not None:
             raise KafkaException(place.error)
@@ -186,8 +187,8 @@ class KafkaSession:
         """Ask for the topics. Raises `BusUnavailable`."""
         self.admin.poll(0)
         try:
-            # Not `describe_cluster`: on a loaded machine, processes aborted inside the client while they called it
-            # (confluent-kafka 2.16.1; the cause is not known), and none has since.
+            # Not `describe_cluster`: on a loaded machine processes were seen to abort in it (confluent-kafka 2.16.1).
+            # Why is not known, nor whether this call is spared; none was seen to abort since.
             self.admin.list_topics(timeout=_PING_TIMEOUT_S)
         except KafkaException as error:
             raise self.error(error, "asking for an answer") from error
@@ -242,7 +243,7 @@ class KafkaSession:
 
         def ask() -> dict[TopicPartition, int]:
             found = client.offsets_for_times(request, timeout=ANSWER_TIMEOUT_S)
-            _raise_first_error(found)
+            raise_first_error(found)
             offsets = {self.from_kafka(at): at.offset for at in found}
             if any(offset < 0 and wanted[at] < 0 for at, offset in offsets.items()):
                 raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
@@ -274,7 +275,7 @@ class KafkaSession:
 
         def ask() -> dict[TopicPartition, int | None]:
             found = client.committed(request, timeout=ANSWER_TIMEOUT_S)
-            _raise_first_error(found)
+            raise_first_error(found)
             return {self.from_kafka(at): at.offset if at.offset >= 0 else None for at in found}
 
         return self.settle(ask, f"reading the offsets of group {stored_group}")

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
@@ -70,6 +70,10 @@ class Heartbeat:
         finally:
             self._waits_until = outer
             self.beat()
+
+    def wait_to_end(self, limit_s: float = _LONGEST_WAIT_S) -> None:
+        """Count as alive from here on, as in `waiting`: what is closed may wait for others."""
+        self._waits_until = self._clock.monotonic_s() + limit_s
 
     def beat_while_waiting(self) -> None:
         """Beat where a wait was declared and is not too long; called from a thread of its own."""
@@ -136,6 +140,11 @@ class ServiceHealth:
         ready = Gauge("perpflow_ready", "Whether the process is ready", ("service",), registry=metrics.registry)
         ready.labels(service).set_function(lambda: float(self.readiness()[0]))
 
+    def end(self, state: str) -> None:
+        """Enter a last state: what is closed from here on may wait for a broker."""
+        self.state = state
+        self._heartbeat.wait_to_end()
+
     def watch(self, dependency: str, check: Check) -> None:
         """Be ready only while this dependency answers."""
         self._checks[dependency] = check
@@ -184,7 +193,10 @@ class ServiceHealth:
 
 
 class HealthServer:
-    """Serves ``/live`` and ``/ready`` (JSON, 200 or 503) and ``/metrics`` from a thread; ``/health`` is ``/ready``."""
+    """Serves ``/live`` and ``/ready`` (JSON, 200 or 503) and ``/metrics`` from a thread; ``/health`` is ``/ready``.
+
+    It beats for a process that waits: close it last, when nothing is left that might wait for others.
+    """
 
     def __init__(self, health: ServiceHealth, host: str = "127.0.0.1", port: int = 0) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -222,7 +234,7 @@ class HealthServer:
             ) from error
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
-        self._health = health
+        self.health = health
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True),
@@ -234,12 +246,18 @@ class HealthServer:
 
     def _ask(self) -> None:
         while not self._closing.is_set():
-            self._health.ask()
+            self.health.ask()
             self._closing.wait(_ASK_EVERY_S)
 
     def _beat(self) -> None:
         while not self._closing.wait(_BEAT_EVERY_S):
-            self._health.beat_while_waiting()
+            self.health.beat_while_waiting()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop serving and asking."""

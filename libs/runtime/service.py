@@ -137,16 +137,17 @@ def run_loop(
     service: str,
     platform: PlatformSettings,
     logger: structlog.stdlib.BoundLogger,
-    health: ServiceHealth,
+    server: HealthServer,
     loop: Loop,
     **facts: Any,
 ) -> int:
     """Open a loop, announce the process, step until asked to stop or finished, and close.
 
+    `server` is closed by the caller, once everything that the loop uses is.
     An unexpected error is logged with its traceback and leaves everything uncommitted; the supervisor starts anew.
     """
     stop = StopSignal().install()
-    server = HealthServer(health, platform.metrics_host, platform.metrics_port)
+    health = server.health
 
     def enter(state: str) -> None:
         health.state = state
@@ -163,33 +164,29 @@ def run_loop(
                 loop.step(POLL_TIMEOUT_MS)
                 health.beat()
         final = "finished" if loop.is_finished else "stopped"
-        health.state = "stopping"
-        with health.waiting():
-            loop.close()
+        health.end("stopping")
+        loop.close()
         enter(final)
         logger.info(final)
         return EXIT_OK
     except StopRequested:
         # Opening may wait for something that never comes; nothing has been handled yet.
+        health.end("stopping")
         loop.release()
         enter("stopped")
         logger.info("stopped while starting")
         return EXIT_OK
     except (BadInput, BusError, DependencyUnavailable):
-        health.state = "failed"
-        with health.waiting():
-            loop.release()
+        health.end("failed")
+        loop.release()
         raise
     except Exception as error:
-        health.state = "failed"
-        with health.waiting():
-            loop.release()
+        health.end("failed")
+        loop.release()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         logger.exception("unexpected error; nothing of this batch was committed")
         return EXIT_CHECK_FAILED
-    finally:
-        server.close()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -270,11 +267,14 @@ class CoreService(Generic[SettingsT]):
                     task=task,
                 )
 
-        with open_platform_bus(platform, waiting=health.waiting) as bus:
+        with (
+            HealthServer(health, platform.metrics_host, platform.metrics_port) as server,
+            open_platform_bus(platform, waiting=health.waiting) as bus,
+        ):
             health.watch("bus", bus.ping)
             if is_alone:
                 with open_task(next(iter(settings_of)), bus, health.beat) as only:
-                    return run_loop(name, platform, logger, health, only)
+                    return run_loop(name, platform, logger, server, only)
             host = TaskHost(
                 self.name,
                 placement,
@@ -287,7 +287,7 @@ class CoreService(Generic[SettingsT]):
                 SystemClock(),
                 on_progress=health.beat,
             )
-            return run_loop(name, platform, logger, health, host)
+            return run_loop(name, platform, logger, server, host)
 
     def _task(self, placement: Placement, partition: int) -> Task:
         task = placement.task(self.name, partition)
@@ -329,7 +329,10 @@ class SourceService(Generic[SettingsT]):
     def _run(self, platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
         source = self.build_source(load_settings(self.settings_type), platform.run_dir)
         health = ServiceHealth(self.name, platform.run_dir, ServiceMetrics(self.name))
-        with open_platform_bus(platform, waiting=health.waiting) as bus:
+        with (
+            HealthServer(health, platform.metrics_host, platform.metrics_port) as server,
+            open_platform_bus(platform, waiting=health.waiting) as bus,
+        ):
             health.watch("bus", bus.ping)
             health.watch("venue", source.check_venue)
             loop = SourceShell(
@@ -341,4 +344,4 @@ class SourceService(Generic[SettingsT]):
                 clock=SystemClock(),
                 batch_max_records=platform.batch_max_records,
             )
-            return run_loop(self.name, platform, logger, health, loop)
+            return run_loop(self.name, platform, logger, server, loop)

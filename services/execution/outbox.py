@@ -14,7 +14,7 @@ from libs.clock import SystemClock
 from libs.domain.instruments import UnknownInstrument, find_instrument, split_instrument_id
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
-from libs.runtime.health import ServiceHealth
+from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.lag import StallDetector
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.platform_bus import open_platform_bus
@@ -107,7 +107,10 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int
     venue = open_venue(settings)
     health = ServiceHealth(OUTBOX, platform.run_dir, ServiceMetrics(OUTBOX))
     try:
-        with open_platform_bus(platform, waiting=health.waiting) as bus:
+        with (
+            HealthServer(health, platform.metrics_host, platform.metrics_port) as server,
+            open_platform_bus(platform, waiting=health.waiting) as bus,
+        ):
             check_session(bus)
             shell = OutboxShell(
                 build_outbox_core(settings),
@@ -124,7 +127,7 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int
             )
             health.watch("bus", bus.ping)
             health.watch("venue", shell.check_venue)
-            return run_loop(OUTBOX, platform, logger, health, shell)
+            return run_loop(OUTBOX, platform, logger, server, shell)
     finally:
         venue.close()
 

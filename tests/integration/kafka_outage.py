@@ -21,7 +21,7 @@ from tests.kit.kafka import KafkaBroker, NoKafka, a_kafka
 from tests.kit.platform import Platform, SessionOutcome
 from tests.kit.waiting import eventually
 
-_SESSION = ("--market", "simulated", "--seed", "3", "--speed", "20", "--span", "90m")
+_SESSION = ("--session", "outage", "--market", "simulated", "--seed", "3", "--speed", "20", "--span", "90m")
 _WHERE = TopicPartition(FORECASTS, 0)
 
 
@@ -46,7 +46,7 @@ def _go_through(broker: KafkaBroker, folder: Path, seconds: float) -> str:
     session = threading.Thread(target=lambda: outcomes.append(platform.up(*_SESSION, timeout_s=seconds + 1200)))
     session.start()
     try:
-        eventually(lambda: not session.is_alive() or forecasts_on(broker) > 5, within_s=400)
+        eventually(lambda: not session.is_alive() or forecasts_on(broker) > 5, within_s=600)
         print(f"{forecasts_on(broker)} forecasts; the broker is killed for {seconds:g} s", flush=True)
         broker.kill()
         session.join(seconds)
@@ -70,7 +70,7 @@ def _go_through(broker: KafkaBroker, folder: Path, seconds: float) -> str:
 def forecasts_on(broker: KafkaBroker) -> int:
     """Return how many forecasts there are, 0 before their topic is there."""
     try:
-        with KafkaBus(broker.address) as bus:
+        with KafkaBus(broker.address, prefix="outage.") as bus:
             return bus.end_offsets([_WHERE])[_WHERE]
     except BusError:
         return 0

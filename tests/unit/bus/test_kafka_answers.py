@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError
 
-from libs.bus.api import BusUnavailable, TopicPartition
+from libs.bus.api import BusUnavailable, NewRecord, TopicPartition
 from libs.bus.kafka import KafkaBus
 from libs.bus.kafka_session import explain
 from tests.kit.kafka_mock import LIST_OFFSETS, a_mock_cluster
+from tests.kit.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 IN = TopicPartition("in", 0)
@@ -74,3 +75,18 @@ def test_a_broker_that_answers_late_or_not_at_all_is_told_by_ping() -> None:
 @pytest.mark.parametrize("code", [KafkaError._WAIT_COORD, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError._TRANSPORT])
 def test_what_passes_by_itself_is_an_outage_and_no_refusal(code: int) -> None:
     assert isinstance(explain(KafkaError(code), "committing", "broker:9092"), BusUnavailable)
+
+
+def test_a_producer_is_closed_in_an_outage_with_a_transaction_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The client's own close waits for the broker without limit: this ends by the test's time limit then.
+    monkeypatch.setattr("libs.bus.kafka._CLOSING_TIMEOUT_S", 0.5)
+    with a_mock_cluster() as cluster:
+        cluster.create_topic("in")
+        with KafkaBus(cluster.bootstrap) as bus:
+            producer = bus.producer("bars")
+            producer.begin()
+            producer.send([NewRecord("in", b"k", b"v")])
+            eventually(lambda: bus.end_offsets([IN], with_uncommitted=True) == {IN: 1})
+            cluster.stop(1)
+            producer.close()
+            producer.close()
