@@ -26,14 +26,14 @@ from libs.runtime.errors import EXIT_CHECK_FAILED, EXIT_OK
 from libs.runtime.handler import CoreHandler, Input
 from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.metrics import ServiceMetrics, announce
-from libs.runtime.placement import Task
-from libs.runtime.platform_bus import kafka_security, open_platform_bus
+from libs.runtime.placement import Task, replica_name
+from libs.runtime.platform_bus import kafka_security, open_platform_bus, session_placement
 from libs.runtime.records import stamp_headers
 from libs.runtime.settings import PlatformSettings, load_settings
 from libs.wire import Encoded
 from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, dead_topic, state_topic
 from services.features.core import FeaturesCore
-from services.features.recovery import RecoveredCore
+from services.features.recovery import PartitionCores, RecoveredCore
 from services.features.settings import FeaturesSettings
 
 NAME = "features"
@@ -67,7 +67,7 @@ class _Transport(driver.Transport):  # type: ignore[misc]
 def build_app(
     platform: PlatformSettings,
     settings: FeaturesSettings,
-    core: RecoveredCore,
+    cores: PartitionCores,
     metrics: ServiceMetrics,
     loop: asyncio.AbstractEventLoop,
     clock: Clock,
@@ -85,7 +85,7 @@ def build_app(
         broker_session_timeout=6.0,
         broker_heartbeat_interval=2.0,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=f"{platform.topic_prefix}{NAME}-0",
+        consumer_group_instance_id=f"{platform.topic_prefix}{NAME}-{platform.replica or 0}",
         producer_linger=0,
         producer_max_request_size=_LONGEST_MESSAGE_BYTES,
         # Topics come from the registry, created before any service starts.
@@ -96,9 +96,17 @@ def build_app(
         worker_redirect_stdouts=False,
     )
     app.transport = _Transport(app.conf.broker, app, loop=loop)
-    bars = app.topic(f"{platform.topic_prefix}{BARS_CLOSED}", key_type=bytes, value_type=bytes, **_RAW)
+    bars = app.topic(
+        f"{platform.topic_prefix}{BARS_CLOSED}",
+        key_type=bytes,
+        value_type=bytes,
+        partitions=platform.partitions,
+        **_RAW,
+    )
     outputs = {
-        topic: app.topic(f"{platform.topic_prefix}{topic}", key_type=bytes, value_type=bytes, **_RAW)
+        topic: app.topic(
+            f"{platform.topic_prefix}{topic}", key_type=bytes, value_type=bytes, partitions=platform.partitions, **_RAW
+        )
         for topic in (FEATURE_VECTORS, dead_topic(BARS_CLOSED), state_topic(NAME))
     }
 
@@ -106,18 +114,24 @@ def build_app(
     async def publish_vectors(stream: Any) -> None:
         events: AsyncIterator[EventT] = stream.events()
         async for event in events:
+            partition = event.message.partition
+            core = cores.get(partition)
+            if core is None:
+                # It reads from the broker; heartbeats go on meanwhile.
+                core = await loop.run_in_executor(None, cores.recover, partition)
             for topic, key, value, headers in _publications(core, event, metrics, clock):
-                await (await outputs[topic].send(key=key, value=value, headers=headers))
+                await (await outputs[topic].send(key=key, value=value, headers=headers, partition=partition))
             if core.is_snapshot_due:
                 # It asks the broker where the outputs stand; heartbeats go on meanwhile.
                 snapshot = await loop.run_in_executor(None, core.make_snapshot)
                 state = outputs[snapshot.topic]
-                await (await state.send(key=snapshot.key, value=snapshot.value, headers=dict(snapshot.headers)))
+                headers = dict(snapshot.headers)
+                await (await state.send(key=snapshot.key, value=snapshot.value, headers=headers, partition=partition))
 
     return app
 
 
-_RAW = {"key_serializer": "raw", "value_serializer": "raw", "partitions": 1}
+_RAW = {"key_serializer": "raw", "value_serializer": "raw"}
 
 
 def _publications(
@@ -139,7 +153,7 @@ def _publications(
     outputs: list[Encoded] = list(handled.outputs)
     for output in outputs:
         metrics.records_out.labels(NAME, output.topic).inc()
-        stamps = stamp_headers(output.kind, NAME, clock.now_ns(), headers)
+        stamps = stamp_headers(output.kind, core.task.name, clock.now_ns(), headers)
         yield output.topic, output.key, output.payload, stamps
 
 
@@ -148,37 +162,53 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger, 
     from libs.indicators.feature_sets import load_feature_set
 
     settings = load_settings(FeaturesSettings)
-    health = ServiceHealth(NAME, platform.run_dir, ServiceMetrics(NAME))
-    handler = CoreHandler(NAME, FeaturesCore(load_feature_set(settings.feature_set)), (Input(BARS_CLOSED),))
+    name = replica_name(NAME, platform.replica)
+    health = ServiceHealth(name, platform.run_dir, ServiceMetrics(NAME))
+    placement = session_placement(platform)
+    is_shared = platform.replica is not None
     server = HealthServer(health, platform.metrics_host, platform.metrics_port)
 
     def enter(state: str) -> None:
         health.state = state
         health.beat()
-        announce(platform.run_dir, NAME, metrics_port=server.port, state=state)
+        announce(platform.run_dir, name, metrics_port=server.port, state=state)
 
     enter("starting")
     try:
         # Faust has clients of its own; this one recovers the core and then tells whether the broker answers.
         with open_platform_bus(platform, waiting=health.waiting) as bus:
             health.watch("bus", bus.ping)
-            core = RecoveredCore(
-                handler,
-                Task(NAME),
-                bus,
-                clock,
-                snapshot_every_records=platform.snapshot_every_records,
-                snapshot_every_s=platform.snapshot_every_s,
-            )
-            at = core.recover(health.beat)
+
+            def make_core(partition: int) -> RecoveredCore:
+                task = Task(NAME, partition)
+                core = FeaturesCore(load_feature_set(settings.feature_set))
+                return RecoveredCore(
+                    CoreHandler(NAME, core, (Input(BARS_CLOSED),), task),
+                    task,
+                    bus,
+                    clock,
+                    snapshot_every_records=platform.snapshot_every_records,
+                    snapshot_every_s=platform.snapshot_every_s,
+                )
+
+            cores = PartitionCores(make_core, is_shared=is_shared)
+            if not is_shared:
+                for task in placement.tasks(NAME):
+                    cores.recover(task.partition, health.beat)
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            app = build_app(platform, settings, core, health.metrics, loop, clock)
+            app = build_app(platform, settings, cores, health.metrics, loop, clock)
 
             @app.on_rebalance_complete.connect
             async def say_ready(*_arguments: Any, **_details: Any) -> None:
                 enter("running")
-                logger.info("ready", engine="faust", recovered_to=at)
+                logger.info(
+                    "ready", engine="faust", partitions=sorted(at.partition for at in app.consumer.assignment())
+                )
+
+            @app.on_partitions_revoked.connect
+            async def note_rebalance(*_arguments: Any, **_details: Any) -> None:
+                cores.note_rebalance()
 
             beat_while_it_turns(loop, health.beat)
             with declared_compiling(health.waiting):

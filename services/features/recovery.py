@@ -41,6 +41,11 @@ class RecoveredCore:
         self._begin = 0
         self._next = 0
 
+    @property
+    def task(self) -> Task:
+        """The task whose core it is."""
+        return self._task
+
     def recover(self, on_progress: Callable[[], None] = lambda: None) -> int:
         """Bring the core to where it stood; return the offset of the next record that is new to it.
 
@@ -88,3 +93,32 @@ class RecoveredCore:
         snapshot = take_snapshot(self._bus, self._handler, self._task, {self._where: self._begin}, handled)
         self._snapshots.note_written()
         return snapshot_record(snapshot, self._task, self._clock.now_ns())
+
+
+class PartitionCores:
+    """A recovered core for each partition that is being read, made when its first record comes.
+
+    While replicas share the partitions, a rebalance drops every core: a partition may come back after another replica
+    has gone on with it.
+    """
+
+    def __init__(self, make_core: Callable[[int], RecoveredCore], *, is_shared: bool) -> None:
+        self._make_core = make_core
+        self._is_shared = is_shared
+        self._cores: dict[int, RecoveredCore] = {}
+
+    def get(self, partition: int) -> RecoveredCore | None:
+        """Return the core of a partition where it is there already."""
+        return self._cores.get(partition)
+
+    def recover(self, partition: int, on_progress: Callable[[], None] = lambda: None) -> RecoveredCore:
+        """Make and recover the core of a partition. Raises as `RecoveredCore.recover`."""
+        core = self._make_core(partition)
+        core.recover(on_progress)
+        self._cores[partition] = core
+        return core
+
+    def note_rebalance(self) -> None:
+        """Give up what another replica may own from now on."""
+        if self._is_shared:
+            self._cores = {}

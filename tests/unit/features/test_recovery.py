@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from libs.bus.api import Bus, NewRecord, OffsetGone, TopicPartition, TopicSpec
+from libs.bus.memory import MemoryBus
 from libs.bus.open import open_bus
 from libs.clock import SimulatedClock
 from libs.domain.bars import Bar
@@ -20,7 +21,7 @@ from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_last, read_topic, stamped_record
 from libs.runtime.verify import verify_service
 from libs.wire import encode, topics
-from services.features.recovery import RecoveredCore
+from services.features.recovery import PartitionCores, RecoveredCore
 from tests.kit.builders import a_bar
 from tests.kit.golden import examples
 
@@ -142,3 +143,34 @@ def test_a_late_start_begins_with_what_is_there(bus: Bus) -> None:
     bus.delete_before({BARS: 12})
     assert a_core(bus).recover() == 12
     assert read_last(bus, STATE.topic) is None
+
+
+def test_replicas_give_their_cores_up_at_a_rebalance_and_recover_them_where_another_went_on(bus: Bus) -> None:
+    publish_bars(bus, 1, 20)
+    records = list(read_topic(bus, topics.BARS_CLOSED))
+    cores = PartitionCores(lambda _partition: a_core(bus), is_shared=True)
+    first = cores.recover(0)
+    before = [first.take(record).outputs for record in records[:5]]
+    assert cores.get(0) is first
+    # Another replica goes on, commits and leaves a snapshot.
+    run_until_killed(bus, records=14)
+    cores.note_rebalance()
+    assert cores.get(0) is None
+    again = cores.recover(0)
+    after = [again.take(record) for record in records]
+    repeats = sum(handled.is_repeat for handled in after)
+    assert 5 < repeats <= 14
+    alone = PartitionCores(lambda _partition: a_core_without_history(), is_shared=False)
+    expected = alone.recover(0)
+    whole = [expected.take(record).outputs for record in records]
+    assert before == whole[:5]
+    assert [handled.outputs for handled in after[repeats:]] == whole[repeats:]
+    alone.note_rebalance()
+    assert alone.get(0) is expected
+
+
+def a_core_without_history() -> RecoveredCore:
+    """A core on a bus of its own, which nobody has read anything of."""
+    empty = MemoryBus()
+    empty.create_topics(TopicSpec(name) for name in topics.TOPICS)
+    return a_core(empty)
