@@ -37,6 +37,7 @@ from tests.kit.fake_exchange import (
 )
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.slow
 Output = MarketEvent | DeadInput
 MINUTE = 60 * NANOSECONDS
 CHUNK = 60
