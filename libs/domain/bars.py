@@ -25,7 +25,7 @@ class Bar:
     source was silent during the bar. `spread_mean_bps`, imbalances in [-1, 1] and `microprice_deviation_bps` are means
     over the bar's best-quote or book updates; `order_flow_imbalance` is the sum of Cont-Kukanov-Stoikov increments in
     base units; `realised_variance` is the sum of squared log returns of trade prices. A history bar was filled in
-    from klines before the stream began.
+    from klines before the stream began. An incomplete one lacks trades that the venue had: a gap says which.
     """
 
     instrument: str
@@ -57,6 +57,7 @@ class Bar:
     liquidation_buy_e8: int | None = None
     liquidation_sell_e8: int | None = None
     is_history: bool = False
+    is_incomplete: bool = False
 
 
 def bar_event_id(instrument: str, timeframe: str, open_time: int) -> str:

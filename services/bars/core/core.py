@@ -43,7 +43,13 @@ class BarsState:
     series: dict[str, BarSeriesState]
 
 
-_STATE = StateFormat("bars", 1, BarsState)
+def _add_missing(values: dict[str, Any]) -> dict[str, Any]:
+    for series in values["series"].values():
+        series["missing"] = {}
+    return values
+
+
+_STATE = StateFormat("bars", 2, BarsState, migrations={1: _add_missing})
 
 _APPLY: dict[type, Callable[[BarSeries, Any], None]] = {
     Trade: BarSeries.take_trade,
@@ -124,7 +130,10 @@ class BarsCore:
         return series
 
     def _take_clock(self, event: Event) -> list[Bar]:
-        if isinstance(event, Gap | LateTrade):
+        if isinstance(event, Gap):
+            self._series_of(event.instrument).take_gap(event)
+            return []
+        if isinstance(event, LateTrade):
             return []
         if not isinstance(event, ClockTick | FundingSettled):
             raise Unhandleable(f"bars takes market events, not {type(event).__name__}")

@@ -14,6 +14,9 @@ from libs.domain.market import (
     DepthDelta,
     DepthSnapshot,
     ExchangeBar,
+    Gap,
+    GapKind,
+    GapState,
     Liquidation,
     MarkPrice,
     OpenInterest,
@@ -50,18 +53,21 @@ _LADDERS = (("bids", 0), ("asks", 1))
 
 @dataclass(slots=True)
 class BarSeriesState:
-    """What is kept of a series: the records as they are, and the used part of each side's prices and quantities."""
+    """What is kept of a series: the records as they are, the used part of each side's prices and quantities, and from
+    when to when trades are missing, by the gap's id.
+    """
 
     head: Annotated[Records, ArrayOf(HEAD)]
     slots: Annotated[Records, ArrayOf(ACCUMULATOR)]
     ladders: list[Annotated[Ints, ArrayOf("<i8")]]
+    missing: dict[str, tuple[int, int]]
 
 
 class BarSeries:
     """The state of one instrument and the steps on it; `deadline` is the event time (ns) that closes the minute."""
 
     __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "_slots", "_words", "deadline",
-                 "grace_ns", "head", "keys", "quantities")  # fmt: skip
+                 "grace_ns", "head", "keys", "missing", "quantities")  # fmt: skip
 
     def __init__(self, instrument: str, timeframes: Sequence[str], grace_ns: int) -> None:
         longer = [name for name in TIMEFRAMES if name in timeframes and name != "1m"]
@@ -79,6 +85,7 @@ class BarSeries:
         self.keys = np.zeros((2, LEVELS), dtype=np.int64)
         self.quantities = np.zeros((2, LEVELS), dtype=np.int64)
         self.deadline = 0
+        self.missing: dict[str, tuple[int, int]] = {}
 
     @property
     def slots(self) -> Records:
@@ -91,11 +98,11 @@ class BarSeries:
         for count, side in _LADDERS:
             used = self.head[count][0]
             ladders += [self.keys[side, :used], self.quantities[side, :used]]
-        return BarSeriesState(self.head, self._slots, ladders)
+        return BarSeriesState(self.head, self._slots, ladders, self.missing)
 
     def restore(self, state: BarSeriesState) -> None:
         """Take over what was kept."""
-        self.head, self._slots = state.head, state.slots
+        self.head, self._slots, self.missing = state.head, state.slots, dict(state.missing)
         self._words = words_of(self._slots)
         for (count, side), (keys, quantities) in zip(_LADDERS, (state.ladders[:2], state.ladders[2:]), strict=True):
             used = self.head[count][0]
@@ -128,6 +135,14 @@ class BarSeries:
         while event_time >= self.deadline:
             self._close_minute(bars)
         return bars
+
+    def take_gap(self, event: Gap) -> None:
+        """Mark the bars that lack the trades of a gap; one that was filled in order lacks none."""
+        if event.kind is not GapKind.TRADES or event.state is GapState.FILLED:
+            return
+        oldest = event.from_time - TIMEFRAMES["1d"]
+        self.missing = {gap_id: times for gap_id, times in self.missing.items() if times[1] >= oldest}
+        self.missing[event.gap_id] = (event.from_time, max(event.from_time, event.to_time))
 
     def take_trade(self, event: Trade) -> None:
         """Count a trade into its minute."""
@@ -294,6 +309,7 @@ class BarSeries:
             liquidation_buy_e8=slot["liquidation_buy"] if has_liquidations else None,
             liquidation_sell_e8=slot["liquidation_sell"] if has_liquidations else None,
             is_history=slot["history_parts"] == slot["parts"],
+            is_incomplete=any(begin < close_time and end >= slot["open_time"] for begin, end in self.missing.values()),
         )
 
 

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.events import Unhandleable
-from libs.domain.market import DepthDelta, DepthSnapshot, Liquidation, MarketEvent, OpenInterest, Side, Trade
+from libs.domain.market import (
+    DepthDelta,
+    DepthSnapshot,
+    Gap,
+    GapKind,
+    GapState,
+    Liquidation,
+    MarketEvent,
+    OpenInterest,
+    Side,
+    Trade,
+)
 from libs.domain.numbers import NANOSECONDS, SCALE
 from services.bars.core import BarsCore
 from services.bars.core.steps import notional_e8
@@ -273,3 +284,35 @@ def test_every_trade_is_in_one_bar_or_counted_late(events: list[MarketEvent]) ->
 def test_notional_is_rounded_half_even_without_floats(price: int, quantity: int) -> None:
     exact = (Decimal(price) * Decimal(quantity) / SCALE).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     assert notional_e8(price, quantity) == int(exact)
+
+
+def _a_gap(state: GapState, from_s: float, to_s: float, kind: GapKind = GapKind.TRADES) -> Gap:
+    begin, end = (START + round(seconds * NANOSECONDS) for seconds in (from_s, to_s))
+    gap_id = f"{BTC}/gap/{kind.name.lower()}/{begin}"
+    return Gap(BTC, f"{gap_id}/{state.name}", end, end, gap_id, kind, state, begin, end, 0, 0, "connection lost")
+
+
+@pytest.mark.parametrize(
+    ("gap", "marked"),
+    [
+        (_a_gap(GapState.OPEN, 10, 20), [True, False]),
+        (_a_gap(GapState.LOST, 10, 20), [True, False]),
+        (_a_gap(GapState.FILLED, 10, 20), [False, False]),
+        (_a_gap(GapState.OPEN, 10, 20, GapKind.BOOK), [False, False]),
+    ],
+)
+def test_a_bar_that_lacks_trades_says_so(gap: Gap, marked: list[bool]) -> None:
+    before, after = [a_trade(1), a_trade(2, seconds=30), gap], [a_trade(3, seconds=70), a_tick(301)]
+    core, again = BarsCore(), BarsCore()
+    assert _play(before, core) == []
+    again.restore(core.snapshot())
+    bars = _play(after, again)
+    assert bars == _play(after, core)
+    assert [bar.is_incomplete for bar in _minutes(bars)][:2] == marked
+    assert [bar.is_incomplete for bar in bars if bar.timeframe == "5m"] == [marked[0]]
+
+
+def test_trades_that_come_late_mark_the_bars_that_are_still_open() -> None:
+    bars = _play([a_trade(1), a_trade(2, seconds=70), _a_gap(GapState.LATE, 10, 20), a_tick(301)])
+    assert not any(bar.is_incomplete for bar in _minutes(bars))
+    assert [bar.is_incomplete for bar in bars if bar.timeframe == "5m"] == [True]

@@ -454,6 +454,8 @@ def test_trades_that_are_given_too_late_are_on_record_and_mark_their_bar() -> No
     told = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
     assert [gap.state for gap in told] == [GapState.OPEN, GapState.LATE]
     assert {event.gap_id for event in late} == {gap.gap_id for gap in told}
+    bars = bars_of([event for event in followed.out if not isinstance(event, DeadInput)])
+    assert bars[0].is_incomplete
     assert (told[0].first_number, told[0].last_number) == (late[0].venue_trade_id, late[-1].venue_trade_id)
 
 

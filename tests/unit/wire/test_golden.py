@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 
@@ -16,7 +17,13 @@ GOLDEN = json.loads(FILE.read_text())
 def test_a_golden_message_decodes_for_ever(name: str) -> None:
     golden = GOLDEN[name]
     event = decode(golden["topic"], bytes.fromhex(golden["payload"]))
-    assert repr(event) == golden["reads"]
+    text = repr(event)
+    for field in fields(event):
+        if f"{field.name}=" not in golden["reads"]:
+            # Added since; what was written before has none.
+            assert getattr(event, field.name) == field.default
+            text = text.replace(f", {field.name}={field.default!r}", "")
+    assert text == golden["reads"]
     assert encode(event).payload.hex() == golden["payload"]
 
 

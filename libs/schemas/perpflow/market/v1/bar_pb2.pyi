@@ -5,7 +5,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Bar(_message.Message):
-    __slots__ = ("event_id", "instrument", "event_time", "timeframe", "open_time", "close_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8", "quote_volume_e8", "taker_buy_volume_e8", "trade_count", "spread_mean_bps", "depth_imbalance_1", "depth_imbalance_5", "depth_imbalance_10", "order_flow_imbalance", "microprice_deviation_bps", "realised_variance", "mark_close_e8", "index_close_e8", "funding_rate_e8", "next_funding_time", "open_interest_e8", "liquidation_buy_e8", "liquidation_sell_e8", "is_history")
+    __slots__ = ("event_id", "instrument", "event_time", "timeframe", "open_time", "close_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8", "quote_volume_e8", "taker_buy_volume_e8", "trade_count", "spread_mean_bps", "depth_imbalance_1", "depth_imbalance_5", "depth_imbalance_10", "order_flow_imbalance", "microprice_deviation_bps", "realised_variance", "mark_close_e8", "index_close_e8", "funding_rate_e8", "next_funding_time", "open_interest_e8", "liquidation_buy_e8", "liquidation_sell_e8", "is_history", "is_incomplete")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class Bar(_message.Message):
     LIQUIDATION_BUY_E8_FIELD_NUMBER: _ClassVar[int]
     LIQUIDATION_SELL_E8_FIELD_NUMBER: _ClassVar[int]
     IS_HISTORY_FIELD_NUMBER: _ClassVar[int]
+    IS_INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     instrument: str
     event_time: int
@@ -64,4 +65,5 @@ class Bar(_message.Message):
     liquidation_buy_e8: int
     liquidation_sell_e8: int
     is_history: bool
-    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., timeframe: _Optional[str] = ..., open_time: _Optional[int] = ..., close_time: _Optional[int] = ..., open_e8: _Optional[int] = ..., high_e8: _Optional[int] = ..., low_e8: _Optional[int] = ..., close_e8: _Optional[int] = ..., volume_e8: _Optional[int] = ..., quote_volume_e8: _Optional[int] = ..., taker_buy_volume_e8: _Optional[int] = ..., trade_count: _Optional[int] = ..., spread_mean_bps: _Optional[float] = ..., depth_imbalance_1: _Optional[float] = ..., depth_imbalance_5: _Optional[float] = ..., depth_imbalance_10: _Optional[float] = ..., order_flow_imbalance: _Optional[float] = ..., microprice_deviation_bps: _Optional[float] = ..., realised_variance: _Optional[float] = ..., mark_close_e8: _Optional[int] = ..., index_close_e8: _Optional[int] = ..., funding_rate_e8: _Optional[int] = ..., next_funding_time: _Optional[int] = ..., open_interest_e8: _Optional[int] = ..., liquidation_buy_e8: _Optional[int] = ..., liquidation_sell_e8: _Optional[int] = ..., is_history: _Optional[bool] = ...) -> None: ...
+    is_incomplete: bool
+    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., timeframe: _Optional[str] = ..., open_time: _Optional[int] = ..., close_time: _Optional[int] = ..., open_e8: _Optional[int] = ..., high_e8: _Optional[int] = ..., low_e8: _Optional[int] = ..., close_e8: _Optional[int] = ..., volume_e8: _Optional[int] = ..., quote_volume_e8: _Optional[int] = ..., taker_buy_volume_e8: _Optional[int] = ..., trade_count: _Optional[int] = ..., spread_mean_bps: _Optional[float] = ..., depth_imbalance_1: _Optional[float] = ..., depth_imbalance_5: _Optional[float] = ..., depth_imbalance_10: _Optional[float] = ..., order_flow_imbalance: _Optional[float] = ..., microprice_deviation_bps: _Optional[float] = ..., realised_variance: _Optional[float] = ..., mark_close_e8: _Optional[int] = ..., index_close_e8: _Optional[int] = ..., funding_rate_e8: _Optional[int] = ..., next_funding_time: _Optional[int] = ..., open_interest_e8: _Optional[int] = ..., liquidation_buy_e8: _Optional[int] = ..., liquidation_sell_e8: _Optional[int] = ..., is_history: _Optional[bool] = ..., is_incomplete: _Optional[bool] = ...) -> None: ...
