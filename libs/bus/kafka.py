@@ -43,6 +43,8 @@ from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
 # How long a dead producer's open transaction holds readers back when nobody opens its id again.
 _TRANSACTION_TIMEOUT_MS = 15_000
+# The coordinator of transactions may still be loading where a cluster is new; nothing is in hand that would wait for it.
+_OPENING_TIMEOUT_S = 60.0
 _CLOSING_TIMEOUT_S = 5.0
 _NO_SECURITY = KafkaSecurity()
 
@@ -194,7 +196,7 @@ class KafkaProducer:
                 "queue.buffering.max.messages": 1_000_000,
             }
         )
-        self._run(lambda left_s: self._client.init_transactions(left_s), "opening")
+        self._run(lambda left_s: self._client.init_transactions(left_s), "opening", limit_s=_OPENING_TIMEOUT_S)
 
     def begin(self) -> None:
         self._transaction.require_none()
