@@ -43,7 +43,7 @@ from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
 # How long a dead producer's open transaction holds readers back when nobody opens its id again.
 _TRANSACTION_TIMEOUT_MS = 15_000
-# The coordinator of transactions may still be loading where a cluster is new; nothing is in hand that would wait for it.
+# The coordinator of transactions may still be loading where a cluster is new; nothing is in hand that could not wait.
 _OPENING_TIMEOUT_S = 60.0
 _CLOSING_TIMEOUT_S = 5.0
 _NO_SECURITY = KafkaSecurity()
