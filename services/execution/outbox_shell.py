@@ -25,14 +25,14 @@ from libs.clock import Clock
 from libs.domain.orders import PlaceOrder
 from libs.domain.venues import CallOutcome, VenueAnswer, VenueCall, VenueCallKind, VenueTick
 from libs.runtime.errors import BadInput
-from libs.runtime.handler import Input
+from libs.runtime.handler import Decode, Input
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.shell import CoreShell
 from libs.venues.api import TradingVenue
 from libs.venues.errors import VenueRefused, VenueUnavailable
-from libs.wire import EncodeError, encode
+from libs.wire import EncodeError, decode_any, encode
 from libs.wire.topics import COMMANDS, CONTROL_COMMANDS, CONTROL_STATES, OUTBOX, OUTBOX_INPUTS, VENUE_CALLS
 from services.execution.core.outbox import OutboxCore
 
@@ -75,6 +75,7 @@ class OutboxShell:
         waiting: Waiting = nullcontext,
         on_progress: Callable[[], None] = lambda: None,
         snapshot_every_records: int = 20_000,
+        decode: Decode = decode_any,
     ) -> None:
         self._core = core
         self._access = access
@@ -97,6 +98,7 @@ class OutboxShell:
             # It reads control after each transaction, before it sends anything.
             acting_topics=frozenset(),
             on_progress=on_progress,
+            decode=decode,
         )
         self._producer: Producer | None = None
         self._headers: Mapping[str, bytes] = {}

@@ -23,7 +23,9 @@ from libs.runtime.handler import Decode
 from libs.runtime.records import read_topic
 from libs.wire import Encoded, topics
 from libs.wire import decode as decode_anew
+from services.exchange.core.frames import INSTRUMENT
 from services.risk.core.limits import RiskLimits
+from services.simulation.exchange import SessionExchange
 
 _ZERO = Decimal(0)
 _RISK_JOURNAL = topics.journal_topic("risk")
@@ -57,6 +59,7 @@ class _Trading:
     trades: Counter[str] = field(default_factory=Counter)
     filled: dict[str, Decimal] = field(default_factory=dict)
     fees: dict[str, Decimal] = field(default_factory=dict)
+    is_on_paper: bool = True
     halted_at_s: float | None = None
     order_limit: Decimal = _ZERO
     commands_logged: list[ControlCommand] = field(default_factory=list)
@@ -64,10 +67,14 @@ class _Trading:
 
 
 def check_trading(
-    history: Sequence[Committed], limits: RiskLimits, starting_balance: Decimal, decode: Decode
+    history: Sequence[Committed],
+    limits: RiskLimits,
+    starting_balance: Decimal,
+    decode: Decode,
+    exchange: SessionExchange | None = None,
 ) -> list[str]:
-    """Return what does not hold, a line each."""
-    trading = _Trading(order_limit=limits.max_order_notional_usdt)
+    """Return what does not hold, a line each. Where orders went to an exchange its account is what counts."""
+    trading = _Trading(order_limit=limits.max_order_notional_usdt, is_on_paper=exchange is None)
     broken: list[str] = []
     for committed in history:
         _follow_limits(trading, committed.records, decode)
@@ -84,8 +91,29 @@ def check_trading(
         f"account {account} holds {held} {instrument}, its fills sum to {summed}"
         for (account, instrument), (held, summed) in trail.unequal_positions().items()
     )
-    broken.extend(_check_balances(trading, starting_balance))
+    if exchange is None:
+        broken.extend(_check_balances(trading, starting_balance))
+    else:
+        broken.extend(_check_venue(trading.trail, exchange))
     return broken
+
+
+def _check_venue(trail: OrderTrail, exchange: SessionExchange) -> Iterator[str]:
+    yield from (f"order {name} was sent {count} times" for name, count in exchange.sent.items() if count > 1)
+    yield from (f"order {name} was sent after a halt" for name in exchange.late)
+    yield from (f"order {name} was sent and never commanded" for name in exchange.sent.keys() - trail.placed.keys())
+    ledger, state = exchange.core.ledger, next(iter(trail.accounts.values()), None)
+    if state is None:
+        yield "no account state was published"
+        return
+    held = state.position(INSTRUMENT).quantity
+    if held != ledger.position.quantity:
+        yield f"the account holds {held} {INSTRUMENT}, the venue says {ledger.position.quantity}"
+    if state.wallet_balance != ledger.wallet:
+        yield f"the account has {state.wallet_balance} in its wallet, the venue says {ledger.wallet}"
+    resting = len(exchange.core.order_store.open_orders) + len(exchange.core.order_store.open_algos)
+    if state.open_order_count != resting:
+        yield f"the account has {state.open_order_count} open orders, the venue says {resting}"
 
 
 def _follow_limits(trading: _Trading, records: Sequence[NewRecord], decode: Decode) -> None:
@@ -134,6 +162,9 @@ def _follow_approval(trading: _Trading, approval: OrderApproved) -> Iterator[str
 
 def _follow_report(trading: _Trading, report: VenueReport, at_s: float, limits: RiskLimits) -> Iterator[str]:
     order = trading.trail.placed.get(report.client_order_id)
+    if order is None and report.kind is ReportKind.CANCEL_REJECTED:
+        # Risk, which takes an order for open that execution has held back, has it cancelled.
+        return
     if order is None:
         yield f"a report on order {report.client_order_id}, which was never commanded"
         return
@@ -148,7 +179,8 @@ def _follow_report(trading: _Trading, report: VenueReport, at_s: float, limits: 
         trading.fees[report.account] = trading.fees.get(report.account, _ZERO) + (report.fee or _ZERO)
         if not order.reduce_only and abs(held) * report.last_price > limits.max_position_notional_usdt * _PRICE_ROOM:
             yield f"position of {held} {report.instrument} at {report.last_price} is past the limit"
-    adds_risk = not order.reduce_only and report.kind in (ReportKind.ACCEPTED, ReportKind.FILL)
+    # What a venue was sent before a halt it may report on after it: there the sending is looked at.
+    adds_risk = trading.is_on_paper and not order.reduce_only and report.kind in (ReportKind.ACCEPTED, ReportKind.FILL)
     if adds_risk and trading.halted_at_s is not None and at_s > trading.halted_at_s + FRESH_S:
         late_ms = (at_s - trading.halted_at_s) * 1000
         yield f"{report.kind.name} of order {report.client_order_id} came {late_ms:.0f} ms after a halt"

@@ -35,10 +35,10 @@ class SessionMarket:
             self.decode(encoded.topic, encoded.payload)
 
 
-def make_market(seed: int, event_count: int) -> list[MarketEvent]:
-    """Return a market of about `event_count` events (never fewer) over both instruments, in order of time."""
+def make_market(seed: int, event_count: int, instruments: Sequence[str] = INSTRUMENTS) -> list[MarketEvent]:
+    """Return a market of about `event_count` events (never fewer), in order of time."""
     rng = random.Random(f"market/{seed}")
-    prices = {name: facts[0] for name, facts in _INSTRUMENTS.items()}
+    prices = {name: _INSTRUMENTS[name][0] for name in instruments}
     events: list[MarketEvent] = []
     minute = 0
     while len(events) < event_count:
@@ -49,7 +49,8 @@ def make_market(seed: int, event_count: int) -> list[MarketEvent]:
 
 def _one_minute(rng: random.Random, minute: int, prices: dict[str, int]) -> Iterator[MarketEvent]:
     opened = START_NS + minute * _MINUTE * NANOSECONDS
-    for number, (name, (base, tick, half_spread)) in enumerate(_INSTRUMENTS.items()):
+    for number, name in enumerate(prices):
+        base, tick, half_spread = _INSTRUMENTS[name]
         # Pulled back to the base, so that averages cross often and no position runs away.
         drift = (base - prices[name]) // 4
         moved = prices[name] + drift + int(rng.gauss(0.0, 0.0015) * base)
@@ -70,6 +71,6 @@ def _one_minute(rng: random.Random, minute: int, prices: dict[str, int]) -> Iter
         yield BestQuote(
             name, f"q/{identity}", at(58), at(58), minute + 1, bid - bid % tick, depth, ask - ask % tick, depth
         )
-    for name in _INSTRUMENTS:
+    for name in prices:
         closed = opened + (_MINUTE + 1) * NANOSECONDS
         yield ClockTick(name, f"c/{name}/{minute}", closed, closed)

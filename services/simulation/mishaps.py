@@ -26,6 +26,13 @@ KINDS: dict[str, tuple[float, ...]] = {
     "retention": (0.01, 0.05),
     "store_down": (0.02, 0.2),
     "kill_after_insert": (0.005, 0.02),
+    "kill_before_call": (0.005, 0.02),
+    "kill_after_call": (0.005, 0.02),
+    "lost_request": (0.01, 0.05),
+    "lost_answer": (0.01, 0.05),
+    "late_request": (0.01, 0.05),
+    "venue_down": (0.01, 0.05),
+    "late_update": (0.05, 0.5),
 }
 """Every mishap with the probabilities (per opportunity) that a seed may draw."""
 

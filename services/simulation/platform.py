@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -14,6 +14,7 @@ from services.bars.building import build_core as build_bars
 from services.bars.inputs import INPUTS as BARS_INPUTS
 from services.bars.settings import BarsSettings
 from services.execution.building import build_core as build_execution
+from services.execution.core.outbox import OutboxCore
 from services.execution.inputs import INPUTS as EXECUTION_INPUTS
 from services.execution.settings import ExecutionSettings
 from services.recorder.settings import RecorderSettings
@@ -21,6 +22,7 @@ from services.risk.building import build_core as build_risk
 from services.risk.core.limits import RiskLimits
 from services.risk.inputs import INPUTS as RISK_INPUTS
 from services.risk.settings import RiskSettings
+from services.simulation.exchange import OUTBOX_ACCESS, TERMS
 from services.simulation.market import INSTRUMENTS
 from services.simulation.world import SimulatedService
 from services.strategy.inputs import INPUTS as STRATEGY_INPUTS
@@ -33,18 +35,24 @@ _AGES_MS = "86400000"
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What every session of a run shares: services, limits, the balance it starts with."""
+    """What sessions share: services, limits, the balance they start with, and, where orders go to a venue, its outbox.
+
+    `outbox` makes its core, `None` where trading is on paper.
+    """
 
     services: Sequence[SimulatedService]
+    instruments: Sequence[str]
     limits: RiskLimits
     starting_balance_usdt: Decimal
     recorder_settings: RecorderSettings
+    outbox: Callable[[], OutboxCore] | None = None
 
 
-def build_platform() -> Platform:
-    """Build the services once; each instance in a session gets a fresh core."""
+def build_platform(*, at_venue: bool) -> Platform:
+    """Build the services once; each instance in a session gets a fresh core. The venue lists one instrument alone."""
     # Given in full as an environment, so that that of the simulating process changes nothing.
-    instruments = orjson.dumps(INSTRUMENTS).decode()
+    traded = OUTBOX_ACCESS.instruments if at_venue else INSTRUMENTS
+    instruments = orjson.dumps(traded).decode()
     strategies = [
         {"path": "ema_cross", "parameters": {"fast_bars": 1, "slow_bars": 2, "notional_usdt": "500"}},
     ]
@@ -66,7 +74,14 @@ def build_platform() -> Platform:
             "PERPFLOW_RISK_MAX_CONSECUTIVE_LOSSES": "1000",
         },
     )
-    execution_settings = load_settings(ExecutionSettings, {"PERPFLOW_EXECUTION_INSTRUMENTS": instruments})
+    execution_settings = load_settings(
+        ExecutionSettings,
+        {
+            "PERPFLOW_EXECUTION_INSTRUMENTS": instruments,
+            "PERPFLOW_EXECUTION_MODE": "testnet" if at_venue else "paper",
+            "PERPFLOW_EXECUTION_LEVERAGE": str(OUTBOX_ACCESS.leverage),
+        },
+    )
     recorder_settings = load_settings(
         RecorderSettings,
         {
@@ -84,7 +99,9 @@ def build_platform() -> Platform:
     )
     return Platform(
         services=services,
+        instruments=traded,
         limits=risk_settings.limits(),
         starting_balance_usdt=execution_settings.starting_balance_usdt,
         recorder_settings=recorder_settings,
+        outbox=partial(OutboxCore, execution_settings.account, TERMS) if at_venue else None,
     )

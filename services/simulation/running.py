@@ -18,6 +18,7 @@ from libs.clock import SimulatedClock
 from libs.runtime.records import read_topic
 from libs.runtime.verify import verify_service
 from libs.wire import topics
+from services.execution.outbox_shell import INPUTS as OUTBOX_INPUTS
 from services.simulation.invariants import check_bars, check_dead_letters, check_store, check_trading
 from services.simulation.market import START_NS, SessionMarket, make_market
 from services.simulation.mishaps import Mishaps, draw_mix
@@ -27,6 +28,8 @@ from services.simulation.world import Stuck, World
 EVENTS = 500
 # So many seeds in a row share a market: making one takes as long as a third of a session.
 SEEDS_PER_MARKET = 10
+# Every so many seeds orders go to the simulated exchange, in the others to the paper venue.
+VENUE_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +64,43 @@ class Tally:
             self.failures.append(outcome)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all sessions of a process have in common; `platforms` are on paper and at the venue."""
+
+    platforms: tuple[Platform, Platform]
+    logger: structlog.stdlib.BoundLogger
+
+
 @cache
-def _shared() -> tuple[Platform, structlog.stdlib.BoundLogger]:
+def _shared() -> _Shared:
     # Errors are what a simulation makes on purpose: they are counted, not logged. The process's own logs stay on.
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    return build_platform(), structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=silent)
+    logger = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=silent)
+    return _Shared((build_platform(at_venue=False), build_platform(at_venue=True)), logger)
 
 
-@lru_cache(maxsize=2)
-def _market(number: int, event_count: int) -> SessionMarket:
-    platform, _ = _shared()
+@lru_cache(maxsize=4)
+def _market(number: int, event_count: int, *, at_venue: bool) -> SessionMarket:
+    platform = _shared().platforms[at_venue]
     bars = next(service for service in platform.services if service.name == "bars")
-    return SessionMarket(make_market(number, event_count), bars.build_core())
+    return SessionMarket(make_market(number, event_count, platform.instruments), bars.build_core())
 
 
 def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> SeedOutcome:
     """Run one session. An error that no mishap explains is what did not hold."""
-    platform, logger = _shared()
+    at_venue = seed % VENUE_EVERY == 0
+    platform = _shared().platforms[at_venue]
     chosen = dict(draw_mix(seed) if mix is None else mix)
     rng = random.Random(f"scheduler/{seed}")
     world = World(
         seed=seed,
-        market=_market(seed // SEEDS_PER_MARKET, event_count),
+        market=_market(seed // SEEDS_PER_MARKET, event_count, at_venue=at_venue),
         services=platform.services,
         mishaps=Mishaps(rng, dict(chosen)),
         recorder_settings=platform.recorder_settings,
-        logger=logger,
+        outbox=platform.outbox,
+        logger=_shared().logger,
         clock=SimulatedClock(START_NS),
         rng=rng,
     )
@@ -109,16 +123,18 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
 
 
 def _check(world: World, platform: Platform) -> list[str]:
-    broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt, world.decode)
+    broken = check_trading(world.history, platform.limits, platform.starting_balance_usdt, world.decode, world.exchange)
     broken += check_dead_letters(world.bus)
     broken += check_store(world.archive.catch_up(), world.store.rows, world.decode)
     broken += check_bars(world.bus, world.market.bars)
-    for service in platform.services:
-        replayed = verify_service(service.name, service.build_core(), service.inputs, world.bus, decode=world.decode)
-        difference = replayed.difference
+    replayed = [(service.name, service.build_core(), service.inputs) for service in platform.services]
+    if platform.outbox is not None:
+        replayed.append((topics.OUTBOX, platform.outbox(), OUTBOX_INPUTS))
+    for name, core, inputs in replayed:
+        difference = verify_service(name, core, inputs, world.bus, decode=world.decode).difference
         if difference is not None:
             broken.append(
-                f"replay of {service.name} differs at {difference.topic} #{difference.index}: recorded "
+                f"replay of {name} differs at {difference.topic} #{difference.index}: recorded "
                 f"{difference.recorded:.120}, replayed {difference.replayed:.120}, after {difference.cause}"
             )
     return broken

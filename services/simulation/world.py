@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from libs.bus.api import BusError, NewRecord, Producer, TopicSpec
+from libs.bus.api import BusError, BusFull, NewRecord, Producer, TopicSpec
 from libs.bus.memory import MemoryBus
 from libs.clock import SimulatedClock
 from libs.domain.control import ControlAction, ControlCommand
@@ -23,12 +23,15 @@ from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.retention import RetentionPass
 from libs.runtime.shell import CoreShell
 from libs.wire import encode
-from libs.wire.topics import RECORDED_TOPICS, TOPICS
+from libs.wire.topics import OUTBOX, RECORDED_TOPICS, TOPICS
+from services.execution.core.outbox import OutboxCore
+from services.execution.outbox_shell import OutboxShell
 from services.recorder.loop import NAME as RECORDER
 from services.recorder.loop import RecorderLoop
 from services.recorder.settings import RecorderSettings
 from services.simulation.bus import RoughBus, RoughCore
 from services.simulation.decoding import DecodedOnce
+from services.simulation.exchange import OUTBOX_ACCESS, RECONCILE_INTERVAL_S, SessionExchange, open_venue
 from services.simulation.invariants import Committed
 from services.simulation.market import SessionMarket
 from services.simulation.mishaps import Killed, Mishaps
@@ -38,6 +41,8 @@ from services.simulation.store import Archive, MemoryStore
 _BATCHES = (2, 7, 100, 1000)
 _SNAPSHOTS = (25, 100, 400, 20_000)
 _CHUNKS = (2, 4, 8)
+# An order's way to the venue and back takes more rounds than one on paper.
+_CHUNKS_AT_VENUE = (1, 2, 4)
 _IDLE_ROUNDS = 3
 _RECORDER_ROUNDS = 40
 _RECORDER_ROUND_S = 3.0
@@ -49,6 +54,8 @@ _ORDER_LIMITS = ("200", "5000")
 _HANG_STEPS = 12
 # Beyond what any session needs: a session that never becomes quiet is a defect of its own.
 _STEP_LIMIT = 200_000
+# A difference lasts where two have found it; an order that never arrived is given up after one.
+_RECONCILIATIONS = 4
 _METRICS = SilentMetrics()
 
 
@@ -92,12 +99,14 @@ class World:
     services: Sequence[SimulatedService]
     mishaps: Mishaps
     recorder_settings: RecorderSettings
+    outbox: Callable[[], OutboxCore] | None
     logger: structlog.stdlib.BoundLogger
     clock: SimulatedClock
     rng: random.Random
     bus: MemoryBus = field(init=False)
     store: MemoryStore = field(init=False)
     archive: Archive = field(init=False)
+    exchange: SessionExchange | None = field(init=False)
     decode: DecodedOnce = field(init=False)
     history: list[Committed] = field(default_factory=list)
     restarts: int = 0
@@ -109,6 +118,7 @@ class World:
     _is_hanging: bool = False
     _is_halted: bool = False
     _names: tuple[str, ...] = field(init=False)
+    _chunks: tuple[int, ...] = field(init=False)
     _max_age_ms: int = field(init=False)
     _batch: int = field(init=False)
     _snapshot_every: int = field(init=False)
@@ -119,7 +129,10 @@ class World:
         self.bus.create_topics(TopicSpec(topic.name) for topic in TOPICS.values())
         self.store = MemoryStore(self.mishaps)
         self.archive = Archive(self.bus)
-        self._names = (*(service.name for service in self.services), RECORDER)
+        self.exchange = None if self.outbox is None else SessionExchange(self.clock, self.mishaps)
+        self._chunks = _CHUNKS if self.outbox is None else _CHUNKS_AT_VENUE
+        at_venue = () if self.outbox is None else (OUTBOX,)
+        self._names = (*(service.name for service in self.services), *at_venue, RECORDER)
         self._max_age_ms = self.rng.choice(_AGES_MS)
         self._batch = self.rng.choice(_BATCHES)
         self._snapshot_every = self.rng.choice(_SNAPSHOTS)
@@ -129,6 +142,20 @@ class World:
         feed = self.bus.producer("ingestion")
         for name in self._names:
             self._start(name)
+        self._run_until_quiet(feed)
+        # What is in doubt or held back is settled undisturbed.
+        self.mishaps.probabilities.clear()
+        if self.exchange is not None:
+            self.exchange.has_ended = True
+            for _ in range(_RECONCILIATIONS):
+                self.clock.advance(RECONCILE_INTERVAL_S + 1.0)
+                self._run_until_quiet(feed)
+        # Rows wait for a second, and longer where the store was down.
+        for _ in range(_RECORDER_ROUNDS):
+            self.clock.advance(_RECORDER_ROUND_S)
+            self._step(self._instances[RECORDER])
+
+    def _run_until_quiet(self, feed: Producer) -> None:
         quiet = 0
         while quiet < _IDLE_ROUNDS:
             if self.steps > _STEP_LIMIT:
@@ -139,11 +166,6 @@ class World:
                 self._command(ControlAction.RESUME)
                 handled = 1
             quiet = 0 if handled else quiet + 1
-        # Rows wait for a second, and longer where the store was down.
-        self.mishaps.probabilities.clear()
-        for _ in range(_RECORDER_ROUNDS):
-            self.clock.advance(_RECORDER_ROUND_S)
-            self._step(self._instances[RECORDER])
 
     def _round(self, feed: Producer) -> int:
         handled = 0
@@ -213,7 +235,7 @@ class World:
             loop = self._make_loop(name)
             try:
                 loop.open()
-            except Killed:
+            except (Killed, BusFull):
                 self.restarts += 1
                 continue
             self._instances[name] = Instance(name, loop)
@@ -232,6 +254,8 @@ class World:
                 self.logger,
                 clock=self.clock,
             )
+        if name == OUTBOX:
+            return self._make_outbox(view, hang)
         service = next(each for each in self.services if each.name == name)
         return CoreShell(
             service.name,
@@ -243,6 +267,20 @@ class World:
             clock=self.clock,
             decode=self.decode,
             batch_max_records=self._batch,
+            snapshot_every_records=self._snapshot_every,
+        )
+
+    def _make_outbox(self, view: RoughBus, hang: Callable[[], None]) -> OutboxShell:
+        assert self.outbox is not None and self.exchange is not None, "orders go to a venue"
+        return OutboxShell(
+            RoughCore(self.outbox(), self.mishaps, hang),  # type: ignore[arg-type]
+            OUTBOX_ACCESS,
+            open_venue(self.exchange, self.mishaps, hang),
+            view,  # type: ignore[arg-type]
+            _METRICS,
+            self.logger,
+            clock=self.clock,
+            decode=self.decode,
             snapshot_every_records=self._snapshot_every,
         )
 
@@ -266,7 +304,7 @@ class World:
             self._is_hanging = False
 
     def _publish(self, feed: Producer) -> None:
-        chunk = self.market.encoded[self._published : self._published + self.rng.choice(_CHUNKS)]
+        chunk = self.market.encoded[self._published : self._published + self.rng.choice(self._chunks)]
         self._published += len(chunk)
         rows = list(chunk)
         if self.mishaps.strikes("repeated_market_events"):
@@ -274,6 +312,9 @@ class World:
             rows += self.rng.choices(self.market.encoded[max(0, self._published - _REPEATED_OF) : self._published], k=3)
         now = self.clock.now_ns()
         commit_records(feed, [stamped_record(encoded, "ingestion", now) for encoded in rows])
+        if self.exchange is not None:
+            for encoded in chunk:
+                self.exchange.take(self.decode(encoded.topic, encoded.payload))
 
     def _command(self, action: ControlAction, arguments: dict[str, str] | None = None) -> None:
         self._commands += 1
@@ -291,6 +332,8 @@ class World:
         self._note([record])
         if action is not ControlAction.SET_LIMITS:
             self._is_halted = action is ControlAction.HALT
+            if self.exchange is not None:
+                self.exchange.is_halted = self._is_halted
 
     def _note(self, records: Sequence[NewRecord]) -> None:
         self.history.append(Committed(self.clock.monotonic_s(), records))

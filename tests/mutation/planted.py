@@ -15,9 +15,13 @@ from libs.bus import memory
 from libs.bus.api import BusError, Consumer, Producer, Record
 from libs.domain.accounts import Position
 from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.orders import ReportKind
 from libs.runtime import control_lane, handler, retention, shell, snapshots
-from services.execution.core import ExecutionCore
+from services.execution.core import ExecutionCore, order_steps
 from services.execution.core import execution as execution_core
+from services.execution.core.outbox import OutboxCore
+from services.execution.core.outbox_state import Step, StepKind
+from services.execution.outbox_shell import OutboxShell
 from services.recorder.loop import RecorderLoop
 from services.risk.core import RiskCore
 from services.strategy.core import StrategyCore
@@ -239,6 +243,36 @@ def _recorder_commits_before_it_writes() -> AbstractContextManager[None]:
     return _changed(RecorderLoop, "flush", flush)
 
 
+def _order_is_sent_again_after_no_answer() -> AbstractContextManager[None]:
+    original = order_steps._doubt
+
+    def doubt(work: Any, order: Any, reason: str) -> None:
+        original(work, order, reason)
+        work.state.steps.appendleft(Step(StepKind.PLACE, order.command.client_order_id))
+
+    return _changed(order_steps, "_doubt", doubt)
+
+
+def _interrupted_call_counts_as_never_made() -> AbstractContextManager[None]:
+    """An order that the last process may have sent is sent by the next one."""
+    original = OutboxCore._on_tick
+    return _changed(OutboxCore, "_on_tick", lambda core, tick: original(core, replace(tick, interrupted_call_id="")))
+
+
+def _no_look_at_control_before_sending() -> AbstractContextManager[None]:
+    return _changed(OutboxShell, "_hold_back", lambda _shell, _call, _taken_at: "")
+
+
+def _fills_of_an_answer_are_left_out() -> AbstractContextManager[None]:
+    """An order counts as taken, and what it has filled by then is never asked for."""
+    original = order_steps.reports_of
+
+    def reports(order: Any, state: Any) -> Any:
+        return [each for each in original(order, state) if each.kind is not ReportKind.FILL]
+
+    return _changed(order_steps, "reports_of", reports)
+
+
 PLANTED: Mapping[str, Plant] = {
     plant.__name__.strip("_"): plant
     for plant in (
@@ -263,6 +297,10 @@ PLANTED: Mapping[str, Plant] = {
         _retention_forgets_snapshots,
         _retention_forgets_readers,
         _recorder_commits_before_it_writes,
+        _order_is_sent_again_after_no_answer,
+        _interrupted_call_counts_as_never_made,
+        _no_look_at_control_before_sending,
+        _fills_of_an_answer_are_left_out,
     )
 }
 """Every defect by name."""
