@@ -14,7 +14,6 @@ purpose: a process that waits for a broker is alive but not ready, and restartin
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from libs.clock import SYSTEM_CLOCK, Clock
@@ -211,7 +211,7 @@ class HealthServer:
                     self._answer(404, "text/plain", b"known here: /live, /ready, /metrics\n")
 
             def _say(self, is_good: bool, facts: dict[str, Any]) -> None:
-                self._answer(200 if is_good else 503, "application/json", json.dumps(facts).encode())
+                self._answer(200 if is_good else 503, "application/json", orjson.dumps(facts))
 
             def _answer(self, status: int, content_type: str, body: bytes) -> None:
                 # The client may have disconnected meanwhile.

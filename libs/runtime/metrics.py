@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -91,14 +91,14 @@ def announce(run_dir: Path, service: str, **facts: Any) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     target = run_dir / f"{service}.json"
     draft = run_dir / f".{service}.{os.getpid()}"
-    draft.write_text(json.dumps({"service": service, "pid": os.getpid(), **facts}))
+    draft.write_bytes(orjson.dumps({"service": service, "pid": os.getpid(), **facts}))
     draft.replace(target)
 
 
 def read_announcement(path: Path) -> dict[str, Any]:
     """Return what a process announced; empty where it has not, or is just writing: the next look sees it."""
     try:
-        facts = json.loads(path.read_bytes())
+        facts = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json as json_module
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from libs.clock import SYSTEM_CLOCK
@@ -165,7 +165,7 @@ def models(
 
 def _describe(path: Path) -> dict[str, Any]:
     try:
-        manifest = json_module.loads(path.read_text())
+        manifest = orjson.loads(path.read_bytes())
         wanted = ("name", "version", "feature_set", "schema_hash", "window", "horizon_ns", "onnx_sha256", "metrics")
         facts = {key: manifest[key] for key in wanted}
         return {**facts, "inputs": [each["name"] for each in manifest["inputs"]], "folder": str(path.parent)}

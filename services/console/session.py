@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from libs.runtime.errors import BadInput
@@ -67,7 +67,7 @@ class SessionDescription:
         make_private_folder(self.folder)
         facts = {**asdict(self), "folder": str(self.folder)}
         draft = self.folder / f".{DESCRIPTION}"
-        draft.write_text(json.dumps(facts, indent=2))
+        draft.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
         draft.chmod(0o600)
         draft.replace(self.folder / DESCRIPTION)
         latest = self.folder.parent / ".latest"
@@ -130,7 +130,7 @@ def read_session(folder: Path) -> SessionDescription:
     """Return the session of a folder. Raises `BadInput` where its description is missing or damaged."""
     description = folder / DESCRIPTION
     try:
-        facts = json.loads(description.read_text())
+        facts = orjson.loads(description.read_bytes())
     except FileNotFoundError:
         raise BadInput(f"{folder} is no session: {DESCRIPTION} is missing; restore it") from None
     except OSError as error:

@@ -8,7 +8,6 @@ the session when its bus is lost.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -379,7 +378,7 @@ class Supervisor:
         with self._status_lock:
             draft = self._run_dir / ".supervisor"
             try:
-                draft.write_text(json.dumps(self._status()))
+                draft.write_bytes(orjson.dumps(self._status()))
                 draft.replace(self._run_dir / "supervisor.json")
             except OSError as error:
                 # A full disk must not keep the processes from being stopped in order.

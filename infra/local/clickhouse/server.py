@@ -6,7 +6,6 @@ a tagged ``__exception__`` block, as servers since 25.11 do.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -23,6 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic_ns
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from infra.local.clickhouse.admission import Credential, find_foreign_origin
 from infra.local.clickhouse.compression import choose_coding, compress, stream_compressor
@@ -183,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
                     raise
                 if not self._has_begun:
                     self._begin(HTTPStatus.OK)
-                self.send_header("X-ClickHouse-Progress", json.dumps(progress, separators=(",", ":")))
+                self.send_header("X-ClickHouse-Progress", orjson.dumps(progress).decode())
                 self.flush_headers()
                 self.wfile.flush()
 
@@ -329,7 +330,7 @@ def _summary(outcome: StatementResult, elapsed_ns: int) -> str:
         "result_bytes": len(outcome.body) or outcome.written_bytes,
         "elapsed_ns": elapsed_ns,
     }
-    return json.dumps({name: str(count) for name, count in counts.items()}, separators=(",", ":"))
+    return orjson.dumps({name: str(count) for name, count in counts.items()}).decode()
 
 
 def _content_type(output_format: str) -> str:
