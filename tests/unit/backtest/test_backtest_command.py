@@ -14,6 +14,7 @@ app = typer.Typer()
 app.command()(backtest)
 
 
+@pytest.mark.slow
 def test_backtest_of_a_seed_prints_json_and_writes_both_files(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(
         app, ["--seed", "7", "--span", "2m", "--history-bars", "200", "--json", "--output", str(tmp_path)]
@@ -27,6 +28,7 @@ def test_backtest_of_a_seed_prints_json_and_writes_both_files(tmp_path: Path) ->
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_backtest_says_the_measures_to_a_person() -> None:
     outcome = CliRunner().invoke(app, ["--seed", "7", "--span", "1m", "--history-bars", "200"])
     assert outcome.exit_code == 0, outcome.output

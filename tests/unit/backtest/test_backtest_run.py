@@ -55,6 +55,7 @@ def bars_file(path: Path, minutes: int = 400, **changes: object) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_simulated_market_is_traded_end_to_end(six_minutes: BacktestResult) -> None:
     report = build_report(six_minutes)
     assert report["fills"] > 0
@@ -127,6 +128,7 @@ def test_settings_of_the_services_apply(monkeypatch: pytest.MonkeyPatch) -> None
     assert any("order_notional" in name for name in refused.record.failed_checks), refused.record.refusals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -301,6 +303,7 @@ def test_setting_that_cannot_be_read_is_refused(text: str) -> None:
         parse_settings([text])
 
 
+@pytest.mark.slow
 def test_setting_that_a_service_does_not_have_is_refused_by_name() -> None:
     with pytest.raises(BadInput, match="max_leverag"):
         simulated(minutes=1, settings=parse_settings(["risk.max_leverag=2"]))

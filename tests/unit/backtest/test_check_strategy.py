@@ -42,6 +42,7 @@ def test_shipped_strategies_have_none(strategy: str) -> None:
     assert kinds(strategy) == set()
 
 
+@pytest.mark.slow
 def test_state_that_is_not_declared_cannot_be_assigned() -> None:
     with pytest.raises(AttributeError, match="assigns last_close, which is not declared"):
         kinds("tests.unit.backtest.planted:Assigns")

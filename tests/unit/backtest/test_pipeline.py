@@ -106,6 +106,7 @@ def test_unexpected_error_of_a_core_is_not_swallowed() -> None:
         pipeline.feed(a_tick())
 
 
+@pytest.mark.slow
 def test_cascade_without_end_is_stopped() -> None:
     pipeline = Pipeline([Stage("strategy", Scripted(lambda event: [event]), [Input("bars.closed.v1")])], lambda _: None)
     with pytest.raises(EndlessCascade, match="events came of one"):

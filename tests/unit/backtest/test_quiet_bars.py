@@ -67,29 +67,34 @@ def run(path: Path, bars: int, *, fast: bool, strategies: Sequence[str], changed
     return run_backtest(market, options)
 
 
+SETTINGS: dict[str, Sequence[str]] = {
+    "wide": ORACLE,
+    "next-open": (*ORACLE[:-3], "execution.bar_fill=next-open"),
+    "worst": (*ORACLE[:-3], "execution.bar_fill=worst", "risk.soft_drawdown_fraction=0.01"),
+    "daily-loss": (
+        *ORACLE,
+        "risk.max_daily_loss_fraction=0.002",
+        "risk.soft_drawdown_fraction=0.02",
+        "risk.hard_drawdown_fraction=0.03",
+    ),
+    "drawdown": (*ORACLE, "risk.soft_drawdown_fraction=0.004", "risk.hard_drawdown_fraction=0.008"),
+    "stops": (*ORACLE, "risk.stop_loss_fraction=0.004", "risk.take_profit_fraction=0.01"),
+    "default-limits": (),
+}
+# Every market under wide limits, the settings on one market after the other.
+CASES = [("wide", name) for name in MARKETS] + [
+    (changed, MARKETS[place % len(MARKETS)]) for place, changed in enumerate(list(SETTINGS)[1:])
+]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
-@pytest.mark.parametrize("name", MARKETS)
-@pytest.mark.parametrize(
-    "changed",
-    [
-        ORACLE,
-        (*ORACLE[:-3], "execution.bar_fill=next-open"),
-        (*ORACLE[:-3], "execution.bar_fill=worst", "risk.soft_drawdown_fraction=0.01"),
-        (
-            *ORACLE,
-            "risk.max_daily_loss_fraction=0.002",
-            "risk.soft_drawdown_fraction=0.02",
-            "risk.hard_drawdown_fraction=0.03",
-        ),
-        (*ORACLE, "risk.soft_drawdown_fraction=0.004", "risk.hard_drawdown_fraction=0.008"),
-        (*ORACLE, "risk.stop_loss_fraction=0.004", "risk.take_profit_fraction=0.01"),
-        (),
-    ],
-    ids=["wide", "next-open", "worst", "daily-loss", "drawdown", "stops", "default-limits"],
-)
-def test_passing_quiet_bars_decides_nothing_differently(name: str, changed: Sequence[str]) -> None:
-    path = OHLCV / name
-    passed, handled = (run(path, 700, fast=fast, strategies=[CROSS], changed=changed).record for fast in (True, False))
+@pytest.mark.parametrize(("changed", "name"), CASES)
+def test_passing_quiet_bars_decides_nothing_differently(changed: str, name: str) -> None:
+    passed, handled = (
+        run(OHLCV / name, 700, fast=fast, strategies=[CROSS], changed=SETTINGS[changed]).record
+        for fast in (True, False)
+    )
     assert passed.fills == handled.fills
     assert passed.equity == handled.equity
     assert passed.prices == handled.prices

@@ -25,7 +25,7 @@ BTC = "BTCUSDT.BINANCE"
 VARIED = (("fast_bars", (2, 3, 9)), ("slow_bars", (5, 8)))
 
 
-def a_plan(minutes: int = 4) -> SweepPlan:
+def a_plan(minutes: int = 2) -> SweepPlan:
     return SweepPlan(
         MarketSource(BTC, seed=7, minutes=minutes), BacktestOptions(BTC), StrategyChoice(path="ema_cross"), VARIED
     )
@@ -118,10 +118,10 @@ def test_windows_walk_without_overlap_of_tests_and_with_an_embargo_before_them()
 
 @pytest.mark.slow
 def test_what_is_chosen_in_training_is_traded_in_the_test_that_follows(tmp_path: Path) -> None:
-    plan = a_plan(6)
-    windows = split_windows(START, START + 6 * MINUTE, train_ns=3 * MINUTE, test_ns=2 * MINUTE)
-    (walked,) = walk_forward(plan, plan.points()[:4], windows, tmp_path, by="return", workers=1)
-    assert walked.chosen in plan.points()[:4]
+    plan = a_plan(3)
+    windows = split_windows(START, START + 3 * MINUTE, train_ns=2 * MINUTE, test_ns=MINUTE)
+    (walked,) = walk_forward(plan, plan.points()[:3], windows, tmp_path, by="return", workers=1)
+    assert walked.chosen in plan.points()[:3]
     assert walked.tested.parameters == walked.chosen
     assert not walked.tested.error
     assert (tmp_path / "window-000.jsonl").is_file()

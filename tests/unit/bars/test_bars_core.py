@@ -256,7 +256,7 @@ def _streams(draw: st.DrawFn) -> list[MarketEvent]:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(_streams(), st.integers(0, 60))
 def test_restoring_anywhere_changes_nothing(events: list[MarketEvent], cut: int) -> None:
     whole, first = BarsCore(), BarsCore()
@@ -269,7 +269,7 @@ def test_restoring_anywhere_changes_nothing(events: list[MarketEvent], cut: int)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(_streams())
 def test_every_trade_is_in_one_bar_or_counted_late(events: list[MarketEvent]) -> None:
     core = BarsCore()

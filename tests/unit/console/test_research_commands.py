@@ -18,7 +18,7 @@ MARKET = ["--strategy", "ema_cross", "--vary", "fast_bars=2,3", "--seed", "7", "
 
 @pytest.mark.slow
 def test_sweep_ranks_what_ran_and_judges_the_choice(tmp_path: Path) -> None:
-    arguments = ["sweep", *MARKET, "--span", "4m", "--by", "return", "--output", str(tmp_path)]
+    arguments = ["sweep", *MARKET, "--span", "2m", "--by", "return", "--output", str(tmp_path)]
     outcome = CliRunner().invoke(app, [*arguments, "--json"])
     assert outcome.exit_code == 0, outcome.output
     told = orjson.loads(outcome.stdout)
@@ -30,7 +30,7 @@ def test_sweep_ranks_what_ran_and_judges_the_choice(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_walk_forward_shows_only_what_came_after_the_choosing(tmp_path: Path) -> None:
-    arguments = ["walk-forward", *MARKET, "--span", "6m", "--by", "return", "--train", "3m", "--test", "2m"]
+    arguments = ["walk-forward", *MARKET, "--span", "3m", "--by", "return", "--train", "2m", "--test", "1m"]
     outcome = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
     assert "compound return over the tests" in outcome.stdout

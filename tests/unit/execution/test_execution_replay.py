@@ -85,7 +85,7 @@ def drive(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(happenings())
 def test_position_equals_the_sum_of_fills_and_no_order_is_sent_twice(events: list[Event]) -> None:
     core, outputs, _ = drive(a_core(), events)
@@ -112,7 +112,7 @@ def test_position_equals_the_sum_of_fills_and_no_order_is_sent_twice(events: lis
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(happenings(), st.integers(0, 80))
 def test_restored_core_goes_on_as_if_never_saved(events: list[Event], saving_at: int) -> None:
     straight, expected, _ = drive(a_core(), events)

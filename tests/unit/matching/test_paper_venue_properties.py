@@ -85,7 +85,7 @@ def new_venue(latency_ms: int) -> PaperVenue:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(market_and_orders(), st.sampled_from([0, 300]))
 def test_no_order_fills_beyond_itself_or_worse_than_its_limit(events: list[Event], latency_ms: int) -> None:
     venue = new_venue(latency_ms)
@@ -126,7 +126,7 @@ def test_no_order_fills_beyond_itself_or_worse_than_its_limit(events: list[Event
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(market_and_orders(), st.data())
 def test_restored_venue_goes_on_as_if_never_saved(events: list[Event], data: st.DataObject) -> None:
     straight, first, second = new_venue(300), new_venue(300), new_venue(300)

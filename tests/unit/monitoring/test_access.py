@@ -105,6 +105,7 @@ def test_two_sessions_have_two_tokens_of_256_bits(access: AccessControl) -> None
     assert all(len(token) >= 43 for token in tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("user", "password"), [("ada", "wrong wrong wrong"), ("nobody", PASSWORD)])
 def test_wrong_password_and_unknown_user_get_the_same_answer(access: AccessControl, user: str, password: str) -> None:
     refusal = refusal_of(lambda: sign_in(access, user, password))
@@ -245,6 +246,7 @@ def test_page_without_users_says_how_to_add_one(tmp_path: Path, clock: SteppedCl
     assert "PERPFLOW_MONITORING_USERS_FILE" in control_of(None, clock).check_users()
 
 
+@pytest.mark.slow
 def test_attempts_of_many_sources_are_kept_in_bounded_memory() -> None:
     limit = AttemptLimit(1, 60.0)
     for number in range(10_500):

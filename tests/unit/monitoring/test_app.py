@@ -393,6 +393,7 @@ def test_bus_that_goes_away_is_listed_as_an_alert_and_recorded_when_it_is_back()
     assert [(alert.name, alert.is_raised) for alert in recorded] == [("bus_down", True), ("bus_down", False)]
 
 
+@pytest.mark.slow
 def test_lost_bus_is_said_on_the_page_and_not_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "bus.db"
     with (
@@ -408,6 +409,7 @@ def test_lost_bus_is_said_on_the_page_and_not_opened_anew(tmp_path: Path) -> Non
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_unexpected_error_ends_the_page_with_a_failure() -> None:
     class BrokenBus(MemoryBus):
         def topics(self) -> dict[str, int]:

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_an_address_of_clickhouse_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     environment = {
         **os.environ,

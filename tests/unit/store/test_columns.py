@@ -77,6 +77,7 @@ def test_absent_integers_stay_absent(values: list[int | None]) -> None:
     assert array.null_count == values.count(None)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.lists(E8)))
 def test_lists_keep_their_members_and_their_lengths(lists: list[list[int]]) -> None:

@@ -57,6 +57,7 @@ def break_next(exchange: Served, kind: str, path: str = "/fapi/v1/order", method
     exchange.client.post("/sim/v1/faults", json=fault).raise_for_status()
 
 
+@pytest.mark.slow
 def test_market_order_fills_and_the_account_follows(trading: BinanceTrading) -> None:
     state = trading.place(a_buy("pf-a"))
     (fill,) = state.fills

@@ -123,7 +123,7 @@ def shape(kind: type, values: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("kind", EVENT_TYPES, ids=lambda kind: kind.__name__)
 def test_every_event_survives_the_wire(kind: type) -> None:
     @given(instances(kind))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     def survives(event: Any) -> None:
         encoded = encode(event)
         assert decode(encoded.topic, encoded.payload) == event
@@ -143,7 +143,7 @@ def test_every_event_survives_the_wire(kind: type) -> None:
 )
 def test_the_shells_own_messages_survive_the_wire(kind: type, write: Any, read: Any) -> None:
     @given(st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     def survives(data: st.DataObject) -> None:
         hints = get_type_hints(kind)
         small = {int: st.integers(0, 2**31 - 1)}
