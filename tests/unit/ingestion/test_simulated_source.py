@@ -16,11 +16,15 @@ from libs.venues.simulated import SimulatedMarketClient
 from services.exchange.core import generate_events, generate_history
 from services.ingestion.core import Normaliser
 from services.ingestion.feed import Pacer
+from services.ingestion.merged import MergedSource
 from services.ingestion.simulated import SimulatedSource
 from tests.kit.builders import BTC, START
 from tests.kit.waiting import eventually
 from tests.unit.exchange.served import Through, an_exchange
 from tests.unit.ingestion.builders import read_all
+
+
+ETH = "ETHUSDT.BINANCE"
 
 
 class _Time:
@@ -39,7 +43,11 @@ def make_source() -> Iterator[MakeSource]:
     with ExitStack() as made:
 
         def make(
-            url: str, instrument: str = BTC, transport: Through | None = None, pacer: Pacer | None = None
+            url: str,
+            instrument: str = BTC,
+            transport: Through | None = None,
+            pacer: Pacer | None = None,
+            is_renamed: bool = False,
         ) -> SimulatedSource:
             time = _Time()
             source = SimulatedSource(
@@ -49,6 +57,7 @@ def make_source() -> Iterator[MakeSource]:
                 follows_clock=pacer is not None,
                 span_ns=180 * NANOSECONDS,
                 history_bars=1600,
+                is_renamed=is_renamed,
                 monotonic=lambda: time.seconds,
                 sleep=time.sleep,
             )
@@ -76,6 +85,22 @@ def test_history_then_stream_until_the_span_ends(url: str, make_source: MakeSour
     last = events[-1]
     assert isinstance(last, ClockTick)
     assert last.event_time == START + 181 * NANOSECONDS
+
+
+@pytest.mark.slow
+def test_several_instruments_are_markets_under_their_own_names_in_one_source(url: str, make_source: MakeSource) -> None:
+    alone = make_source(url)
+    alone.open(None)
+    expected = read_all(alone)
+    merged = MergedSource({BTC: make_source(url), ETH: make_source(url, ETH, is_renamed=True)})
+    merged.open(None)
+    events = [event for event in read_all(merged) if not isinstance(event, DeadInput)]
+    assert [event for event in events if event.instrument == BTC] == expected
+    renamed = [event for event in events if event.instrument == ETH]
+    assert [event.event_id.replace("ETHUSDT", "BTCUSDT") for event in renamed] == [
+        event.event_id for event in expected if not isinstance(event, DeadInput)
+    ]
+    assert len({event.event_id for event in events}) == len(events)
 
 
 @pytest.mark.slow
