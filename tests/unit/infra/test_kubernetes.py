@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from libs.wire.topics import CORE_SERVICES
 from services.console.plan import RUNNABLE_SERVICES
 from tests.unit.infra.files import (
     INFRA,
@@ -153,3 +154,19 @@ def test_each_pod_gets_no_secret_but_its_own() -> None:
 
 def test_no_secret_is_in_the_files() -> None:
     assert of_kind("Secret") == []
+
+
+def test_scaled_replicas_are_numbered_by_their_ordinal_and_share_one_number_of_partitions() -> None:
+    documents = {(each["kind"], name_of(each).split("-")[0]): each for each in built("scaled")}
+    partitions = documents["ConfigMap", "perpflow"]["data"]["PERPFLOW_PARTITIONS"]
+    assert int(partitions) > 1
+    for service in CORE_SERVICES:
+        pod = documents["StatefulSet", service]["spec"]["template"]["spec"]
+        (container,) = [each for each in pod["containers"] if each["name"] == "service"]
+        assert container["env"] == [
+            {
+                "name": "PERPFLOW_REPLICA",
+                "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}},
+            }
+        ]
+    assert documents["StatefulSet", "bars"]["spec"]["replicas"] == 2
