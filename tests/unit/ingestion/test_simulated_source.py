@@ -23,7 +23,6 @@ from tests.kit.waiting import eventually
 from tests.unit.exchange.served import Through, an_exchange
 from tests.unit.ingestion.builders import read_all
 
-
 ETH = "ETHUSDT.BINANCE"
 
 
