@@ -43,6 +43,8 @@ class ServiceMetrics:
         self.records_out = Counter("perpflow_records_out", "Records committed", labels, registry=self.registry)
         self.duplicates = Counter("perpflow_duplicates", "Repeated ids dropped", labels, registry=self.registry)
         self.dead_letters = Counter("perpflow_dead_letters", "Records dead-lettered", labels, registry=self.registry)
+        gap = ("service", "kind", "state")
+        self.gaps = Counter("perpflow_gaps", "Gaps told of in what a venue sent", gap, registry=self.registry)
         self.transactions = Counter(
             "perpflow_transactions", "Transactions committed", ("service",), registry=self.registry
         )

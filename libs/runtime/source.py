@@ -10,7 +10,7 @@ import structlog
 from libs.bus.api import Bus, NewRecord, Producer
 from libs.clock import Clock
 from libs.domain.events import DeadInput
-from libs.domain.market import MarketEvent
+from libs.domain.market import Gap, MarketEvent
 from libs.runtime.handler import encode_dead
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.opened import opened
@@ -105,6 +105,8 @@ class SourceShell:
             )
             encoded = encode_dead(letter)
         else:
+            if isinstance(event, Gap):
+                self._metrics.gaps.labels(self.service, event.kind.name.lower(), event.state.name.lower()).inc()
             encoded = encode(event)
         return stamped_record(encoded, self.service, self._clock.now_ns())
 

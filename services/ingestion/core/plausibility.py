@@ -6,6 +6,7 @@ slip. A crossed book, or a trade whose sums would leave 64 bits, never is. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent, Trade
@@ -70,11 +71,19 @@ def _find_impossible(event: MarketEvent) -> str:
         if event.bid_price_e8 >= event.ask_price_e8:
             return f"crossed: the best bid {event.bid_price_e8} is not below the best ask {event.ask_price_e8} (1e-8)"
     elif isinstance(event, DepthSnapshot | DepthDelta):
-        bid = max((p for p, q in zip(event.bid_prices_e8, event.bid_quantities_e8, strict=True) if q), default=0)
-        ask = min((p for p, q in zip(event.ask_prices_e8, event.ask_quantities_e8, strict=True) if q), default=bid + 1)
+        bid = _best(event.bid_prices_e8, event.bid_quantities_e8)
+        ask = _best(event.ask_prices_e8, event.ask_quantities_e8) or bid + 1
         if bid >= ask:
             return f"crossed: a bid at {bid} is not below an ask at {ask} (1e-8)"
     return ""
+
+
+def _best(prices: Sequence[int], quantities: Sequence[int]) -> int:
+    """Return the first price that has a quantity, the best of its side; 0 where none has."""
+    for price, quantity in zip(prices, quantities, strict=True):
+        if quantity:
+            return price
+    return 0
 
 
 def _find_jump(event: MarketEvent, kind: str, known: Known) -> tuple[str, int, int]:

@@ -31,6 +31,8 @@ BARS = {"service": "bars"}
 RECORDER = {"service": "recorder"}
 MARKET = 'perpflow_records_out_total{service="ingestion",topic="market.events.v1"}'
 DEAD = 'perpflow_dead_letters_total{service="bars",topic="market.events.v1"}'
+GAP = 'perpflow_gaps_total{service="ingestion",kind="trades",state="late"}'
+FILLED_GAP = 'perpflow_gaps_total{service="ingestion",kind="trades",state="filled"}'
 COMMITS = 'perpflow_transactions_total{service="execution"}'
 REFUSED = 'perpflow_page_sign_ins_total{service="monitoring",outcome="refused"}'
 
@@ -100,6 +102,10 @@ CASES: dict[str, list[Case]] = {
         # The first one there ever was: the series is born at 1.
         Case({DEAD: "_x6 1x20"}, "2m", {DEAD: "1x60"}, {**BARS, "topic": "market.events.v1"}),
         Case({DEAD: "3x30 4x8"}, "8m", {DEAD: "3x60"}, {**BARS, "topic": "market.events.v1"}),
+    ],
+    "TradesMissing": [
+        Case({GAP: "_x6 1x20"}, "2m", {FILLED_GAP: "1x60"}, {"service": "ingestion", "state": "late"}),
+        Case({GAP: "3x30 4x8"}, "8m", {FILLED_GAP: "3x30 4x8"}, {"service": "ingestion", "state": "late"}),
     ],
     "ConsumerLag": [
         Case(
