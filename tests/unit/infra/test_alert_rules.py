@@ -157,6 +157,8 @@ NEEDS_NO_ALERT = {
     "perpflow_duplicates": "repeats are dropped by design, at-least-once producers make them",
     "perpflow_build_info": "says which version runs",
     "perpflow_page_commands": "counts what the audit topic tells by name",
+    "perpflow_tasks_owned": "says where a task runs; one that runs nowhere shows in ConsumerLag",
+    "perpflow_tasks_taken": "a takeover is how a task goes on, and shows in ServiceDown where a process has gone",
     "perpflow_retention_passes": "failed passes have their own counter",
     "perpflow_retention_removed": "counts what is meant to go",
 }

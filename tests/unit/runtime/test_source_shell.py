@@ -1,0 +1,62 @@
+"""What a source brings is published with its cursor; gaps and what cannot be read are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from libs.bus.api import TopicSpec
+from libs.bus.memory import MemoryBus
+from libs.clock import SimulatedClock
+from libs.domain.events import DeadInput
+from libs.domain.market import Gap, GapKind, GapState, MarketEvent
+from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.source import SourceShell
+from libs.wire import topics
+from tests.kit.builders import BTC, START, a_trade
+
+
+class OneBatch:
+    """A source of one batch."""
+
+    def __init__(self, events: Sequence[MarketEvent | DeadInput]) -> None:
+        self._events = list(events)
+
+    def open(self, cursor: bytes | None) -> None:
+        assert cursor is None
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
+        assert max_events
+        assert timeout_ms >= 0
+        events, self._events = self._events, []
+        return events
+
+    def cursor(self) -> bytes:
+        return b"behind"
+
+    def check_venue(self) -> None:
+        return
+
+    @property
+    def is_finished(self) -> bool:
+        return not self._events
+
+    def close(self) -> None:
+        return
+
+
+def test_gaps_and_dead_letters_are_counted() -> None:
+    gap = Gap(BTC, "g/late", START, START, "g", GapKind.TRADES, GapState.LATE, START, START, 1, 2, "lost")
+    dead = DeadInput(reason="no JSON", source="market", position=1, payload=b"{")
+    source, metrics = OneBatch([a_trade(1), gap, dead]), ServiceMetrics("ingestion")
+    with MemoryBus() as bus:
+        bus.create_topics(TopicSpec(name, 1) for name in topics.TOPICS)
+        shell = SourceShell("ingestion", source, bus, metrics, structlog.get_logger(), clock=SimulatedClock(START))
+        shell.open()
+        assert shell.step(0) == 3
+        shell.close()
+    labels = {"service": "ingestion", "kind": "trades", "state": "late"}
+    assert metrics.registry.get_sample_value("perpflow_gaps_total", labels) == 1
+    labels = {"service": "ingestion", "topic": topics.MARKET_EVENTS}
+    assert metrics.registry.get_sample_value("perpflow_dead_letters_total", labels) == 1
