@@ -194,13 +194,15 @@ class LiveSource:
         return out
 
     def check_venue(self) -> None:
-        """Raise `DependencyUnavailable` until trades come again after a lost connection; from any thread."""
+        """Raise `DependencyUnavailable` while the market stream is not connected; from any thread.
+
+        Whether trades come does not matter: a quiet market answers.
+        """
         lost_s = self._lost_market_s
         if lost_s is not None:
             since_s = self._clock.monotonic_s() - lost_s
             raise DependencyUnavailable(
-                f"the market stream of {self._symbol} has brought no trade in the {since_s:.0f} s "
-                "since it was lost or begun"
+                f"the market stream of {self._symbol} has not been connected for {since_s:.0f} s"
             )
 
     def cursor(self) -> bytes:

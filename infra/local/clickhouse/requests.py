@@ -18,7 +18,7 @@ _RESERVED = frozenset(
         *("session_id", "session_timeout", "session_check", "close_session", "client_protocol_version"),
         *("wait_end_of_query", "buffer_size", "compress", "decompress", "enable_http_compression"),
         *("send_progress_in_http_headers", "http_headers_progress_interval_ms"),
-        *("cancel_http_readonly_queries_on_client_close", "http_write_exception_in_output_format"),
+        "cancel_http_readonly_queries_on_client_close",
     )
 )
 _DISPOSITION = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

@@ -36,11 +36,20 @@ HOST = "127.0.0.1"
 EXIT_CRASHED = 70
 _MAX_QUERIES = 16
 _MAX_LINE = 65536
+# A body is held in memory whole; the recorder's are a few megabytes.
+MAX_BODY_BYTES = 256 << 20
+# Of a body that is not read: enough for what a client sends before it looks for the answer.
+_DISCARD_BYTES = 1 << 20
+_DISCARD_S = 1.0
 _LOG = logging.getLogger(__name__)
 
 
 class BadRequest(Exception):
-    """The request is not well-formed HTTP."""
+    """The request is not well-formed HTTP, or too long."""
+
+    def __init__(self, text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class ClickHouseServer(ThreadingHTTPServer):
@@ -134,27 +143,33 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.end_request()
 
     def _answer_request(self) -> None:
-        try:
-            body = self._read_body()
-        except BadRequest as error:
-            self.close_connection = True
-            self._send_text(HTTPStatus.BAD_REQUEST, f"{error}\n")
-            return
+        """Answer from the headers where they are enough: no body is read of somebody who does not know the password."""
         foreign = find_foreign_origin(self.headers)
         if foreign:
-            self.close_connection = True
-            self._send_text(HTTPStatus.FORBIDDEN, f"{foreign}\n")
+            self._refuse_unread(lambda: self._send_text(HTTPStatus.FORBIDDEN, f"{foreign}\n"))
             return
         url = urlsplit(self.path)
-        if url.path == "/ping" or (url.path == "/" and not url.query and not body):
-            self._send_text(HTTPStatus.OK, "Ok.\n")
+        if url.path == "/ping" or (url.path == "/" and not url.query and not self._has_body):
+            self._refuse_unread(lambda: self._send_text(HTTPStatus.OK, "Ok.\n"))
             return
         if url.path != "/":
-            self._send_text(HTTPStatus.NOT_FOUND, "Send queries to / and health checks to /ping\n")
+            text = "Send queries to / and health checks to /ping\n"
+            self._refuse_unread(lambda: self._send_text(HTTPStatus.NOT_FOUND, text))
             return
         started = monotonic_ns()
         try:
             self.server.credential.check(self.headers)
+        except EngineError as error:
+            refused = error
+            self._refuse_unread(lambda: self._send_error(refused))
+            return
+        try:
+            body = self._read_body()
+        except BadRequest as error:
+            self.close_connection = True
+            self._send_text(error.status, f"{error}\n")
+            return
+        try:
             request = read_request(self.command, url.query, dict(self.headers.items()), body)
             self._query_id = request.query_id or str(uuid.uuid4())
             answer = self._run(request)
@@ -166,6 +181,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_whole(answer, coding, monotonic_ns() - started)
         else:
             self._send_blocks(answer, coding)
+
+    @property
+    def _has_body(self) -> bool:
+        return "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0"
+
+    def handle_expect_100(self) -> bool:
+        """Say nothing yet: the body is asked for once it is known who sends it."""
+        return True
+
+    def _refuse_unread(self, answer: Callable[[], None]) -> None:
+        """Answer without the body. The connection cannot be used again; a little of what comes is thrown away, so that
+        a client that sends before it reads gets the answer."""
+        if not self._has_body:
+            answer()
+            return
+        self.close_connection = True
+        answer()
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(_DISCARD_S)
+        left = _DISCARD_BYTES
+        while left > 0 and (thrown := self.rfile.read1(min(left, _MAX_LINE))):
+            left -= len(thrown)
 
     def _run(self, request: Request) -> Answer:
         """Run the query; while it runs, send progress headers so that the client knows it is alive."""
@@ -277,11 +315,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"\r\n")
 
     def _read_body(self) -> bytes:
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(HTTPStatus.CONTINUE)
+            self.end_headers()
+            self.wfile.flush()
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return b"".join(self._read_chunks())
         length = self.headers.get("Content-Length", "0")
         if not length.isdigit():
             raise BadRequest(f"Content-Length {length!r} is not a number")
+        _check_length(int(length))
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
@@ -289,12 +332,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read_chunks(self) -> list[bytes]:
         chunks: list[bytes] = []
+        total = 0
         while True:
             line = self.rfile.readline(_MAX_LINE)
-            try:
-                size = int(line.partition(b";")[0], 16)
-            except ValueError:
-                raise BadRequest(f"{line[:40]!r} is not the size of a chunk") from None
+            digits = line.partition(b";")[0].strip()
+            if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+                raise BadRequest(f"{line[:40]!r} is not the size of a chunk")
+            size = int(digits, 16)
+            total += size
+            _check_length(total)
             chunk = self.rfile.read(size)
             if len(chunk) < size:
                 raise BadRequest(f"a chunk ended after {len(chunk)} of {size} bytes")
@@ -305,6 +351,14 @@ class _Handler(BaseHTTPRequestHandler):
             chunks.append(chunk)
             if self.rfile.readline(_MAX_LINE).strip():
                 raise BadRequest("a chunk is longer than its size says")
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_BODY_BYTES:
+        raise BadRequest(
+            f"the body is longer than {MAX_BODY_BYTES} bytes; send it in several requests",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        )
 
 
 def _progress_of(report: Any) -> dict[str, str]:

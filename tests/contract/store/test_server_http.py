@@ -225,14 +225,42 @@ def test_late_error_after_progress_headers_is_told_in_a_header(server: LocalServ
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Content-Length: many\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
     ],
 )
 def test_malformed_http_is_a_bad_request(server: LocalServer, head: bytes) -> None:
+    assert answer_to(server, RAW_HEADERS + head).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 268435457\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n10000001\r\n"]
+)
+def test_a_body_that_is_too_long_is_refused_before_it_is_read(server: LocalServer, head: bytes) -> None:
+    assert answer_to(server, RAW_HEADERS + head).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 1000000000\r\n", b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_no_body_is_read_or_asked_for_without_the_password(server: LocalServer, head: bytes, expects: bytes) -> None:
+    assert answer_to(server, head + expects + b"\r\n").startswith(b"HTTP/1.1 403")
+
+
+def test_a_body_that_waits_to_be_asked_for_is_asked_for(server: LocalServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(head)
-        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        head = b"POST / HTTP/1.1\r\nHost: localhost\r\n%bConnection: close\r\nExpect: 100-continue\r\n" % RAW_HEADERS
+        connection.sendall(head + b"Content-Length: 8\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"SELECT 7")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and b"7\n" in answer
+
+
+def answer_to(server: LocalServer, rest: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + rest)
+        return connection.recv(100)
 
 
 def test_client_that_goes_away_in_mid_stream_leaves_the_server_well(server: LocalServer, call: Caller) -> None:

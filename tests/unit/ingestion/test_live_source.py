@@ -131,6 +131,25 @@ def test_restart_fetches_the_trades_missed_meanwhile(exchange: Served, make_live
     assert second.gaps >= 1
 
 
+def test_a_quiet_market_is_ready_once_its_stream_is_connected(make_live: MakeLive) -> None:
+    with an_exchange() as served:
+        source = make_live(served.url)
+        source.open(None)
+        with pytest.raises(DependencyUnavailable, match="has not been connected"):
+            source.check_venue()
+        events: list[Output] = []
+        eventually(lambda: is_ready(source), step=lambda: events.extend(source.read(1000, 20)), within_s=60)
+        assert not _trade_ids(events)
+
+
+def is_ready(source: LiveSource) -> bool:
+    try:
+        source.check_venue()
+    except DependencyUnavailable:
+        return False
+    return True
+
+
 def test_lost_connection_is_made_again_and_nothing_is_missing(make_live: MakeLive) -> None:
     with an_exchange(speed=15, is_running=True) as served:
         source = make_live(served.url)
@@ -143,7 +162,7 @@ def test_lost_connection_is_made_again_and_nothing_is_missing(make_live: MakeLiv
         events.extend(source.read(1000, 50))
         source.check_venue()
 
-    with pytest.raises(DependencyUnavailable, match="has brought no trade"):
+    with pytest.raises(DependencyUnavailable, match="has not been connected"):
         eventually(lambda: False, step=read_on, within_s=60)
     with an_exchange(speed=15, is_running=True, port=port):
         last = _trade_ids(events)[-1]

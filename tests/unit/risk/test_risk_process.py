@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from libs.bus.api import Bus, NewRecord, TopicSpec
@@ -18,6 +19,7 @@ from libs.bus.open import open_bus
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Event
 from libs.domain.orders import OrderApproved, OrderRefused
+from libs.runtime.metrics import read_announcement
 from libs.runtime.records import read_topic
 from libs.wire import decode, encode
 from libs.wire.topics import CONTROL_COMMANDS, TOPICS, VERDICTS
@@ -43,15 +45,18 @@ class Risk:
         own = {"PERPFLOW_BUS": self.address, "PERPFLOW_RUN_DIR": str(self.folder / "run"), "PYTHONPATH": str(ROOT)}
         return {**kept, **own, **{f"PERPFLOW_RISK_{name}": value for name, value in settings.items()}}
 
-    @contextmanager
-    def running(self, **settings: str) -> Iterator[None]:
-        process = subprocess.Popen(
+    def start(self, **settings: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [sys.executable, "-m", "services.risk.main"],
             cwd=self.folder,
             env=self.environment(settings),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    @contextmanager
+    def running(self, **settings: str) -> Iterator[None]:
+        process = self.start(**settings)
         try:
             yield
         finally:
@@ -84,6 +89,15 @@ class Risk:
     def commands(self) -> list[ControlCommand]:
         found = [decode(CONTROL_COMMANDS, record.value) for record in read_topic(self.bus, CONTROL_COMMANDS)]
         return [command for command in found if isinstance(command, ControlCommand)]
+
+    def ready(self) -> tuple[int, dict[str, str]]:
+        """Return the status and the dependencies of `/ready`; 0 before it answers."""
+        port = read_announcement(self.folder / "run" / "risk.json").get("metrics_port", 0)
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False, timeout=30)
+        except httpx.HTTPError:
+            return 0, {}
+        return answer.status_code, answer.json()["dependencies"]
 
 
 @pytest.fixture
@@ -127,3 +141,16 @@ def test_what_waited_while_the_switch_was_thrown_is_refused_by_a_process_that_co
     assert all("trading_state" in failed(verdict) for verdict in risk.verdicts())
     assert [command.action for command in risk.commands()] == [ControlAction.SET_LIMITS, ControlAction.HALT]
     assert risk.say("verify").returncode == 0
+
+
+def test_risk_is_ready_on_a_bus_where_nothing_happens_and_not_without_the_bus(risk: Risk) -> None:
+    process = risk.start()
+    try:
+        eventually(lambda: risk.ready() == (200, {"bus": "ok"}), within_s=60)
+        (risk.folder / "bus.db").rename(risk.folder / "moved.db")
+        eventually(lambda: risk.ready()[0] == 503 or process.poll() is not None, within_s=60)
+        assert process.poll() is not None or "bus is lost" in risk.ready()[1]["bus"]
+        assert process.wait(timeout=60) == 3
+    finally:
+        process.kill()
+        process.wait()

@@ -86,7 +86,7 @@ class ConditionalOrders:
     def _send(self, algo: AlgoRecord, time_ms: int) -> None:
         order_manager, order_store = self._order_manager, self._order_manager.order_store
         order_id = order_store.next_order_id()
-        # That Binance names the order after the conditional one is an assumption [?].
+        # That Binance names the order after the conditional one is an assumption.
         client_order_id = algo.client_algo_id
         if order_store.is_client_id_open(client_order_id):
             client_order_id = order_store.make_client_id(order_id)

@@ -22,7 +22,7 @@ from services.exchange.core.account.refusals import Refused, refuse_sentence
 from services.exchange.core.account.requests import WantedOrder
 from services.exchange.core.frames import INSTRUMENT
 
-# How far beyond the best price a market buy's margin is computed; from Binance's FAQ on the cost to open [?].
+# How far beyond the best price a market buy's margin is computed; assumed, after Binance's FAQ on the cost to open.
 MARKET_MARGIN_RATE = Decimal("1.0005")
 CANCELLED_ALL = {"code": 200, "msg": "The operation of cancel all open order is done."}
 MS = 1_000_000

@@ -172,7 +172,7 @@ class TradingCore:
         self.order_store.events.append(self.listen_key.expire())
 
     def _end_countdown(self) -> None:
-        # Conditional orders stay: an assumption [?], since Binance has kept them apart from orders since 2025-12.
+        # Conditional orders stay: an assumption, since Binance has kept them apart from orders since 2025-12.
         time_ms, self.countdown_ends_ms = self.countdown_ends_ms, 0
         self.order_manager.cancel_all(time_ms)
 
