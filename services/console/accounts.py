@@ -15,6 +15,7 @@ from libs.domain.numbers import format_decimal
 from libs.runtime.records import read_range
 from libs.wire import DecodeError, decode
 from libs.wire.topics import ACCOUNTS, CONTROL_STATES
+from services.console.placing import placement_of
 from services.console.session import SessionDescription
 from services.console.session_bus import open_session_bus
 
@@ -56,7 +57,10 @@ def read_accounts(session: SessionDescription) -> list[AccountRow]:
 
 
 def configured_accounts(session: SessionDescription) -> set[str]:
-    """Return the accounts that a session was started with."""
+    """Return the accounts that a session was started with: those that it places, else that of its services."""
+    placed = placement_of(session).accounts
+    if placed:
+        return set(placed)
     names = ("PERPFLOW_STRATEGY_ACCOUNT", "PERPFLOW_RISK_ACCOUNT", "PERPFLOW_EXECUTION_ACCOUNT")
     return {session.environment[name] for name in names if name in session.environment}
 

@@ -11,6 +11,7 @@ import pytest
 from libs.runtime.configuration import Configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.placement import AccountPlacement, Placement
+from services.console.accounts import configured_accounts
 from services.console.placing import (
     make_placement,
     parse_instruments,
@@ -98,7 +99,9 @@ def test_a_session_keeps_its_placement_and_one_of_one_partition_says_nothing_of_
     assert placement_of(session) == placement
     assert json.loads(session.environment["PERPFLOW_INGESTION_INSTRUMENTS"]) == [BTC, ETH]
     assert session.environment["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] == "alpha"
+    assert configured_accounts(session) == {"alpha", "beta"}
     plain = prepare_session(OPTIONS, Configuration({}))
+    assert configured_accounts(plain) == {"paper"}
     assert placement_variables(Placement()) == {}
     assert placement_of(plain) == Placement()
     assert not {"PERPFLOW_PARTITIONS", "PERPFLOW_ACCOUNTS"} & plain.environment.keys()
