@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaClientProducer
 
 from libs.bus.api import (
+    BusError,
     BusUnavailable,
     Consumer,
     NewRecord,
@@ -267,7 +268,7 @@ class KafkaProducer:
             except ProducerFenced:
                 # Who took over has aborted it.
                 pass
-            except BusUnavailable:
+            except BusError:
                 # The broker aborts it, by its timeout or when the id is opened again. To close this client would wait
                 # for the broker without limit; to drop it does not.
                 del self._client

@@ -71,6 +71,11 @@ class Heartbeat:
             self._waits_until = outer
             self.beat()
 
+    def wait_longer(self, limit_s: float = _LONGEST_WAIT_S) -> None:
+        """Let a wait that was declared last this long from now on; without one, do nothing."""
+        if self._waits_until is not None:
+            self._waits_until = max(self._waits_until, self._clock.monotonic_s() + limit_s)
+
     def wait_to_end(self, limit_s: float = _LONGEST_WAIT_S) -> None:
         """Count as alive from here on, as in `waiting`: what is closed may wait for others."""
         self._waits_until = self._clock.monotonic_s() + limit_s
@@ -121,7 +126,6 @@ class ServiceHealth:
         self._heartbeat = Heartbeat(None if run_dir is None else heartbeat_path(run_dir, service), clock)
         self.beat = self._heartbeat.beat
         self.waiting = self._heartbeat.waiting
-        self.beat_while_waiting = self._heartbeat.beat_while_waiting
         self._checks: dict[str, Check] = {}
         self._answers: dict[str, str] = {}
         self._dependency_up = Gauge(
@@ -139,6 +143,15 @@ class ServiceHealth:
         age.labels(service).set_function(lambda: self._heartbeat.age_s)
         ready = Gauge("perpflow_ready", "Whether the process is ready", ("service",), registry=metrics.registry)
         ready.labels(service).set_function(lambda: float(self.readiness()[0]))
+
+    def beat_while_waiting(self) -> None:
+        """Beat where a wait was declared and is not too long, not counting the time in which a dependency was away.
+
+        Called from a thread of its own.
+        """
+        if any(self._answers.values()):
+            self._heartbeat.wait_longer()
+        self._heartbeat.beat_while_waiting()
 
     def end(self, state: str) -> None:
         """Enter a last state: what is closed from here on may wait for a broker."""

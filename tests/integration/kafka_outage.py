@@ -21,7 +21,7 @@ from tests.kit.kafka import KafkaBroker, NoKafka, a_kafka
 from tests.kit.platform import Platform, SessionOutcome
 from tests.kit.waiting import eventually
 
-_SESSION = ("--session", "outage", "--market", "simulated", "--seed", "3", "--speed", "20", "--span", "90m")
+_SESSION = ("--session", "outage", "--market", "simulated", "--seed", "3", "--speed", "20", "--span", "60m")
 _WHERE = TopicPartition(FORECASTS, 0)
 
 

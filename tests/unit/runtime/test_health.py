@@ -78,6 +78,25 @@ def test_a_loop_that_waits_for_the_broker_is_alive_for_a_minute(world: World) ->
     assert world.health.liveness()[0]
 
 
+def test_a_loop_that_waits_is_alive_as_long_as_the_broker_is_away_and_a_minute_more(world: World) -> None:
+    def pass_seconds(seconds: int) -> None:
+        for _ in range(seconds):
+            world.clock.advance(1.0)
+            world.health.beat_while_waiting()
+
+    with world.health.waiting():
+        world.is_bus_up = False
+        world.health.ask()
+        pass_seconds(300)
+        assert world.health.liveness()[0]
+        world.is_bus_up = True
+        world.health.ask()
+        pass_seconds(59)
+        assert world.health.liveness()[0]
+        pass_seconds(10)
+        assert not world.health.liveness()[0]
+
+
 def test_a_dependency_that_does_not_answer_makes_unready_with_its_reason_but_not_dead(world: World) -> None:
     world.health.ask()
     assert world.health.readiness()[0]
