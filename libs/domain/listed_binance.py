@@ -8,39 +8,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from libs.domain.listing import Instrument, LeverageTiers, VenueListing, instrument_id
+from libs.domain.listing import LeverageTiers, VenueListing, VenueTerms
 
-_VENUE = "BINANCE"
-
-
-def _instrument(
-    symbol: str, base: str, tick: str, step: str, max_quantity: str, market_max: str, notional: str
-) -> Instrument:
-    return Instrument(
-        instrument=instrument_id(symbol, _VENUE),
-        symbol=symbol,
-        venue=_VENUE,
-        base_asset=base,
-        quote_asset="USDT",
-        tick_size=Decimal(tick),
-        step_size=Decimal(step),
-        min_quantity=Decimal(step),
-        max_quantity=Decimal(max_quantity),
-        market_max_quantity=Decimal(market_max),
-        min_notional=Decimal(notional),
-        price_multiplier_up=Decimal("1.05"),
-        price_multiplier_down=Decimal("0.95"),
-        max_open_orders=200,
-        maker_fee_rate=Decimal("0.0002"),
-        taker_fee_rate=Decimal("0.0005"),
-    )
-
+_TERMS = VenueTerms("BINANCE", Decimal("0.05"), 200, Decimal("0.0002"), Decimal("0.0005"))
 
 LISTING = VenueListing(
-    _VENUE,
+    _TERMS.venue,
     (
-        _instrument("BTCUSDT", "BTC", "0.1", "0.001", "1000", "120", "100"),
-        _instrument("ETHUSDT", "ETH", "0.01", "0.001", "10000", "2000", "20"),
+        _TERMS.instrument("BTCUSDT", "BTC", "0.1", "0.001", "1000", "120", "100"),
+        _TERMS.instrument("ETHUSDT", "ETH", "0.01", "0.001", "10000", "2000", "20"),
     ),
     {
         "BTCUSDT": LeverageTiers(

@@ -55,3 +55,38 @@ class VenueListing:
 def instrument_id(symbol: str, venue: str) -> str:
     """Join a venue's symbol and the venue to the id every message is keyed by."""
     return f"{symbol}.{venue}"
+
+
+@dataclass(frozen=True, slots=True)
+class VenueTerms:
+    """What a venue's linear perpetuals have in common: band around the mark price, open orders, fees, quote asset."""
+
+    venue: str
+    price_band: Decimal
+    max_open_orders: int
+    maker_fee_rate: Decimal
+    taker_fee_rate: Decimal
+    quote_asset: str = "USDT"
+
+    def instrument(
+        self, symbol: str, base: str, tick: str, step: str, max_quantity: str, market_max: str, min_notional: str
+    ) -> Instrument:
+        """Return an instrument on these terms; the least quantity is a step."""
+        return Instrument(
+            instrument=instrument_id(symbol, self.venue),
+            symbol=symbol,
+            venue=self.venue,
+            base_asset=base,
+            quote_asset=self.quote_asset,
+            tick_size=Decimal(tick),
+            step_size=Decimal(step),
+            min_quantity=Decimal(step),
+            max_quantity=Decimal(max_quantity),
+            market_max_quantity=Decimal(market_max),
+            min_notional=Decimal(min_notional),
+            price_multiplier_up=1 + self.price_band,
+            price_multiplier_down=1 - self.price_band,
+            max_open_orders=self.max_open_orders,
+            maker_fee_rate=self.maker_fee_rate,
+            taker_fee_rate=self.taker_fee_rate,
+        )

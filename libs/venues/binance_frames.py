@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.instruments import instrument_id
 from libs.domain.market import (
@@ -32,7 +30,7 @@ from libs.venues.frames import (
     Frame,
     FrameError,
     kline_event_id,
-    name_rows,
+    read_document,
     read_e8,
     read_field,
     read_int,
@@ -46,7 +44,6 @@ VENUE = "BINANCE"
 # What answers to commands say in place of an error.
 _DONE = frozenset({0, 200, "0", "200"})
 _PARTIAL_DEPTH = re.compile(r"@depth(5|10|20)(?:@|$)")
-_FIX_LIST = "give frames as objects"
 
 _IGNORED = frozenset(
     {
@@ -65,12 +62,7 @@ _IGNORED = frozenset(
 
 def open_frame(payload: bytes) -> Frame | None:
     """Tell a frame's kind and symbol; None for acknowledgements and empty subscriptions. Raises `FrameError`."""
-    try:
-        document = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise FrameError(f"not JSON: {error}", "the line was cut or overwritten; record it again") from None
-    if not isinstance(document, dict):
-        raise FrameError(f"a JSON {type(document).__name__} where an object is due{name_rows(document)}", _FIX_LIST)
+    document = read_document(payload)
     stream = document.get("stream", "")
     if isinstance(stream, str) and (partial := _PARTIAL_DEPTH.search(stream)):
         raise FrameError(

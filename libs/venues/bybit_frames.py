@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.instruments import instrument_id
 from libs.domain.market import (
@@ -36,7 +34,7 @@ from libs.venues.frames import (
     Frame,
     FrameError,
     kline_event_id,
-    name_rows,
+    read_document,
     read_e8,
     read_field,
     read_int,
@@ -106,13 +104,7 @@ class _Context:
 
 def open_frame(payload: bytes) -> Frame | None:
     """Tell a frame's kind and symbol; None for acknowledgements and pongs. Raises `FrameError`."""
-    try:
-        document = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise FrameError(f"not JSON: {error}", "the line was cut or overwritten; record it again") from None
-    if not isinstance(document, dict):
-        kind = type(document).__name__
-        raise FrameError(f"a JSON {kind} where an object is due{name_rows(document)}", "give frames as objects")
+    document = read_document(payload)
     if "topic" in document:
         return _open_topic(document)
     if "op" in document:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from libs.domain.numbers import InexactNumber, parse_e8
 
 NS_PER_MS = 1_000_000
@@ -41,10 +43,17 @@ def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
     return f"{instrument}/kline/{timeframe}/{open_time}"
 
 
-def name_rows(document: Any) -> str:
-    """Return what the rows of a list are, for an error about it; empty where they are nothing with fields."""
+def read_document(payload: bytes) -> dict[str, Any]:
+    """Return a frame's JSON object. Raises `FrameError`, for a list naming what its rows are."""
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise FrameError(f"not JSON: {error}", "the line was cut or overwritten; record it again") from None
+    if isinstance(document, dict):
+        return document
     first = document[0] if isinstance(document, list) and document else None
-    return f", rows with fields {sorted(first)}" if isinstance(first, dict) else ""
+    rows = f", rows with fields {sorted(first)}" if isinstance(first, dict) else ""
+    raise FrameError(f"a JSON {type(document).__name__} where an object is due{rows}", "give frames as objects")
 
 
 _FIX_FRAME = "check the recorder that wrote this line"

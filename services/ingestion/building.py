@@ -78,6 +78,7 @@ def _build_one(settings: IngestionSettings, pacer: Pacer, *, is_renamed: bool = 
             span_ns=span_ns,
             history_bars=settings.history_bars,
             stale_after_s=settings.stale_after_s,
+            wait_for_trades_s=settings.wait_for_trades_s,
             renew_after_s=settings.renew_after_s,
             open_interest_every_s=settings.open_interest_every_s,
             queue_frames=settings.queue_frames,

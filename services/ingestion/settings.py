@@ -32,6 +32,9 @@ class IngestionSettings(BaseSettings):
     rest_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="left open, the venue's own")
     stream_url: str = Field(default="", pattern=r"^(wss?://\S+)?$", description="left open, the venue's own")
     stale_after_s: float = Field(default=10.0, gt=0, le=300, description="reconnect when nothing came for so long")
+    wait_for_trades_s: float = Field(
+        default=10.0, gt=0, le=60, description="how long a bar waits for trades that are missing"
+    )
     renew_after_s: float = Field(default=23 * 3600.0, gt=0, le=24 * 3600, description="connections end after 24 h")
     open_interest_every_s: float = Field(default=10.0, ge=1, le=3600)
     queue_frames: int = Field(default=20_000, ge=100, le=1_000_000, description="reading halts when so many wait")

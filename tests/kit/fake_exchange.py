@@ -7,7 +7,6 @@ with them, and how a question is answered, a `Mishap` may change. The clock is t
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -294,4 +293,4 @@ def a_fake_exchange(mishap: Mishap) -> Iterator[FakeExchange]:
 
 def pause(seconds: float) -> None:
     """Answer late."""
-    time.sleep(seconds)
+    SYSTEM_CLOCK.sleep(seconds)
