@@ -226,7 +226,7 @@ def _halt_is_ignored() -> Iterator[None]:
 
 
 def _retention_forgets_snapshots() -> AbstractContextManager[None]:
-    return _changed(retention._Task, "keep_newest", lambda *_arguments: None)
+    return _changed(retention._TaskRecords, "keep_newest", lambda *_arguments: None)
 
 
 def _retention_forgets_readers() -> AbstractContextManager[None]:

@@ -73,3 +73,9 @@ def test_a_failure_is_made_small() -> None:
     assert smallest.broken
     assert smallest.mix == {}
     assert events < 500
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_every_planted_defect_still_finds_its_place_in_the_code(name: str) -> None:
+    with PLANTED[name]():
+        pass
