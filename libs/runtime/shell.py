@@ -91,6 +91,7 @@ class CoreShell:
         self._acting_topics = acting_topics
         self._handled_positions: dict[tuple[str, int], int] = {}
         self._last_lag_at = 0.0
+        self._shown_lags: Counter[str] = Counter()
         self._transactions = metrics.transactions.labels(service)
         self._records_in = ByTopic[prometheus_client.Counter](metrics.records_in, service)
         self._records_out = ByTopic[prometheus_client.Counter](metrics.records_out, service)
@@ -276,9 +277,16 @@ class CoreShell:
         except BusUnavailable:
             # Readiness says so; a metric must not end the process.
             return
+        lags: Counter[str] = Counter()
         for where, end in ends.items():
-            at = self._handled_positions.get((where.topic, where.partition), 0)
-            self._metrics.lag.labels(self.service, where.topic).set(max(0, end - at))
+            lags[where.topic] += max(0, end - self._handled_positions.get((where.topic, where.partition), 0))
+        self._show_lags(lags)
+
+    def _show_lags(self, lags: Counter[str]) -> None:
+        # The tasks of a process share the gauges: each adds and takes away its own part.
+        for topic in lags.keys() | self._shown_lags.keys():
+            self._metrics.lag.labels(self.service, topic).inc(lags[topic] - self._shown_lags[topic])
+        self._shown_lags = lags
 
     def has_waiting_control(self) -> bool:
         """Whether a command has come that the core has not handled; the bus is read anew."""
@@ -286,6 +294,7 @@ class CoreShell:
 
     def close(self) -> None:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""
+        self._show_lags(Counter())
         if self._producer is not None:
             if self._consumer is not None and self._snapshots.records:
                 self._write_snapshot()
@@ -295,6 +304,7 @@ class CoreShell:
 
     def release(self) -> None:
         """Let go without writing anything, after an error."""
+        self._show_lags(Counter())
         if self._producer is not None:
             self._producer.close()
         if self._consumer is not None:

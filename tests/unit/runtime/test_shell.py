@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from libs.bus.api import Bus, BusError, NewRecord, TopicPartition, TopicSpec
+from libs.bus.memory import MemoryBus
 from libs.bus.open import open_bus
-from libs.clock import SystemClock
+from libs.clock import SimulatedClock, SystemClock
 from libs.domain.control import Alert, Severity
 from libs.domain.events import Event, Unhandleable
 from libs.domain.forecasts import Forecast
@@ -19,8 +20,8 @@ from libs.domain.market import Trade
 from libs.runtime.handler import Input
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.placement import Task
-from libs.runtime.records import read_last, read_topic
+from libs.runtime.placement import Placement, Task
+from libs.runtime.records import commit_records, read_last, read_topic
 from libs.runtime.shell import CoreShell
 from libs.runtime.verify import verify_service
 from libs.wire import decode, encode, topics
@@ -294,3 +295,38 @@ def test_offsets_that_contradict_the_journal_are_refused(bus: Bus) -> None:
     rewound.close()
     with pytest.raises(BusError, match="stands at 3 in market"):
         a_shell(bus)
+
+
+def test_tasks_of_a_process_add_up_in_the_lag_that_it_shows() -> None:
+    metrics = ServiceMetrics("bars")
+    clock = SimulatedClock(0)
+    with MemoryBus() as bus:
+        bus.create_topics(Placement(2).topics())
+        shells = [
+            CoreShell(
+                "bars",
+                CountingCore(),
+                [Input(topics.MARKET_EVENTS)],
+                bus,
+                metrics,
+                configure_logging("bars", level="error"),
+                clock=clock,
+                batch_max_records=1,
+                task=Task("bars", partition),
+            )
+            for partition in range(2)
+        ]
+        for partition, shell in enumerate(shells):
+            shell.open()
+            encoded = [encode(a_trade(number)) for number in range(1, 4 + partition)]
+            records = [NewRecord(each.topic, each.key, each.payload, partition=partition) for each in encoded]
+            commit_records(bus.producer("ingestion"), records)
+        clock.advance(6.0)
+        for shell in shells:
+            shell.step(0)
+        labels = {"service": "bars", "topic": topics.MARKET_EVENTS}
+        assert metrics.registry.get_sample_value("perpflow_lag_records", labels) == 2 + 3
+        shells[1].release()
+        assert metrics.registry.get_sample_value("perpflow_lag_records", labels) == 2
+        shells[0].close()
+        assert metrics.registry.get_sample_value("perpflow_lag_records", labels) == 0
