@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test test-fast check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement
+.PHONY: help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,11 @@ test: .venv/.dev ## the tests, in two processes (integration ones find Kafka by 
 
 test-fast: .venv/.dev ## the unit and architecture tests of the rooms that need no process, compiler or long search
 	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow"
+
+coverage: .venv/.dev ## what the quick tests run of each room, against the floor in pyproject.toml
+	@mkdir -p .coverage
+	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow" --cov --cov-report=json:.coverage/report.json
+	@$(BIN)/python -m tests.coverage_floors .coverage/report.json
 
 format: .venv/.dev ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet .
