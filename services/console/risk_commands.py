@@ -5,19 +5,28 @@ Reads files named on the command line and nothing else; the computing is in libs
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from services.console.risk_answers import (
+    fail,
+    plain,
+    plain_float,
+    read_brackets,
+    read_json,
+    refusals,
+    short,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from libs.domain.instruments import Instrument
     from libs.margin.account_file import AccountQuestion
-    from libs.margin.brackets import BracketTable
 
 risk_app = typer.Typer(
     name="risk",
@@ -25,109 +34,11 @@ risk_app = typer.Typer(
     no_args_is_help=True,
 )
 
-_BAD_INPUT = 2
 _UNAVAILABLE = 3
-_PLACES = Decimal("1E-12")
 _UNIT_HOURS = {"hour": 1.0, "day": 24.0, "year": 8760.0}
 _SUFFIX_HOURS = {"m": 1.0 / 60.0, "h": 1.0, "d": 24.0, "w": 168.0, "y": 8760.0}
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON object, decimals as strings.")]
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(_BAD_INPUT)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn a refusal of margin or sizing into one line and exit code 2."""
-    from libs.margin.brackets import MarginError
-    from libs.sizing.errors import SizingError
-
-    try:
-        yield
-    except (MarginError, SizingError) as error:
-        _fail(str(error))
-
-
-def _plain(value: Decimal | None) -> str | None:
-    from libs.domain.numbers import format_decimal
-    from libs.margin.brackets import EXACT
-
-    if value is None:
-        return None
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -12:
-        value = value.quantize(_PLACES, context=EXACT)
-    return format_decimal(value)
-
-
-def _short(value: object, places: int = 2) -> str:
-    """Shorten a decimal string for a person; tables show cents, JSON shows everything."""
-    return "none" if value is None else f"{Decimal(str(value)):,.{places}f}"
-
-
-def _plain_float(value: float) -> str:
-    from libs.domain.numbers import format_decimal
-
-    return format_decimal(Decimal(f"{value:.12g}"))
-
-
-def _read_json(path: str, what: str) -> object:
-    """Read JSON from a file (gzip where it ends in .gz) or from standard input for `-`; NaN and infinities are
-    refused.
-    """
-    import gzip
-    import json
-
-    def refuse(text: str) -> NoReturn:
-        _fail(f"{what} {path}: {text} is not a number; give a finite decimal string")
-
-    try:
-        if path == "-":
-            text = sys.stdin.read()
-        else:
-            data = Path(path).read_bytes()
-            text = (gzip.decompress(data) if path.endswith(".gz") else data).decode("utf-8")
-        answer: object = json.loads(text, parse_float=Decimal, parse_constant=refuse)
-    except OSError as error:
-        _fail(f"{what} {path} cannot be read: {error.strerror or error}; check the path")
-    except (UnicodeDecodeError, EOFError) as error:
-        _fail(f"{what} {path} is not text: {error}; give JSON in UTF-8")
-    except json.JSONDecodeError as error:
-        _fail(f"{what} {path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}; correct it there")
-    return answer
-
-
-def _read_brackets(path: str | None) -> tuple[Mapping[str, BracketTable], str]:
-    if path is None:
-        from libs.margin.default_brackets import DEFAULT_BRACKETS
-
-        return DEFAULT_BRACKETS, "shipped with perpflow"
-    from libs.margin.brackets import parse_leverage_brackets
-
-    return parse_leverage_brackets(_read_json(path, "--brackets")), path
-
-
-def _write_json(answer: object) -> None:
-    import json
-
-    typer.echo(json.dumps(answer, indent=2))
-
-
-def _write_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    typer.echo(title)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 @risk_app.command()
@@ -154,27 +65,27 @@ def liquidation(
     """
     from libs.margin.account_file import read_account
 
-    with _refusals():
-        tables, source = _read_brackets(brackets)
-        question = read_account(_read_json(account, "--account"), tables)
+    with refusals():
+        tables, source = read_brackets(brackets)
+        question = read_account(read_json(account, "--account"), tables)
         answer = _answer_liquidation(question, source)
     if as_json:
-        _write_json(answer)
+        write_json(answer)
         return
     positions = answer["positions"]
     assert isinstance(positions, list)
-    _write_table(
+    write_table(
         f"{question.margin_mode}, {question.position_mode}, wallet {answer['wallet_balance']}; brackets {source}",
         ("position", "mark", "liquidation", "distance", "bankruptcy", "initial", "maintenance"),
         [
             (
                 f"{entry['symbol']} {entry['side']} {entry['quantity']}",
-                _short(entry["mark_price"]),
-                _short(entry["liquidation_price"]),
-                "-" if entry["liquidation_distance"] is None else _short(entry["liquidation_distance"], 4),
-                _short(entry["bankruptcy_price"]),
-                _short(entry["initial_margin"]),
-                _short(entry["maintenance_margin"]),
+                short(entry["mark_price"]),
+                short(entry["liquidation_price"]),
+                "-" if entry["liquidation_distance"] is None else short(entry["liquidation_distance"], 4),
+                short(entry["bankruptcy_price"]),
+                short(entry["initial_margin"]),
+                short(entry["maintenance_margin"]),
             )
             for entry in positions
         ],
@@ -198,29 +109,29 @@ def _answer_liquidation(question: AccountQuestion, source: str) -> dict[str, obj
             {
                 "symbol": leg.symbol,
                 "side": str(leg.side),
-                "quantity": _plain(leg.quantity),
-                "entry_price": _plain(leg.entry_price),
-                "mark_price": _plain(leg.mark_price),
-                "leverage": _plain(leg.leverage),
-                "liquidation_price": _plain(result.liquidation_price),
+                "quantity": plain(leg.quantity),
+                "entry_price": plain(leg.entry_price),
+                "mark_price": plain(leg.mark_price),
+                "leverage": plain(leg.leverage),
+                "liquidation_price": plain(result.liquidation_price),
                 "liquidation_price_reason": result.liquidation_reason or None,
-                "liquidation_distance": _plain(result.liquidation_distance),
-                "other_liquidation_price": _plain(result.other_liquidation_price),
-                "bankruptcy_price": _plain(result.bankruptcy_price),
+                "liquidation_distance": plain(result.liquidation_distance),
+                "other_liquidation_price": plain(result.other_liquidation_price),
+                "bankruptcy_price": plain(result.bankruptcy_price),
                 "bankruptcy_price_reason": result.bankruptcy_reason or None,
-                "initial_margin": _plain(leg.initial_margin),
-                "maintenance_margin": _plain(leg.maintenance_margin),
-                "isolated_margin": _plain(leg.isolated_wallet) if question.margin_mode == "isolated" else None,
-                "unrealised_pnl": _plain(leg.unrealised_pnl(leg.mark_price)),
-                "maintenance_margin_rate_at_liquidation": _plain(tier.maintenance_rate),
-                "maintenance_amount_at_liquidation": _plain(tier.maintenance_amount),
+                "initial_margin": plain(leg.initial_margin),
+                "maintenance_margin": plain(leg.maintenance_margin),
+                "isolated_margin": plain(leg.isolated_wallet) if question.margin_mode == "isolated" else None,
+                "unrealised_pnl": plain(leg.unrealised_pnl(leg.mark_price)),
+                "maintenance_margin_rate_at_liquidation": plain(tier.maintenance_rate),
+                "maintenance_amount_at_liquidation": plain(tier.maintenance_amount),
                 "notes": list(notes),
             }
         )
     return {
         "margin_mode": str(question.margin_mode),
         "position_mode": str(question.position_mode),
-        "wallet_balance": _plain(question.wallet_balance),
+        "wallet_balance": plain(question.wallet_balance),
         "brackets": source,
         "positions": positions,
     }
@@ -235,7 +146,7 @@ def _read_span(text: str, unit: str, name: str) -> float:
     try:
         return float(number) * factor
     except ValueError:
-        _fail(f"{name}: {text!r} is no length of time; give a number of {unit}s, or one with m, h, d, w or y (8h, 7d)")
+        fail(f"{name}: {text!r} is no length of time; give a number of {unit}s, or one with m, h, d, w or y (8h, 7d)")
 
 
 def _read_closes(path: str) -> list[float]:
@@ -245,17 +156,17 @@ def _read_closes(path: str) -> list[float]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        _fail(f"--closes {path} cannot be read: {error.strerror or error}; check the path")
+        fail(f"--closes {path} cannot be read: {error.strerror or error}; check the path")
     except UnicodeDecodeError:
-        _fail(f"--closes {path} is not text; give one closing price a line")
+        fail(f"--closes {path} is not text; give one closing price a line")
     closes: list[float] = []
     for number, word in enumerate(text.replace("[", " ").replace("]", " ").replace(",", "\n").split(), start=1):
         try:
             close = float(word.strip('"'))
         except ValueError:
-            _fail(f"--closes {path}: entry {number}, {word!r}, is not a number; give one closing price a line")
+            fail(f"--closes {path}: entry {number}, {word!r}, is not a number; give one closing price a line")
         if not (math.isfinite(close) and close > 0.0):
-            _fail(f"--closes {path}: entry {number}, {word}, must be a finite price above zero")
+            fail(f"--closes {path}: entry {number}, {word}, must be a finite price above zero")
         closes.append(close)
     return closes
 
@@ -300,12 +211,12 @@ def probability(
     from libs.margin.return_shape import HOURLY_RETURN_SHAPE
 
     if unit not in _UNIT_HOURS:
-        _fail(f"--unit: {unit!r} must be hour, day or year")
+        fail(f"--unit: {unit!r} must be hour, day or year")
     interval = _read_span(funding_interval, unit, "--funding-interval")
     if not interval > 0.0:
-        _fail(f"--funding-interval: {funding_interval!r} must be above zero")
+        fail(f"--funding-interval: {funding_interval!r} must be above zero")
     returns: Sequence[float] = HOURLY_RETURN_SHAPE if closes is None else _read_log_returns(closes)
-    with _refusals():
+    with refusals():
         question = odds.BarrierQuestion(
             spot=spot,
             barrier=barrier,
@@ -328,23 +239,23 @@ def probability(
             estimates["monte_carlo"] = simulated.probability
             errors["monte_carlo"] = simulated.standard_error
     if as_json:
-        _write_json(
+        write_json(
             {
-                "spot": _plain_float(spot),
-                "barrier": _plain_float(barrier),
-                "volatility": _plain_float(volatility),
-                "drift": _plain_float(drift),
-                "horizon": _plain_float(question.horizon),
+                "spot": plain_float(spot),
+                "barrier": plain_float(barrier),
+                "volatility": plain_float(volatility),
+                "drift": plain_float(drift),
+                "horizon": plain_float(question.horizon),
                 "unit": unit,
-                "funding_rate_per_unit": _plain_float(question.funding_rate),
-                "fee_rate": _plain_float(fee_rate),
+                "funding_rate_per_unit": plain_float(question.funding_rate),
+                "fee_rate": plain_float(fee_rate),
                 "seed": seed,
-                "estimates": {name: _plain_float(value) for name, value in estimates.items()},
-                "standard_errors": {name: _plain_float(value) for name, value in errors.items()},
+                "estimates": {name: plain_float(value) for name, value in estimates.items()},
+                "standard_errors": {name: plain_float(value) for name, value in errors.items()},
             }
         )
         return
-    _write_table(
+    write_table(
         f"chance that {spot:g} touches {barrier:g} within {question.horizon:g} {unit}(s)",
         ("estimate", "probability", "standard error"),
         [(name, f"{value:.6f}", f"{errors[name]:.6f}" if name in errors else "-") for name, value in estimates.items()],
@@ -354,11 +265,11 @@ def probability(
 def _find_rules(symbol: str) -> Instrument:
     from libs.domain.instruments import INSTRUMENTS
 
-    for rules in INSTRUMENTS.values():
-        if symbol in (rules.symbol, rules.instrument):
-            return rules
-    known = ", ".join(sorted(rules.symbol for rules in INSTRUMENTS.values()))
-    _fail(f"--symbol: unknown symbol {symbol!r}; known: {known}")
+    found = next((rules for rules in INSTRUMENTS.values() if symbol in (rules.symbol, rules.instrument)), None)
+    if found is None:
+        known = ", ".join(sorted({rules.symbol for rules in INSTRUMENTS.values()}))
+        fail(f"--symbol: unknown symbol {symbol!r}; known: {known}")
+    return found
 
 
 def _named(entries: Sequence[str], option: str, form: str) -> dict[str, str]:
@@ -367,9 +278,9 @@ def _named(entries: Sequence[str], option: str, form: str) -> dict[str, str]:
     for entry in entries:
         name, equals, value = entry.partition("=")
         if not (name and equals and value):
-            _fail(f"{option}: {entry!r} is not {form}")
+            fail(f"{option}: {entry!r} is not {form}")
         if name in named:
-            _fail(f"{option}: {name} is given twice")
+            fail(f"{option}: {name} is given twice")
         named[name] = value
     return named
 
@@ -410,7 +321,7 @@ def allocate(
     from libs.sizing.rounding import round_to_filters
 
     if method not in list(AllocationMethod):
-        _fail(f"--method: {method!r} must be {', '.join(AllocationMethod)}")
+        fail(f"--method: {method!r} must be {', '.join(AllocationMethod)}")
     series = {name: _read_closes(path) for name, path in _named(closes, "--closes", "NAME=FILE").items()}
     returns = {
         name: [after / before - 1.0 for before, after in itertools.pairwise(values)] for name, values in series.items()
@@ -421,15 +332,15 @@ def allocate(
         try:
             views[name] = View(float(expected), float(confidence))
         except ValueError:
-            _fail(f"--view: {name}={text} is not NAME=RETURN:CONFIDENCE, two numbers such as 0.002:0.6")
-    with _refusals():
+            fail(f"--view: {name}={text} is not NAME=RETURN:CONFIDENCE, two numbers such as 0.002:0.6")
+    with refusals():
         total = EXACT.multiply(_amount(equity, "--equity"), _amount(leverage, "--leverage"))
     try:
         found = find_weights(
             returns, AllocationMethod(method), max_weight=max_weight, views=views, risk_aversion=risk_aversion
         )
     except AllocationError as error:
-        _fail(str(error))
+        fail(str(error))
     except ImportError as error:
         typer.echo(f"error: {error.name} is not installed; install the extra allocation", err=True)
         raise typer.Exit(_UNAVAILABLE) from None
@@ -440,22 +351,22 @@ def allocate(
         if name in known:
             rounded = round_to_filters(notional, Decimal(repr(series[name][-1])), known[name])
             notional, quantity = rounded.notional, rounded.quantity
-        targets[name] = {"weight": _plain_float(weight), "notional": _plain(notional), "quantity": _plain(quantity)}
+        targets[name] = {"weight": plain_float(weight), "notional": plain(notional), "quantity": plain(quantity)}
     answer: dict[str, object] = {
         "method": method,
         "periods": len(next(iter(returns.values()))),
-        "expected_return_per_period": _plain_float(found.expected_return),
-        "volatility_per_period": _plain_float(found.volatility),
+        "expected_return_per_period": plain_float(found.expected_return),
+        "volatility_per_period": plain_float(found.volatility),
         "targets": targets,
     }
     if as_json:
-        _write_json(answer)
+        write_json(answer)
         return
-    _write_table(
-        f"{method} over {answer['periods']} periods, {_plain(total)} USDT in all",
+    write_table(
+        f"{method} over {answer['periods']} periods, {plain(total)} USDT in all",
         ("name", "weight", "notional", "quantity"),
         [
-            (name, f"{found.weights[name]:.4f}", _short(row["notional"]), str(row["quantity"] or "-"))
+            (name, f"{found.weights[name]:.4f}", short(row["notional"]), str(row["quantity"] or "-"))
             for name, row in targets.items()
         ],
     )
@@ -505,11 +416,11 @@ def size(
 
     rules = _find_rules(symbol)
     if composition not in (Composition.SMALLEST, Composition.MEAN):
-        _fail(f"--composition: {composition!r} must be smallest or mean")
-    with _refusals():
-        tables, source = _read_brackets(brackets)
+        fail(f"--composition: {composition!r} must be smallest or mean")
+    with refusals():
+        tables, source = read_brackets(brackets)
         if rules.symbol not in tables:
-            _fail(f"--brackets {source}: none for {rules.symbol}; give an answer that lists it")
+            fail(f"--brackets {source}: none for {rules.symbol}; give an answer that lists it")
         entry = _amount(price, "--price")
         question = SizeQuestion(
             equity=_amount(equity, "--equity"),
@@ -538,29 +449,29 @@ def size(
             capped = cap_notional(notional, question.equity, most, cap)
             rounded = round_to_filters(capped.notional, entry, rules)
             answers[name] = {
-                "notional_asked": _plain(notional),
-                "quantity": _plain(rounded.quantity),
-                "notional": _plain(rounded.notional),
-                "leverage": _plain(EXACT.divide(rounded.notional, question.equity)) if question.equity else None,
+                "notional_asked": plain(notional),
+                "quantity": plain(rounded.quantity),
+                "notional": plain(rounded.notional),
+                "leverage": plain(EXACT.divide(rounded.notional, question.equity)) if question.equity else None,
                 "bound_by": capped.bound_by or None,
                 "reason": rounded.reason or None,
             }
     composed = answers.pop("composed")
     if as_json:
-        _write_json(
+        write_json(
             {
                 "symbol": rules.symbol,
-                "equity": _plain(question.equity),
-                "price": _plain(entry),
-                "stop": _plain(question.stop_price),
+                "equity": plain(question.equity),
+                "price": plain(entry),
+                "stop": plain(question.stop_price),
                 "rules": answers,
                 "composition": composition,
                 "composed": composed,
             }
         )
         return
-    _write_table(
-        f"{rules.symbol} at {_plain(entry)}, stop {_plain(question.stop_price)}, equity {_plain(question.equity)} USDT",
+    write_table(
+        f"{rules.symbol} at {plain(entry)}, stop {plain(question.stop_price)}, equity {plain(question.equity)} USDT",
         ("rule", "quantity", "notional", "leverage", "why"),
         [
             (
