@@ -104,6 +104,7 @@ def test_passing_quiet_bars_decides_nothing_differently(changed: str, name: str)
     assert passed.counts == handled.counts
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
 def test_strategy_sees_the_same_account_at_every_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     path = OHLCV / MARKETS[0]

@@ -29,6 +29,7 @@ class Coin(Strategy):
         return (TargetPosition(bar.instrument, Decimal(0), "the coin fell", quantity=Decimal(side)),)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BARS.is_file(), reason=f"no recorded bars at {BARS}; set PERPFLOW_SHARED")
 def test_strategy_of_chance_loses_its_costs_and_nothing_else() -> None:
     market = open_recording(BARS, instrument=BTC, history=None, history_bars=0)

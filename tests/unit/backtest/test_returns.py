@@ -44,6 +44,7 @@ def grown(returns: Any) -> Any:
     return np.concatenate(([1.0], np.cumprod(1.0 + returns)))
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_empyrical(empyrical: Any) -> None:
     given = pd.Series(GAINED)
     market = pd.Series(MARKET)
@@ -79,6 +80,7 @@ def test_ratios_are_those_of_empyrical(empyrical: Any) -> None:
         assert ours == pytest.approx(theirs(compute), rel=1e-9), name
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_quantstats(quantstats: Any) -> None:
     given = pd.Series(GAINED, index=pd.date_range("2026-01-01", periods=400, freq="D"))
     pairs = {

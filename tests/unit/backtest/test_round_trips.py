@@ -53,6 +53,7 @@ def test_trip_that_is_still_open_is_said_and_not_counted() -> None:
     assert (trips, is_open) == ([], True)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5), st.integers(90, 110)), max_size=30))
 def test_trips_and_the_open_rest_hold_all_profit_and_fees(steps: list[tuple[bool, int, int]]) -> None:
     position, fills, realised_before_fees = Position("X.Y"), [], Decimal(0)

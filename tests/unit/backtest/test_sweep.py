@@ -93,6 +93,7 @@ def test_results_of_another_plan_are_not_mixed_in(tmp_path: Path) -> None:
         run_sweep(a_plan(2), [], results, workers=1)
 
 
+@pytest.mark.slow
 def test_points_are_ranked_and_the_choice_is_judged() -> None:
     def point(number: int, sharpe: float | None, edge: float) -> SweepPoint:
         returns = [edge + 0.01 * ((7 * step + 3 * number * step) % 11 - 5) for step in range(64)]

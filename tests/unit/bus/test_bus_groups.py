@@ -13,6 +13,7 @@ TOPICS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 12), min_size=1
 MEMBERS = st.dictionaries(st.text("mn0123", min_size=1, max_size=4), st.sets(st.sampled_from("abcd")), min_size=1)
 
 
+@pytest.mark.slow
 @given(MEMBERS, TOPICS)
 def test_every_partition_has_exactly_one_reader_that_wants_it(
     members: dict[str, set[str]], topics: dict[str, int]

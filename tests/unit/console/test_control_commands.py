@@ -136,6 +136,7 @@ def perpflow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return call
 
 
+@pytest.mark.slow
 def test_halt_reaches_every_session_and_account_and_names_each(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:
@@ -173,6 +174,7 @@ def test_user_without_a_name_is_audited_by_number(
     assert [entry.actor for entry in one.audit()] == ["4000000001"]
 
 
+@pytest.mark.slow
 def test_each_scope_that_resume_lifts_has_its_audit_entry(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:
@@ -195,6 +197,7 @@ def test_halt_as_a_table_names_session_account_and_state(
     assert all(word in out for word in ("one", "paper", "HALTED"))
 
 
+@pytest.mark.slow
 def test_session_and_account_narrow_what_is_halted(start: Callable[..., RunningSession], perpflow: Perpflow) -> None:
     one, two = start("here", "one"), start("elsewhere", "two", "paper", "hedge")
     assert perpflow("halt", "--session", "two", "--account", "hedge")[0] == 0
@@ -212,6 +215,7 @@ def test_unknown_account_is_refused_with_those_there_are(
     assert one.commands() == []
 
 
+@pytest.mark.slow
 def test_session_that_does_not_run_is_refused_and_nothing_is_written(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:
@@ -256,6 +260,7 @@ def test_session_whose_log_is_gone_fails_by_name_and_the_others_are_halted(
     assert two.states() == {"paper": "HALTED"}
 
 
+@pytest.mark.slow
 def test_resume_of_an_account_says_that_the_halt_of_all_accounts_stays(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:
@@ -268,6 +273,7 @@ def test_resume_of_an_account_says_that_the_halt_of_all_accounts_stays(
     assert one.states() == {"paper": "ACTIVE"}
 
 
+@pytest.mark.slow
 def test_resume_without_an_account_lifts_every_hold_but_asks_first(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:
@@ -281,6 +287,7 @@ def test_resume_without_an_account_lifts_every_hold_but_asks_first(
     assert one.states() == {"paper": "ACTIVE"}
 
 
+@pytest.mark.slow
 def test_resume_of_an_account_name_that_two_sessions_have_asks_first(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:
@@ -291,6 +298,7 @@ def test_resume_of_an_account_name_that_two_sessions_have_asks_first(
     assert (one.states(), two.states()) == ({"paper": "HALTED"}, {"paper": "ACTIVE"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "state"), [("y\n", TradingState.HALTED), ("n\n", TradingState.ACTIVE)])
 def test_flatten_asks_a_person_first(
     start: Callable[..., RunningSession],
@@ -322,6 +330,7 @@ def test_flatten_with_yes_asks_nobody(start: Callable[..., RunningSession], perp
     assert one.commands() == [("FLATTEN", "*")] and one.states() == {"paper": "HALTED"}
 
 
+@pytest.mark.slow
 def test_status_shows_the_accounts_of_every_running_session(
     start: Callable[..., RunningSession], perpflow: Perpflow
 ) -> None:

@@ -28,6 +28,7 @@ def call(*words: str, typed: str = "") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_user_is_added_listed_and_removed(path: Path) -> None:
     call("add", "ada", "--role", "operator", typed=PASSWORD + "\n")
     token = call("add", "grafana", "--role", "viewer", "--token").strip()

@@ -27,6 +27,7 @@ def test_a_position_is_the_sum_of_its_fills(fills: list[tuple[Decimal, Decimal]]
     assert position.quantity == sum(quantity for quantity, _ in fills)
 
 
+@pytest.mark.slow
 @given(FILLS, st.integers(1, 10**6).map(Decimal))
 def test_profit_is_what_the_cash_flows_say(fills: list[tuple[Decimal, Decimal]], last: Decimal) -> None:
     position = Position(BTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def test_only_resume_relaxes(story: Sequence[ControlCommand], action: ControlAct
     assert after.holds[scope].state >= wanted
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(STORIES)
 def test_strictest_hold_is_in_force_and_without_holds_trading_is_active(story: Sequence[ControlCommand]) -> None:
@@ -59,6 +61,7 @@ def test_strictest_hold_is_in_force_and_without_holds_trading_is_active(story: S
     assert control.state is hold.state is max(each.state for each in control.holds.values())
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(STORIES)
 def test_scopes_are_told_apart_and_the_order_between_them_does_not_matter(story: Sequence[ControlCommand]) -> None:
@@ -66,6 +69,7 @@ def test_scopes_are_told_apart_and_the_order_between_them_does_not_matter(story:
     assert control_after(apart).holds == control_after(story).holds
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(STORIES)
 def test_risk_and_execution_are_in_the_state_that_the_commands_lead_to(story: Sequence[ControlCommand]) -> None:

@@ -54,6 +54,7 @@ def code_of(call: Any, **sent: Any) -> int:
     return int(caught.value.code)
 
 
+@pytest.mark.slow
 def test_market_order_fills_and_is_found_by_every_question(client: Client) -> None:
     order = client.futures_create_order(**MARKET, side="BUY", newClientOrderId="pf-1")
     assert (order["status"], order["executedQty"], order["clientOrderId"]) == ("FILLED", "0.010", "pf-1")

@@ -139,6 +139,7 @@ def test_unknown_paths_are_refused(quiet: Served, method: str, path: str) -> Non
     assert code(send(quiet, method, path)) == (404, -5000)
 
 
+@pytest.mark.slow
 def test_weight_is_counted_reported_and_limited(exchange: Served) -> None:
     path = "/fapi/v1/premiumIndex?symbol=BTCUSDT"
     first = exchange.client.get(path)

@@ -158,6 +158,7 @@ def test_account_is_the_same_after_any_number_of_kills(open_account: OpenAccount
     assert steady.everything(3600) == killed.everything(3600)
 
 
+@pytest.mark.slow
 def test_clean_end_keeps_the_account_without_its_requests(open_account: OpenAccount) -> None:
     account = open_account()
     trade_for_an_hour(account, lambda _at_s: None)

@@ -113,6 +113,7 @@ def test_orders_fills_stops_and_books_come_back_as_reports(trading: Trading) -> 
     assert not trading.outbox.is_halted and trading.alerts() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "end"), [("lost_answer", ["UNKNOWN", "ACCEPTED", "FILL"]), ("lost_request", ["UNKNOWN", "REJECTED"])]
 )
@@ -140,6 +141,7 @@ def test_hung_process_has_its_orders_cancelled_by_the_exchange_and_keeps_its_sto
     eventually(lambda: trading.kinds(2) == ["ACCEPTED", "CANCELLED"])
 
 
+@pytest.mark.slow
 def test_service_that_stands_still_lets_the_countdown_run_out(trading: Trading) -> None:
     trading.command(2, OrderType.LIMIT, "0.05")
     eventually(lambda: trading.kinds(2) == ["ACCEPTED"])

@@ -64,6 +64,7 @@ def test_recorded_bars_give_the_bits_of_the_batch(
     assert said["missing_inputs"] == {}
 
 
+@pytest.mark.slow
 def test_an_instrument_without_bars_is_refused(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -165,6 +165,7 @@ def test_deeper_model_takes_over_the_window_and_leaves_the_rest_unknown() -> Non
     assert the_forecast(deeper.handle(a_vector(4))).coverage == pytest.approx(4 / 5)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(st.integers(1, 3), st.floats(-50, 50) | st.just(NAN), st.booleans()), max_size=25),
     cut=st.integers(0, 25),

@@ -227,6 +227,7 @@ def declared_metrics() -> Iterator[str]:
                         yield str(first.value)
 
 
+@pytest.mark.slow
 def test_every_metric_that_means_trouble_has_an_alert() -> None:
     groups = read_yaml(RULES_FILE)["groups"]
     recorded = {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}

@@ -49,6 +49,7 @@ def test_every_document_fits_the_schema(overlay: str) -> None:
         validator.validate(document, validator.latest_version(), strict=True)
 
 
+@pytest.mark.slow
 def test_every_service_has_one_pod() -> None:
     workloads = {name_of(each): each["spec"]["replicas"] for each in of_kind("StatefulSet", "Deployment")}
     assert {name: workloads[name] for name in RUNNABLE_SERVICES} == dict.fromkeys(RUNNABLE_SERVICES, 1)

@@ -37,6 +37,7 @@ def test_every_service_is_scraped() -> None:
     assert targets == set(RUNNABLE_SERVICES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [PROMETHEUS / "rules.yml", *DASHBOARDS], ids=lambda path: path.name)
 def test_metrics_that_are_asked_for_exist(path: Path) -> None:
     text = path.read_text()

@@ -117,6 +117,7 @@ def test_live_market_has_history_seam_book_and_every_trade(exchange: Served, mak
     assert core.counters(BTC)["late_trades"] == 0
 
 
+@pytest.mark.slow
 def test_restart_fetches_the_trades_missed_meanwhile(exchange: Served, make_live: MakeLive) -> None:
     first = make_live(exchange.url)
     first.open(None)
@@ -150,6 +151,7 @@ def is_ready(source: LiveSource) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_lost_connection_is_made_again_and_nothing_is_missing(make_live: MakeLive) -> None:
     with an_exchange(speed=15, is_running=True) as served:
         source = make_live(served.url)

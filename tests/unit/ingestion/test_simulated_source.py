@@ -147,6 +147,7 @@ def test_exchange_that_stays_away_is_named(url: str, make_source: MakeSource) ->
         make_source(url, transport=transport).open(None)
 
 
+@pytest.mark.slow
 def test_cursor_of_another_seed_is_refused(url: str, make_source: MakeSource) -> None:
     source = make_source(url)
     source.open(None)
@@ -166,6 +167,7 @@ def test_history_is_marked_as_such(url: str, make_source: MakeSource) -> None:
     assert all(isinstance(bar, ExchangeBar) and bar.is_history for bar in source.read(50, 10))
 
 
+@pytest.mark.slow
 def test_frames_come_when_the_exchanges_own_clock_reaches_them(url: str, make_source: MakeSource) -> None:
     time = _Time()
     source = make_source(url, pacer=Pacer(1.0, monotonic=lambda: time.seconds, sleep=time.sleep))

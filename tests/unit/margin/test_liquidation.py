@@ -333,6 +333,7 @@ def test_at_the_liquidation_price_equity_equals_maintenance(
     assert abs(equity - table.maintenance_margin(price * quantity)) < Decimal("1e-9")
 
 
+@pytest.mark.slow
 @given(
     table=bracket_tables(),
     long_quantity=st.decimals("0.001", 500, places=3),

@@ -38,6 +38,7 @@ def check_weights(allocation: Allocation) -> None:
     assert allocation.volatility > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [method for method in AllocationMethod if method != "black_litterman"])
 def test_weights_sum_to_one_and_none_is_negative(method: AllocationMethod) -> None:
     allocation = allocate(some_returns(), method)

@@ -95,6 +95,7 @@ def test_times_keep_every_nanosecond(times: list[int]) -> None:
     assert column("next_time", [*times, None]).cast(pa.int64()).to_pylist() == [*times, None]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats())))
 def test_packed_features_are_unpacked_bit_by_bit(vectors: list[list[float]]) -> None:

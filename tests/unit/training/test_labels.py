@@ -63,6 +63,7 @@ def test_no_known_move_is_refused() -> None:
         fit_dead_band(scaled_moves(np.array([1.0, 2.0]), 5))
 
 
+@pytest.mark.slow
 @given(st.floats(0.01, 100.0))
 def test_labels_do_not_depend_on_the_price_level(scale: float) -> None:
     closes = a_walk(400)

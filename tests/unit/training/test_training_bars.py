@@ -82,6 +82,7 @@ def test_missing_column_and_odd_step_are_named() -> None:
         table_of_columns(some_columns(1))
 
 
+@pytest.mark.slow
 def test_klines_and_columns_give_the_same_table(history: list[ExchangeBar]) -> None:
     table = table_of_bars(history)
     assert table.close[7] == history[7].close_e8 / 1e8
