@@ -15,7 +15,6 @@ from libs.bus import memory
 from libs.bus.api import BusError, Consumer, Producer, Record
 from libs.domain.accounts import Position
 from libs.domain.control import ControlAction, ControlCommand
-from libs.domain.orders import ReportKind
 from libs.runtime import control_lane, handler, retention, shell, snapshots
 from services.execution.core import ExecutionCore, order_steps
 from services.execution.core import execution as execution_core
@@ -263,16 +262,6 @@ def _no_look_at_control_before_sending() -> AbstractContextManager[None]:
     return _changed(OutboxShell, "_hold_back", lambda _shell, _call, _taken_at: "")
 
 
-def _fills_of_an_answer_are_left_out() -> AbstractContextManager[None]:
-    """An order counts as taken, and what it has filled by then is never asked for."""
-    original = order_steps.reports_of
-
-    def reports(order: Any, state: Any) -> Any:
-        return [each for each in original(order, state) if each.kind is not ReportKind.FILL]
-
-    return _changed(order_steps, "reports_of", reports)
-
-
 PLANTED: Mapping[str, Plant] = {
     plant.__name__.strip("_"): plant
     for plant in (
@@ -300,7 +289,6 @@ PLANTED: Mapping[str, Plant] = {
         _order_is_sent_again_after_no_answer,
         _interrupted_call_counts_as_never_made,
         _no_look_at_control_before_sending,
-        _fills_of_an_answer_are_left_out,
     )
 }
 """Every defect by name."""
