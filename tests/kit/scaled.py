@@ -30,7 +30,7 @@ from libs.runtime.child import child_command
 from libs.runtime.lag import read_lags
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.placement import AccountPlacement, Placement, place_evenly, replica_name
+from libs.runtime.placement import AccountPlacement, Placement, place_evenly, replica_name, task_name
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.service import CoreService
 from libs.runtime.shell import CoreShell
@@ -159,8 +159,13 @@ class Replica:
     def tasks(self) -> Iterator[str]:
         """Name the tasks that became ready here, as often as they did."""
         for line in self.log.read_bytes().splitlines():
-            if b'"ready"' in line and b'"task"' in line:
-                yield str(json.loads(line)["task"])
+            if b'"ready"' not in line:
+                continue
+            said = json.loads(line)
+            # Faust says after each rebalance which partitions it reads.
+            yield from (task_name(self.service, number) for number in said.get("partitions", ()))
+            if "task" in said:
+                yield str(said["task"])
 
 
 @dataclass
