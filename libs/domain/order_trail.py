@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TypeAlias
 
 from libs.domain.accounts import AccountState, VenueAccount
-from libs.domain.control import ControlCommand
+from libs.domain.control import ControlCommand, ControlState
 from libs.domain.events import Event
 from libs.domain.orders import (
     CancelOrder,
@@ -71,7 +71,7 @@ class OrderTrail:
                 self.placed_count[event.client_order_id] += 1
             case CancelOrder():
                 self.commands[event.intent_id] += 1
-            case ControlCommand():
+            case ControlCommand() | ControlState():
                 self.controls.add(event.event_id)
             case VenueReport():
                 self._take_report(event)
@@ -115,8 +115,8 @@ class OrderTrail:
     def unmatched_approvals(self) -> dict[str, tuple[int, int]]:
         """Return the approvals without exactly one command, and commands without an approval, likewise.
 
-        A halt cancels what rests in the book: those commands answer to it. One that overtakes an approval on its way
-        has execution reject the order itself and send nothing.
+        A halt cancels what rests in the book: those commands answer to it, commanded or published
+        by risk. One that overtakes an approval on its way has execution reject the order itself and send nothing.
         """
         sent = {
             name: count

@@ -41,6 +41,7 @@ _TRADING_TOPICS = frozenset(
         topics.ORDERS,
         topics.ACCOUNTS,
         topics.CONTROL_COMMANDS,
+        topics.CONTROL_STATES,
     }
 )
 
