@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
-import prometheus_client
 import structlog
+from prometheus_client import Counter, Gauge, Histogram
 
 from libs.bus.api import Consumer, Record, TopicPartition, Waiting
 from libs.clock import SYSTEM_CLOCK, Clock
@@ -59,8 +59,8 @@ class RecorderLoop:
         self._decode = decode
         self._settings = settings
         self._metrics = metrics
-        self._records_in = ByTopic[prometheus_client.Counter](metrics.records_in, NAME)
-        self._hop_latency = ByTopic[prometheus_client.Histogram](metrics.hop_latency, NAME)
+        self._records_in = ByTopic[Counter](metrics.records_in, NAME)
+        self._hop_latency = ByTopic[Histogram](metrics.hop_latency, NAME)
         self._transactions = metrics.transactions.labels(NAME)
         self._handle_seconds = metrics.handle_seconds.labels(NAME)
         self._commit_seconds = metrics.commit_seconds.labels(NAME)
@@ -75,10 +75,10 @@ class RecorderLoop:
         self._store_error = ""
         self._retry_at = 0.0
         self._retry_ms = settings.retry_min_ms
-        self._reachable = prometheus_client.Gauge(
+        self._reachable = Gauge(
             "perpflow_store_up", "Whether ClickHouse took the last write", ("service",), registry=metrics.registry
         ).labels(NAME)
-        self._held = prometheus_client.Gauge(
+        self._held = Gauge(
             "perpflow_buffered_rows", "Rows read but not yet written", ("service",), registry=metrics.registry
         ).labels(NAME)
         self._reachable.set(1)

@@ -8,7 +8,7 @@ import pytest
 
 from infra.kafka import create_topics
 from libs.bus.open import open_bus
-from libs.wire.topics import TOPICS
+from libs.runtime.placement import Placement
 from tests.unit.infra.files import INFRA
 
 
@@ -19,7 +19,7 @@ def test_job_creates_every_topic_and_may_run_again(tmp_path: Path, monkeypatch: 
     assert create_topics.main() == 0
     assert create_topics.main() == 0
     with open_bus(url, prefix="session-1.") as bus:
-        assert dict(bus.topics()) == dict.fromkeys(TOPICS, 1)
+        assert dict(bus.topics()) == {spec.name: spec.partitions for spec in Placement().topics()}
 
 
 def test_job_says_that_the_bus_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
