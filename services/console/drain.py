@@ -8,10 +8,10 @@ from libs.bus.api import Bus, BusLost, BusUnavailable
 from libs.clock import SYSTEM_CLOCK, Clock, Deadline
 from libs.runtime.lag import read_lags
 from libs.runtime.placement import ONE_PARTITION, Placement
-from libs.wire.topics import OUTBOX_INPUTS, VENUE_CALLS
+from libs.wire.topics import OUTBOX, OUTBOX_INPUTS, VENUE_CALLS, journal_topic
 
-UNENDING = frozenset({VENUE_CALLS, OUTBOX_INPUTS})
-"""What the outbox and the venue say to each other for as long as both run, whatever the market does."""
+UNENDING = frozenset({VENUE_CALLS, OUTBOX_INPUTS, journal_topic(OUTBOX)})
+"""What the outbox writes for as long as it runs, whatever the market does: talk with the venue, and its journal."""
 GROUPS = ("bars", "features", "inference", "strategy", "risk", "execution", "recorder")
 _QUIET_S = 0.4
 _LOOK_EVERY_S = 0.1

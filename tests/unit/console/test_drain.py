@@ -8,8 +8,8 @@ import pytest
 
 from libs.bus.api import BusLost, BusUnavailable, NewRecord, TopicSpec
 from libs.bus.memory import MemoryBus
-from libs.wire.topics import BARS_CLOSED, TOPICS
-from services.console.drain import wait_until_drained
+from libs.wire.topics import ALERTS, BARS_CLOSED, CONTROL_COMMANDS, REPORTS, TOPICS
+from services.console.drain import UNENDING, wait_until_drained
 
 
 class Broker(MemoryBus):
@@ -86,3 +86,9 @@ def test_topics_that_never_end_are_not_waited_for() -> None:
         producer.send([NewRecord(BARS_CLOSED, b"k", b"v")])
         producer.commit()
         assert Waited(bus, 30.0, leaving_out=[BARS_CLOSED]).is_drained
+
+
+def test_what_the_outbox_writes_without_a_market_is_not_waited_for() -> None:
+    written = {name for name, topic in TOPICS.items() if "outbox" in topic.producers and not name.startswith("dead.")}
+    # Reports follow commands, halts and alerts differences; snapshots are read by nobody else. The rest never rests.
+    assert written - UNENDING <= {REPORTS, CONTROL_COMMANDS, ALERTS, "state.outbox.v1"}
