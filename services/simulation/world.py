@@ -296,10 +296,11 @@ class World:
             elif drawn < 0.4:
                 self._command(ControlAction.RESUME if self._is_halted else ControlAction.HALT)
                 self.mishaps.counts["command_during_hang"] += 1
-            for _ in range(self.rng.randint(1, _HANG_STEPS)):
+            # While a session begins, not everybody is there yet.
+            others = [each for each in self._names if each != name and each in self._instances]
+            for _ in range(self.rng.randint(1, _HANG_STEPS) if others else 0):
                 self.clock.advance(self.rng.choice((0.01, 0.1, 3.0)))
-                other = self._instances[self.rng.choice([each for each in self._names if each != name])]
-                self._step(other)
+                self._step(self._instances[self.rng.choice(others)])
         finally:
             self._is_hanging = False
 

@@ -126,7 +126,7 @@ class ClockIsOff(Mishap):
 
     def send(self, sending: Sending) -> Iterable[bytes]:
         data = sending.frame.data
-        late = {name: data[name] + 240_000 for name in ("E", "T") if name in data}
+        late = {name: data[name] + 120_000 for name in ("E", "T") if name in data}
         return (sending.frame.changed(**late),)
 
 

@@ -35,6 +35,11 @@ def test_a_cancel_that_a_published_halt_causes_needs_no_approval() -> None:
 
 
 @pytest.mark.slow
+def test_a_process_may_hang_before_the_others_have_started() -> None:
+    assert run_seed(1_796_070_480).broken == ()
+
+
+@pytest.mark.slow
 def test_every_mishap_happens_when_it_is_drawn() -> None:
     # A seed whose orders go to the venue, where there is most that may go wrong.
     outcome = run_seed(VENUE_EVERY, dict.fromkeys(KINDS, 0.03) | {"late_update": 0.5})
