@@ -446,7 +446,7 @@ class _Run:
         )
 
     def _show_progress(self, bus: Bus) -> None:
-        if self._clock.monotonic_s() - self._last_line < 10.0:
+        if not self._is_line_due:
             return
         try:
             bus.ping()
@@ -457,21 +457,22 @@ class _Run:
             self._show_outage(error)
 
     def _show_outage(self, error: BusUnavailable) -> None:
-        now = self._clock.monotonic_s()
-        if now - self._last_line < 10.0:
-            return
-        self._last_line = now
-        text = f"  {now - self._started:6.0f} s  waiting for the bus: {error}"
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._show_waiting(f"waiting for the bus: {error}")
 
     def _show_lags(self, lags: Mapping[str, int]) -> None:
-        now = self._clock.monotonic_s()
-        if now - self._last_line < 10.0:
-            return
-        self._last_line = now
         behind = ", ".join(f"{group} {lag}" for group, lag in lags.items() if lag) or "nothing"
-        text = f"  {now - self._started:6.0f} s  waiting to be handled: {behind}"
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._show_waiting(f"waiting to be handled: {behind}")
+
+    def _show_waiting(self, text: str) -> None:
+        if not self._is_line_due:
+            return
+        self._last_line = now = self._clock.monotonic_s()
+        line = f"  {now - self._started:6.0f} s  {text}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def _is_line_due(self) -> bool:
+        return self._clock.monotonic_s() - self._last_line >= 10.0
 
     def _stop_services(self, bus: Bus) -> bool:
         """Stop everything; False where the recorder has not written all. It goes last: the others may still write."""

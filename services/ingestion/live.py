@@ -341,7 +341,7 @@ class LiveSource:
             if isinstance(event, _STEADY):
                 kind = type(event).__name__
                 self._carried_by[kind] = source
-                self._liveness.hear(kind, now)
+                self._liveness.note(kind, now)
             self._take_event(event, out)
 
     def _take_event(self, event: MarketEvent, out: list[Output]) -> None:
@@ -556,6 +556,9 @@ class LiveSource:
                 self._logger.warning("request failed", request=name, reason=str(error))
                 self._due_s[name] = now + max(_RETRY_S, wish_s)
 
+    def _ask_again(self, name: str) -> None:
+        self._due_s[name] = self._clock.monotonic_s() + _RETRY_S
+
     def _take_depth_answer(self, payload: bytes, out: list[Output]) -> None:
         snapshot = next(iter(self._decode(payload, self._clock.now_ns())), None)
         normaliser = self._stream.normaliser
@@ -564,16 +567,16 @@ class LiveSource:
         reason = self._stream.judge(snapshot)
         if reason:
             out.append(DeadInput(reason=reason, source="depth", position=self._frames, payload=payload))
-            self._due_s["depth"] = self._clock.monotonic_s() + _RETRY_S
+            self._ask_again("depth")
             return
         if not normaliser.is_bridged_by(snapshot):
             # Older than the first delta we hold: ask again.
-            self._due_s["depth"] = self._clock.monotonic_s() + _RETRY_S
+            self._ask_again("depth")
             return
         out.extend(self._stream.accept(snapshot))
         self._end_book_gaps(out)
         if normaliser.is_holding:
-            self._due_s["depth"] = self._clock.monotonic_s() + _RETRY_S
+            self._ask_again("depth")
 
     def _take_open_interest(self, payload: bytes, out: list[Output]) -> None:
         self._due_s["open interest"] = self._clock.monotonic_s() + self._open_interest_every_s
@@ -600,7 +603,7 @@ class LiveSource:
 
     def _take_klines(self, bars: list[ExchangeBar], out: list[Output]) -> None:
         if not any(bar.open_time == self._seam_open for bar in bars):
-            self._due_s["klines"] = self._clock.monotonic_s() + _RETRY_S
+            self._ask_again("klines")
             return
         for bar in bars:
             if self._next_kline_open <= bar.open_time <= self._seam_open:

@@ -16,10 +16,11 @@ from typing import Any
 import httpx
 import orjson
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from libs.clock import SYSTEM_CLOCK
 from tests.kit.captures import simulated_capture
+from tests.kit.streams import a_stream_server
 
 MS = 1_000_000
 SEED = 7
@@ -279,16 +280,8 @@ class ExchangeClock:
 def a_fake_exchange(mishap: Mishap) -> Iterator[FakeExchange]:
     """Serve an exchange on a port of its own."""
     exchange = FakeExchange(mishap)
-    with serve(exchange.serve_stream, "127.0.0.1", 0, close_timeout=0.2) as server:
-        exchange.url = "ws://{}:{}".format(*server.socket.getsockname()[:2])
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield exchange
-        finally:
-            exchange.stop()
-            server.shutdown()
-            thread.join()
+    with a_stream_server(exchange.serve_stream, exchange.stop) as exchange.url:
+        yield exchange
 
 
 def pause(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The gaps of one instrument that are not filled, and the events that tell of them. Pure."""
+"""The gaps of one instrument that are not filled, and the events that report them. Pure."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _NEWEST_COUNTS = 0.05
 
 @dataclass(slots=True)
 class _Rate:
-    heard_s: float
+    came_s: float
     mean_s: float = 0.0
     count: int = 0
 
@@ -30,23 +30,23 @@ class Liveness:
         self._floor_s = floor_s
         self._rates: dict[str, _Rate] = {}
 
-    def hear(self, kind: str, now_s: float) -> None:
-        """Note an event."""
+    def note(self, kind: str, now_s: float) -> None:
+        """Take in that an event of this kind came."""
         rate = self._rates.get(kind)
         if rate is None:
             self._rates[kind] = _Rate(now_s)
             return
-        interval = now_s - rate.heard_s
+        interval = now_s - rate.came_s
         rate.count += 1
         rate.mean_s += (interval - rate.mean_s) * max(1.0 / rate.count, _NEWEST_COUNTS)
-        rate.heard_s = now_s
+        rate.came_s = now_s
 
     def find_silent(self, now_s: float) -> list[tuple[str, float]]:
         """Return the silent kinds, and for how long they have been."""
         return [
-            (kind, now_s - rate.heard_s)
+            (kind, now_s - rate.came_s)
             for kind, rate in self._rates.items()
-            if rate.count >= MIN_COUNT and now_s - rate.heard_s > max(self._floor_s, SILENT_AFTER * rate.mean_s)
+            if rate.count >= MIN_COUNT and now_s - rate.came_s > max(self._floor_s, SILENT_AFTER * rate.mean_s)
         ]
 
     def is_overdue(self, kind: str, now_s: float) -> bool:
@@ -55,7 +55,7 @@ class Liveness:
         return (
             rate is not None
             and rate.count >= MIN_COUNT
-            and now_s - rate.heard_s > max(0.1 * self._floor_s, OVERDUE_AFTER * rate.mean_s)
+            and now_s - rate.came_s > max(0.1 * self._floor_s, OVERDUE_AFTER * rate.mean_s)
         )
 
     def forget(self, kind: str) -> None:

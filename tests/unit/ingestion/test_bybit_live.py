@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +12,7 @@ import httpx
 import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from libs.clock import SYSTEM_CLOCK
 from libs.domain.events import DeadInput
@@ -22,6 +21,7 @@ from libs.venues.bybit import BybitMarketData
 from libs.venues.bybit_frames import BybitDecoder
 from libs.venues.rest import RestClient
 from services.ingestion.live import LiveSource
+from tests.kit.streams import a_stream_server
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -106,16 +106,8 @@ class Bybit:
 @contextmanager
 def a_bybit() -> Iterator[Bybit]:
     exchange = Bybit()
-    with serve(exchange.serve_stream, "127.0.0.1", 0, close_timeout=0.2) as server:
-        exchange.url = "ws://{}:{}".format(*server.socket.getsockname()[:2])
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield exchange
-        finally:
-            exchange.stop()
-            server.shutdown()
-            thread.join()
+    with a_stream_server(exchange.serve_stream, exchange.stop) as exchange.url:
+        yield exchange
 
 
 def test_a_market_is_followed_through_a_broken_book_and_a_lost_connection() -> None:
