@@ -94,7 +94,13 @@ def _read_account(
             f"--accounts {file}: [{name}] has {', '.join(sorted(unknown))}; known are instruments, "
             f"{', '.join(_ACCOUNT_TABLES)}"
         )
-    traded = tuple(table.get("instruments", instruments))
+    for inner in _ACCOUNT_TABLES:
+        if not isinstance(table.get(inner, {}), Mapping):
+            raise BadInput(f"--accounts {file}: [{name}] has {inner} that is no table; write [{name}.{inner}]")
+    named = table.get("instruments", instruments)
+    if not isinstance(named, Sequence) or isinstance(named, str):
+        raise BadInput(f'--accounts {file}: [{name}] has instruments that are no list; write instruments = ["A", "B"]')
+    traded = tuple(named)
     strangers = [each for each in traded if each not in instruments]
     if strangers or not traded:
         raise BadInput(

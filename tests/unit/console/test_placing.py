@@ -63,6 +63,9 @@ def test_a_file_gives_each_account_instruments_and_settings_of_its_own(
         ('alpha = "all"', "alpha is no table"),
         ("[alpha]\nrisks = 1", "has risks"),
         ('[alpha]\ninstruments = ["XRPUSDT.BINANCE"]', "trades XRPUSDT.BINANCE; the session has BTCUSDT.BINANCE"),
+        ("[alpha]\nrisk = 3", "risk that is no table"),
+        ("[alpha]\ninstruments = 3", "instruments that are no list"),
+        ('[alpha]\ninstruments = "BTCUSDT.BINANCE"', "instruments that are no list"),
         ("[alpha", "cannot be read"),
     ],
 )
