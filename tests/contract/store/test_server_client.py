@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address
@@ -17,6 +18,7 @@ from clickhouse_connect.driver.external import ExternalData
 from clickhouse_connect.driver.summary import QuerySummary
 
 from tests.contract.store.local_server import LocalServer
+from tests.kit.waiting import eventually
 
 VALUES: list[tuple[str, object]] = [
     ("UInt8", 255),
@@ -320,13 +322,17 @@ def test_many_clients_write_and_read_at_once(server: LocalServer, database: str,
 
 
 def test_slow_query_does_not_hold_up_others(server: LocalServer) -> None:
-    with server.client() as slow, server.client() as quick:
-        thread = threading.Thread(target=lambda: slow.query("SELECT sleepEachRow(1) FROM numbers(2)"))
-        thread.start()
+    with server.client() as slow, server.client() as quick, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(slow.query, "SELECT sleepEachRow(1) FROM numbers(1000) SETTINGS max_block_size = 1")
         for _ in range(5):
             assert quick.query("SELECT 1").first_row == (1,)
-        assert thread.is_alive()
-        thread.join(30)
+        assert not answer.done()
+        eventually(
+            lambda: quick.query("KILL QUERY WHERE query LIKE 'SELECT sleepEachRow(1)%' SYNC").row_count == 1,
+            within_s=60,
+        )
+        with pytest.raises(DatabaseError, match="QUERY_WAS_CANCELLED"):
+            answer.result()
 
 
 def test_wrong_password_is_refused(server: LocalServer) -> None:

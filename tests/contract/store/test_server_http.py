@@ -183,7 +183,7 @@ def test_session_is_kept_checked_and_locked(call: Caller, server: LocalServer) -
         call(body="SELECT 1", session_id="s", session_timeout="99999").headers["X-ClickHouse-Exception-Code"] == "374"
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as held:
-        query = b"SELECT sleepEachRow(0.5) FROM numbers(3) FORMAT Null"
+        query = b"SELECT sleepEachRow(0.5) FROM numbers(1000) SETTINGS max_block_size = 1 FORMAT Null"
         held.sendall(
             b"POST /?session_id=s HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
             % (RAW_HEADERS, len(query), query)
@@ -191,7 +191,9 @@ def test_session_is_kept_checked_and_locked(call: Caller, server: LocalServer) -
         while call(body="SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(0.5)%'").text != "2\n":
             continue
         assert call(body="SELECT 1", session_id="s").headers["X-ClickHouse-Exception-Code"] == "373"
-        assert held.recv(100).startswith(b"HTTP/1.1 200")
+        call(body="KILL QUERY WHERE query LIKE 'SELECT sleepEachRow(0.5)%' SYNC")
+        assert held.recv(4096).startswith(b"HTTP/1.1 ")
+    assert call(body="SELECT a FROM kept", session_id="s").text == "4\n"
 
 
 def test_progress_headers_keep_a_long_query_alive(server: LocalServer) -> None:
