@@ -22,7 +22,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from urllib3.exceptions import HTTPError
 
 from libs.domain.bars import Bar
-from libs.store import queries
+from libs.domain.market import MarketEvent
+from libs.store import market, queries
 from libs.store.errors import AccessRefused, StoreError, StoreUnavailable
 from libs.store.migrations import Applied, Migration, apply_migrations, load_migrations
 from libs.store.tables import TABLES, StoredRow, Table, complete_statements, market_view, table_of
@@ -143,6 +144,13 @@ class Store:
         parameters = {"instrument": instrument, "timeframe": timeframe, "begin": begin, "end": end, "limit": limit}
         with self._translated() as client:
             return queries.read_bars(client, self.database, parameters)
+
+    def market(self, instrument: str, *, page_rows: int = 50_000) -> Iterator[MarketEvent]:
+        """Yield an instrument's market events as they were recorded, in the order of their topic.
+
+        Read in pages of so many rows of each kind, so that memory stays flat however long the market is.
+        """
+        return market.read_market(self.query, instrument, page_rows)
 
     def latest_equity(self, account: str, limit: int = 500) -> tuple[queries.EquityPoint, ...]:
         """Return the last states of an account, oldest first."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.events import DeadInput
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
+from libs.runtime.errors import BadInput
 from services.backtest.columns import BarColumns, read_columns
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
@@ -42,8 +44,7 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
     else:
         # Opened now, so that what is wrong with the input is said before anything is built.
         recording = Recording(path, instrument=instrument, history=history, history_bars=history_bars)
-        first, events = _look_ahead(recording.events())
-        timeframe = first.timeframe if isinstance(first, ExchangeBar) else ""
+        timeframe, events = _look_ahead(recording.events())
     if path.is_file():
         description["sha256"] = _sha256_of(path)
     if history is not None:
@@ -87,9 +88,21 @@ def _simulate(
             return
 
 
+def describe_market(events: Iterator[MarketEvent | DeadInput], description: dict[str, str | int]) -> MarketInput:
+    """Return events that were opened as a market. Raises `BadInput` where there are none."""
+    timeframe, events = _look_ahead(events)
+    first = next(events, None)
+    if first is None:
+        raise BadInput(f"{description['name']} holds no market events of {description['instrument']}")
+    if timeframe:
+        description["timeframe"] = timeframe
+    return MarketInput(description, timeframe, chain((first,), events))
+
+
 def _look_ahead(
     events: Iterator[MarketEvent | DeadInput],
-) -> tuple[MarketEvent | None, Iterator[MarketEvent | DeadInput]]:
+) -> tuple[str, Iterator[MarketEvent | DeadInput]]:
+    """Return the timeframe of a market of bars, empty for ticks, and the same events again."""
     seen: list[MarketEvent | DeadInput] = []
     first: MarketEvent | None = None
     for event in events:
@@ -104,7 +117,7 @@ def _look_ahead(
         yield from seen
         yield from events
 
-    return first, again()
+    return first.timeframe if isinstance(first, ExchangeBar) else "", again()
 
 
 def _sha256_of(path: Path) -> str:

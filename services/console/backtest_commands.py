@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -26,6 +27,17 @@ def backtest(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Run over the simulated market of this seed instead.")] = None,
     span: Annotated[str, typer.Option(metavar="TIME", help="How long the simulated market runs: 30m, 6h.")] = "30m",
+    session: Annotated[
+        str | None, typer.Option(help="Run over the market of this recorded session, from its own log.")
+    ] = None,
+    from_bus: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run over a session's topic on kafka:HOST:PORT or sqlite:PATH."),
+    ] = None,
+    from_clickhouse: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Run over a session's tables in ClickHouse at http://HOST:PORT."),
+    ] = None,
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Parquet 1m klines from before a recording, to warm up.")
     ] = None,
@@ -69,11 +81,20 @@ def backtest(
       perpflow backtest --input bars.parquet --strategy 'ema_cross={"fast_bars": 5, "slow_bars": 20}' --from 2024-08-01
 
       perpflow backtest --input bars.parquet --fill close --set risk.max_leverage=2 --set execution.slippage_bps=1
+
+      perpflow backtest --from-bus kafka:HOST:PORT --session S --from 2026-01-01 --to 2026-02-01 --strategy ema_cross
+
+      perpflow backtest --from-clickhouse http://HOST:8123 --session S
     """
-    if (input_ is None) == (seed is None):
-        raise BadInput("give --input PATH or --seed N, one of them")
-    if seed is not None and history is not None:
-        raise BadInput("--history belongs to --input; the simulated market brings its own")
+    is_session = session is not None or from_bus is not None or from_clickhouse is not None
+    if (input_ is not None) + (seed is not None) + is_session != 1:
+        raise BadInput(
+            "give --input PATH, --seed N or a session (--session, --from-bus, --from-clickhouse): one of them"
+        )
+    if from_bus is not None and from_clickhouse is not None:
+        raise BadInput("give --from-bus or --from-clickhouse, not both")
+    if input_ is None and history is not None:
+        raise BadInput("--history belongs to --input; sessions and the simulated market bring their own")
     if name is not None:
         if output is not None:
             raise BadInput("give --name or --output, not both")
@@ -93,6 +114,7 @@ def backtest(
     from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
     from services.backtest.report import build_report, write_report
     from services.backtest.run import run_backtest
+    from services.console.session_market import open_clickhouse_market, open_topic_market
 
     settings = parse_settings([*(set_ or []), *([] if fill is None else [f"execution.bar_fill={fill}"])])
     options = BacktestOptions(
@@ -106,11 +128,16 @@ def backtest(
         settings=settings,
         digests=digests,
     )
+    opened = ExitStack()
     if input_ is not None:
         market = open_recording(input_, instrument=instrument, history=history, history_bars=history_bars)
-    else:
+    elif seed is not None:
         minutes = max(1, round(parse_duration_s("--span", span) / _MINUTE_S))
-        market = open_simulation(seed or 0, minutes=minutes, history_bars=history_bars)
+        market = open_simulation(seed, minutes=minutes, history_bars=history_bars)
+    elif from_clickhouse is not None:
+        market = open_clickhouse_market(opened, from_clickhouse, session, instrument)
+    else:
+        market = open_topic_market(opened, from_bus, session, instrument)
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=json or not console.is_terminal, transient=True) as bar:
@@ -119,7 +146,8 @@ def backtest(
         def show(event_time: int) -> None:
             bar.update(task, description=f"market time {format_time(event_time)}")
 
-        result = run_backtest(market, options, show)
+        with opened:
+            result = run_backtest(market, options, show)
     report = build_report(result) if output is None else write_report(result, output)
     if json:
         print_json(report)

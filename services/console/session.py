@@ -85,6 +85,16 @@ def check_session_name(name: str) -> str:
     return name
 
 
+def database_of(name: str) -> str:
+    """Return the database that a session has on a ClickHouse that several sessions share."""
+    return "perpflow_" + name.replace("-", "_").replace(".", "_")
+
+
+def topic_prefix_of(name: str) -> str:
+    """Return what a session's topics on Kafka begin with."""
+    return f"{name}."
+
+
 @contextmanager
 def locked_session(session: SessionDescription) -> Iterator[None]:
     """Own a session's folder while the block lasts; nothing of another process's session is touched before.

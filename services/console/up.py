@@ -45,7 +45,14 @@ from services.console.plan import (
 )
 from services.console.registry import read_checked, recorded_variables, secret_variables, settings_models
 from services.console.running import register_session
-from services.console.session import SessionDescription, check_session_name, locked_session, sessions_root
+from services.console.session import (
+    SessionDescription,
+    check_session_name,
+    database_of,
+    locked_session,
+    sessions_root,
+    topic_prefix_of,
+)
 from services.console.session_bus import open_session_bus
 from services.console.store_access import EMBEDDED_USER, check_address, make_password, open_store
 from services.console.summary import COUNTED, summarise_topics
@@ -173,11 +180,9 @@ def prepare_session(
         speed=options.speed,
         instrument=options.instrument,
         bus=bus or f"sqlite:{folder / 'bus.db'}",
-        topic_prefix=f"{name}." if bus.startswith("kafka:") else "",
+        topic_prefix=topic_prefix_of(name) if bus.startswith("kafka:") else "",
         clickhouse=shared_clickhouse,
-        clickhouse_database="perpflow"
-        if not shared_clickhouse
-        else "perpflow_" + name.replace("-", "_").replace(".", "_"),
+        clickhouse_database="perpflow" if not shared_clickhouse else database_of(name),
         clickhouse_user=load_settings(StoreSettings, configuration).clickhouse_user
         if shared_clickhouse
         else EMBEDDED_USER,

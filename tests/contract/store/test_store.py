@@ -21,6 +21,7 @@ from libs.store import AccessRefused, MigrationMismatch, Store, StoredRow, Store
 from libs.store.migrations import load_migrations
 from libs.store.tables import EVENT_TABLES, TABLES, table_of
 from libs.wire.records import DeadLetter, InputRun, JournalEntry
+from libs.wire.topics import TOPICS
 from tests.contract.store.events import ACCOUNT, AT, BAR, FULL_EVENTS, without_optionals
 from tests.contract.store.local_server import LocalServer
 
@@ -337,3 +338,16 @@ def test_wrong_password_is_refused_by_the_name_of_its_setting(server: LocalServe
 def test_query_takes_server_side_parameters(store: Store) -> None:
     row: Mapping[str, Any] = store.query("SELECT {a:String} AS a", {"a": "it's"})[0]
     assert row == {"a": "it's"}
+
+
+@pytest.mark.parametrize("page_rows", [1, 1000])
+def test_market_is_read_back_as_it_was_recorded(store: Store, page_rows: int) -> None:
+    kinds = {each.type for each in TOPICS[TOPIC].carries}
+    whole = [event for event in FULL_EVENTS if type(event) in kinds]
+    instrument = whole[0].instrument
+    events = [replace(event, instrument=instrument) for event in (*whole, *map(without_optionals, reversed(whole)))]
+    store.insert(TOPIC, [a_row(event, 2 * offset) for offset, event in enumerate(events)])
+    store.insert(TOPIC, [a_row(event, 2 * offset) for offset, event in enumerate(events)])
+    store.insert(TOPIC, [a_row(replace(whole[0], instrument="OTHER.VENUE"), 1)])
+    assert list(store.market(instrument, page_rows=page_rows)) == events
+    assert list(store.market("ABSENT.VENUE")) == []

@@ -38,7 +38,13 @@ def test_backtest_says_the_measures_to_a_person() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --input PATH or --seed N"),
+        ([], "give --input PATH, --seed N or a session"),
+        (["--seed", "1", "--session", "s"], "one of them"),
+        (["--from-bus", "kafka:a:1", "--from-clickhouse", "http://a"], "not both"),
+        (["--session", "s", "--history", "x"], "--history belongs to --input"),
+        (["--session", "absent"], "no session 'absent'"),
+        (["--from-bus", "sqlite:/absent/bus.db"], "there is no file /absent/bus.db"),
+        (["--from-clickhouse", "nowhere"], "'nowhere' is not of the form"),
         (["--seed", "1", "--input", "x"], "one of them"),
         (["--seed", "1", "--history", "x"], "--history belongs to --input"),
         (["--seed", "1", "--from", "yesterday"], "--from 'yesterday' is not a time"),
