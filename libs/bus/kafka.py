@@ -28,6 +28,7 @@ from libs.bus.api import (
     hash_partition,
 )
 from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
+from libs.bus.clients import OpenClients
 from libs.bus.kafka_consumer import KafkaConsumer
 from libs.bus.kafka_session import (
     ANSWER_TIMEOUT_S,
@@ -70,7 +71,7 @@ class KafkaBus:
         self._partitioner = partitioner
         self._session = KafkaSession(bootstrap, prefix, security, waiting, clock, entropy)
         self._session.connect(connect_timeout_s)
-        self._open: list[KafkaConsumer | KafkaProducer] = []
+        self._open = OpenClients()
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         session = self._session
@@ -126,13 +127,11 @@ class KafkaBus:
         opened = KafkaConsumer(
             self._session, topics, group=group, member_id=member_id, start=start, subscribes=subscribes
         )
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)
 
     def producer(self, transactional_id: str) -> KafkaProducer:
         opened = KafkaProducer(self._session, transactional_id, self._partitioner)
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._session.offsets(dict.fromkeys(topic_partitions, EARLIEST), "reading first offsets")
@@ -160,8 +159,7 @@ class KafkaBus:
         delete_records(self._session, offsets, self.end_offsets(offsets, with_uncommitted=True))
 
     def close(self) -> None:
-        for opened in self._open:
-            opened.close()
+        self._open.close()
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -198,6 +196,10 @@ class KafkaProducer:
             }
         )
         self._run(lambda left_s: self._client.init_transactions(left_s), "opening", limit_s=_OPENING_TIMEOUT_S)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transaction.is_closed
 
     def begin(self) -> None:
         self._transaction.require_none()

@@ -46,7 +46,7 @@ class KafkaConsumer:
         self._start: Start = start
         self._shares = group is not None and subscribes
         self._has_share = False
-        self._is_closed = False
+        self.is_closed = False
         self._positions: dict[TopicPartition, int] = {}
         settings = {
             **session.settings,
@@ -187,9 +187,9 @@ class KafkaConsumer:
         return self._client.consumer_group_metadata()
 
     def close(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         with self._session.waiting():
             self._close()
 
@@ -206,7 +206,7 @@ class KafkaConsumer:
     def _on_assign(self, client: Any, places: list[Any]) -> None:
         session = self._session
         wanted = [session.from_kafka(place) for place in places]
-        if self._group is None or self._is_closed:
+        if self._group is None or self.is_closed:
             # A member that leaves may still be told of its share; its client answers no question any more.
             return
         if not wanted:
@@ -232,7 +232,7 @@ class KafkaConsumer:
         check_assigned(topic_partition, self._positions)
 
     def _require_open(self) -> None:
-        check_open(self._group, is_closed=self._is_closed)
+        check_open(self._group, is_closed=self.is_closed)
 
     def _require_group(self) -> None:
         self._require_open()

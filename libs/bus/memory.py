@@ -25,6 +25,7 @@ from libs.bus.api import (
     hash_partition,
 )
 from libs.bus.checks import TransactionGuard, check_assigned, check_group, check_member, check_open, foreign_consumer
+from libs.bus.clients import OpenClients
 from libs.bus.memory_log import MemoryLog
 from libs.bus.names import Names
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
@@ -53,7 +54,7 @@ class MemoryBus:
         else:
             with _logs_lock:
                 self._log = _logs.setdefault(name, MemoryLog(clock, entropy))
-        self._open: list[MemoryConsumer | MemoryProducer] = []
+        self._open = OpenClients()
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         with self._log.changed:
@@ -85,13 +86,11 @@ class MemoryBus:
         opened = MemoryConsumer(
             self._log, self._names, topics, group=group, member_id=member_id, start=start, subscribes=subscribes
         )
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)
 
     def producer(self, transactional_id: str) -> MemoryProducer:
         opened = MemoryProducer(self._log, self._names, transactional_id, self._partitioner)
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         with self._log.changed:
@@ -132,8 +131,7 @@ class MemoryBus:
                 self._log.delete_before(self._names.stored_place(place), offset)
 
     def close(self) -> None:
-        for opened in self._open:
-            opened.close()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +156,10 @@ class MemoryProducer:
         self._offsets: list[tuple[MemoryConsumer, dict[TopicPartition, int]]] = []
         with log.changed:
             self._epoch = log.epochs[self._stored_name] = log.epochs.get(self._stored_name, 0) + 1
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transaction.is_closed
 
     def begin(self) -> None:
         self._transaction.begin()
@@ -242,7 +244,7 @@ class MemoryConsumer:
         self._generation = -1
         self._token = 0
         self._shares = group is not None and subscribes
-        self._is_closed = False
+        self.is_closed = False
         with log.changed:
             for topic in self._topics:
                 log.topic(topic)
@@ -340,10 +342,10 @@ class MemoryConsumer:
             if self._shares and self._group is not None:
                 self._log.leave(self._group, self._member, self._token)
                 self._shares = False
-            self._is_closed = True
+            self.is_closed = True
 
     def _require_open(self) -> None:
-        check_open(self._group, is_closed=self._is_closed)
+        check_open(self._group, is_closed=self.is_closed)
 
     def _stored(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         stored = {self._names.stored_place(at): offset for at, offset in offsets.items()}

@@ -26,6 +26,7 @@ from libs.bus.api import (
     hash_partition,
 )
 from libs.bus.checks import TransactionGuard, check_same_partitions, check_spec, foreign_consumer
+from libs.bus.clients import OpenClients
 from libs.bus.errors import past_the_end
 from libs.bus.headers import encode_headers
 from libs.bus.names import Names
@@ -60,7 +61,7 @@ class SqliteBus:
             Path(path), self._names, max_bytes=max_bytes, waiting=waiting, clock=clock, entropy=entropy
         )
         self._notifier = Notifier(self._log.wakeups, clock)
-        self._open: list[SqliteConsumer | SqliteProducer] = []
+        self._open = OpenClients()
         self._is_closed = False
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
@@ -126,13 +127,11 @@ class SqliteBus:
             start=start,
             subscribes=subscribes,
         )
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)
 
     def producer(self, transactional_id: str) -> SqliteProducer:
         opened = SqliteProducer(self._log, self._notifier, transactional_id, self._partitioner)
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         with self._log.reading():
@@ -190,8 +189,7 @@ class SqliteBus:
         if self._is_closed:
             return
         self._is_closed = True
-        for opened in self._open:
-            opened.close()
+        self._open.close()
         self._notifier.close()
         self._log.close()
 
@@ -223,6 +221,10 @@ class SqliteProducer:
                 "ON CONFLICT (transactional_id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
                 (self._stored_name,),
             ).fetchone()[0]
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transaction.is_closed
 
     def begin(self) -> None:
         self._transaction.begin()

@@ -54,7 +54,7 @@ class SqliteConsumer:
         self._group_id = 0
         self._generation = -1
         self._shares = group is not None and subscribes
-        self._is_closed = False
+        self.is_closed = False
         self._positions: dict[TopicPartition, int] = {}
         self._order: list[TopicPartition] = []
         self._queries: dict[TopicPartition, str] = {}
@@ -158,7 +158,7 @@ class SqliteConsumer:
         check_assigned(topic_partition, self._positions)
 
     def _require_open(self) -> None:
-        check_open(self._group, is_closed=self._is_closed)
+        check_open(self._group, is_closed=self.is_closed)
 
     def _take(self, positions: dict[TopicPartition, int]) -> None:
         queries: dict[TopicPartition, str] = {}
@@ -362,9 +362,9 @@ class SqliteConsumer:
         self._notify_members()
 
     def close(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         try:
             if self._shares:
                 # Where the files are lost there is no group to leave.

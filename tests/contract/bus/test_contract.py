@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -473,6 +475,18 @@ def test_what_was_closed_says_so(world: Any) -> None:
         consumer.commit({A0: 1})
     with pytest.raises(TransactionState, match="was closed"):
         producer.begin()
+
+
+def test_a_bus_lets_go_of_the_clients_that_were_closed(world: Any) -> None:
+    world.bus.create_topics([TopicSpec("a")])
+    reader, writer = world.bus.consumer(["a"]), world.bus.producer("w")
+    closed = [weakref.ref(reader), weakref.ref(writer)]
+    reader.close()
+    writer.close()
+    del reader, writer
+    world.bus.consumer(["a"])
+    gc.collect()
+    assert [client() for client in closed] == [None, None]
 
 
 def test_a_static_member_that_comes_back_takes_over_at_once(world: Any, read: Read) -> None:
