@@ -60,6 +60,36 @@ class Bar:
     is_incomplete: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BarRevision:
+    """What a closed bar is now that trades of it have come late. The bar stays as it was published, and so does what
+    was computed from it.
+
+    `event_id` is ``BAR_ID/revision/NUMBER``; `event_time` the market time of the revision. What books and derivatives
+    feeds said is the bar's own. An incomplete one lacks trades still, and will: the venue has them no more. `causes`
+    are the gaps behind it.
+    """
+
+    instrument: str
+    event_id: str
+    event_time: int
+    bar_id: str
+    revision: int
+    causes: tuple[str, ...]
+    timeframe: str
+    open_time: int
+    close_time: int
+    open_e8: int
+    high_e8: int
+    low_e8: int
+    close_e8: int
+    volume_e8: int
+    quote_volume_e8: int | None
+    taker_buy_volume_e8: int | None
+    trade_count: int | None
+    is_incomplete: bool = False
+
+
 def bar_event_id(instrument: str, timeframe: str, open_time: int) -> str:
     """Name a bar: one instrument has one bar per timeframe and open time."""
     return f"{instrument}/{timeframe}/{open_time}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from libs.domain.accounts import AccountMessage
-from libs.domain.bars import Bar
+from libs.domain.bars import Bar, BarRevision
 from libs.domain.control import ControlMessage
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
@@ -16,7 +16,15 @@ from libs.domain.orders import OrderMessage
 from libs.domain.venues import VenueMessage
 
 Event: TypeAlias = (
-    MarketEvent | Bar | FeatureVector | Forecast | OrderMessage | AccountMessage | VenueMessage | ControlMessage
+    MarketEvent
+    | Bar
+    | BarRevision
+    | FeatureVector
+    | Forecast
+    | OrderMessage
+    | AccountMessage
+    | VenueMessage
+    | ControlMessage
 )
 """What a message is belongs to the module that declares it."""
 

@@ -15,7 +15,8 @@ class FeatureVector:
     `packed` holds little-endian float64 in the order of the feature set; NaN where an input is missing or not yet
     warm. `schema_hash` is the sha256 of the feature set's definition; `event_id` is ``BAR_ID/first 12 of hash``.
     `reference_price_e8` is the bar's close. Vectors of history bars are emitted as well, marked `is_history`: they warm
-    up readers that keep a window of vectors; nothing forecasts or trades on them.
+    up readers that keep a window of vectors; nothing forecasts or trades on them. An incomplete vector is of a bar that
+    lacks trades.
     """
 
     instrument: str
@@ -29,6 +30,7 @@ class FeatureVector:
     known_count: int
     reference_price_e8: int
     is_history: bool = False
+    is_incomplete: bool = False
 
     @property
     def values(self) -> npt.NDArray[np.float64]:

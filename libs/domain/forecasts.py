@@ -19,6 +19,7 @@ class Forecast:
 
     `confidence` in [0, 1] is the largest probability less the uniform one, rescaled, times `coverage`, the share of
     the model's inputs that were known. `expected_return_bps` is the mean forecast return, if the model has that head.
+    An incomplete one was made from a bar that lacks trades: risk refuses to add risk on it.
     """
 
     instrument: str
@@ -39,3 +40,4 @@ class Forecast:
     feature_set: str
     schema_hash: str
     reference_price_e8: int
+    is_incomplete: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from libs.domain.accounts import VenueAccount, VenuePosition
-from libs.domain.bars import TIMEFRAMES, Bar
+from libs.domain.bars import TIMEFRAMES, Bar, BarRevision
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
 from libs.domain.market import (
@@ -57,7 +57,7 @@ def check_book(event: DepthSnapshot | DepthDelta) -> str | None:
     return None
 
 
-def check_bar(event: Bar | ExchangeBar) -> str | None:
+def check_bar(event: Bar | BarRevision | ExchangeBar) -> str | None:
     """Times that fit the timeframe, and prices that can be a bar's."""
     length = TIMEFRAMES.get(event.timeframe)
     if length is None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from google.protobuf.message import Message
 
 from libs.domain.accounts import AccountState, VenueAccount
-from libs.domain.bars import Bar
+from libs.domain.bars import Bar, BarRevision
 from libs.domain.control import Alert, AuditEntry, ControlCommand, ControlState
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
@@ -71,6 +71,7 @@ DAY_MS = 24 * HOUR_MS
 
 MARKET_EVENTS = "market.events.v1"
 BARS_CLOSED = "bars.closed.v1"
+BARS_REVISED = "bars.revised.v1"
 FEATURE_VECTORS = "features.vectors.v1"
 FORECASTS = "inference.forecasts.v1"
 INTENTS = "strategy.intents.v1"
@@ -180,6 +181,15 @@ _DATA_TOPICS = (
         "instrument",
         ("bars",),
         ("features", "strategy", "risk", "recorder", "monitoring"),
+        90 * DAY_MS,
+    ),
+    TopicDeclaration(
+        BARS_REVISED,
+        bar_pb2.BarRevision,
+        (Carried(BarRevision, check_bar, required=("bar_id",)),),
+        "instrument",
+        ("bars",),
+        ("recorder",),
         90 * DAY_MS,
     ),
     TopicDeclaration(

@@ -66,6 +66,7 @@ class FeaturesCore:
                 known_count=stream.known_count,
                 reference_price_e8=event.close_e8,
                 is_history=event.is_history,
+                is_incomplete=event.is_incomplete,
             ),
         )
 

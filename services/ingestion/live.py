@@ -395,10 +395,13 @@ class LiveSource:
                 gap.to_time = trade.event_time
                 if gap.first_number:
                     gap.last_number = trade.venue_trade_id - 1
-                if gap.first_number and gap.last_number < gap.first_number:
-                    self._gap_log.drop(gap)
-                else:
+                if not gap.first_number or gap.last_number >= gap.first_number:
                     self._tell(gap, GapState.OPEN, out)
+                elif gap.is_told:
+                    # None was missing: there were none.
+                    self._tell(gap, GapState.FILLED, out)
+                else:
+                    self._gap_log.drop(gap)
                 return True
         first, from_time = self._find_first_missing()
         if not trade.venue_trade_id or not 0 < first < trade.venue_trade_id:
@@ -421,7 +424,7 @@ class LiveSource:
         if self._wait is not None and (now >= self._wait.deadline_s or len(self._deferred) >= _MAX_DEFERRED):
             self._give_up_waiting(out)
         if self._fill is None and self._wait is None:
-            told = next((gap for gap in self._gap_log.of(GapKind.TRADES) if gap.is_told), None)
+            told = next((gap for gap in self._gap_log.of(GapKind.TRADES) if gap.is_told and gap.to_time), None)
             if told is not None:
                 self._fill = TradeFill(told, self._clock.now_ns(), is_late=True)
         if self._fill is None:
@@ -435,12 +438,19 @@ class LiveSource:
         self._logger.error("trades could not be fetched", reason=reason)
 
     def _give_up_waiting(self, out: list[Output]) -> None:
-        """Let what waits go out; what is missing comes late."""
-        if self._fill is not None and not self._fill.is_late:
+        """Let what waits go out; what is missing comes late, and whoever reads the bars is told so before."""
+        if self._fill is not None:
             self._fill.is_late = True
-            if self._fill.gap.to_time:
-                self._tell(self._fill.gap, GapState.OPEN, out)
+            self._tell_open(self._fill.gap, out)
+        elif self._stream.normaliser.last_trade_time:
+            first, from_time = self._find_first_missing()
+            gap = self._gap_log.open(GapKind.TRADES, "no trades come", from_time=from_time, first_number=first)
+            self._tell_open(gap, out)
         self._release(out)
+
+    def _tell_open(self, gap: OpenGap, out: list[Output]) -> None:
+        if not gap.is_told or gap.to_time:
+            self._tell(gap, GapState.OPEN, out)
 
     def _release(self, out: list[Output]) -> None:
         self._wait, self._defers_all = None, False

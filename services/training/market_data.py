@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from libs.runtime.errors import BadInput
@@ -17,6 +18,8 @@ from services.exchange.core.frames import decode_kline
 from services.training.core.bars import OPTIONAL, REQUIRED, BadBars, BarTable, table_of_bars, table_of_columns
 
 MINUTES_PER_DAY = 1440
+# Of a bar that lacks trades.
+_MARK = "is_incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,19 @@ class TrainingBars:
 
 
 def read_bars(path: Path) -> TrainingBars:
-    """Read klines from Parquet. Raises `BadInput` naming file, row and fix."""
+    """Read klines from Parquet, without those marked as lacking trades. Raises `BadInput` naming file, row and fix."""
     try:
         file = pq.ParquetFile(path)
         names = set(file.schema_arrow.names)
-        table = file.read(columns=[name for name in (*REQUIRED, *OPTIONAL) if name in names])
+        table = file.read(columns=[name for name in (*REQUIRED, *OPTIONAL, _MARK) if name in names])
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist; give klines as Parquet") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {error}") from error
+    total = len(table)
+    if _MARK in table.column_names:
+        # What remains has a gap there, over which no example reaches.
+        table = table.filter(pc.invert(pc.fill_null(table.column(_MARK), False))).drop_columns([_MARK])
     try:
         columns = {name: _column(table.column(name), name) for name in table.column_names}
         bars = table_of_columns(columns)
@@ -44,7 +51,10 @@ def read_bars(path: Path) -> TrainingBars:
         raise BadInput(f"{path}: {error}") from error
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return TrainingBars(bars, {"source": "file", "file": path.name, "sha256": digest, "bars": len(bars)})
+    described: dict[str, str | int] = {"source": "file", "file": path.name, "sha256": digest, "bars": len(bars)}
+    if total > len(table):
+        described["incomplete_bars_left_out"] = total - len(table)
+    return TrainingBars(bars, described)
 
 
 def simulate_bars(seed: int, days: int) -> TrainingBars:

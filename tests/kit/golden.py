@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from libs.domain.accounts import VenueAccount, VenuePosition
+from libs.domain.bars import BarRevision
 from libs.domain.control import Alert, AuditEntry, AuditOutcome, ControlState, Severity, TradingState
 from libs.domain.events import Event
 from libs.domain.features import FeatureVector
@@ -89,6 +90,26 @@ def _by_hand() -> dict[str, Event]:
         ),
         "bar": builders.a_bar(
             spread_mean_bps=0.5, depth_imbalance_1=-0.25, open_interest_e8=SCALE, funding_rate_e8=0, is_history=True
+        ),
+        "bar_revision": BarRevision(
+            BTC,
+            f"{BTC}/1m/{START}/revision/1",
+            START,
+            f"{BTC}/1m/{START}",
+            1,
+            (f"{BTC}/gap/trades/7",),
+            "1m",
+            START,
+            START + 60 * NANOSECONDS,
+            6 * SCALE,
+            7 * SCALE,
+            5 * SCALE,
+            6 * SCALE,
+            SCALE,
+            None,
+            0,
+            3,
+            True,
         ),
         "feature_vector": FeatureVector(
             BTC, "v/1", START, "b/1", "1m", "core_v1", "ab" * 32, b"\x00\x00\x00\x00\x00\x00\xf8\x3f", 1, 6 * SCALE

@@ -1,7 +1,8 @@
 """Market events in, closed bars out. Refuses what is no market event or cannot be a bar.
 
 A minute closes at the first event whose time is at least its end plus the grace; longer bars are sums of minutes and go
-out before the minute that completes them. A trade for a closed minute is counted (`late_trades`) and in no bar.
+out before the minute that completes them. A trade for a closed minute is in no bar: it is counted (`late_trades`) and
+the bars that lack it are revised.
 The minute in which the stream begins is not whole and gives no bar, unless a kline takes its place.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
+from libs.domain.bars import TIMEFRAMES, Bar, BarRevision, bar_event_id
 from libs.domain.events import Event, Unhandleable
 from libs.domain.market import (
     BestQuote,
@@ -49,7 +50,17 @@ def _add_missing(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-_STATE = StateFormat("bars", 2, BarsState, migrations={1: _add_missing})
+def _add_revisions(values: dict[str, Any]) -> dict[str, Any]:
+    for series in values["series"].values():
+        missing = {
+            name: {"begin": begin, "end": end, "is_over": True, "is_lost": True}
+            for name, (begin, end) in series.pop("missing").items()
+        }
+        series["revisions"] = {"missing": missing}
+    return values
+
+
+_STATE = StateFormat("bars", 3, BarsState, migrations={1: _add_missing, 2: _add_revisions})
 
 _APPLY: dict[type, Callable[[BarSeries, Any], None]] = {
     Trade: BarSeries.take_trade,
@@ -78,20 +89,22 @@ class BarsCore:
         self._grace_ns = grace_ms * 1_000_000
         self._series: dict[str, BarSeries] = {}
 
-    def handle(self, event: Event) -> list[Bar]:
-        """Advance by one market event; return the bars that it closes."""
+    def handle(self, event: Event) -> list[Bar | BarRevision]:
+        """Advance by one market event; return the bars that it closes and, behind them, those that it corrects."""
         kind = type(event)
         if kind is ExchangeBar:
             return self._take_kline(event)  # type: ignore[arg-type]
         apply = _APPLY.get(kind)
         if apply is None:
             return self._take_clock(event)
-        if kind is Trade and event.price_e8 * event.quantity_e8 > _MAX_NOTIONAL:  # type: ignore[union-attr]
-            raise Unhandleable(f"a trade of more than 2e10 in money is not real: {event}")
+        if kind is Trade:
+            _check_notional(event)  # type: ignore[arg-type]
         series = self._series_of(event.instrument)  # type: ignore[union-attr]
         if not series.deadline:
             series.start(event.event_time)
         bars = series.close_until(event.event_time) if event.event_time >= series.deadline else []
+        if kind is Trade and event.event_time < series.opened:
+            bars += series.revise_by(event)  # type: ignore[arg-type]
         apply(series, event)
         return bars
 
@@ -129,11 +142,12 @@ class BarsCore:
             series = self._series[instrument] = BarSeries(instrument, self._timeframes, self._grace_ns)
         return series
 
-    def _take_clock(self, event: Event) -> list[Bar]:
+    def _take_clock(self, event: Event) -> list[Bar | BarRevision]:
         if isinstance(event, Gap):
-            self._series_of(event.instrument).take_gap(event)
-            return []
+            return [*self._series_of(event.instrument).revisions.take_gap(event)]
         if isinstance(event, LateTrade):
+            _check_notional(event)
+            self._series_of(event.instrument).take_late(event)
             return []
         if not isinstance(event, ClockTick | FundingSettled):
             raise Unhandleable(f"bars takes market events, not {type(event).__name__}")
@@ -142,7 +156,7 @@ class BarsCore:
             return []
         return series.close_until(event.event_time)
 
-    def _take_kline(self, event: ExchangeBar) -> list[Bar]:
+    def _take_kline(self, event: ExchangeBar) -> list[Bar | BarRevision]:
         if event.timeframe not in TIMEFRAMES:
             raise Unhandleable(
                 f"kline {event.event_id} has timeframe {event.timeframe!r}, not one of {list(TIMEFRAMES)}"
@@ -154,6 +168,11 @@ class BarsCore:
         if length == MINUTE:
             return series.take_kline(event)
         return [_pass_on(event)] if event.timeframe in self._timeframes else []
+
+
+def _check_notional(event: Trade | LateTrade) -> None:
+    if event.price_e8 * event.quantity_e8 > _MAX_NOTIONAL:
+        raise Unhandleable(f"a trade of more than 2e10 in money is not real: {event}")
 
 
 def _pass_on(event: ExchangeBar) -> Bar:

@@ -8,15 +8,13 @@ from typing import Annotated
 
 import numpy as np
 
-from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
+from libs.domain.bars import TIMEFRAMES, Bar, BarRevision, bar_event_id
 from libs.domain.market import (
     BestQuote,
     DepthDelta,
     DepthSnapshot,
     ExchangeBar,
-    Gap,
-    GapKind,
-    GapState,
+    LateTrade,
     Liquidation,
     MarkPrice,
     OpenInterest,
@@ -25,16 +23,19 @@ from libs.domain.market import (
 )
 from libs.domain.state import ArrayOf
 from services.bars.core.book import LEVELS, Ints
+from services.bars.core.revisions import Revisions, RevisionsState
 from services.bars.core.steps import (
     ACCUMULATOR,
     ENRICHMENTS,
     FINISHED,
     HEAD,
     LONGER,
+    NO_PRICE,
     SCALE,
     Records,
     aggregate_minute,
     clear_slot,
+    notional_e8,
     shift_slots,
     start_slots,
     step_delta,
@@ -53,21 +54,25 @@ _LADDERS = (("bids", 0), ("asks", 1))
 
 @dataclass(slots=True)
 class BarSeriesState:
-    """What is kept of a series: the records as they are, the used part of each side's prices and quantities, and from
-    when to when trades are missing, by the gap's id.
+    """What is kept of a series: the records as they are, the used part of each side's prices and quantities, and what
+    is missing and may be revised.
     """
 
     head: Annotated[Records, ArrayOf(HEAD)]
     slots: Annotated[Records, ArrayOf(ACCUMULATOR)]
     ladders: list[Annotated[Ints, ArrayOf("<i8")]]
-    missing: dict[str, tuple[int, int]]
+    revisions: RevisionsState
 
 
 class BarSeries:
-    """The state of one instrument and the steps on it; `deadline` is the event time (ns) that closes the minute."""
+    """The state of one instrument and the steps on it.
+
+    `opened` and `deadline` are the event times (ns) since which the minute is open and that closes it; 0 before the
+    first event.
+    """
 
     __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "_slots", "_words", "deadline",
-                 "grace_ns", "head", "keys", "missing", "quantities")  # fmt: skip
+                 "grace_ns", "head", "keys", "opened", "quantities", "revisions")  # fmt: skip
 
     def __init__(self, instrument: str, timeframes: Sequence[str], grace_ns: int) -> None:
         longer = [name for name in TIMEFRAMES if name in timeframes and name != "1m"]
@@ -84,8 +89,9 @@ class BarSeries:
         self._words = words_of(self._slots)
         self.keys = np.zeros((2, LEVELS), dtype=np.int64)
         self.quantities = np.zeros((2, LEVELS), dtype=np.int64)
+        self.opened = 0
         self.deadline = 0
-        self.missing: dict[str, tuple[int, int]] = {}
+        self.revisions = Revisions()
 
     @property
     def slots(self) -> Records:
@@ -98,11 +104,11 @@ class BarSeries:
         for count, side in _LADDERS:
             used = self.head[count][0]
             ladders += [self.keys[side, :used], self.quantities[side, :used]]
-        return BarSeriesState(self.head, self._slots, ladders, self.missing)
+        return BarSeriesState(self.head, self._slots, ladders, self.revisions.state)
 
     def restore(self, state: BarSeriesState) -> None:
         """Take over what was kept."""
-        self.head, self._slots, self.missing = state.head, state.slots, dict(state.missing)
+        self.head, self._slots, self.revisions.state = state.head, state.slots, state.revisions
         self._words = words_of(self._slots)
         for (count, side), (keys, quantities) in zip(_LADDERS, (state.ladders[:2], state.ladders[2:]), strict=True):
             used = self.head[count][0]
@@ -123,11 +129,12 @@ class BarSeries:
 
     def set_deadline(self) -> None:
         """Work out when the open minute closes."""
-        self.deadline = int(self.slots["open_time"][0]) + MINUTE + self.grace_ns if self.is_started else 0
+        self.opened = int(self.slots["open_time"][0]) if self.is_started else 0
+        self.deadline = self.opened + MINUTE + self.grace_ns if self.is_started else 0
 
-    def close_until(self, event_time: int) -> list[Bar]:
+    def close_until(self, event_time: int) -> list[Bar | BarRevision]:
         """Close every minute that is due at an event time."""
-        bars: list[Bar] = []
+        bars: list[Bar | BarRevision] = []
         if event_time >= self.deadline + MAX_SILENT_MINUTES * MINUTE:
             self._close_minute(bars)
             self.start(event_time)
@@ -136,13 +143,14 @@ class BarSeries:
             self._close_minute(bars)
         return bars
 
-    def take_gap(self, event: Gap) -> None:
-        """Mark the bars that lack the trades of a gap; one that was filled in order lacks none."""
-        if event.kind is not GapKind.TRADES or event.state is GapState.FILLED:
-            return
-        oldest = event.from_time - TIMEFRAMES["1d"]
-        self.missing = {gap_id: times for gap_id, times in self.missing.items() if times[1] >= oldest}
-        self.missing[event.gap_id] = (event.from_time, max(event.from_time, event.to_time))
+    def take_late(self, event: LateTrade) -> None:
+        """Keep a trade of a gap for the revisions that come when the gap ends."""
+        self.revisions.take_late(event, notional_e8(event.price_e8, event.quantity_e8))
+
+    def revise_by(self, event: Trade) -> list[BarRevision]:
+        """Return what the closed bars that lack a trade are with it."""
+        at = int(self.opened)
+        return self.revisions.take_overtaken(event, notional_e8(event.price_e8, event.quantity_e8), at)
 
     def take_trade(self, event: Trade) -> None:
         """Count a trade into its minute."""
@@ -214,9 +222,9 @@ class BarSeries:
         slot["liquidations"] += 1
         slot["liquidation_buy" if event.side is Side.BUY else "liquidation_sell"] += event.quantity_e8
 
-    def take_kline(self, event: ExchangeBar) -> list[Bar]:
+    def take_kline(self, event: ExchangeBar) -> list[Bar | BarRevision]:
         """Let a 1m kline replace its minute: before the stream, at the join minute, or where no trades come at all."""
-        bars: list[Bar] = []
+        bars: list[Bar | BarRevision] = []
         if event.open_time <= self.head["last_bar_open"][0]:
             self.head["stale_bars"] += 1
             return bars
@@ -238,6 +246,7 @@ class BarSeries:
             shift_slots(self.slots, self._words[0], MINUTE)
             self.set_deadline()
         _load_kline(finished, event)
+        self.revisions.note_kline(event.open_time, is_before_stream=not self.is_started)
         self._finish(bars)
         return bars
 
@@ -245,7 +254,7 @@ class BarSeries:
         slot: Records = self.slots[0 if event_time < self.slots["open_time"][0] + MINUTE else 1]
         return slot
 
-    def _close_minute(self, bars: list[Bar]) -> None:
+    def _close_minute(self, bars: list[Bar | BarRevision]) -> None:
         minute = self.slots[0]
         head = self.head[0]
         if minute["trade_count"]:
@@ -256,21 +265,25 @@ class BarSeries:
                 minute[name] = head["last_price"]
         if not minute["is_partial"] and (is_flat or minute["trade_count"]):
             self.slots[FINISHED] = minute
+            if is_flat and self.revisions.is_incomplete(minute["open_time"], minute["open_time"] + MINUTE):
+                self.slots["is_partial"][FINISHED] = NO_PRICE
             self._finish(bars)
         shift_slots(self.slots, self._words[0], MINUTE)
         self.set_deadline()
 
-    def _finish(self, bars: list[Bar]) -> None:
+    def _finish(self, bars: list[Bar | BarRevision]) -> None:
         finished = self.slots[FINISHED]
         finished["parts"] = 1
         self.head["last_bar_open"] = finished["open_time"]
         self.head["last_price"] = finished["close"]
         count = aggregate_minute(self.slots, *self._words, self._lengths, MINUTE, self._due)
         # The longest first: a reader that acts on the minute then knows the longer bars that end with it.
-        for index in self._due[:count][::-1]:
-            bars.append(self._make_bar(int(index), self._names[index - LONGER]))
+        closed = [self._make_bar(int(index), self._names[index - LONGER]) for index in self._due[:count][::-1]]
         if self._has_minutes:
-            bars.append(self._make_bar(FINISHED, "1m"))
+            closed.append(self._make_bar(FINISHED, "1m"))
+        bars += closed
+        for bar in closed:
+            bars += self.revisions.note_closed(bar)
 
     def _make_bar(self, index: int, timeframe: str) -> Bar:
         slot = dict(zip(ACCUMULATOR.names or (), self.slots[index].item(), strict=True))
@@ -309,7 +322,7 @@ class BarSeries:
             liquidation_buy_e8=slot["liquidation_buy"] if has_liquidations else None,
             liquidation_sell_e8=slot["liquidation_sell"] if has_liquidations else None,
             is_history=slot["history_parts"] == slot["parts"],
-            is_incomplete=any(begin < close_time and end >= slot["open_time"] for begin, end in self.missing.values()),
+            is_incomplete=self.revisions.is_incomplete(slot["open_time"], close_time),
         )
 
 

@@ -105,6 +105,8 @@ HEAD = np.dtype(
 SCALE = 100_000_000
 FINISHED = 2
 LONGER = 3
+NO_PRICE = 2
+"""`is_partial` of a finished minute none of whose trades have come: its prices are those before it, and say nothing."""
 
 
 @njit(cache=True)
@@ -326,11 +328,12 @@ def step_delta(
 def merge_part(slots: Records, ints: Ints, reals: Reals, at: int, of: int) -> None:
     """Add a finished minute to a longer bar."""
     whole, part = slots[at], slots[of]
-    whole.open, whole.high, whole.low, whole.close = merge_prices(
-        whole.parts == 0,
-        (whole.open, whole.high, whole.low, whole.close),
-        (part.open, part.high, part.low, part.close),
-    )
+    if part.is_partial != NO_PRICE:
+        whole.open, whole.high, whole.low, whole.close = merge_prices(
+            whole.open == 0,
+            (whole.open, whole.high, whole.low, whole.close),
+            (part.open, part.high, part.low, part.close),
+        )
     whole.parts += 1
     for field in _SUMMED_INTS:
         ints[at, field] += ints[of, field]
@@ -363,6 +366,8 @@ def aggregate_minute(slots: Records, ints: Ints, reals: Reals, lengths: Ints, mi
             continue
         merge_part(slots, ints, reals, index + LONGER, FINISHED)
         if whole.parts * minute == length:
+            if whole.open == 0:
+                whole.open, whole.high, whole.low, whole.close = part.open, part.high, part.low, part.close
             due[count] = index + LONGER
             count += 1
     return count

@@ -224,4 +224,5 @@ def _forecast(vector: FeatureVector, prepared: _Prepared, rows: Window) -> Forec
         feature_set=manifest.feature_set,
         schema_hash=manifest.schema_hash,
         reference_price_e8=vector.reference_price_e8,
+        is_incomplete=vector.is_incomplete,
     )

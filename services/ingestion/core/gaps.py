@@ -63,13 +63,16 @@ class GapLog:
 
     def tell(self, gap: OpenGap, state: GapState, event_time: int, received_time: int) -> Gap:
         """Return the event of a gap's state; every state but OPEN ends it."""
+        event_id = f"{gap.gap_id}/{state.name.lower()}"
         if state is GapState.OPEN:
+            # It may be told of before it is known how far it reaches, and then again.
+            event_id += f"/{gap.to_time}" if gap.is_told else ""
             gap.is_told = True
         else:
             self.drop(gap)
         return Gap(
             self._instrument,
-            f"{gap.gap_id}/{state.name.lower()}",
+            event_id,
             event_time,
             received_time,
             gap.gap_id,

@@ -76,6 +76,7 @@ CHECKS: tuple[Check, ...] = (
     Check("open_orders", at_most("max_open_orders", checks_orders.open_orders)),
     Check("venue_open_orders", checks_orders.venue_open_orders),
     Check("reference_price", checks_market.reference_price),
+    Check("market_data_complete", checks_market.market_data_complete),
     Check("market_data_age_ms", at_most("max_market_data_age_ms", checks_market.market_data_age_ms)),
     Check("clock_skew_ms", at_most("max_clock_skew_ms", checks_market.clock_skew_ms)),
     Check("intent_age_ms", at_most("max_intent_age_ms", checks_market.intent_age_ms)),

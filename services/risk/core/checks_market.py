@@ -24,6 +24,15 @@ def reference_price(context: CheckContext) -> Finding:
     return True, f"{write(context.reference.price)} {context.reference.source}", limit
 
 
+def market_data_complete(context: CheckContext) -> Finding:
+    """Neither the last bar nor one that a forecast behind the intent was made from lacks trades."""
+    if context.view.has_incomplete_bar:
+        return False, "the last bar lacks trades", "complete"
+    if any(cause in context.view.incomplete_forecasts for cause in context.intent.cause_ids):
+        return False, "the forecast is of a bar that lacks trades", "complete"
+    return True, "complete", "complete"
+
+
 def market_data_age_ms(context: CheckContext) -> int | None:
     """Age of the reference price, or of the quote where that is older."""
     if context.reference is None or not context.view.quote_time:

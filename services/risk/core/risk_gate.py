@@ -197,6 +197,7 @@ class RiskCore:
         if last.timeframe == "1m":
             for bar in bars:
                 view.add_bar(bar.close_time, bar.high_e8, bar.low_e8, bar.close_e8, self._limits.volatility_warmup_bars)
+            view.has_incomplete_bar = last.is_incomplete
 
     def snapshot(self) -> bytes:
         """Return the whole state, limits included."""
@@ -264,12 +265,16 @@ class RiskCore:
 
     def _on_forecast(self, event: Forecast) -> list[Event]:
         if event.role is ModelRole.CHAMPION:
-            self._state.market(event.instrument).remember_forecast(event.event_id, event.event_time)
+            self._state.market(event.instrument).remember_forecast(
+                event.event_id, event.event_time, event.is_incomplete
+            )
         return []
 
     def _on_bar(self, event: Bar) -> list[Event]:
         if event.timeframe == "1m":
-            self._state.market(event.instrument).add_bar(
+            view = self._state.market(event.instrument)
+            view.has_incomplete_bar = event.is_incomplete
+            view.add_bar(
                 event.close_time, event.high_e8, event.low_e8, event.close_e8, self._limits.volatility_warmup_bars
             )
         return []

@@ -38,7 +38,7 @@ class MarketView:
     """The last mark, quote, forecast and bar range of one instrument; times in ns, 0 for never seen.
 
     With `is_last_price` no quote was ever seen (a recording of trades or bars alone) and the last price stands in for
-    both sides of it.
+    both sides of it. `has_incomplete_bar`: the last bar lacks trades; so do those behind the `incomplete_forecasts`.
     """
 
     mark_e8: int = 0
@@ -51,16 +51,21 @@ class MarketView:
     quote_skew_ns: int = 0
     is_last_price: bool = False
     forecasts: dict[str, int] = field(default_factory=dict)
+    incomplete_forecasts: list[str] = field(default_factory=list)
+    has_incomplete_bar: bool = False
     bar_close_time: int = 0
     bar_count: int = 0
     range_ppm: int = 0
     average_range_ppb: int = 0
 
-    def remember_forecast(self, event_id: str, event_time: int) -> None:
-        """Keep the last few forecasts' times."""
+    def remember_forecast(self, event_id: str, event_time: int, is_incomplete: bool) -> None:
+        """Keep the last few forecasts' times, and which of them are incomplete."""
         self.forecasts[event_id] = event_time
         while len(self.forecasts) > _REMEMBERED_FORECASTS:
             del self.forecasts[next(iter(self.forecasts))]
+        if is_incomplete or self.incomplete_forecasts:
+            known = [*self.incomplete_forecasts, *([event_id] if is_incomplete else [])]
+            self.incomplete_forecasts = [name for name in known if name in self.forecasts]
 
     def forecast_time(self, cause_ids: tuple[str, ...]) -> int | None:
         """Return the time of the forecast among the causes, else of the newest one, None if there was none."""

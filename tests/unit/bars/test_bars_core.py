@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.domain.bars import TIMEFRAMES, Bar
+from libs.domain.bars import TIMEFRAMES, Bar, BarRevision
 from libs.domain.events import Unhandleable
 from libs.domain.market import (
     DepthDelta,
@@ -34,11 +34,11 @@ from tests.unit.ingestion.builders import a_kline
 
 def _play(events: Sequence[Any], core: BarsCore | None = None, **changes: Any) -> list[Bar]:
     core = core or BarsCore(**changes)
-    return [bar for event in events for bar in core.handle(event)]
+    return [bar for event in events for bar in core.handle(event) if isinstance(bar, Bar)]
 
 
-def _minutes(bars: list[Bar]) -> list[Bar]:
-    return [bar for bar in bars if bar.timeframe == "1m"]
+def _minutes(bars: Sequence[Bar | BarRevision]) -> list[Bar]:
+    return [bar for bar in bars if isinstance(bar, Bar) and bar.timeframe == "1m"]
 
 
 @pytest.mark.slow
@@ -310,9 +310,3 @@ def test_a_bar_that_lacks_trades_says_so(gap: Gap, marked: list[bool]) -> None:
     assert bars == _play(after, core)
     assert [bar.is_incomplete for bar in _minutes(bars)][:2] == marked
     assert [bar.is_incomplete for bar in bars if bar.timeframe == "5m"] == [marked[0]]
-
-
-def test_trades_that_come_late_mark_the_bars_that_are_still_open() -> None:
-    bars = _play([a_trade(1), a_trade(2, seconds=70), _a_gap(GapState.LATE, 10, 20), a_tick(301)])
-    assert not any(bar.is_incomplete for bar in _minutes(bars))
-    assert [bar.is_incomplete for bar in bars if bar.timeframe == "5m"] == [True]

@@ -59,6 +59,12 @@ def test_history_gives_marked_vectors_and_leaves_no_seam() -> None:
     assert _vectors(core, bars[split:]) == undisturbed[live_from:]
 
 
+def test_the_vector_of_a_bar_that_lacks_trades_says_so() -> None:
+    first, second = _bars(2)
+    vectors = _vectors(FeaturesCore(CORE), [replace(first, is_incomplete=True), second])
+    assert [vector.is_incomplete for vector in vectors] == [True, False]
+
+
 def test_a_bar_that_comes_again_gives_no_second_vector() -> None:
     bars = _bars(30)
     core = FeaturesCore(CORE)

@@ -193,3 +193,9 @@ def test_normalised_values_are_clipped() -> None:
     scaled, coverage = normalise(np.array([[100.0, -100.0, NAN, 1.5]]), np.zeros(4), np.ones(4), 3.0)
     assert scaled.tolist() == [[3.0, -3.0, 0.0, 1.5]]
     assert coverage == 0.75
+
+
+def test_the_forecast_of_a_bar_that_lacks_trades_says_so() -> None:
+    core = InferenceCore([a_model()])
+    vectors = [replace(a_vector(0), is_incomplete=True), a_vector(1)]
+    assert [forecast.is_incomplete for vector in vectors for forecast in core.handle(vector)] == [True, False]

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import structlog
 
-from libs.domain.bars import Bar
+from libs.domain.bars import Bar, BarRevision
 from libs.domain.events import DeadInput
 from libs.domain.market import DepthDelta, DepthSnapshot, Gap, GapKind, GapState, LateTrade, MarketEvent, Trade
 from libs.domain.numbers import NANOSECONDS
@@ -218,20 +218,26 @@ class Followed:
         late = [event.venue_trade_id for event in self.out if isinstance(event, LateTrade)]
         assert not set(ids) & set(late)
         assert len(late) == len(set(late))
-        marked = [gap for gap in self.gaps if gap.kind is GapKind.TRADES and gap.state is not GapState.FILLED]
         expected = expected_bars()
-        bars = bars_of([event for event in self.out if not isinstance(event, DeadInput)])
+        bars = self.bars()
         assert bars
+        last = {bar.open_time: bar for bar in bars}
         for bar in bars:
-            if not any(gap.from_time < bar.close_time and gap.to_time >= bar.open_time for gap in marked):
+            # Right, or marked and revised: then the revision is right.
+            if not bar.is_incomplete and (isinstance(bar, BarRevision) or bar == last[bar.open_time]):
                 assert prices_of(bar) == prices_of(expected[bar.open_time])
+        if GapState.LOST not in {gap.state for gap in self.gaps}:
+            assert not any(bar.is_incomplete for bar in last.values())
+
+    def bars(self) -> list[Bar | BarRevision]:
+        return bars_of([event for event in self.out if not isinstance(event, DeadInput)])
 
 
-def prices_of(bar: Bar) -> tuple[Any, ...]:
+def prices_of(bar: Bar | BarRevision) -> tuple[Any, ...]:
     return (bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8, bar.volume_e8, bar.taker_buy_volume_e8, bar.trade_count)
 
 
-def bars_of(events: Iterable[MarketEvent]) -> list[Bar]:
+def bars_of(events: Iterable[MarketEvent]) -> list[Bar | BarRevision]:
     core = BarsCore()
     return [bar for event in events for bar in core.handle(event) if bar.timeframe == "1m"]
 
@@ -250,7 +256,7 @@ def raw_events() -> list[MarketEvent]:
 
 
 @cache
-def expected_bars() -> dict[int, Bar]:
+def expected_bars() -> dict[int, Bar | BarRevision]:
     return {bar.open_time: bar for bar in bars_of(raw_events())}
 
 
@@ -446,6 +452,17 @@ def test_silence_ends_with_another_connection_and_nothing_missing(mishap: Mishap
     assert followed.exchange.connections["market"] > 1
 
 
+def test_bars_that_close_in_a_silence_that_nothing_tells_of_are_marked_and_revised() -> None:
+    followed = follow(FallsSilent("aggTrade"), stale_after_s=0.7, wait_for_trades_s=0.05)
+    followed.check()
+    told = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
+    assert len({gap.event_id for gap in told}) == len(told)
+    assert (told[0].state, told[0].to_time) == (GapState.OPEN, 0)
+    incomplete = [bar.open_time for bar in followed.bars() if bar.is_incomplete]
+    assert incomplete
+    assert {bar.open_time for bar in followed.bars() if isinstance(bar, BarRevision)} >= set(incomplete)
+
+
 def test_connections_that_are_renewed_lose_nothing() -> None:
     followed = follow(Mishap(), renew_after_s=0.2)
     followed.check()
@@ -460,8 +477,7 @@ def test_trades_that_are_given_too_late_are_on_record_and_mark_their_bar() -> No
     told = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
     assert [gap.state for gap in told] == [GapState.OPEN, GapState.LATE]
     assert {event.gap_id for event in late} == {gap.gap_id for gap in told}
-    bars = bars_of([event for event in followed.out if not isinstance(event, DeadInput)])
-    assert bars[0].is_incomplete
+    assert [type(bar) for bar in followed.bars() if bar.is_incomplete] == [Bar]
     assert (told[0].first_number, told[0].last_number) == (late[0].venue_trade_id, late[-1].venue_trade_id)
 
 

@@ -10,7 +10,7 @@ from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
 from services.risk.core import RiskCore
-from tests.kit.builders import BTC, START, a_forecast, a_mark, a_quote, a_tick, a_trade, an_account, an_intent
+from tests.kit.builders import BTC, START, a_bar, a_forecast, a_mark, a_quote, a_tick, a_trade, an_account, an_intent
 from tests.unit.risk.builders import (
     D,
     a_core,
@@ -260,3 +260,27 @@ def test_without_a_clock_the_age_of_an_intent_is_unknown() -> None:
     verdict = ask(core, an_intent())
     assert "intent_age_ms" in failed(verdict)
     assert check(verdict, "intent_age_ms").value == "unknown"
+
+
+def test_an_order_that_adds_risk_waits_for_a_bar_with_all_its_trades() -> None:
+    core = a_core(an_account("0.1"))
+    core.handle(a_bar(0, is_incomplete=True))
+    assert failed(ask(core, an_intent(1))) == ["market_data_complete"]
+    assert failed(ask(core, an_intent(2, "0.02", Side.SELL, reduce_only=True))) == []
+    again = a_core(an_account("0.1"))
+    again.restore(core.snapshot())
+    assert check(ask(again, an_intent(3, "0.03")), "market_data_complete").value == "the last bar lacks trades"
+    again.handle(a_bar(1))
+    assert failed(ask(again, an_intent(4, "0.04"))) == []
+
+
+def test_no_risk_is_added_on_the_forecast_of_a_bar_that_lacks_trades() -> None:
+    core = a_core()
+    core.handle(a_forecast(0, event_time=START, is_incomplete=True))
+    core.handle(a_forecast(1, event_time=START))
+    marked, other = (a_forecast(number, event_time=START).event_id for number in (0, 1))
+    assert failed(ask(core, an_intent(1, confidence=0.4, cause_ids=(marked,)))) == ["market_data_complete"]
+    assert failed(ask(core, an_intent(2, "0.02", confidence=0.4, cause_ids=(other,)))) == []
+    for number in range(2, 12):
+        core.handle(a_forecast(number, event_time=START))
+    assert b'incomplete_forecasts":[]' in core.snapshot()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from libs.domain.features import FeatureVector
@@ -20,6 +23,7 @@ from services.training.core.examples import (
     gather_windows,
 )
 from services.training.core.features import compute_features
+from services.training.market_data import read_bars
 
 MINUTE = 60_000_000_000
 
@@ -152,3 +156,14 @@ def test_training_sees_the_numbers_that_the_stream_serves(history: list[Exchange
     for row, open_time in enumerate(table.open_times):
         values = served[int(open_time) + MINUTE]
         assert np.array_equal(values[wanted], batch.values[row, wanted], equal_nan=True), row
+
+
+def test_bars_that_lack_trades_are_left_out_and_leave_a_gap(tmp_path: Path) -> None:
+    columns = some_columns()
+    times = pa.array(columns.pop("open_time")).cast(pa.timestamp("ns", "UTC"))
+    marks = [False, False, True, None, False, False]
+    pq.write_table(pa.table({"open_time": times, **columns, "is_incomplete": marks}), tmp_path / "bars.parquet")
+    bars = read_bars(tmp_path / "bars.parquet")
+    assert list(bars.table.open_times // MINUTE) == [0, 1, 3, 4, 5]
+    assert bars.description["bars"] == 5
+    assert bars.description["incomplete_bars_left_out"] == 1

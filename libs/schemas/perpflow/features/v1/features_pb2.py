@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#perpflow/features/v1/features.proto\x12\x14perpflow.features.v1\"\xeb\x01\n\rFeatureVector\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x12\n\nevent_time\x18\x03 \x01(\x03\x12\x0e\n\x06\x62\x61r_id\x18\x04 \x01(\t\x12\x11\n\ttimeframe\x18\x05 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x06 \x01(\t\x12\x13\n\x0bschema_hash\x18\x07 \x01(\t\x12\x0e\n\x06packed\x18\x08 \x01(\x0c\x12\x13\n\x0bknown_count\x18\t \x01(\x05\x12\x1a\n\x12reference_price_e8\x18\n \x01(\x03\x12\x12\n\nis_history\x18\x0b \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#perpflow/features/v1/features.proto\x12\x14perpflow.features.v1\"\x82\x02\n\rFeatureVector\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x12\n\nevent_time\x18\x03 \x01(\x03\x12\x0e\n\x06\x62\x61r_id\x18\x04 \x01(\t\x12\x11\n\ttimeframe\x18\x05 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x06 \x01(\t\x12\x13\n\x0bschema_hash\x18\x07 \x01(\t\x12\x0e\n\x06packed\x18\x08 \x01(\x0c\x12\x13\n\x0bknown_count\x18\t \x01(\x05\x12\x1a\n\x12reference_price_e8\x18\n \x01(\x03\x12\x12\n\nis_history\x18\x0b \x01(\x08\x12\x15\n\ris_incomplete\x18\x0c \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perpflow.features.v1.featur
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FEATUREVECTOR']._serialized_start=62
-  _globals['_FEATUREVECTOR']._serialized_end=297
+  _globals['_FEATUREVECTOR']._serialized_end=320
 # @@protoc_insertion_point(module_scope)

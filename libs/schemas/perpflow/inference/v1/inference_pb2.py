@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%perpflow/inference/v1/inference.proto\x12\x15perpflow.inference.v1\"\xce\x03\n\x08\x46orecast\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x12\n\nevent_time\x18\x03 \x01(\x03\x12\x11\n\tvector_id\x18\x04 \x01(\t\x12\x12\n\nhorizon_ns\x18\x05 \x01(\x03\x12\x18\n\x10probability_down\x18\x06 \x01(\x01\x12\x18\n\x10probability_flat\x18\x07 \x01(\x01\x12\x16\n\x0eprobability_up\x18\x08 \x01(\x01\x12\x12\n\nconfidence\x18\t \x01(\x01\x12\x10\n\x08\x63overage\x18\n \x01(\x01\x12 \n\x13\x65xpected_return_bps\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nmodel_name\x18\x0c \x01(\t\x12\x15\n\rmodel_version\x18\r \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x0e \x01(\t\x12.\n\x04role\x18\x0f \x01(\x0e\x32 .perpflow.inference.v1.ModelRole\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x10 \x01(\t\x12\x13\n\x0bschema_hash\x18\x11 \x01(\t\x12\x1a\n\x12reference_price_e8\x18\x12 \x01(\x03\x42\x16\n\x14_expected_return_bps*W\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_ROLE_CHAMPION\x10\x01\x12\x15\n\x11MODEL_ROLE_SHADOW\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%perpflow/inference/v1/inference.proto\x12\x15perpflow.inference.v1\"\xe5\x03\n\x08\x46orecast\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x12\n\nevent_time\x18\x03 \x01(\x03\x12\x11\n\tvector_id\x18\x04 \x01(\t\x12\x12\n\nhorizon_ns\x18\x05 \x01(\x03\x12\x18\n\x10probability_down\x18\x06 \x01(\x01\x12\x18\n\x10probability_flat\x18\x07 \x01(\x01\x12\x16\n\x0eprobability_up\x18\x08 \x01(\x01\x12\x12\n\nconfidence\x18\t \x01(\x01\x12\x10\n\x08\x63overage\x18\n \x01(\x01\x12 \n\x13\x65xpected_return_bps\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nmodel_name\x18\x0c \x01(\t\x12\x15\n\rmodel_version\x18\r \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x0e \x01(\t\x12.\n\x04role\x18\x0f \x01(\x0e\x32 .perpflow.inference.v1.ModelRole\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x10 \x01(\t\x12\x13\n\x0bschema_hash\x18\x11 \x01(\t\x12\x1a\n\x12reference_price_e8\x18\x12 \x01(\x03\x12\x15\n\ris_incomplete\x18\x13 \x01(\x08\x42\x16\n\x14_expected_return_bps*W\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_ROLE_CHAMPION\x10\x01\x12\x15\n\x11MODEL_ROLE_SHADOW\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perpflow.inference.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELROLE']._serialized_start=529
-  _globals['_MODELROLE']._serialized_end=616
+  _globals['_MODELROLE']._serialized_start=552
+  _globals['_MODELROLE']._serialized_end=639
   _globals['_FORECAST']._serialized_start=65
-  _globals['_FORECAST']._serialized_end=527
+  _globals['_FORECAST']._serialized_end=550
 # @@protoc_insertion_point(module_scope)

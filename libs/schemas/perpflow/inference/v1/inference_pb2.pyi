@@ -15,7 +15,7 @@ MODEL_ROLE_CHAMPION: ModelRole
 MODEL_ROLE_SHADOW: ModelRole
 
 class Forecast(_message.Message):
-    __slots__ = ("event_id", "instrument", "event_time", "vector_id", "horizon_ns", "probability_down", "probability_flat", "probability_up", "confidence", "coverage", "expected_return_bps", "model_name", "model_version", "model_sha256", "role", "feature_set", "schema_hash", "reference_price_e8")
+    __slots__ = ("event_id", "instrument", "event_time", "vector_id", "horizon_ns", "probability_down", "probability_flat", "probability_up", "confidence", "coverage", "expected_return_bps", "model_name", "model_version", "model_sha256", "role", "feature_set", "schema_hash", "reference_price_e8", "is_incomplete")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class Forecast(_message.Message):
     FEATURE_SET_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_HASH_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_PRICE_E8_FIELD_NUMBER: _ClassVar[int]
+    IS_INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     instrument: str
     event_time: int
@@ -52,4 +53,5 @@ class Forecast(_message.Message):
     feature_set: str
     schema_hash: str
     reference_price_e8: int
-    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., vector_id: _Optional[str] = ..., horizon_ns: _Optional[int] = ..., probability_down: _Optional[float] = ..., probability_flat: _Optional[float] = ..., probability_up: _Optional[float] = ..., confidence: _Optional[float] = ..., coverage: _Optional[float] = ..., expected_return_bps: _Optional[float] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_sha256: _Optional[str] = ..., role: _Optional[_Union[ModelRole, str]] = ..., feature_set: _Optional[str] = ..., schema_hash: _Optional[str] = ..., reference_price_e8: _Optional[int] = ...) -> None: ...
+    is_incomplete: bool
+    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., vector_id: _Optional[str] = ..., horizon_ns: _Optional[int] = ..., probability_down: _Optional[float] = ..., probability_flat: _Optional[float] = ..., probability_up: _Optional[float] = ..., confidence: _Optional[float] = ..., coverage: _Optional[float] = ..., expected_return_bps: _Optional[float] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_sha256: _Optional[str] = ..., role: _Optional[_Union[ModelRole, str]] = ..., feature_set: _Optional[str] = ..., schema_hash: _Optional[str] = ..., reference_price_e8: _Optional[int] = ..., is_incomplete: _Optional[bool] = ...) -> None: ...
