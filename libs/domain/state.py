@@ -120,6 +120,52 @@ class StateFormat(Generic[T]):
             raise StateMismatch(f"the kept bytes are no state of {self.name}: {error}") from error
 
 
+def describe_state(data: bytes) -> dict[str, Any] | None:
+    """Return the plain values of any core's kept state, its arrays as lists, records by their fields' names.
+
+    None where the bytes are not of this form.
+    """
+    head, _, arrays = data.partition(b"\n")
+    if _STATE_KEY not in head:
+        return None
+    described: dict[str, Any] = _with_arrays(orjson.loads(head), arrays)
+    return described
+
+
+_ARRAY_KEYS = {"dtype", "shape", "at"}
+
+
+def _with_arrays(value: Any, arrays: bytes) -> Any:
+    if isinstance(value, list):
+        return [_with_arrays(each, arrays) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) != _ARRAY_KEYS:
+        return {name: _with_arrays(each, arrays) for name, each in value.items()}
+    dtype = np.lib.format.descr_to_dtype(_as_descr(value["dtype"]))
+    kept = np.frombuffer(arrays, dtype, int(np.prod(value["shape"])), value["at"]).reshape(value["shape"])
+    return _plain(kept)
+
+
+def _as_descr(descr: Any) -> Any:
+    if isinstance(descr, str):
+        return descr
+    return [tuple(_as_descr(part) if isinstance(part, list) and place == 1 else _as_shape(part)
+                  for place, part in enumerate(field)) for field in descr]  # fmt: skip
+
+
+def _as_shape(part: Any) -> Any:
+    return tuple(part) if isinstance(part, list) else part
+
+
+def _plain(kept: Any) -> Any:
+    if kept.dtype.names is None:
+        return kept.tolist()
+    if kept.shape:
+        return [_plain(each) for each in kept]
+    return {name: _plain(np.asarray(kept[name])) for name in kept.dtype.names}
+
+
 class ArrayOf:
     """Marks a field that is a numpy array of one dtype: ``Annotated[npt.NDArray[np.void], ArrayOf(RECORD)]``.
 

@@ -1,8 +1,9 @@
 """How a service's process begins, runs and ends. `CoreService` and `SourceService` are all a service's main needs.
 
-A process knows four words: ``run`` (or nothing), ``verify`` (replay the session through this very core, JSON on
-stdout), ``compare`` (replay it under other settings and say which decisions change) and ``check`` (read the settings
-and build the core, to fail early).
+A process knows five words: ``run`` (or nothing), ``verify`` (replay the session through this very core, JSON on
+stdout), ``compare`` (replay it under other settings and say which decisions change), ``state`` (replay it up to a
+market time in ns and say what the core holds there) and ``check`` (read the settings and build the core, to fail
+early). A partition may follow the word.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from libs.runtime.settings import PlatformSettings, load_settings, service_prefi
 from libs.runtime.shell import CoreShell
 from libs.runtime.source import EventSource, SourceShell
 from libs.runtime.stop import StopRequested, StopSignal
-from libs.runtime.verify import compare_decisions, verify_service
+from libs.runtime.verify import compare_decisions, read_state, verify_service
 from libs.wire.topics import OUTBOX
 
 __all__ = ["CoreService", "Input", "Loop", "SourceService", "run_loop", "run_process"]
@@ -199,19 +200,22 @@ class CoreService(Generic[SettingsT]):
     build_core: Callable[[SettingsT], Core]
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Run, verify, compare or check, by the process's arguments."""
+        """Run, verify, compare, tell the state or check, by the process's arguments."""
         words = list(sys.argv[1:] if arguments is None else arguments)
+        at = int(words.pop(1)) if len(words) == 3 and words[0] == "state" and words[1].isdecimal() else 0
         bodies: dict[str, Callable[[PlatformSettings, structlog.stdlib.BoundLogger], int]]
         partition = int(words.pop()) if len(words) == 2 and words[1].isdecimal() else 0
         bodies = {
             "run": self.run,
             "verify": lambda platform, _logger: self._verify(platform, partition),
             "compare": lambda platform, _logger: self._compare(platform, partition),
+            "state": lambda platform, _logger: self._state(platform, partition, at),
             "check": self._check,
         }
         body = bodies.get(words[0] if words else "run")
         if body is None or len(words) > 1:
-            sys.stderr.write(f"{self.name}: {' '.join(words)!r} is not known; say run, verify, compare or check\n")
+            known = "run, verify, compare, state TIME_NS PARTITION or check"
+            sys.stderr.write(f"{self.name}: {' '.join(words)!r} is not known; say {known}\n")
             return EXIT_BAD_INPUT
         return run_process(self.name, body)
 
@@ -303,6 +307,15 @@ class CoreService(Generic[SettingsT]):
             result = verify_service(self.name, core, self.inputs, bus, task)
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
         return EXIT_OK if result.difference is None else EXIT_CHECK_FAILED
+
+    def _state(self, platform: PlatformSettings, partition: int, at: int) -> int:
+        placement = session_placement(platform)
+        task = self._task(placement, partition)
+        with open_platform_bus(platform) as bus:
+            core = self.build_core(self.load_settings(placement, task))
+            result = read_state(self.name, core, self.inputs, bus, at, task)
+        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE).decode())
+        return EXIT_OK
 
     def _compare(self, platform: PlatformSettings, partition: int) -> int:
         placement = session_placement(platform)

@@ -14,13 +14,14 @@ from typing import Any
 from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.domain.events import Core, Event
 from libs.domain.orders import OrderApproved, OrderRefused
+from libs.domain.state import describe_state
 from libs.runtime.handler import CoreHandler, Decode, Input
 from libs.runtime.placement import Task
 from libs.runtime.records import RunReader, producer_of, read_range
 from libs.runtime.snapshots import group_topics, output_topics, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
 from libs.wire.records import CoreSnapshot
-from libs.wire.topics import ALERTS, CONTROL_STATES, TOPICS, journal_topic, state_topic
+from libs.wire.topics import ALERTS, CONTROL_STATES, CONTROL_TOPICS, TOPICS, journal_topic, state_topic
 
 # They say which settings are in force; they decide nothing.
 _NO_DECISIONS = frozenset({CONTROL_STATES, ALERTS})
@@ -192,6 +193,52 @@ def _handler(task: Task, core: Core, inputs: Sequence[Input], start: Start, deco
     if start.snapshot is not None:
         handler.restore(start.snapshot.core, start.snapshot.seen)
     return handler
+
+
+@dataclass(frozen=True, slots=True)
+class StateAt:
+    """A task's state at a market time: after how many inputs, the last of them, and the kept values (None: none)."""
+
+    service: str
+    inputs: int
+    last_input: dict[str, Any] | None
+    state: dict[str, Any] | None
+    replayed_from: dict[str, Any] | None
+
+
+def read_state(
+    service: str, core: Core, inputs: Sequence[Input], bus: Bus, at: int, task: Task | None = None
+) -> StateAt:
+    """Replay a task of one service up to a market time (ns) and return its state there.
+
+    It ends before the first input behind that time; commands of control, which carry a clock of their own, do not end
+    it. Raises `BusError` where there is no place to start from.
+    """
+    task = task or Task(service)
+    start = find_start(bus, task)
+    handler = _handler(task, core, inputs, start)
+    count = 0
+    last: dict[str, Any] | None = None
+    for record in journalled_inputs(task, inputs, bus, start):
+        event_id, event_time = _name_and_time(record)
+        if event_time > at and record.topic not in CONTROL_TOPICS:
+            break
+        handler.handle(record)
+        count += 1
+        last = {
+            "place": f"{record.topic}/{record.partition}@{record.offset}",
+            "event_id": event_id,
+            "event_time": event_time,
+        }
+    return StateAt(task.name, count, last, describe_state(core.snapshot()), start.describe())
+
+
+def _name_and_time(record: Record) -> tuple[str, int]:
+    try:
+        event = decode(record.topic, record.value)
+    except DecodeError:
+        return "", 0
+    return event.event_id, event.event_time
 
 
 @dataclass(slots=True)

@@ -337,6 +337,7 @@ def _mount() -> None:
     from services.console.config_commands import config_app
     from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
+    from services.console.explain_commands import at, rehearse, why
     from services.console.features_commands import engineer_features, features_app
     from services.console.research_commands import sweep, walk_forward
     from services.console.risk_commands import risk_app
@@ -349,6 +350,9 @@ def _mount() -> None:
     app.command()(collect_data)
     app.command()(collect_alternative)
     app.command()(models)
+    app.command()(why)
+    app.command()(at)
+    app.command()(rehearse)
     app.add_typer(features_app)
     app.command()(engineer_features)
     app.add_typer(risk_app)

@@ -53,13 +53,31 @@ def verify_session(session: SessionDescription) -> list[ServiceReplay]:
         return list(pool.map(lambda task: ServiceReplay(**_ask(session, task, "verify", {})), tasks))
 
 
-def _ask(session: SessionDescription, task: Task, word: str, overrides: dict[str, str]) -> Any:
+def state_at(session: SessionDescription, service: str, at: int) -> list[dict[str, Any]]:
+    """Return the state of each task of a service at a market time (ns). Raises as `verify_session`."""
+    if service not in CORES:
+        raise BadInput(f"no core {service!r}; there are {', '.join(CORES)}")
+    return [_ask(session, task, "state", {}, str(at)) for task in placement_of(session).tasks(service)]
+
+
+def rehearse(session: SessionDescription) -> list[dict[str, Any]]:
+    """Replay the cores of a session as this build has them and compare what they decide with what they decided.
+
+    Raises as `verify_session`.
+    """
+    placement = placement_of(session)
+    tasks = [task for service in CORE_SERVICES for task in placement.tasks(service)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda task: _ask(session, task, "compare", {}), tasks))
+
+
+def _ask(session: SessionDescription, task: Task, word: str, overrides: dict[str, str], *arguments: str) -> Any:
     service = task.service
     # A core needs no secret; opening the bus may.
     given = read_configuration().variables
     secrets = {name: given[name] for name in secret_variables({"platform": PlatformSettings}) if name in given}
     done = subprocess.run(
-        [*service_command(service), word, str(task.partition)],
+        [*service_command(service), word, *arguments, str(task.partition)],
         env={**process_environment(session, service, secrets), **overrides, "PERPFLOW_LOG_FORMAT": "json"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

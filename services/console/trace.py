@@ -136,7 +136,11 @@ def _trades_of(bus: Bus, bar: Bar) -> list[Link]:
 
 def describe(link: Link) -> str:
     """Say in one line what a step of the chain was."""
-    event = link.event
+    return describe_event(link.event)
+
+
+def describe_event(event: Any) -> str:
+    """Say in one line what an event of the chain of an order was."""
     match event:
         case OrderEvent():
             fill = f", {event.last_quantity} at {event.last_price}" if event.last_quantity else ""

@@ -87,6 +87,37 @@ def test_a_fill_leads_back_to_the_ticks(undisturbed: tuple[Platform, SessionOutc
     assert {"order", "report", "command", "verdict", "intent", "bar", "trade"} <= set(steps)
 
 
+def test_an_order_and_a_moment_are_explained(undisturbed: tuple[Platform, SessionOutcome]) -> None:
+    platform, outcome = undisturbed
+    name = outcome.summary["session"]
+    client_order_id = platform.call("why", "no-such-order").stderr.strip().rpartition(" ")[2]
+    (order,) = json.loads(platform.call("why", client_order_id, "--json").stdout)
+    assert order["verdict"] in ("approved", "refused")
+    assert order["checks"] and order["reasons"] and order["chain"]
+    moment = json.loads(platform.call("why", "2026-01-01T00:10:30", "--json").stdout)
+    assert all(one["reasons"] for one in moment)
+    state = json.loads(platform.call("at", name, "2026-01-01T00:10:30", "execution").stdout)
+    assert state["inputs"] > 0 and state["state"]
+
+
+def test_this_build_decides_as_it_did(undisturbed: tuple[Platform, SessionOutcome]) -> None:
+    platform, _ = undisturbed
+    done = platform.call("rehearse", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["is_same"]
+
+
+def test_a_backtest_over_the_session_has_its_digests(undisturbed: tuple[Platform, SessionOutcome]) -> None:
+    platform, outcome = undisturbed
+    done = platform.call("backtest", "--session", outcome.summary["session"], "--digests", "--json")
+    assert done.returncode == 0, done.stderr
+    digests = json.loads(done.stdout)["digests"]
+    known = outcome.summary["digests"]
+    assert {name: digests[name] for name in ("market_events", "bars", "vectors", "forecasts")} == {
+        name: known[name] for name in ("market_events", "bars", "vectors", "forecasts")
+    }
+
+
 def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform = Platform(folder / "killed", **PATIENT)
     platform.folder.mkdir()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from libs.domain.bars import Bar
+from libs.domain.forecasts import Forecast
 from libs.domain.numbers import SCALE
 from services.strategy.core.declaration import parameter, state
 from services.strategy.core.strategy import AccountView, Strategy, TargetPosition
@@ -51,3 +52,16 @@ class EmaCross(Strategy):
         reason = f"EMA {self.fast_bars} at {fast:.2f} is {word} EMA {self.slow_bars} at {slow:.2f}"
         quantity = None if self.quantity is None else self.quantity * crossed
         return (TargetPosition(bar.instrument, self.notional_usdt * crossed, reason, quantity=quantity),)
+
+    def explain(self, bar: Bar, _forecast: Forecast | None) -> str:
+        """Say where the averages stand and what the last answer was."""
+        known = self.averages.get(bar.instrument)
+        if known is None:
+            return "it has seen no bar"
+        fast, slow, seen, direction = known
+        if seen < self.warm_up_bars:
+            return f"it has seen {seen} of the {self.warm_up_bars} bars that it warms up on"
+        word = "above" if fast > slow else "below"
+        asked = "long" if direction > 0 else "short" if direction < 0 else "nothing"
+        averages = f"EMA {self.fast_bars} at {fast:.2f} is {word} EMA {self.slow_bars} at {slow:.2f}"
+        return f"{averages}; the last it asked for was {asked}"

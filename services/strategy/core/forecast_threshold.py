@@ -80,6 +80,22 @@ class ForecastThreshold(Strategy):
         reason = f"probability of {word} fell to {probability:.3f}, below {self.exit_probability}"
         return [TargetPosition(forecast.instrument, _FLAT, reason, forecast.confidence)]
 
+    def explain(self, bar: Bar, forecast: Forecast | None) -> str:
+        """Say which threshold the last forecast did not reach, or what is held and why it is kept."""
+        held = self.held.get(bar.instrument)
+        if held is not None:
+            return f"holds {'long' if held.side > 0 else 'short'} until {held.expires_at} ns or a forecast against it"
+        if forecast is None:
+            return "no forecast of a champion had arrived"
+        likelier = max(forecast.probability_up, forecast.probability_down)
+        if forecast.confidence < self.min_confidence:
+            return f"confidence {forecast.confidence:.3f} is below min_confidence {self.min_confidence}"
+        if likelier < self.enter_probability:
+            return f"probability {likelier:.3f} is below enter_probability {self.enter_probability}"
+        if forecast.probability_up == forecast.probability_down:
+            return "up and down are equally likely"
+        return "the last forecast would enter; the position was left since, and the next forecast decides"
+
     def _side_of(self, forecast: Forecast) -> int:
         up, down = forecast.probability_up, forecast.probability_down
         if forecast.confidence < self.min_confidence or max(up, down) < self.enter_probability or up == down:

@@ -89,6 +89,9 @@ class Strategy:
         on_trade(trade, view), on_quote(quote, view), on_book(depth, view)
         on_timer(event_time, view)   each `timer_s` seconds of market time
 
+    `explain(bar, forecast)` may say in one sentence why it asks for nothing after its last bar and forecast (None where
+    there was none); `perpflow why` prints it.
+
     Bars of history come first, marked `is_history`: learn from them, targets answered to them are ignored.
     """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from libs.domain.market import Side
 from libs.domain.orders import CancelOrder, PlaceOrder
-from libs.domain.state import ArrayOf, StateFormat, StateMismatch, Words
+from libs.domain.state import ArrayOf, StateFormat, StateMismatch, Words, describe_state
 from tests.kit.golden import examples
 
 RECORD = np.dtype([("count", "<i8"), ("mean", "<f8")])
@@ -126,3 +126,17 @@ def test_a_damaged_state_is_refused_naming_the_field(old: bytes, new: bytes, rea
     assert old in kept
     with pytest.raises(StateMismatch, match=reason):
         FORMAT.decode(kept.replace(old, new))
+
+
+def test_a_kept_state_is_described_in_plain_values() -> None:
+    records = np.array([(1, 0.5), (2, 1.5)], RECORD)
+    described = describe_state(FORMAT.encode(Sample("x", records=records, table=np.array([[1.0, 2.0]]))))
+    assert described is not None
+    assert (described["name"], described["version"], described["state"]["name"]) == ("sample", 1, "x")
+    names = RECORD.names or ()
+    assert described["state"]["records"] == [dict(zip(names, values, strict=True)) for values in records.tolist()]
+    assert described["state"]["table"] == [[1.0, 2.0]]
+
+
+def test_bytes_of_another_form_are_not_described() -> None:
+    assert describe_state(b"") is None
