@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libs.bus.api import Bus, BusError, Record, TopicPartition
 from libs.clock import SYSTEM_CLOCK
-from libs.runtime.records import read_range
+from libs.runtime.records import PRODUCER, read_range
 from libs.wire.topics import COMMANDS, CONTROL_TOPICS, REPORTS, VERDICTS
 
 # What can lead to an order: nothing else needs to be held back.
@@ -24,6 +24,7 @@ class ControlLane:
 
     `handled` are the next offsets to handle by topic and partition, 0 where there is none. `clock` returns seconds
     that only rise, those included during which the process was stopped. Outputs to `acting_topics` can lead to orders.
+    What `own_producers` made was handled in the transaction that published it, and is passed over.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class ControlLane:
         handled: Mapping[tuple[str, int], int],
         clock: Callable[[], float] = SYSTEM_CLOCK.monotonic_s,
         acting_topics: frozenset[str] = ACTING_TOPICS,
+        own_producers: frozenset[bytes] = frozenset(),
     ) -> None:
         self._bus = bus
         self._clock = clock
         self._acting_topics = acting_topics
+        self._own_producers = own_producers
         self._looked_at = float("-inf")
         counts = bus.topics()
         self._next = {
@@ -102,4 +105,4 @@ class ControlLane:
         for record in found:
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
         self._looked_at = looked_at
-        return found
+        return [record for record in found if record.headers.get(PRODUCER) not in self._own_producers]

@@ -15,7 +15,17 @@ from functools import cache
 
 from libs.bus.api import TopicPartition, TopicSpec, partition_of
 from libs.runtime.errors import BadInput
-from libs.wire.topics import CONTROL_TOPICS, CORES, OUTBOX, SOURCES, TOPICS, KeyKind, state_topic, tasks_topic
+from libs.wire.topics import (
+    CONTROL_TOPICS,
+    CORE_SERVICES,
+    CORES,
+    OUTBOX,
+    SOURCES,
+    TOPICS,
+    KeyKind,
+    state_topic,
+    tasks_topic,
+)
 
 _ACCOUNT_SERVICES = frozenset({"strategy", "risk", "execution", OUTBOX})
 
@@ -31,6 +41,11 @@ def task_name(service: str, partition: int) -> str:
 def replica_name(service: str, replica: int | None) -> str:
     """Name a replica's process: the first after its service."""
     return f"{service}-{replica}" if replica else service
+
+
+def chain_name(tasks: Iterable[Task]) -> str:
+    """Name the chain of these tasks, as its transactional id, after its first account's partition."""
+    return task_name("chain", min(task.partition for task in tasks if is_account_service(task.service)))
 
 
 def service_of(process: str) -> str:
@@ -56,6 +71,11 @@ def is_divided(topic: str) -> bool:
     if topic.removeprefix("dead.") in CONTROL_TOPICS or topic in map(state_topic, SOURCES):
         return False
     return key_kind(topic) != "service"
+
+
+def has_outside_producers(topic: str) -> bool:
+    """Whether others may write where a task writes: anybody in a partition that all share, or no core at all."""
+    return not is_divided(topic) or not set(TOPICS[topic].producers) <= set(CORE_SERVICES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +207,78 @@ class Placement:
     def account_in(self, partition: int) -> str | None:
         """Return the account that is placed in a partition, None where none is."""
         return next((name for name, each in self.accounts.items() if each.partition == partition), None)
+
+    def chain_tasks(self, accounts: Collection[str] = ()) -> list[Task]:
+        """Return the tasks of a chain that runs these accounts, by default all, with every instrument that they trade.
+
+        What nobody trades goes to the chain of the first account. Raises `BadInput` for an account that there is not
+        and where an account of another chain trades in a partition of this one.
+        """
+        unknown = sorted(set(accounts) - self.accounts.keys())
+        if unknown:
+            raise BadInput(f"no account {unknown[0]!r}; the session has {', '.join(self.accounts) or 'none by name'}")
+        if not self.accounts or not accounts:
+            markets = set(range(self.partitions))
+        else:
+            markets = set().union(*(self._markets_of(name) for name in accounts))
+            for other in self.accounts.keys() - set(accounts):
+                self._demand_apart(accounts, other, markets & self._markets_of(other))
+            if min(self.accounts, key=lambda name: self.accounts[name].partition) in accounts:
+                markets |= set(range(self.partitions)).difference(*map(self._markets_of, self.accounts))
+        chosen = set(accounts) or self.accounts.keys()
+        return [
+            task
+            for service in CORE_SERVICES
+            for task in self.tasks(service)
+            if (
+                task.partition in markets
+                if not is_account_service(service)
+                else not self.accounts or self.account_in(task.partition) in chosen
+            )
+        ]
+
+    def split_accounts(self, chains: int) -> list[tuple[str, ...]]:
+        """Share the accounts out among so many chains; those that trade in one partition stay together.
+
+        Raises `BadInput` where there are fewer such groups than chains.
+        """
+        groups: list[tuple[set[int], list[str]]] = []
+        for name in self.accounts:
+            markets, names = set(self._markets_of(name)), [name]
+            for tied in [each for each in groups if each[0] & markets]:
+                groups.remove(tied)
+                markets, names = markets | tied[0], [*tied[1], *names]
+            groups.append((markets, names))
+        if len(groups) < chains:
+            together = "; ".join(", ".join(names) for _, names in groups) or "the one account"
+            raise BadInput(
+                f"{chains} chains need {chains} groups of accounts that trade in no common partition, and the "
+                f"session has {len(groups)} of them ({together}): no instrument may be in two chains; "
+                "give --scale chain a smaller number, or let the accounts trade different instruments"
+            )
+        shares: list[list[str]] = [[] for _ in range(chains)]
+        for _, names in sorted(groups, key=lambda each: -len(each[1])):
+            min(shares, key=len).extend(names)
+        return [tuple(share) for share in shares]
+
+    def _markets_of(self, account: str) -> set[int]:
+        return {self.instrument_partition(each) for each in self.accounts[account].instruments}
+
+    def _demand_apart(self, accounts: Collection[str], other: str, common: Collection[int]) -> None:
+        for partition in sorted(common):
+            mine, theirs = (
+                sorted(
+                    f"{name} trades {each}"
+                    for name in names
+                    for each in self.accounts[name].instruments
+                    if self.instrument_partition(each) == partition
+                )[0]
+                for names in (accounts, [other])
+            )
+            raise BadInput(
+                f"{mine} and {theirs}, both in partition {partition}, and no partition may be in two chains: run "
+                f"{other} in the same chain, or place the instruments in partitions of their own"
+            )
 
 
 ONE_PARTITION = Placement()

@@ -6,8 +6,9 @@ Latency lives in headers, never in payloads, so payloads stay reproducible.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
 from libs.wire import Encoded
@@ -18,6 +19,9 @@ PRODUCER = "p"
 MADE_AT = "t"
 CAUSE_MADE_AT = "c"
 ORIGIN_MADE_AT = "o"
+
+# Stands for the offset of a record that is consumed in the transaction that publishes it.
+NO_OFFSET_YET = -1
 
 # Short, because the end of a partition may be a marker that no poll returns; five seconds in all for a slow broker.
 _POLL_MS = 20
@@ -66,10 +70,19 @@ def commit_records(
     offsets: Mapping[TopicPartition, int] | None = None,
 ) -> None:
     """Publish records, and a consumer's offsets with them, in one transaction; abort it where anything fails."""
+    commit_groups(producer, records, [(consumer, offsets)] if consumer is not None and offsets else ())
+
+
+def commit_groups(
+    producer: Producer,
+    records: Sequence[NewRecord],
+    groups: Iterable[tuple[Consumer, Mapping[TopicPartition, int]]],
+) -> None:
+    """Publish records and the offsets of several groups in one transaction; abort it where anything fails."""
     producer.begin()
     try:
         producer.send(records)
-        if consumer is not None and offsets:
+        for consumer, offsets in groups:
             producer.send_offsets(consumer, offsets)
         producer.commit()
     except BaseException:
@@ -140,45 +153,92 @@ def read_topic(bus: Bus, topic: str) -> Iterator[Record]:
 
 
 class RunReader:
-    """Reads the stretches that a journal names, each partition forward only."""
+    """Reads the stretches that a journal names, each partition forward only.
 
-    def __init__(self, bus: Bus) -> None:
+    What was consumed in the transaction that published it is found by its producer, behind `own_from` and behind all
+    that was taken of the partition otherwise.
+    """
+
+    def __init__(self, bus: Bus, own_from: Mapping[TopicPartition, int] = MappingProxyType({})) -> None:
         self._bus = bus
-        self._consumers: dict[TopicPartition, Consumer] = {}
-        self._buffers: dict[TopicPartition, deque[Record]] = {}
+        self._own_from = own_from
+        self._stretches: dict[TopicPartition, _Forward] = {}
+        self._own: dict[tuple[TopicPartition, str], _Forward] = {}
+        self._passed: dict[TopicPartition, int] = {}
 
     def take(self, run: InputRun) -> Iterator[Record]:
         """Yield the records of a stretch. Raises `OffsetGone` where its first were removed, `BusError` where its last
         were."""
         at = TopicPartition(run.topic, run.partition)
-        consumer = self._consumers.get(at)
-        if consumer is None:
-            consumer = self._consumers[at] = self._bus.consumer([run.topic])
-            consumer.assign({at: run.first_offset})
-            self._buffers[at] = deque()
-        buffer = self._buffers[at]
-        reached = run.first_offset
-        idle = 0
-        while reached < run.next_offset:
-            if not buffer:
-                buffer.extend(consumer.poll(2048, _POLL_MS))
-                idle = 0 if buffer else idle + 1
-                if idle >= _PATIENCE_POLLS:
-                    raise BusError(
-                        f"{run.topic}/{run.partition} does not hold offsets {reached} to {run.next_offset - 1}, "
-                        "which the journal names; restore the topic"
-                    )
-                continue
-            if buffer[0].offset >= run.next_offset:
+        if run.own_producer:
+            yield from self._take_own(at, run.own_producer, run.own_records)
+            return
+        source = self._stretches.get(at)
+        if source is None:
+            source = self._stretches[at] = _Forward(self._bus, at, run.first_offset)
+        self._passed[at] = run.next_offset
+        while source.reached < run.next_offset:
+            record = source.next(f"up to {run.next_offset - 1}")
+            if record.offset >= run.next_offset:
                 raise BusError(
                     f"{run.topic}/{run.partition} lost offset {run.next_offset - 1}, which the journal names"
                 )
-            record = buffer.popleft()
-            reached = record.offset + 1
             if record.offset >= run.first_offset:
                 yield record
 
+    def _take_own(self, at: TopicPartition, producer: str, count: int) -> Iterator[Record]:
+        source = self._own.get((at, producer))
+        if source is None:
+            first = max(self._own_from.get(at, 0), self._passed.get(at, 0), self._bus.beginning_offsets([at])[at])
+            source = self._own[at, producer] = _Forward(self._bus, at, first)
+        while count:
+            record = source.next(f"on, of which {count} more by {producer} are wanted")
+            if record.offset >= self._passed.get(at, 0) and producer_of(record.headers) == producer:
+                count -= 1
+                yield replace(record, offset=NO_OFFSET_YET)
+
+    def own_positions(self) -> dict[TopicPartition, int]:
+        """Return the offsets behind what was taken as a producer's own."""
+        reached: dict[TopicPartition, int] = {}
+        for (at, _), source in self._own.items():
+            reached[at] = max(reached.get(at, 0), source.reached)
+        return reached
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return the offsets behind all that was taken."""
+        own = self.own_positions()
+        return {at: max(own.get(at, 0), self._passed.get(at, 0)) for at in own.keys() | self._passed.keys()}
+
     def close(self) -> None:
         """Free the consumers."""
-        for consumer in self._consumers.values():
-            consumer.close()
+        for source in (*self._stretches.values(), *self._own.values()):
+            source.close()
+
+
+class _Forward:
+    """One partition read forward; `reached` is the offset behind the last record that was given."""
+
+    def __init__(self, bus: Bus, at: TopicPartition, first: int) -> None:
+        self._at = at
+        self._consumer = bus.consumer([at.topic])
+        self._consumer.assign({at: first})
+        self._buffer: deque[Record] = deque()
+        self.reached = first
+
+    def next(self, wanted: str) -> Record:
+        """Return the next record. Raises `BusError` where none comes."""
+        idle = 0
+        while not self._buffer:
+            self._buffer.extend(self._consumer.poll(2048, _POLL_MS))
+            idle += 1
+            if not self._buffer and idle >= _PATIENCE_POLLS:
+                raise BusError(
+                    f"{self._at.topic}/{self._at.partition} does not hold offsets {self.reached} {wanted}, "
+                    "which the journal names; restore the topic"
+                )
+        record = self._buffer.popleft()
+        self.reached = record.offset + 1
+        return record
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -25,10 +25,12 @@ from libs.runtime.placement import AccountPlacement
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
+# The cores of six services in one process, in their place.
+CHAIN = "chain"
 # Every service that has settings of its own, in the order in which events flow.
 SERVICE_NAMES = (
     *("ingestion", "bars", "features", "inference", "strategy", "risk", "execution", "recorder", "monitoring"),
-    "exchange",
+    *("exchange", CHAIN),
 )
 # No variable begins with it, so that a model reads nothing but what it is given.
 _NO_PREFIX = "\0"

@@ -16,7 +16,6 @@ import structlog
 
 from libs.bus.api import (
     Bus,
-    BusError,
     BusLost,
     BusUnavailable,
     Consumer,
@@ -25,7 +24,6 @@ from libs.bus.api import (
     Record,
     TopicPartition,
 )
-from libs.bus.errors import offset_gone
 from libs.clock import Clock
 from libs.domain.events import Core
 from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
@@ -33,16 +31,16 @@ from libs.runtime.handler import CoreHandler, Decode, Handled, Input
 from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.placement import Task
-from libs.runtime.records import RunReader, commit_records, read_last, read_range, read_stamps, stamped_record
+from libs.runtime.records import commit_records, read_stamps, stamped_record
+from libs.runtime.recovery import find_positions, recover_core
 from libs.runtime.snapshots import SnapshotSchedule, snapshot_record, state_key, take_snapshot
 from libs.wire import Encoded, decode_any
 from libs.wire.records import (
     InputRun,
     JournalEntry,
-    decode_core_snapshot,
     encode_journal_entry,
 )
-from libs.wire.topics import dead_topic, journal_topic, state_topic
+from libs.wire.topics import dead_topic, journal_topic
 
 
 class CoreShell:
@@ -109,8 +107,10 @@ class CoreShell:
         topics = [each.topic for each in self._inputs]
         self._consumer = self._bus.consumer(topics, group=self._task.group, subscribes=False)
         self._begins = dict(self._bus.beginning_offsets(self._task.places(self._bus.topics(), topics)))
-        recovered, positions = self._recover()
-        self._consumer.assign(positions)
+        recovered = recover_core(self._bus, self._handler, self._task, self._decode, self._on_progress)
+        self._handled_positions = recovered.positions
+        self._snapshots.add(recovered.records)
+        self._consumer.assign(find_positions(self._bus, self._task, self._begins, recovered))
         self._lane = ControlLane(
             self._bus,
             (each.topic for each in self._inputs),
@@ -118,59 +118,7 @@ class CoreShell:
             self._clock.monotonic_s,
             self._acting_topics,
         )
-        self._logger.info("ready", task=self._task.name, recovered_records=recovered)
-
-    def _recover(self) -> tuple[int, dict[TopicPartition, int]]:
-        end = self._bus.end_offsets([self._journal])[self._journal]
-        journal_from = self._bus.beginning_offsets([self._journal])[self._journal]
-        last = read_last(self._bus, state_topic(self.service), self._task.partition)
-        if last is not None:
-            snapshot = decode_core_snapshot(last.value)
-            self._handler.restore(snapshot.core, snapshot.seen)
-            self._handled_positions = dict(snapshot.positions)
-            if snapshot.journal_next_offset < journal_from:
-                raise offset_gone(self._journal, snapshot.journal_next_offset, journal_from)
-            journal_from = snapshot.journal_next_offset
-        elif journal_from > 0:
-            raise offset_gone(self._journal, 0, journal_from)
-        handled = 0
-        reader = RunReader(self._bus)
-        try:
-            for entry in read_range(self._bus, self._journal.topic, self._journal.partition, journal_from, end):
-                for run in self._decode(entry.topic, entry.value).runs:
-                    if run.next_offset <= self._handled_positions.get((run.topic, run.partition), 0):
-                        # An older version took a stale end of the journal for the snapshot's place in it.
-                        continue
-                    self._handled_positions[(run.topic, run.partition)] = run.next_offset
-                    for record in reader.take(run):
-                        self._handler.handle(record)
-                        self._on_progress()
-                        handled += 1
-        finally:
-            reader.close()
-        self._snapshots.add(handled)
-        return handled, self._find_positions()
-
-    def _find_positions(self) -> dict[TopicPartition, int]:
-        # The journal and the offsets commit together; where they disagree, someone reset one of them, and going on
-        # would skip or repeat inputs.
-        positions = {TopicPartition(topic, number): at for (topic, number), at in self._handled_positions.items()}
-        committed = self._bus.committed(self._task.group, self._begins.keys() | positions.keys())
-        starts: dict[TopicPartition, int] = {}
-        for where, offset in committed.items():
-            begin = self._begins.get(where, 0)
-            start = begin if offset is None else offset
-            if start < begin:
-                raise offset_gone(where, start, begin)
-            at = positions.get(where, start)
-            if start < at:
-                raise BusError(
-                    f"group {self._task.group} stands at {offset} in {where.topic}/{where.partition}, but its journal "
-                    f"has handled up to {at}; restore the group's offsets or start a new session"
-                )
-            if where in self._begins:
-                starts[where] = start
-        return starts
+        self._logger.info("ready", task=self._task.name, recovered_records=recovered.records)
 
     def step(self, timeout_ms: int) -> int:
         """Handle one batch, if there is one within the time; return how many records it had."""

@@ -18,6 +18,7 @@ from libs.domain.state import describe_state
 from libs.runtime.handler import CoreHandler, Decode, Input
 from libs.runtime.placement import Task
 from libs.runtime.records import RunReader, producer_of, read_range
+from libs.runtime.recovery import own_starts
 from libs.runtime.snapshots import group_topics, output_topics, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
 from libs.wire.records import CoreSnapshot
@@ -120,7 +121,8 @@ def _survive(
         for run in decode(entry.topic, entry.value).runs:
             at = TopicPartition(run.topic, run.partition)
             if at in missing:
-                if run.first_offset < begins[at]:
+                # Where it has no offsets nothing says whether the first of them survive.
+                if run.own_producer or run.first_offset < begins[at]:
                     return False
                 missing.discard(at)
         if not missing:
@@ -133,22 +135,30 @@ def journalled_inputs(
 ) -> Iterator[Record]:
     """Yield a session's inputs of a task from a start on, in the order in which it consumed them.
 
-    A service that keeps no journal (Faust) has one input, whose order is the partition's.
+    A service that keeps no journal (Faust) has one input, whose order is the partition's; so has one that kept none for
+    a while, up to what its group has committed.
     """
     journal = TopicPartition(journal_topic(task.service), task.partition)
     end = bus.end_offsets([journal])[journal]
     handled = dict(start.inputs)
-    reader = RunReader(bus)
+    reader = RunReader(bus, own_starts(start.snapshot))
     try:
         for entry in read_range(bus, journal.topic, journal.partition, start.journal, end):
             for run in decode(entry.topic, entry.value).runs:
-                if run.next_offset > handled.get(TopicPartition(run.topic, run.partition), 0):
+                if run.own_producer or run.next_offset > handled.get(TopicPartition(run.topic, run.partition), 0):
                     yield from reader.take(run)
+        taken = reader.positions()
     finally:
         reader.close()
-    if end == 0 and len(inputs) == 1:
-        for at in task.places(bus.topics(), [inputs[0].topic]):
-            yield from read_from(bus, at, handled.get(at, 0))
+    if len(inputs) == 1:
+        places = task.places(bus.topics(), [inputs[0].topic])
+        committed = bus.committed(task.group, places)
+        for at in places:
+            first = max(handled.get(at, 0), taken.get(at, 0))
+            if end == 0:
+                yield from read_from(bus, at, first)
+            else:
+                yield from read_range(bus, at.topic, at.partition, first, committed[at] or 0)
 
 
 def read_from(bus: Bus, at: TopicPartition, offset: int) -> Iterator[Record]:

@@ -14,12 +14,18 @@ from libs.wire.compiler import compile_codec, compile_decoder, demand_all_used
 
 @dataclass(frozen=True, slots=True)
 class InputRun:
-    """A stretch of one partition that was consumed: offsets in [first_offset, next_offset)."""
+    """A stretch of one partition that was consumed: offsets in [first_offset, next_offset).
+
+    With `own_producer` it is of records that were consumed in the transaction that published them, before they had
+    offsets: the next `own_records` of the partition that this producer made.
+    """
 
     topic: str
     partition: int
     first_offset: int
     next_offset: int
+    own_producer: str = ""
+    own_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,8 @@ class CoreSnapshot:
     """A core's state with the input positions it stands for and the journal offset behind which to catch up.
 
     `positions`, `seen` and `outputs` are keyed by (topic, partition); `seen` holds the last event ids, oldest first.
-    What the service wrote after the snapshot lies at `outputs` or later; an older version's snapshot has none.
+    What the service wrote after the snapshot lies at `outputs` or later; an older version's snapshot has none. What was
+    consumed in the transaction that published it lies before `own_positions`.
     """
 
     service: str
@@ -47,6 +54,7 @@ class CoreSnapshot:
     journal_next_offset: int
     seen: dict[Place, tuple[str, ...]]
     outputs: dict[Place, int] = field(default_factory=dict)
+    own_positions: dict[Place, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

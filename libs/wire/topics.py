@@ -148,6 +148,8 @@ CORE_SERVICES = ("bars", "features", "inference", "strategy", "risk", "execution
 # Execution's second core, in a process of its own where the venue is a real one; it alone holds the venue's key.
 OUTBOX = "outbox"
 CORES = (*CORE_SERVICES, OUTBOX)
+CASCADE_ORDER = ("risk", "execution", "bars", "features", "inference", "strategy")
+"""Who handles an event first that several cores of one process read: risk knows a price before it judges by it."""
 # Services that publish a source of market events and keep no core, but a cursor.
 SOURCES = ("ingestion",)
 

@@ -16,9 +16,7 @@ from libs.domain.events import Core, Event, Unhandleable
 from libs.domain.forecasts import Forecast
 from libs.domain.market import ExchangeBar
 from libs.wire import kind_of, topic_of
-
-ORDER = ("risk", "execution", "bars", "features", "inference", "strategy")
-"""Who handles an event first that several services read: risk knows a price before it judges by it."""
+from libs.wire.topics import CASCADE_ORDER
 
 _CASCADE_LIMIT = 100_000
 
@@ -66,7 +64,7 @@ class Pipeline:
     """
 
     def __init__(self, stages: Sequence[Stage], observe: Callable[[Event], None], *, trade_from: int = 0) -> None:
-        self._stages = tuple(sorted(stages, key=lambda stage: ORDER.index(stage.name)))
+        self._stages = tuple(sorted(stages, key=lambda stage: CASCADE_ORDER.index(stage.name)))
         self._observe = observe
         self._trade_from = trade_from
         self._routes: dict[type, tuple[Stage, ...]] = {}

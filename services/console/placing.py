@@ -14,12 +14,13 @@ from libs.runtime.configuration import Configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.placement import AccountPlacement, Placement, place_evenly
 from libs.runtime.platform_bus import session_placement
-from libs.runtime.settings import PlatformSettings, load_settings, service_prefix
+from libs.runtime.settings import CHAIN, PlatformSettings, load_settings, service_prefix
 from libs.wire.topics import CORE_SERVICES
 from services.console.session import SessionDescription
 
 _ACCOUNT_TABLES = ("strategy", "risk", "execution")
 _MOST_REPLICAS = 64
+_SCALABLE = (*CORE_SERVICES, CHAIN)
 
 
 def parse_instruments(text: str) -> tuple[str, ...]:
@@ -40,10 +41,10 @@ def parse_scale(texts: Iterable[str]) -> dict[str, int]:
     scale: dict[str, int] = {}
     for text in texts:
         service, _, number = text.partition("=")
-        if service not in CORE_SERVICES or not number.isdecimal() or not 1 <= int(number) <= _MOST_REPLICAS:
+        if service not in _SCALABLE or not number.isdecimal() or not 1 <= int(number) <= _MOST_REPLICAS:
             raise BadInput(
                 f"--scale {text!r} is not SERVICE=N with N from 1 to {_MOST_REPLICAS} and a service of "
-                f"{', '.join(CORE_SERVICES)}"
+                f"{', '.join(_SCALABLE)}"
             )
         scale[service] = int(number)
     return scale

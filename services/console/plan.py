@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,20 @@ from types import MappingProxyType
 
 from libs.runtime.child import child_command
 from libs.runtime.configuration import CONFIG_VARIABLE
+from libs.runtime.errors import BadInput
 from libs.runtime.placement import replica_name
-from libs.runtime.settings import SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
+from libs.runtime.settings import CHAIN, SERVICE_NAMES, PlatformSettings, StoreSettings, service_prefix, variables_of
 from libs.wire.topics import CORE_SERVICES, OUTBOX
 from services.console.placing import placement_of
 from services.console.session import SessionDescription
 
-RUNNABLE_SERVICES = SERVICE_NAMES
+# Every service that runs spread, each with an image of its own.
+RUNNABLE_SERVICES = tuple(name for name in SERVICE_NAMES if name != CHAIN)
+SPREAD, FUSED = "spread", "fused"
+LAYOUTS = (SPREAD, FUSED)
+CHAIN_ACCOUNTS_VARIABLE = f"{service_prefix(CHAIN)}ACCOUNTS"
 REPLICA_VARIABLE = variables_of(PlatformSettings)["replica"]
-ONLINE_SERVICES = tuple(name for name in SERVICE_NAMES if name != "exchange")
+ONLINE_SERVICES = tuple(name for name in RUNNABLE_SERVICES if name != "exchange")
 # The variables of the caller's environment that a Python process needs to run; secrets are never among them.
 _INHERITED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
@@ -42,6 +48,14 @@ class ProcessSpec:
     environment: dict[str, str]
     ends_by_itself: bool = False
     ready_url: str | None = None
+
+
+def check_scale(layout: str, scale: Mapping[str, int]) -> None:
+    """Raise `BadInput` where replicas are asked for of what a layout does not have."""
+    there = (CHAIN,) if layout == FUSED else CORE_SERVICES
+    for service in scale:
+        if service not in there:
+            raise BadInput(f"--layout {layout} has no {service} to scale; it has {', '.join(there)}")
 
 
 def service_command(service: str) -> tuple[str, ...]:
@@ -73,17 +87,19 @@ def process_environment(
 ) -> dict[str, str]:
     """Return the environment of one service: its own settings, the platform's, and of `secrets` its own alone.
 
-    The outbox has execution's settings, and the venue's key instead of it.
+    The outbox has execution's settings, and the venue's key instead of it; a chain has the settings of its cores, and
+    none of their secrets.
     """
     platform = frozenset(variables_of(PlatformSettings).values())
     store = frozenset(variables_of(StoreSettings).values())
-    prefix = service_prefix("execution" if service == OUTBOX else service)
-    withheld = {name for name in secrets if service == "execution" and name.startswith(prefix)}
+    read = {OUTBOX: ("execution",), CHAIN: (CHAIN, *CORE_SERVICES)}.get(service, (service,))
+    prefixes = tuple(service_prefix(each) for each in read)
+    withheld = {name for name in secrets if service in ("execution", CHAIN) and name.startswith(prefixes)}
     own = {
         name: value
         for name, value in {**session.environment, **secrets}.items()
         if name not in withheld
-        and (name.startswith(prefix) or name in platform or (service == _USES_STORE and name in store))
+        and (name.startswith(prefixes) or name in platform or (service == _USES_STORE and name in store))
     }
     reached = {
         "PERPFLOW_CLICKHOUSE": session.clickhouse,
@@ -118,19 +134,30 @@ def plan_processes(
 ) -> list[ProcessSpec]:
     """List the processes of a session, replicas as `scale` says, the readers before those who write, so that little has
     to be caught up. `exchanges` are the settings of simulated exchanges beside the first.
+
+    Raises `BadInput` where `scale` names what the session's layout does not have, or more chains than can be.
     """
+    placement = placement_of(session)
+    check_scale(session.layout, scale)
 
     def spec(name: str, *, ends_by_itself: bool = False) -> ProcessSpec:
         return ProcessSpec(name, service_command(name), process_environment(session, name, secrets), ends_by_itself)
 
     outbox = [] if session.mode == "paper" else [OUTBOX]
-    order = ("recorder", "monitoring", *outbox, "execution", "risk", "strategy", "inference", "features", "bars")
-    is_shared = placement_of(session).partitions > 1
+    cores = [CHAIN] if session.layout == FUSED else reversed(CORE_SERVICES)
+    order = ("recorder", "monitoring", *outbox, *cores)
+    is_shared = placement.partitions > 1
     specs = [spec(name) for name in (["exchange"] if has_exchange else [])]
     for number, own in enumerate(exchanges, 1):
         environment = {**process_environment(session, "exchange", secrets), **own, REPLICA_VARIABLE: str(number)}
         specs.append(ProcessSpec(replica_name("exchange", number), service_command("exchange"), environment))
     for service in order:
+        if service == CHAIN and scale.get(CHAIN, 1) > 1:
+            for number, accounts in enumerate(placement.split_accounts(scale[CHAIN])):
+                own = {REPLICA_VARIABLE: str(number), CHAIN_ACCOUNTS_VARIABLE: json.dumps(accounts)}
+                environment = {**process_environment(session, CHAIN, secrets), **own}
+                specs.append(ProcessSpec(replica_name(CHAIN, number), service_command(CHAIN), environment))
+            continue
         if service not in CORE_SERVICES or not (is_shared or service in scale):
             specs.append(spec(service))
             continue

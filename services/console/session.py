@@ -27,7 +27,7 @@ def sessions_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class SessionDescription:
-    """One run. `environment` is what its services were started with, secrets left out.
+    """One run. `environment` is what its services were started with, secrets left out; `layout` is spread or fused.
 
     Its folder and what is in it are this user's alone. The one secret in there is `password_file`, the embedded
     ClickHouse's password, which is made anew at each start and opens nothing but this session's tables.
@@ -46,6 +46,7 @@ class SessionDescription:
     clickhouse_database: str
     clickhouse_user: str = "default"
     environment: dict[str, str] = field(default_factory=dict)
+    layout: str = "spread"
 
     @property
     def run_dir(self) -> Path:

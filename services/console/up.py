@@ -30,7 +30,7 @@ from libs.runtime.lag import read_lags
 from libs.runtime.listening import ReservedPort, reserve_preferred
 from libs.runtime.masking import SECRETS
 from libs.runtime.placement import ONE_PARTITION, Placement, service_of
-from libs.runtime.settings import PlatformSettings, StoreSettings, load_settings, variables_of
+from libs.runtime.settings import CHAIN, PlatformSettings, StoreSettings, load_settings, variables_of
 from libs.store.errors import StoreError, StoreUnavailable
 from libs.wire.topics import MARKET_EVENTS, dead_topic
 from services.console.control import send_commands
@@ -38,9 +38,11 @@ from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
 from services.console.placing import placement_variables
 from services.console.plan import (
+    SPREAD,
     ProcessSpec,
     answers,
     base_environment,
+    check_scale,
     plan_processes,
 )
 from services.console.registry import read_checked, recorded_variables, secret_variables, settings_models
@@ -98,6 +100,7 @@ class UpOptions:
     instruments: tuple[str, ...] = ()
     placement: Placement = ONE_PARTITION
     scale: Mapping[str, int] = field(default_factory=dict)
+    layout: str = SPREAD
 
 
 def run_up(options: UpOptions, console: Console) -> int:
@@ -145,6 +148,9 @@ def prepare_session(
     kind = options.market.partition(":")[0]
     given = configuration.variables
     check_mode(options.market, options.mode, options.speed, given)
+    check_scale(options.layout, options.scale)
+    if options.scale.get(CHAIN, 1) > 1:
+        options.placement.split_accounts(options.scale[CHAIN])
     if options.mode != "paper" and (options.placement != ONE_PARTITION or len(options.instruments) > 1):
         raise BadInput(
             f"--mode {options.mode} trades one account and one instrument in one partition; --instruments, --accounts "
@@ -179,6 +185,7 @@ def prepare_session(
         seed=options.seed if kind == "simulated" else None,
         speed=options.speed,
         instrument=options.instrument,
+        layout=options.layout,
         bus=bus or f"sqlite:{folder / 'bus.db'}",
         topic_prefix=topic_prefix_of(name) if bus.startswith("kafka:") else "",
         clickhouse=shared_clickhouse,
@@ -321,9 +328,9 @@ class _Run:
 
         Raises `BusUnavailable`, soon, where the command cannot be written yet.
         """
-        if service_of(service) == "risk" and self._bus is not None:
+        if service_of(service) in ("risk", CHAIN) and self._bus is not None:
             self._bus.ping()
-            reason = "risk hung and was killed by the supervisor"
+            reason = f"{service} hung and was killed by the supervisor"
             send_commands(self._bus, ControlAction.HALT, [ALL_ACCOUNTS], reason, actor="supervisor")
 
     def _register(self) -> None:

@@ -6,20 +6,11 @@ import sys
 
 import structlog
 
-from libs.indicators.feature_sets import load_feature_set
-from libs.indicators.warm import compile_stream
 from libs.runtime.service import CoreService, run_process
 from libs.runtime.settings import PlatformSettings
-from services.features.core import FeaturesCore
+from services.features.building import build_core
 from services.features.inputs import INPUTS
 from services.features.settings import FeaturesSettings
-
-
-def build_core(settings: FeaturesSettings) -> FeaturesCore:
-    """Make the core that the settings describe, its indicators compiled: the first bar must not wait for that."""
-    compile_stream()
-    return FeaturesCore(load_feature_set(settings.feature_set))
-
 
 SERVICE = CoreService(name="features", inputs=INPUTS, settings_type=FeaturesSettings, build_core=build_core)
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
 
-from libs.runtime.placement import Task
-from libs.runtime.service import CoreService, OutputCheck, run_process
+from libs.runtime.service import CoreService, run_process
 from libs.runtime.settings import PlatformSettings
 from services.risk.building import build_compared_core, build_core
+from services.risk.guarding import guarded
 from services.risk.inputs import INPUTS
 from services.risk.settings import RiskSettings
-from services.risk.settings_record import record_limits
-from services.risk.watching import KillSwitchWatch
 
 SERVICE = CoreService(
     name="risk",
@@ -29,17 +25,7 @@ SERVICE = CoreService(
 def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
     """Run the tasks, each with the limits of its settings on record and the kill switch's watch beside it."""
 
-    @contextmanager
-    def guard(settings: RiskSettings, task: Task) -> Iterator[OutputCheck]:
-        record_limits(platform, settings, logger)
-        watch = KillSwitchWatch(platform, settings, task.group)
-        watch.start()
-        try:
-            yield watch.check_outputs
-        finally:
-            watch.stop()
-
-    return SERVICE.run(platform, logger, guard)
+    return SERVICE.run(platform, logger, lambda settings, task: guarded(platform, settings, task, logger))
 
 
 def main() -> int:

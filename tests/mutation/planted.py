@@ -15,7 +15,7 @@ from libs.bus import memory
 from libs.bus.api import BusError, Consumer, Producer, Record
 from libs.domain.accounts import Position
 from libs.domain.control import ControlAction, ControlCommand
-from libs.runtime import control_lane, handler, retention, shell, snapshots
+from libs.runtime import control_lane, handler, records, retention, shell, snapshots
 from services.execution.core import ExecutionCore, order_steps
 from services.execution.core import execution as execution_core
 from services.execution.core.outbox import OutboxCore
@@ -141,13 +141,13 @@ def _risk_forgets_on_restart() -> AbstractContextManager[None]:
 
 
 def _recovery_stops_one_record_early() -> AbstractContextManager[None]:
-    original = shell.RunReader.take
+    original = records.RunReader.take
 
     def take(reader: Any, run: Any) -> Iterator[Record]:
         records = list(original(reader, run))
         yield from records[:-1] if len(records) > 1 else records
 
-    return _changed(shell.RunReader, "take", take)
+    return _changed(records.RunReader, "take", take)
 
 
 def _bus_error_is_swallowed() -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from services.console.placing import (
     placement_variables,
 )
 from services.console.plan import plan_processes
+from services.console.session import load_session
 from services.console.up import UpOptions, prepare_session
 from services.risk.main import SERVICE as RISK
 
@@ -144,3 +145,37 @@ def test_a_real_venue_has_one_account_and_one_partition(
     options = replace(OPTIONS, market="live", mode=mode, placement=make_placement((BTC,), "a,b", 2))
     with pytest.raises(BadInput, match="one account and one instrument in one partition"):
         prepare_session(options, Configuration(keys))
+
+
+def test_a_fused_session_has_one_chain_in_place_of_six_services_and_remembers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    session = prepare_session(replace(OPTIONS, layout="fused"), Configuration({"PERPFLOW_RISK_MAX_LEVERAGE": "2"}))
+    session.save()
+    assert load_session(session.name).layout == "fused"
+    specs = {each.name: each for each in plan_processes(session, {}, has_exchange=False, is_bounded=True)}
+    assert list(specs) == ["recorder", "monitoring", "chain", "ingestion"]
+    assert specs["chain"].environment["PERPFLOW_RISK_MAX_LEVERAGE"] == "2"
+
+
+def test_chains_share_the_accounts_out_and_what_a_layout_lacks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    apart = Placement(2, {BTC: 0, ETH: 1}, {"a": AccountPlacement(0, (BTC,)), "b": AccountPlacement(1, (ETH,))})
+    options = replace(OPTIONS, instruments=(BTC, ETH), placement=apart, layout="fused", scale={"chain": 2})
+    session = prepare_session(options, Configuration({}))
+    specs = plan_processes(session, {}, has_exchange=False, is_bounded=True, scale=options.scale)
+    chains = [each for each in specs if each.name.startswith("chain")]
+    assert [(each.name, each.environment["PERPFLOW_CHAIN_ACCOUNTS"]) for each in chains] == [
+        ("chain", '["a"]'),
+        ("chain-1", '["b"]'),
+    ]
+    with pytest.raises(BadInput, match="--layout fused has no bars to scale; it has chain"):
+        prepare_session(replace(options, scale={"bars": 2}), Configuration({}))
+    with pytest.raises(BadInput, match="--layout spread has no chain to scale"):
+        prepare_session(replace(options, layout="spread"), Configuration({}))
+    together = make_placement((BTC, ETH), "a,b", 2)
+    with pytest.raises(BadInput, match="no instrument may be in two chains"):
+        prepare_session(replace(options, placement=together), Configuration({}))

@@ -6,7 +6,7 @@ import pytest
 
 from libs.bus.api import TopicPartition, partition_of
 from libs.runtime.errors import BadInput
-from libs.runtime.placement import AccountPlacement, Placement, Task, place_evenly
+from libs.runtime.placement import AccountPlacement, Placement, Task, chain_name, place_evenly
 from libs.runtime.snapshots import group_topics, output_topics
 from libs.wire import topics
 
@@ -96,3 +96,43 @@ def test_a_place_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=said):
         Placement(4, instruments, accounts)
+
+
+def test_a_chain_runs_its_accounts_and_every_partition_that_they_trade_in() -> None:
+    placement = Placement(
+        4, {BTC: 1, ETH: 3}, {"alpha": AccountPlacement(0, (BTC,)), "beta": AccountPlacement(2, (ETH,))}
+    )
+    everything = placement.chain_tasks()
+    assert {task.name for task in everything if task.service == "bars"} == {"bars", "bars.1", "bars.2", "bars.3"}
+    assert {task.name for task in everything if task.service == "risk"} == {"risk", "risk.2"}
+    beta = placement.chain_tasks(["beta"])
+    assert {task.name for task in beta} == {
+        *("bars.3", "features.3", "inference.3", "strategy.2", "risk.2", "execution.2")
+    }
+    # What nobody trades goes with the first account.
+    alpha = placement.chain_tasks(["alpha"])
+    assert {task.partition for task in alpha if task.service == "bars"} == {0, 1, 2}
+    assert sorted(task.name for task in [*alpha, *beta]) == sorted(task.name for task in everything)
+    assert [chain_name(alpha), chain_name(beta), chain_name(Placement().chain_tasks())] == ["chain", "chain.2", "chain"]
+
+
+def test_two_chains_on_one_partition_are_refused_by_name() -> None:
+    with pytest.raises(BadInput, match=rf"beta trades {ETH} and alpha trades {ETH}, both in partition 3"):
+        a_placement().chain_tasks(["beta"])
+    with pytest.raises(BadInput, match="no account 'gamma'; the session has alpha, beta"):
+        a_placement().chain_tasks(["gamma"])
+
+
+def test_accounts_that_trade_in_one_partition_stay_in_one_chain() -> None:
+    placement = Placement(
+        4,
+        {BTC: 1, ETH: 3},
+        {
+            "alpha": AccountPlacement(0, (BTC,)),
+            "beta": AccountPlacement(1, (ETH,)),
+            "gamma": AccountPlacement(2, (BTC,)),
+        },
+    )
+    assert sorted(map(sorted, placement.split_accounts(2))) == [["alpha", "gamma"], ["beta"]]
+    with pytest.raises(BadInput, match=r"3 chains need 3 groups .* the session has 2 of them"):
+        placement.split_accounts(3)

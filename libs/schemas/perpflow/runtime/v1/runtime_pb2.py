@@ -24,25 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!perpflow/runtime/v1/runtime.proto\x12\x13perpflow.runtime.v1\"W\n\x08InputRun\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x14\n\x0c\x66irst_offset\x18\x03 \x01(\x03\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x03\"L\n\x0cJournalEntry\x12\x0f\n\x07service\x18\x01 \x01(\t\x12+\n\x04runs\x18\x02 \x03(\x0b\x32\x1d.perpflow.runtime.v1.InputRun\"F\n\rInputPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\">\n\x07SeenIds\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x11\n\tevent_ids\x18\x03 \x03(\t\"\xe2\x01\n\x0c\x43oreSnapshot\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04\x63ore\x18\x02 \x01(\x0c\x12\x35\n\tpositions\x18\x03 \x03(\x0b\x32\".perpflow.runtime.v1.InputPosition\x12\x1b\n\x13journal_next_offset\x18\x04 \x01(\x03\x12*\n\x04seen\x18\x05 \x03(\x0b\x32\x1c.perpflow.runtime.v1.SeenIds\x12\x33\n\x07outputs\x18\x06 \x03(\x0b\x32\".perpflow.runtime.v1.InputPosition\"/\n\x0cSourceCursor\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\"\x92\x01\n\nDeadLetter\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x14\n\x0csource_topic\x18\x03 \x01(\t\x12\x18\n\x10source_partition\x18\x04 \x01(\x05\x12\x15\n\rsource_offset\x18\x05 \x01(\x03\x12\x0b\n\x03key\x18\x06 \x01(\x0c\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!perpflow/runtime/v1/runtime.proto\x12\x13perpflow.runtime.v1\"\x82\x01\n\x08InputRun\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x14\n\x0c\x66irst_offset\x18\x03 \x01(\x03\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x03\x12\x14\n\x0cown_producer\x18\x05 \x01(\t\x12\x13\n\x0bown_records\x18\x06 \x01(\x03\"L\n\x0cJournalEntry\x12\x0f\n\x07service\x18\x01 \x01(\t\x12+\n\x04runs\x18\x02 \x03(\x0b\x32\x1d.perpflow.runtime.v1.InputRun\"F\n\rInputPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\">\n\x07SeenIds\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x11\n\tevent_ids\x18\x03 \x03(\t\"\x9d\x02\n\x0c\x43oreSnapshot\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04\x63ore\x18\x02 \x01(\x0c\x12\x35\n\tpositions\x18\x03 \x03(\x0b\x32\".perpflow.runtime.v1.InputPosition\x12\x1b\n\x13journal_next_offset\x18\x04 \x01(\x03\x12*\n\x04seen\x18\x05 \x03(\x0b\x32\x1c.perpflow.runtime.v1.SeenIds\x12\x33\n\x07outputs\x18\x06 \x03(\x0b\x32\".perpflow.runtime.v1.InputPosition\x12\x39\n\rown_positions\x18\x07 \x03(\x0b\x32\".perpflow.runtime.v1.InputPosition\"/\n\x0cSourceCursor\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\"\x92\x01\n\nDeadLetter\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x14\n\x0csource_topic\x18\x03 \x01(\t\x12\x18\n\x10source_partition\x18\x04 \x01(\x05\x12\x15\n\rsource_offset\x18\x05 \x01(\x03\x12\x0b\n\x03key\x18\x06 \x01(\x0c\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perpflow.runtime.v1.runtime_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INPUTRUN']._serialized_start=58
-  _globals['_INPUTRUN']._serialized_end=145
-  _globals['_JOURNALENTRY']._serialized_start=147
-  _globals['_JOURNALENTRY']._serialized_end=223
-  _globals['_INPUTPOSITION']._serialized_start=225
-  _globals['_INPUTPOSITION']._serialized_end=295
-  _globals['_SEENIDS']._serialized_start=297
-  _globals['_SEENIDS']._serialized_end=359
-  _globals['_CORESNAPSHOT']._serialized_start=362
-  _globals['_CORESNAPSHOT']._serialized_end=588
-  _globals['_SOURCECURSOR']._serialized_start=590
-  _globals['_SOURCECURSOR']._serialized_end=637
-  _globals['_DEADLETTER']._serialized_start=640
-  _globals['_DEADLETTER']._serialized_end=786
+  _globals['_INPUTRUN']._serialized_start=59
+  _globals['_INPUTRUN']._serialized_end=189
+  _globals['_JOURNALENTRY']._serialized_start=191
+  _globals['_JOURNALENTRY']._serialized_end=267
+  _globals['_INPUTPOSITION']._serialized_start=269
+  _globals['_INPUTPOSITION']._serialized_end=339
+  _globals['_SEENIDS']._serialized_start=341
+  _globals['_SEENIDS']._serialized_end=403
+  _globals['_CORESNAPSHOT']._serialized_start=406
+  _globals['_CORESNAPSHOT']._serialized_end=691
+  _globals['_SOURCECURSOR']._serialized_start=693
+  _globals['_SOURCECURSOR']._serialized_end=740
+  _globals['_DEADLETTER']._serialized_start=743
+  _globals['_DEADLETTER']._serialized_end=889
 # @@protoc_insertion_point(module_scope)

@@ -7,16 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class InputRun(_message.Message):
-    __slots__ = ("topic", "partition", "first_offset", "next_offset")
+    __slots__ = ("topic", "partition", "first_offset", "next_offset", "own_producer", "own_records")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     FIRST_OFFSET_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    OWN_PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    OWN_RECORDS_FIELD_NUMBER: _ClassVar[int]
     topic: str
     partition: int
     first_offset: int
     next_offset: int
-    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., first_offset: _Optional[int] = ..., next_offset: _Optional[int] = ...) -> None: ...
+    own_producer: str
+    own_records: int
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., first_offset: _Optional[int] = ..., next_offset: _Optional[int] = ..., own_producer: _Optional[str] = ..., own_records: _Optional[int] = ...) -> None: ...
 
 class JournalEntry(_message.Message):
     __slots__ = ("service", "runs")
@@ -47,20 +51,22 @@ class SeenIds(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., event_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CoreSnapshot(_message.Message):
-    __slots__ = ("service", "core", "positions", "journal_next_offset", "seen", "outputs")
+    __slots__ = ("service", "core", "positions", "journal_next_offset", "seen", "outputs", "own_positions")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     CORE_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    OWN_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     service: str
     core: bytes
     positions: _containers.RepeatedCompositeFieldContainer[InputPosition]
     journal_next_offset: int
     seen: _containers.RepeatedCompositeFieldContainer[SeenIds]
     outputs: _containers.RepeatedCompositeFieldContainer[InputPosition]
-    def __init__(self, service: _Optional[str] = ..., core: _Optional[bytes] = ..., positions: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ..., journal_next_offset: _Optional[int] = ..., seen: _Optional[_Iterable[_Union[SeenIds, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ...) -> None: ...
+    own_positions: _containers.RepeatedCompositeFieldContainer[InputPosition]
+    def __init__(self, service: _Optional[str] = ..., core: _Optional[bytes] = ..., positions: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ..., journal_next_offset: _Optional[int] = ..., seen: _Optional[_Iterable[_Union[SeenIds, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ..., own_positions: _Optional[_Iterable[_Union[InputPosition, _Mapping]]] = ...) -> None: ...
 
 class SourceCursor(_message.Message):
     __slots__ = ("service", "cursor")

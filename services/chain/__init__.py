@@ -1,0 +1,1 @@
+"""Bars: market events in, closed and enriched bars of every timeframe out."""
