@@ -110,7 +110,7 @@ _MARKET_KINDS = {
 
 
 def _strategy_settings(options: BacktestOptions, timeframe: str, account: str) -> StrategySettings:
-    settings = load_settings(StrategySettings)
+    settings = load_settings(StrategySettings, options.environment)
     chosen = options.strategies or settings.strategies
     return _settings(
         StrategySettings,
@@ -141,10 +141,11 @@ def _inference_core(options: BacktestOptions, timeframe: str, notes: list[str]) 
 
 
 def _settings(kind: type[SettingsT], options: BacktestOptions, overrides: Mapping[str, Any]) -> SettingsT:
-    load_settings(kind)
+    read = load_settings(kind, options.environment)
     service = str(kind.model_config["env_prefix"]).split("_")[1].lower()
+    given = {name: getattr(read, name) for name in kind.model_fields}
     try:
-        return kind(**{**options.settings.get(service, {}), **overrides})
+        return kind(**{**given, **options.settings.get(service, {}), **overrides})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()

@@ -21,6 +21,7 @@ class BacktestOptions:
     `settings` change settings of services for this run alone, by service and name. With `digests` every stage runs and
     every event is encoded for its digest; without, only what the run's strategies, model and report need is computed.
     With `fast` the stretches between decisions are passed in compiled loops where that decides nothing differently.
+    `environment` holds the variables that settings are read from, None for this process's.
     """
 
     instrument: str
@@ -33,6 +34,7 @@ class BacktestOptions:
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     digests: bool = False
     fast: bool = True
+    environment: Mapping[str, str] | None = None
 
 
 def parse_strategies(texts: Sequence[str]) -> tuple[StrategyChoice, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.domain.events import DeadInput
+from libs.domain.events import DeadInput, Event
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.runtime.errors import BadInput
@@ -39,9 +39,13 @@ class BacktestResult:
 
 
 def run_backtest(
-    market: MarketInput, options: BacktestOptions, progress: Callable[[int], None] = lambda _: None
+    market: MarketInput,
+    options: BacktestOptions,
+    progress: Callable[[int], None] = lambda _: None,
+    listen: Callable[[Event], None] | None = None,
 ) -> BacktestResult:
-    """Run the market through the cores; `progress` gets the market time (ns) now and then. Raises `BadInput`.
+    """Run the market through the cores; `progress` gets the market time (ns) now and then, `listen` every event of the
+    run. Raises `BadInput`.
 
     The same input and settings give the same result, digests included.
     """
@@ -53,10 +57,11 @@ def run_backtest(
     step_ns = bar_length_ns(timeframe)
     built = build_stages(options, timeframe)
     recorder = RunRecorder(options.instrument, timeframe, with_digests=options.digests)
-    pipeline = Pipeline(built.stages, recorder.observe, trade_from=options.trade_from)
+    observe = recorder.observe if listen is None else _both(recorder.observe, listen)
+    pipeline = Pipeline(built.stages, observe, trade_from=options.trade_from)
     feed = _Feed(pipeline, options, step_ns, progress)
     columns = market.columns
-    if columns is not None and QuietBars.can_run(columns, built.strategy, options):
+    if listen is None and columns is not None and QuietBars.can_run(columns, built.strategy, options):
         feed.run_columns(columns, built, recorder)
     else:
         feed.run_events(market.events)
@@ -79,6 +84,14 @@ def run_backtest(
         input_errors=feed.input_errors,
         notes=list(built.notes),
     )
+
+
+def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    def observe(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return observe
 
 
 def find_period(market: MarketInput, options: BacktestOptions) -> tuple[int, int]:

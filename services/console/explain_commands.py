@@ -1,4 +1,4 @@
-"""`perpflow why`, `at` and `rehearse`: what a session decided and why, from its topics and its cores replayed."""
+"""`perpflow why`, `at`, `drift` and `rehearse`: what a session decided and why, by its topics and cores."""
 
 from __future__ import annotations
 
@@ -99,6 +99,63 @@ def _inner(state: Any, name: str, path: str) -> Any:
         return state[int(name)]
     there = ", ".join(state) if isinstance(state, dict) else type(state).__name__
     raise BadInput(f"--path {path}: there is no {name}; there is {there}")
+
+
+_TERMS = {
+    "start": "another equity at the start",
+    "decisions": "orders that only one of them had",
+    "order_timing": "the market moved until the same order was filled",
+    "fills": "fills at another distance from the market, or of another size",
+    "fees": "fees",
+    "funding": "funding",
+    "valuation": "marks of what was open at the end, and rounding",
+}
+
+
+def drift(
+    session: Annotated[str, typer.Argument(help="A session's name.")],
+    json: JsonOption = False,
+) -> None:
+    """Hold a session against the backtest over the same market; split the difference into terms that sum to it.
+
+    Examples:
+
+      perpflow drift 20260102-101500-simulated-7
+
+      perpflow drift 20260102-101500-simulated-7 --json
+    """
+    from services.console.session import demand_bus, load_session
+    from services.console.session_backtest import measure_drift
+
+    recorded = load_session(session)
+    demand_bus(recorded)
+    found = measure_drift(recorded)
+    if json:
+        terms = {name: str(amount) for name, amount in found.terms.items()}
+        print_json(
+            {
+                "session": recorded.name,
+                "difference_usdt": str(found.difference),
+                "terms_usdt": terms,
+                "matched_orders": found.matched_orders,
+                "only_in_session": found.only_in_session,
+                "only_in_backtest": found.only_in_backtest,
+                "other_verdicts": found.other_verdicts,
+                "mean_delay_ms": found.mean_delay_ms,
+            }
+        )
+        return
+    print(f"{recorded.name} ended {found.difference:+} USDT from its backtest:")
+    for name, amount in found.terms.items():
+        print(f"  {amount:>+18}  {name:<13} {_TERMS[name]}")
+    print(f"  {found.difference:>+18}  sum")
+    alone = f"{len(found.only_in_session)} only in the session, {len(found.only_in_backtest)} only in the backtest"
+    delay = (
+        "" if found.mean_delay_ms is None else f", filled {found.mean_delay_ms:+.1f} ms from the backtest's on average"
+    )
+    print(f"{found.matched_orders} orders in both{delay}; {alone}")
+    for line in found.other_verdicts[:_SHOWN_CHECKS]:
+        print(f"  {line}")
 
 
 def rehearse(

@@ -173,6 +173,9 @@ def replay(
     what_if: Annotated[
         str | None, typer.Option("--what-if", metavar="SERVICE.SETTING=VALUE", help="Replay under another setting.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="With --what-if: follow changed decisions through the paper venue.")
+    ] = False,
     session: SessionOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -183,14 +186,23 @@ def replay(
       perpflow replay --verify
 
       perpflow replay --what-if risk.max_leverage=2 --session 20260102-101500-simulated-7
+
+      perpflow replay --what-if risk.max_order_notional_usdt=200 --follow
     """
     from services.console import replay as replaying
     from services.console.session import demand_bus, load_session
 
     if verify == (what_if is not None):
         raise BadInput("say either --verify or --what-if SERVICE.SETTING=VALUE")
+    if follow and what_if is None:
+        raise BadInput("--follow belongs to --what-if SERVICE.SETTING=VALUE")
     recorded = load_session(session)
     demand_bus(recorded)
+    if what_if is not None and follow:
+        from services.console.session_backtest import follow_change
+
+        _print_followed(follow_change(recorded, what_if), as_json=json)
+        return
     if what_if is not None:
         changed = replaying.what_if(recorded, what_if)
         if json:
@@ -224,6 +236,21 @@ def replay(
         else:
             print(f"{sum(outcome.outputs for outcome in outcomes):,} outputs of {recorded.name} are byte-identical")
     raise typer.Exit(EXIT_OK if first is None else EXIT_CHECK_FAILED)
+
+
+def _print_followed(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print(
+        f"{found['change']}, followed through the paper venue: {found['agreed']:,} decisions stay, "
+        f"{found['changed']:,} change, {found['missing']:,} are no longer made, {found['added']:,} are new"
+    )
+    for name, before in found["before"].items():
+        print(f"  {name:<18} {before:>20} -> {found['after'][name]}")
+    print(f"  equity differs by {found['equity_difference_usdt']} USDT")
+    for example in found["examples"]:
+        print(f"  {example['event_id']}\n    before: {example['before']}\n    after:  {example['after']}")
 
 
 def _describe_start(start: dict[str, Any]) -> str:
@@ -346,7 +373,7 @@ def _mount() -> None:
     from services.console.config_commands import config_app
     from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
-    from services.console.explain_commands import at, rehearse, why
+    from services.console.explain_commands import at, drift, rehearse, why
     from services.console.features_commands import engineer_features, features_app
     from services.console.research_commands import sweep, walk_forward
     from services.console.risk_commands import risk_app
@@ -361,6 +388,7 @@ def _mount() -> None:
     app.command()(models)
     app.command()(why)
     app.command()(at)
+    app.command()(drift)
     app.command()(rehearse)
     app.add_typer(features_app)
     app.command()(engineer_features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,26 @@ def test_this_build_decides_as_it_did(undisturbed: tuple[Platform, SessionOutcom
     done = platform.call("rehearse", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["is_same"]
+
+
+def test_the_drift_from_the_backtest_is_split_into_terms_that_sum_to_it(
+    undisturbed: tuple[Platform, SessionOutcome],
+) -> None:
+    platform, outcome = undisturbed
+    done = platform.call("drift", outcome.summary["session"], "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(map(Decimal, found["terms_usdt"].values())) == Decimal(found["difference_usdt"])
+    assert found["matched_orders"] + len(found["only_in_session"]) + len(found["only_in_backtest"]) > 0
+
+
+def test_a_changed_limit_is_followed_through_the_venue(undisturbed: tuple[Platform, SessionOutcome]) -> None:
+    platform, _ = undisturbed
+    done = platform.call("replay", "--what-if", "risk.max_order_notional_usdt=100", "--follow", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["after"]["refused"] > answer["before"]["refused"]
+    assert (answer["before"]["fills"] > 0, answer["after"]["fills"]) == (True, 0)
 
 
 def test_a_backtest_over_the_session_has_its_digests(undisturbed: tuple[Platform, SessionOutcome]) -> None:
