@@ -45,7 +45,7 @@ test: .venv/.dev ## the tests, in two processes (integration ones find Kafka by 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: .venv/.dev ## the unit and architecture tests of the rooms that need no process, compiler or long search
-	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow"
+	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow" -n 2 --dist loadfile
 
 coverage: .venv/.dev ## what the quick tests run of each room, against the floor in pyproject.toml
 	@mkdir -p .coverage

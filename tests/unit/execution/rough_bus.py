@@ -38,5 +38,4 @@ class RoughBus(MemoryBus):
             return super().producer(transactional_id)
         opened = DyingProducer(self._log, self._names, transactional_id, self._partitioner)
         opened.at_commit = self._at_commit
-        self._open.append(opened)
-        return opened
+        return self._open.add(opened)

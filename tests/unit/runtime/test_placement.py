@@ -51,6 +51,7 @@ def test_an_instrument_task_reads_and_writes_its_own_partition_alone() -> None:
     assert task.places(counts(), group_topics("bars")) == [TopicPartition(topics.MARKET_EVENTS, 3)]
     assert task.places(counts(), output_topics("bars")) == [
         TopicPartition(topics.BARS_CLOSED, 3),
+        TopicPartition(topics.BARS_REVISED, 3),
         TopicPartition(topics.dead_topic(topics.MARKET_EVENTS), 3),
     ]
 
