@@ -30,7 +30,10 @@ DIGESTED = {
     topics.FORECASTS: "forecasts",
     topics.INTENTS: "intents",
     topics.VERDICTS: "verdicts",
+    topics.COMMANDS: "commands",
+    topics.REPORTS: "reports",
     topics.ORDERS: "orders",
+    topics.ACCOUNTS: "accounts",
 }
 
 

@@ -19,7 +19,18 @@ DIGESTED = {
     "vectors": topics.FEATURE_VECTORS,
     "forecasts": topics.FORECASTS,
 }
+# Spread, their order is that of arrival; fused, they are the backtest's over the same market.
+DECIDED = {
+    "intents": topics.INTENTS,
+    "verdicts": topics.VERDICTS,
+    "commands": topics.COMMANDS,
+    "reports": topics.REPORTS,
+    "orders": topics.ORDERS,
+    "accounts": topics.ACCOUNTS,
+}
 COUNTED = {**DIGESTED, "intents": topics.INTENTS, "verdicts": topics.VERDICTS}
+# What says nothing of orders.
+_UNNOTED = frozenset(DIGESTED.values())
 # A hop is named by the topic it ends in: from the making of the input to the making of the output.
 _HOPS = (
     topics.BARS_CLOSED,
@@ -45,7 +56,7 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
     digests: dict[str, str] = {}
     latency: dict[str, Any] = {}
     trail = OrderTrail()
-    names = {topic: name for name, topic in DIGESTED.items()}
+    names = {topic: name for name, topic in {**DIGESTED, **DECIDED}.items()}
     for topic in topics.RECORDED_TOPICS:
         kept: list[tuple[bytes, int, int, bytes]] | None = [] if topic in names else None
         delays: list[int] = []
@@ -59,7 +70,7 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
                 origins.append(stamps.made_at - stamps.origin_made_at)
             if kept is not None:
                 kept.append((record.key, record.partition, record.offset, record.value))
-            else:
+            if topic not in _UNNOTED:
                 _note(trail, record)
         rows[topic] = count
         if kept is not None:
@@ -76,7 +87,8 @@ def summarise_topics(bus: Bus) -> dict[str, Any]:
         "topics": rows,
         "first_offsets": {f"{at.topic}/{at.partition}": begin for at, begin in begins.items() if begin > 0},
         "latency_ms": latency,
-        "digests": digests,
+        "digests": {name: digests[name] for name in DIGESTED},
+        "decision_digests": {name: digests[name] for name in DECIDED},
         "invariants": _invariants(trail),
     }
 
