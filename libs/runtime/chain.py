@@ -31,7 +31,7 @@ from libs.clock import Clock
 from libs.domain.events import Core, Event
 from libs.runtime.control_lane import ControlLane
 from libs.runtime.errors import BadInput
-from libs.runtime.handler import CoreHandler, Handled, Input
+from libs.runtime.handler import CoreHandler, Decode, Handled, Input
 from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.placement import Task, has_outside_producers
@@ -93,8 +93,10 @@ class ChainShell:
         snapshot_every_s: float = 3_600.0,
         checks: Mapping[bytes, CheckOutputs] | None = None,
         on_progress: Callable[[], None] = lambda: None,
+        decode: Decode = decode_any,
     ) -> None:
         self._name = name
+        self._decode_anew = decode
         self._bus = bus
         self._metrics = metrics
         self._logger = logger
@@ -132,7 +134,7 @@ class ChainShell:
         # Every member that reads a record asks for it, one after the other.
         if value is not self._last_value or self._last_event is None:
             self._last_event = None
-            self._last_event = decode_any(topic, value)
+            self._last_event = self._decode_anew(topic, value)
             self._last_value = value
         return self._last_event
 
@@ -384,7 +386,7 @@ class _Member:
     """A core with its place in every partition that it reads. `starts` are the next offsets to handle, `to_commit`
     those that its group has not heard of, `runs` what it consumed in the transaction in hand."""
 
-    def __init__(self, chained: ChainedCore, decode: Callable[[str, bytes], Event], metrics: ServiceMetrics) -> None:
+    def __init__(self, chained: ChainedCore, decode: Decode, metrics: ServiceMetrics) -> None:
         self.task = chained.task
         self.topics = [each.topic for each in chained.inputs]
         self.handler = CoreHandler(self.task.service, chained.core, chained.inputs, self.task, decode)
