@@ -22,6 +22,7 @@ import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 from libs.domain.market import Side
@@ -262,6 +263,7 @@ class OrderEvent:
     report_id: str = ""
 
 
+@lru_cache(maxsize=256)
 def client_order_id_of(intent_id: str) -> str:
     """Derive the client order id (29 characters, valid at Binance and Bybit) from an intent id by sha256."""
     digest = hashlib.sha256(intent_id.encode()).digest()[:16]

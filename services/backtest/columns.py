@@ -6,9 +6,11 @@ says what is wrong with which of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +54,14 @@ class BarColumns:
         """Length of a bar."""
         return TIMEFRAMES[self.timeframe]
 
+    def slice(self, first: int, last: int) -> BarColumns:
+        """Return the bars from one place up to another; the columns are views."""
+        cut: dict[str, Any] = {
+            field.name: value[first:last] if isinstance(value, np.ndarray) else value
+            for field, value in ((field, getattr(self, field.name)) for field in fields(self))
+        }
+        return BarColumns(**cut)
+
     def exchange_bar(self, place: int) -> ExchangeBar:
         """Return a bar as the market event that the row reader makes of it."""
         open_time = int(self.open_time[place])
@@ -76,7 +86,39 @@ class BarColumns:
         )
 
     def bars(self, first: int, last: int, history_before: int) -> list[Bar]:
-        """Return closed bars as the bars service makes them of such a market; history before a time (ns)."""
+        """Return closed bars as the bars service makes them of such a market; history before a time (ns).
+
+        Each holds what nearly every strategy reads and takes the rest from the columns once it is asked for.
+        """
+        kind = self._lazy_bar()
+        instrument, timeframe, length = self.instrument, self.timeframe, self.length_ns
+        set_instrument, set_timeframe, set_event_time, set_close_time, set_history, *set_numbers = _EAGER
+        set_opened, set_open, set_high, set_low, set_close, set_volume = set_numbers
+        made: list[Bar] = []
+        numbers = (self.open_time, self.open_e8, self.high_e8, self.low_e8, self.close_e8, self.volume_e8)
+        for opened, *values in zip(*(column[first:last].tolist() for column in numbers), strict=True):
+            bar = object.__new__(kind)
+            closed = opened + length
+            set_instrument(bar, instrument)
+            set_timeframe(bar, timeframe)
+            set_event_time(bar, closed)
+            set_close_time(bar, closed)
+            set_history(bar, closed < history_before)
+            set_opened(bar, opened)
+            set_open(bar, values[0])
+            set_high(bar, values[1])
+            set_low(bar, values[2])
+            set_close(bar, values[3])
+            set_volume(bar, values[4])
+            made.append(bar)
+        return made
+
+    def _lazy_bar(self) -> type[LazyBar]:
+        # A class of its own for these columns: a bar has no room for more than a bar's fields.
+        return type("LazyBar", (LazyBar,), {"__slots__": (), "columns": self})
+
+    def complete_bars(self, first: int, last: int, history_before: int) -> list[Bar]:
+        """Return the same bars with all of their fields."""
         count = last - first
         absent = [None] * count
         instrument, timeframe, length = self.instrument, self.timeframe, self.length_ns
@@ -103,6 +145,47 @@ class BarColumns:
                 object.__setattr__(bar, "is_history", True)
             made.append(bar)
         return made
+
+
+class LazyBar(Bar):
+    """A bar of `columns` that becomes a plain one as soon as a field is read that it does not hold yet."""
+
+    __slots__ = ()
+    columns: ClassVar[BarColumns]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _BAR_FIELDS or type(self) is Bar:
+            raise AttributeError(name)
+        self.complete()
+        return getattr(self, name)
+
+    def complete(self) -> Bar:
+        """Take over every field and be a plain bar from now on."""
+        place = int(np.searchsorted(self.columns.open_time, self.open_time))
+        (whole,) = self.columns.complete_bars(place, place + 1, 0)
+        for field in _BAR_FIELDS - {"is_history"}:
+            object.__setattr__(self, field, getattr(whole, field))
+        object.__setattr__(self, "__class__", Bar)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self.complete() == other
+
+    def __hash__(self) -> int:
+        return hash(self.complete())
+
+    def __repr__(self) -> str:
+        return repr(self.complete())
+
+
+_BAR_FIELDS = frozenset(field.name for field in fields(Bar))
+_EAGER: tuple[Callable[[Any, Any], None], ...] = tuple(
+    vars(Bar)[name].__set__
+    for name in (
+        *("instrument", "timeframe", "event_time", "close_time", "is_history"),
+        *("open_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8"),
+    )
+)
 
 
 def _at(column: Ints | None, place: int) -> int | None:

@@ -42,6 +42,13 @@ class EquityCurve:
         self.wallet_e8.append(wallet_e8)
         self.position_e8.append(position_e8)
 
+    def extend(self, times: Ints, equity_e8: Ints, wallet_e8: int, position_e8: int) -> None:
+        """Append states of later instants, ascending, between which only the equity changes."""
+        self.times.frombytes(times.tobytes())
+        self.equity_e8.frombytes(equity_e8.tobytes())
+        self.wallet_e8.extend([wallet_e8] * len(times))
+        self.position_e8.extend([position_e8] * len(times))
+
     def equity_at(self, event_time: int) -> int:
         """Return the equity in force at a time, in 1e-8; 0 before the account was known."""
         place = int(np.searchsorted(np.frombuffer(self.times, np.int64), event_time, side="right")) if self.times else 0
@@ -81,6 +88,14 @@ class PriceHistory:
         self.high_e8.append(high_e8)
         self.low_e8.append(low_e8)
         self.close_e8.append(close_e8)
+
+    def extend(self, times: Ints, open_e8: Ints, high_e8: Ints, low_e8: Ints, close_e8: Ints) -> None:
+        """Append bars, given as columns."""
+        self.times.frombytes(times.tobytes())
+        self.open_e8.frombytes(open_e8.tobytes())
+        self.high_e8.frombytes(high_e8.tobytes())
+        self.low_e8.frombytes(low_e8.tobytes())
+        self.close_e8.frombytes(close_e8.tobytes())
 
     def columns(self) -> dict[str, Ints]:
         """Return the columns as arrays: times, open, high, low, close."""

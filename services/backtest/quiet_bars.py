@@ -16,7 +16,7 @@ import numpy as np
 from libs.domain.bars import Bar
 from libs.domain.market import ExchangeBar
 from libs.domain.numbers import SCALE, to_e8
-from services.backtest.columns import BarColumns
+from services.backtest.columns import BarColumns, LazyBar
 from services.backtest.equity import Ints
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Pipeline
@@ -139,7 +139,7 @@ class QuietBars:
                 break
             passed += 1
         if passed:
-            self._take_over(bars[:passed], equity[:passed], held.quantity)
+            self._take_over(bars[:passed], place, equity[:passed], held.quantity)
         return passed
 
     def _view_at(self, known: AccountView, close_e8: int, *, is_held: bool) -> AccountView:
@@ -156,14 +156,24 @@ class QuietBars:
         near = np.flatnonzero(levels <= floors * (1.0 + _NEAR))
         return int(near[0]) if len(near) else len(equity)
 
-    def _take_over(self, bars: list[Bar], equity: Ints, quantity: Decimal) -> None:
-        last = bars[-1]
+    def _take_over(self, bars: list[Bar], place: int, equity: Ints, quantity: Decimal) -> None:
+        last, passed = bars[-1], self._columns.slice(place, place + len(bars))
         self._execution.pass_bars(last.instrument, last.event_time, last.close_e8, len(bars))
-        self._risk.pass_bars(bars)
+        self._risk.pass_bars(
+            last.instrument,
+            last.timeframe,
+            (passed.open_time + passed.length_ns).tolist(),
+            passed.high_e8.tolist(),
+            passed.low_e8.tolist(),
+            passed.close_e8.tolist(),
+        )
         self._strategy.pass_bars(last)
-        self._recorder.pass_bars(bars, equity if quantity else None, self._execution.wallet_balance, quantity)
+        held_equity = equity if quantity else None
+        self._recorder.pass_bars(passed, self._trade_from, held_equity, self._execution.wallet_balance, quantity)
 
     def _handle(self, bar: Bar, place: int) -> None:
+        if isinstance(bar, LazyBar):
+            bar.complete()
         for event in self._stream.accept(self._columns.exchange_bar(place)):
             if isinstance(event, ExchangeBar):
                 self._pipeline.feed_bar(event, bar)

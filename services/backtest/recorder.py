@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
@@ -17,6 +19,7 @@ from libs.domain.market import ClockTick, ExchangeBar
 from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
 from libs.wire import encode, topic_of, topics
+from services.backtest.columns import BarColumns
 from services.backtest.equity import EquityCurve, Ints, PriceHistory
 from services.backtest.round_trips import Fill, FundingPayment
 
@@ -114,19 +117,24 @@ class RunRecorder:
         if handler is not None:
             handler(event)
 
-    def pass_bars(self, bars: Sequence[Bar], equity_e8: Ints | None, wallet: Decimal, position: Decimal) -> None:
-        """Take note of bars that were passed without an event each; equity is None where no position was held."""
+    def pass_bars(
+        self, bars: BarColumns, traded_from: int, equity_e8: Ints | None, wallet: Decimal, position: Decimal
+    ) -> None:
+        """Take note of bars that were passed without an event each; equity is None where no position was held.
+
+        Those that close before `traded_from` (ns) are history.
+        """
         for kind in (ClockTick, ExchangeBar, Bar):
             self._type_counts[kind] += len(bars)
-        for bar in bars:
-            if not bar.is_history:
-                self.record.prices.append(bar.close_time, bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8)
+        times = bars.open_time + bars.length_ns
+        first = int(np.searchsorted(times, traded_from))
+        self.record.prices.extend(
+            times[first:], bars.open_e8[first:], bars.high_e8[first:], bars.low_e8[first:], bars.close_e8[first:]
+        )
         if equity_e8 is None:
             return
         self._type_counts[AccountState] += len(bars)
-        wallet_e8, position_e8 = to_e8(wallet), to_e8(position)
-        for bar, equity in zip(bars, equity_e8.tolist(), strict=True):
-            self.record.equity.append(bar.event_time, equity, wallet_e8, position_e8)
+        self.record.equity.extend(times, equity_e8, to_e8(wallet), to_e8(position))
         self._equity = from_e8(int(equity_e8[-1]))
 
     def finish(self) -> RunRecord:

@@ -179,25 +179,34 @@ class RiskCore:
         """The highest equity seen."""
         return self._state.peak_equity
 
-    def pass_bars(self, bars: Sequence[Bar]) -> None:
+    def pass_bars(
+        self,
+        instrument: str,
+        timeframe: str,
+        close_times: Sequence[int],
+        high_e8: Sequence[int],
+        low_e8: Sequence[int],
+        close_e8: Sequence[int],
+    ) -> None:
         """Go to the end of bars of one UTC day during which it `is_quiet` and no limit was passed."""
-        state, last = self._state, bars[-1]
-        view = state.market(last.instrument)
-        view.quote_time = last.event_time
+        state, last_time, last_e8 = self._state, close_times[-1], close_e8[-1]
+        view = state.market(instrument)
+        view.quote_time = last_time
         with localcontext(_EXACT):
             # With a position equity moves one way with the price, so its peak is at one of the two.
-            for close_e8 in {max(bar.close_e8 for bar in bars), min(bar.close_e8 for bar in bars)}:
-                view.bid_e8 = view.ask_e8 = close_e8
+            for extreme_e8 in {max(close_e8), min(close_e8)}:
+                view.bid_e8 = view.ask_e8 = extreme_e8
                 equity = state.equity(self._limits.allow_quote_as_mark)
                 if equity is not None:
                     state.peak_equity = max(state.peak_equity, equity)
-        view.bid_e8 = view.ask_e8 = last.close_e8
+        view.bid_e8 = view.ask_e8 = last_e8
         view.quote_skew_ns = 0
-        state.now = max(state.now, last.event_time)
-        if last.timeframe == "1m":
-            for bar in bars:
-                view.add_bar(bar.close_time, bar.high_e8, bar.low_e8, bar.close_e8, self._limits.volatility_warmup_bars)
-            view.has_incomplete_bar = last.is_incomplete
+        state.now = max(state.now, last_time)
+        if timeframe == "1m":
+            warmup_bars = self._limits.volatility_warmup_bars
+            for close_time, high, low, close in zip(close_times, high_e8, low_e8, close_e8, strict=True):
+                view.add_bar(close_time, high, low, close, warmup_bars)
+            view.has_incomplete_bar = False
 
     def snapshot(self) -> bytes:
         """Return the whole state, limits included."""

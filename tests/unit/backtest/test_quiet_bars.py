@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from libs.domain.bars import Bar
 from libs.domain.numbers import from_e8, quantize_e8
-from services.backtest.columns import read_columns
+from services.backtest.columns import BarColumns, read_columns
 from services.backtest.inputs import open_recording
 from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
 from services.backtest.quiet_bars import QuietBars, _equity_at
@@ -141,6 +143,25 @@ def test_columns_hold_what_the_row_reader_reads(name: str) -> None:
     for place in range(300):
         for ours in stream.accept(columns.exchange_bar(place)):
             assert ours == next(market.events)
+
+
+def test_bar_made_of_columns_is_the_bar_of_the_bars_service() -> None:
+    numbers: Any = [np.arange(1, 7) * 300 * 10**9 + place for place in range(6)]
+    columns = BarColumns(BTC, "5m", *numbers, None, None, None)
+    whole = columns.complete_bars(2, 5, columns.length_ns * 5)
+    assert [bar.is_history for bar in whole] == [True, False, False]
+    made = columns.bars(2, 5, columns.length_ns * 5)
+    assert all(isinstance(bar, Bar) for bar in made)
+    assert [bar.volume_e8 for bar in made] == [bar.volume_e8 for bar in whole]
+    assert type(made[0]) is not Bar
+    assert made[0].event_id == whole[0].event_id
+    assert type(made[0]) is Bar
+    assert made == whole and whole == columns.bars(2, 5, columns.length_ns * 5)
+    assert {hash(bar) for bar in made} == {hash(bar) for bar in whole}
+    assert copy.deepcopy(columns.bars(3, 4, 0)) == [columns.complete_bars(3, 4, 0)[0]]
+    assert replace(columns.bars(3, 4, 0)[0], close_e8=7) == replace(whole[1], close_e8=7)
+    with pytest.raises(AttributeError, match="no_such"):
+        columns.bars(3, 4, 0)[0].no_such  # type: ignore[attr-defined]  # noqa: B018
 
 
 @settings(deadline=None)
