@@ -30,6 +30,7 @@ max_leverage = 2.5
 ```
 
 A name that is none of these is refused with the nearest one that is. A file that holds a secret must be of mode 0600.
+A secret may come from a file of its own: the variable with `_FILE` behind its name names it, as container secrets do.
 Lists and tables are JSON in the environment: `PERPFLOW_RISK_INSTRUMENTS='["BTCUSDT.BINANCE"]'`. `perpflow config show`
 prints what is in force and where it came from, secrets masked; `perpflow config check FILE` says what is wrong with a
 file. `PERPFLOW_VAR` is read from the environment alone.

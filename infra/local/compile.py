@@ -3,7 +3,8 @@ market through the very cores that the services run. numba keeps the result besi
 ``NUMBA_CACHE_DIR``), for the processor it ran on: another one compiles its own beside it.
 
 `python -m infra.local.compile [PART ...]` compiles parts side by side, a process each; without a name all of them.
-``market`` stands for those without which no price moves.
+``market`` stands for those without which no price moves. A part imports what it compiles and nothing else: an image has
+one service's code.
 """
 
 from __future__ import annotations
@@ -15,24 +16,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, MarketEvent, Trade
-from libs.indicators.warm import compile_batch, compile_stream
-from libs.matching.ladder import compile_ahead
-from services.bars.core import BarsCore
-from services.bars.settings import BarsSettings
-from services.exchange.core import generate_events, generate_history
 
 NS = 1_000_000_000
 
 
 def compile_exchange() -> None:
-    """Compile the simulated market."""
+    """Compile the simulated market and what its orders are matched on."""
+    from services.exchange.core import generate_events, generate_history
+
+    compile_matching()
     for _ in (*generate_history(seed=1, minutes=90), *generate_events(seed=1, minutes=2)):
         pass
 
 
+def compile_matching() -> None:
+    """Compile the order book that orders are matched on."""
+    from libs.matching.ladder import compile_ahead
+
+    compile_ahead()
+
+
 def compile_bars() -> None:
     """Compile order book and bars."""
-    compile_ahead()
+    from services.bars.core import BarsCore
+    from services.bars.settings import BarsSettings
+
     settings = BarsSettings()
     bars = BarsCore(settings.timeframes, settings.instruments, grace_ms=settings.grace_ms)
     for event in _one_bar("BTCUSDT.BINANCE"):
@@ -51,8 +59,17 @@ def _one_bar(instrument: str) -> Iterator[MarketEvent]:
         yield ClockTick(instrument, f"c{second}", at, at)
 
 
+def compile_features() -> None:
+    """Compile the indicators for streams."""
+    from libs.indicators.warm import compile_stream
+
+    compile_stream()
+
+
 def compile_features_and_research() -> None:
     """Compile the indicators for streams and arrays; in one process, so that what they share is analysed once."""
+    from libs.indicators.warm import compile_batch, compile_stream
+
     compile_stream()
     compile_batch()
 
@@ -60,12 +77,14 @@ def compile_features_and_research() -> None:
 # The longest first, so that the last to start is a short one.
 PARTS: dict[str, Callable[[], None]] = {
     "indicators": compile_features_and_research,
-    "features": compile_stream,
+    "features": compile_features,
     "exchange": compile_exchange,
     "bars": compile_bars,
+    "matching": compile_matching,
 }
 MARKET = ("exchange", "bars")
 EVERYTHING = ("indicators", "exchange", "bars")
+"""Without those that are part of another."""
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    # Most services carry vectors about and never look into one: they need no numpy, nor do their images.
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +38,6 @@ class FeatureVector:
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """The vector as a read-only array of shape (features,)."""
+        import numpy as np
+
         return np.frombuffer(self.packed, dtype="<f8")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, cast
 
-import numpy as np
 import orjson
 from pydantic import PlainSerializer, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema, from_json
@@ -173,6 +172,9 @@ class ArrayOf:
     """
 
     def __init__(self, dtype: Any) -> None:
+        # Here and below: who keeps no array needs no numpy.
+        import numpy as np
+
         self._dtype = np.dtype(dtype)
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> CoreSchema:
@@ -183,10 +185,14 @@ class ArrayOf:
         )
 
     def _describe(self) -> Any:
+        import numpy as np
+
         # A tuple would come back from JSON as a list.
         return orjson.loads(orjson.dumps(np.lib.format.dtype_to_descr(self._dtype)))
 
     def _keep(self, array: Any, info: Any) -> dict[str, Any]:
+        import numpy as np
+
         arrays: list[bytes] = info.context
         kept = np.ascontiguousarray(array, dtype=self._dtype).tobytes()
         at = sum(map(len, arrays))
@@ -194,6 +200,8 @@ class ArrayOf:
         return {"dtype": self._describe(), "shape": array.shape, "at": at}
 
     def _read(self, value: Any, info: Any) -> Any:
+        import numpy as np
+
         if value["dtype"] != self._describe():
             raise ValueError("it holds records of other fields than this build's")
         shape = tuple(value["shape"])

@@ -10,6 +10,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -85,7 +86,8 @@ class StoreSettings(BaseSettings):
 def load_settings(kind: type[SettingsT], environment: Mapping[str, str] | Configuration | None = None) -> SettingsT:
     """Read settings from `environment`, by default this process's and its configuration file.
 
-    Raises `BadInput` that names each variable, its value and what it should be. Secrets read are masked from now on.
+    A secret's variable with ``_FILE`` behind its name names a file that holds the secret. Raises `BadInput` that names
+    each variable, its value and what it should be. Secrets read are masked from now on.
     """
     if isinstance(environment, Configuration):
         configuration = environment
@@ -94,6 +96,7 @@ def load_settings(kind: type[SettingsT], environment: Mapping[str, str] | Config
     else:
         configuration = Configuration(environment)
     check_names(configuration, [kind])
+    configuration = read_secret_files(configuration, [kind])
     prefix = prefix_of(kind)
     source = EnvSettingsSource(kind, env_prefix=prefix)
     source.env_vars = parse_env_vars(configuration.variables)
@@ -124,6 +127,38 @@ def secret_fields(kind: type[BaseSettings]) -> frozenset[str]:
     return frozenset(name for name, field in kind.model_fields.items() if _is_secret(field.annotation))
 
 
+def secret_file_variables(kind: type[BaseSettings]) -> dict[str, str]:
+    """Return, by the variable of each secret of a model, the one that may name a file with it instead."""
+    variables = variables_of(kind)
+    return {variables[name]: f"{variables[name]}_FILE" for name in secret_fields(kind)}
+
+
+def read_secret_files(configuration: Configuration, kinds: Iterable[type[BaseSettings]]) -> Configuration:
+    """Return the configuration with the secrets of the models in place of the variables that name their files.
+
+    Raises `BadInput` for a file that cannot be read, or where both are set.
+    """
+    variables = dict(configuration.variables)
+    for kind in kinds:
+        own = set(variables_of(kind).values())
+        for variable, file_variable in secret_file_variables(kind).items():
+            # Kafka's password has a setting for its file.
+            if file_variable in own or file_variable not in variables:
+                continue
+            if variable in variables:
+                raise BadInput(f"{variable} and {configuration.origin_of(file_variable)} are both set; unset one")
+            path = Path(variables.pop(file_variable))
+            try:
+                variables[variable] = path.read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise BadInput(
+                    f"{configuration.origin_of(file_variable)}={path} cannot be read ({reason}); correct the path "
+                    "or its permissions"
+                ) from error
+    return replace(configuration, variables=variables)
+
+
 def check_names(configuration: Configuration, kinds: Iterable[type[BaseSettings]]) -> None:
     """Raise `BadInput` for a variable that belongs to one of the models by its beginning and is none of its fields.
 
@@ -132,6 +167,7 @@ def check_names(configuration: Configuration, kinds: Iterable[type[BaseSettings]
     kinds = list(kinds)
     read: tuple[type[BaseSettings], ...] = (*kinds, PlatformSettings, StoreSettings)
     known = {variable for kind in read for variable in variables_of(kind).values()}
+    known |= {variable for kind in read for variable in secret_file_variables(kind).values()}
     own = {prefix_of(kind) for kind in kinds} - {PREFIX}
     checks_rest = len(own) < len(kinds)
     others = {service_prefix(name) for name in SERVICE_NAMES} - own

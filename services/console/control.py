@@ -29,6 +29,7 @@ from libs.runtime.records import commit_records, read_range, stamped_record
 from libs.wire import encode
 from libs.wire.topics import CONTROL_STATES
 from services.console.accounts import AccountRow, read_accounts, read_event
+from services.console.bus_session import find_bus_session
 from services.console.running import running_folders
 from services.console.session import SessionDescription, demand_bus, load_session, read_session
 from services.console.session_bus import open_session_bus
@@ -68,19 +69,19 @@ class Confirmation:
 def find_targets(session: str | None, account: str | None) -> tuple[list[ControlTarget], list[Confirmation]]:
     """Return the running sessions to command, all or the named one, and what cannot be commanded with the reason.
 
-    Without an account the scope is all accounts. Raises `BadInput` for an account that none of them knows,
-    `DependencyUnavailable` where none runs.
+    Where none runs on this machine and settings name a bus, it is the session on that bus. Without an account the scope
+    is all accounts. Raises `BadInput` for an account that none of them knows, `DependencyUnavailable` where none runs.
     """
     targets: list[ControlTarget] = []
     failed: list[Confirmation] = []
     known: set[str] = set()
-    for folder in _chosen_folders(session):
+    for each in _chosen(session):
         try:
-            found = read_session(folder)
+            found = each if isinstance(each, SessionDescription) else read_session(each)
             demand_bus(found)
             rows = read_accounts(found)
         except (BadInput, BusError) as error:
-            failed.append(Confirmation(folder.name, account or ALL_ACCOUNTS, False, "unknown", str(error)))
+            failed.append(Confirmation(each.name, account or ALL_ACCOUNTS, False, "unknown", str(error)))
             continue
         names = {row.account for row in rows}
         known |= names
@@ -93,9 +94,11 @@ def find_targets(session: str | None, account: str | None) -> tuple[list[Control
     return targets, failed
 
 
-def _chosen_folders(name: str | None) -> list[Path]:
+def _chosen(name: str | None) -> Sequence[Path | SessionDescription]:
     folders = running_folders()
     if name is None:
+        if not folders and (on_bus := find_bus_session()) is not None:
+            return [on_bus]
         if not folders:
             raise DependencyUnavailable("no session is running on this machine; start one with `perpflow up`")
         return folders

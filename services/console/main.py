@@ -6,6 +6,7 @@ import errno
 import os
 import runpy
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
@@ -24,9 +25,10 @@ from libs.runtime.errors import (
     DependencyUnavailable,
 )
 from libs.runtime.masking import MaskingStream
+from libs.version import VERSION
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
-from services.console.session import sessions_root
+from services.console.session import SessionDescription, sessions_root
 
 app = typer.Typer(
     name="perpflow",
@@ -37,6 +39,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"perpflow {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def perpflow(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
 
 SessionOption = Annotated[str | None, typer.Option("--session", help="A session's name; the latest one by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -190,13 +208,14 @@ def replay(
       perpflow replay --what-if risk.max_order_notional_usdt=200 --follow
     """
     from services.console import replay as replaying
-    from services.console.session import demand_bus, load_session
+    from services.console.bus_session import find_session
+    from services.console.session import demand_bus
 
     if verify == (what_if is not None):
         raise BadInput("say either --verify or --what-if SERVICE.SETTING=VALUE")
     if follow and what_if is None:
         raise BadInput("--follow belongs to --what-if SERVICE.SETTING=VALUE")
-    recorded = load_session(session)
+    recorded = find_session(session)
     demand_bus(recorded)
     if what_if is not None and follow:
         from services.console.session_backtest import follow_change
@@ -285,11 +304,12 @@ def trace(
 
     Example: perpflow trace pf-3x7q2m5k...
     """
-    from services.console.session import demand_bus, load_session
+    from services.console.bus_session import find_session
+    from services.console.session import demand_bus
     from services.console.session_bus import open_session_bus
     from services.console.trace import describe, trace_order
 
-    recorded = load_session(session)
+    recorded = find_session(session)
     demand_bus(recorded)
     with open_session_bus(recorded) as bus:
         chain = trace_order(bus, order_id)
@@ -323,20 +343,23 @@ def status(session: SessionOption = None, json: JsonOption = False) -> None:
     """List the processes and accounts of every running session, or of the one named.
 
     Processes with pid, state, lag and metrics port; accounts with trading state, equity and positions. Where nothing
-    runs, the latest session is shown as it ended. Exit code 3 where a session's bus does not answer or is gone, 2 where
+    runs, the latest session is shown as it ended; on a machine without sessions, what the bus that PERPFLOW_BUS names
+    tells. Exit code 3 where a session's bus does not answer or is gone, 2 where
     it is no bus or the session's description is damaged; what is known all the same is printed.
 
     Example: perpflow status --json
     """
+    from services.console.bus_session import find_session
     from services.console.running import running_folders
     from services.console.session import load_session
     from services.console.status import describe_sessions, print_session
 
     running = running_folders()
+    chosen: Sequence[Path | SessionDescription]
     if session is not None:
         chosen = [folder for folder in running if folder.name == session] or [load_session(session).folder]
     else:
-        chosen = running or [load_session().folder]
+        chosen = running or [find_session(None)]
     sessions, problem = describe_sessions(chosen)
     if json and sessions:
         print_json({**sessions[0], "sessions": sessions})
@@ -349,9 +372,9 @@ def status(session: SessionOption = None, json: JsonOption = False) -> None:
 
 @app.command()
 def doctor(json: JsonOption = False) -> None:
-    """Look at this machine: is everything there that `perpflow up` needs?
+    """Look at this machine: is everything there that `perpflow up` needs, and can it run containers?
 
-    Example: perpflow doctor
+    In a container: do the bus and the store that settings name answer? Example: perpflow doctor
     """
     from services.console.status import as_rows, examine
 

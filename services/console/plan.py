@@ -28,7 +28,7 @@ ONLINE_SERVICES = tuple(name for name in RUNNABLE_SERVICES if name != "exchange"
 # The variables of the caller's environment that a Python process needs to run; secrets are never among them.
 _INHERITED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
-    | {"NUMBA_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    | {"NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 )
 # The way out of this network, whose address may hold a password: for those who go out.
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})

@@ -17,6 +17,7 @@ from libs.runtime.settings import (
     StoreSettings,
     check_names,
     load_settings,
+    read_secret_files,
     secret_fields,
     variables_of,
 )
@@ -55,6 +56,7 @@ def read_checked(environment: Mapping[str, str] | None = None) -> Configuration:
     configuration = read_configuration(environment)
     models = settings_models()
     check_names(configuration, models.values())
+    configuration = read_secret_files(configuration, models.values())
     for place in configuration.in_file.values():
         table = place.rpartition("[")[2].partition("]")[0]
         if table not in models:

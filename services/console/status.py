@@ -6,7 +6,8 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,23 @@ from rich.table import Table
 
 from libs.bus.api import BusError
 from libs.domain.instruments import DEFAULT_INSTRUMENT
+from libs.runtime.configuration import Configuration, read_configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.lag import read_lags
 from libs.runtime.metrics import is_alive, processes_of, read_announcement
 from libs.runtime.placement import service_of
+from libs.runtime.platform_bus import open_platform_bus
+from libs.runtime.settings import PlatformSettings, load_settings
+from libs.store.errors import StoreError
 from services.console.accounts import UNKNOWN, AccountRow, describe_positions, read_accounts
+from services.console.bus_session import has_folder
+from services.console.containers import examine_compose, is_container
 from services.console.drain import GROUPS
 from services.console.placing import placement_of
 from services.console.running import is_running
 from services.console.session import SessionDescription, read_session, sessions_root
 from services.console.session_bus import open_session_bus
+from services.console.store_access import open_configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +65,19 @@ def read_status(session: SessionDescription, lags: Mapping[str, int]) -> list[Se
     return rows
 
 
-def describe_sessions(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], BadInput | BusError | None]:
-    """Return what `status` says of each session that can be read, and the first error met.
+def describe_sessions(
+    chosen: Sequence[Path | SessionDescription],
+) -> tuple[list[dict[str, Any]], BadInput | BusError | None]:
+    """Return what `status` says of each session that can be read, given as its folder or itself, and
+    the first error met.
 
     Which processes live is known without the bus; the accounts are None then.
     """
     described: list[dict[str, Any]] = []
     first: BadInput | BusError | None = None
-    for folder in folders:
+    for each in chosen:
         try:
-            session = read_session(folder)
+            session = each if isinstance(each, SessionDescription) else read_session(each)
         except BadInput as error:
             first = first or error
             continue
@@ -87,20 +98,27 @@ def _describe(session: SessionDescription) -> tuple[dict[str, Any], BusError | N
     except BusError as error:
         problem = error
     said = read_announcement(session.run_dir / "supervisor.json").get("bus")
+    is_here = has_folder(session)
+    # Of processes elsewhere the bus tells how far each group is.
+    services = (
+        read_status(session, lags)
+        if is_here
+        else [ServiceStatus(name, None, "-", 0, lag, None) for name, lag in lags.items()]
+    )
     return {
         "session": session.name,
         "market": session.market,
         "mode": session.mode,
-        "is_running": is_running(session.folder),
+        "is_running": is_running(session.folder) if is_here else None,
         "bus": said or ("ok" if problem is None else str(problem)),
-        "services": as_rows(read_status(session, lags)),
+        "services": as_rows(services),
         "accounts": accounts,
     }, problem
 
 
 def print_session(facts: Mapping[str, Any], console: Console) -> None:
     """Print what `describe_sessions` returned of one as two tables."""
-    ended = "" if facts["is_running"] else " (not running)"
+    ended = " (not running)" if facts["is_running"] is False else ""
     table = Table(
         *("service", "pid", "state", "restarts", "lag", "metrics"), title=facts["session"] + ended, title_justify="left"
     )
@@ -144,9 +162,11 @@ def examine() -> list[Finding]:
     """Look at the interpreter, the libraries, the disk, and whether the venue of the default instrument answers."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     findings = [Finding("python", sys.version_info >= (3, 11), True, version)]
+    in_container = is_container()
     for module, purpose in _MODULES.items():
         is_there = importlib.util.find_spec(module) is not None
-        findings.append(Finding(module, is_there, module not in ("torch", "faust"), purpose))
+        is_needed = module == "confluent_kafka" or not (in_container or module in ("torch", "faust"))
+        findings.append(Finding(module, is_there, is_needed, purpose))
     root = sessions_root()
     place = next((parent for parent in (root, *root.resolve().parents) if parent.exists()), Path("/"))
     free_gb = shutil.disk_usage(place).free / 1e9
@@ -154,7 +174,35 @@ def examine() -> list[Finding]:
     is_writable = os.access(place, os.W_OK)
     findings.append(Finding("var", is_writable, True, f"{place} can{'' if is_writable else 'not'} be written"))
     findings.append(_reach_venue(DEFAULT_INSTRUMENT))
+    findings += _reach_servers(read_configuration())
+    if in_container:
+        findings.append(Finding("container", True, False, "this is one: its image has one program and what that needs"))
+    else:
+        findings.append(Finding("containers", *_as_finding(examine_compose())))
     return findings
+
+
+def _as_finding(answer: tuple[bool, str]) -> tuple[bool, bool, str]:
+    is_good, detail = answer
+    return is_good, False, detail
+
+
+def _reach_servers(configuration: Configuration) -> Iterator[Finding]:
+    """Ask the bus and the store, where settings name servers."""
+    if configuration.variables.get("PERPFLOW_BUS", "").startswith("kafka:"):
+        platform = load_settings(PlatformSettings, configuration)
+        try:
+            with open_platform_bus(platform) as bus:
+                yield Finding("bus", True, True, f"{platform.bus} answers, {len(bus.topics())} topics")
+        except BusError as error:
+            yield Finding("bus", False, True, str(error))
+    if configuration.variables.get("PERPFLOW_CLICKHOUSE"):
+        with closing(open_configured(configuration)) as store:
+            try:
+                (row,) = store.query("SELECT version() AS version")
+                yield Finding("clickhouse", True, True, f"{store.address} answers, version {row['version']}")
+            except StoreError as error:
+                yield Finding("clickhouse", False, True, str(error))
 
 
 def _reach_venue(instrument: str) -> Finding:

@@ -360,3 +360,44 @@ def test_command_that_came_before_does_not_pass_for_a_confirmation(
     silent.publish(*silent.gates["paper"].handle(a_control(ControlAction.HALT))[:1])
     code, out, _ = perpflow("halt", "--json")
     assert code == 1 and json.loads(out)["accounts"][0]["state"] == "unconfirmed"
+
+
+def by_bus_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, running: RunningSession) -> None:
+    """As in a container: the bus is known by its address and no session has a folder here."""
+    running.end()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path / "empty"))
+    monkeypatch.setenv("PERPFLOW_BUS", running.session.bus)
+    monkeypatch.setenv("PERPFLOW_RISK_ACCOUNT", next(iter(running.gates)))
+
+
+@pytest.mark.slow
+def test_halt_and_status_need_no_session_folder_where_settings_name_the_bus(
+    start: Callable[..., RunningSession], perpflow: Perpflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = start("one", "first", "paper")
+    by_bus_alone(monkeypatch, tmp_path, one)
+    code, out, _ = perpflow("halt", "--json")
+    assert code == 0
+    (confirmed,) = json.loads(out)["accounts"]
+    assert (confirmed["session"], confirmed["account"], confirmed["state"]) == ("bus", "paper", "HALTED")
+    assert one.commands() == [("HALT", "*")]
+    code, out, _ = perpflow("status", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["is_running"] is None
+    assert [(row["account"], row["trading_state"]) for row in facts["accounts"]] == [("paper", "HALTED")]
+
+
+def test_halt_on_a_bus_without_a_session_is_an_error(
+    perpflow: Perpflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path / "empty"))
+    url = f"sqlite:{tmp_path / 'bus.db'}"
+    with open_bus(url) as bus:
+        bus.create_topics([TopicSpec("others.v1", 1)])
+    monkeypatch.setenv("PERPFLOW_BUS", url)
+    code, out, err = perpflow("halt")
+    assert (code, out) == (3, "")
+    assert f"{url} has no topic {CONTROL_COMMANDS}; start the services first" in err

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings
 
-from libs.runtime.settings import PlatformSettings, service_prefix, variables_of
+from libs.runtime.configuration import CONFIG_VARIABLE
+from libs.runtime.settings import PlatformSettings, secret_file_variables, service_prefix, variables_of
 from libs.wire.topics import OUTBOX
 from services.console.registry import secret_variables, settings_models
 
@@ -43,13 +45,17 @@ def run_tool(*command: str | Path) -> str:
 
 
 def known_variables() -> set[str]:
-    """Return every environment variable that some settings read."""
-    return {variable for kind in settings_models().values() for variable in variables_of(kind).values()}
+    """Return every environment variable that some settings read, and those that name a secret's file."""
+    return {variable for kind in settings_models().values() for variable in _read_by(kind)}
+
+
+def _read_by(kind: type[BaseSettings]) -> set[str]:
+    return {*variables_of(kind).values(), *secret_file_variables(kind).values()}
 
 
 def unknown_variables(names: set[str]) -> set[str]:
     """Return those of perpflow's variables that nothing reads."""
-    return {name for name in names if name.startswith("PERPFLOW_")} - known_variables()
+    return {name for name in names if name.startswith("PERPFLOW_")} - known_variables() - {CONFIG_VARIABLE}
 
 
 def settings_of(process: str) -> set[str]:
@@ -60,17 +66,18 @@ def settings_of(process: str) -> set[str]:
     models = settings_models()
     own = "execution" if process == OUTBOX else process
     kinds = ["platform", *([own] if own in models else []), *(["store"] if process == "recorder" else [])]
-    return {variable for kind in kinds for variable in variables_of(models[kind]).values()}
+    return {variable for kind in kinds for variable in _read_by(models[kind])}
 
 
 def foreign_settings(process: str, names: set[str]) -> set[str]:
     """Return those of perpflow's variables that are none of the process's business."""
-    return {name for name in names if name.startswith("PERPFLOW_")} - settings_of(process)
+    return {name for name in names if name.startswith("PERPFLOW_")} - settings_of(process) - {CONFIG_VARIABLE}
 
 
 def foreign_secrets(service: str, names: set[str]) -> set[str]:
     """Return the secrets among `names` that are none of the service's business."""
     own = {name for name in names if name.startswith(service_prefix(service))}
-    store = {"PERPFLOW_CLICKHOUSE_PASSWORD"} if service == "recorder" else set()
+    store = {"PERPFLOW_CLICKHOUSE_PASSWORD", "PERPFLOW_CLICKHOUSE_PASSWORD_FILE"} if service == "recorder" else set()
     platform = set(variables_of(PlatformSettings).values())
-    return names & secret_variables(settings_models()) - own - store - platform
+    secrets = secret_variables(settings_models())
+    return names & (secrets | {f"{name}_FILE" for name in secrets}) - own - store - platform
