@@ -7,10 +7,10 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement
+.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
 
 .venv/.python:
 	@test -n "$(PYTHON)" || { echo "no python3.11 found: install Python 3.11 or say make PYTHON=/path/to/python3.11"; exit 2; }
@@ -106,6 +106,12 @@ soak: .venv/.dev ## an hour of random kills, hangs and a second session, everyth
 
 placement: .venv/.dev ## many partitions whose replicas come, go and are killed (PLACEMENT="--bus kafka --instruments 50")
 	@$(BIN)/python -m tests.kit.scaled $(PLACEMENT)
+
+secrets: ## what docker-compose.yml needs beside the repository: .env and secrets/
+	@infra/docker/make-secrets
+
+test-compose: .venv/.dev ## the whole platform in containers, killed, filled, scaled, backed up and restored (skipped where no engine answers)
+	@$(BIN)/python -m tests.compose.run $(COMPOSE)
 
 locks: .venv/.dev ## resolve the locks anew from pyproject.toml
 	@$(BIN)/python -m infra.locks.resolve

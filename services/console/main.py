@@ -393,6 +393,7 @@ def _mount() -> None:
     from services.console.alternative_commands import collect_alternative
     from services.console.backtest_commands import backtest, check_strategy
     from services.console.backtests_commands import backtests_app
+    from services.console.check_commands import check
     from services.console.config_commands import config_app
     from services.console.control_commands import flatten, halt, reduce, resume
     from services.console.data_commands import collect_data, models
@@ -406,6 +407,7 @@ def _mount() -> None:
 
     for command in (halt, reduce, flatten, resume):
         app.command()(command)
+    app.command()(check)
     app.command()(collect_data)
     app.command()(collect_alternative)
     app.command()(models)

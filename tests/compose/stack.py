@@ -1,0 +1,173 @@
+"""One project of docker compose for a test: its own name, secrets, ports, volumes, all gone afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import secrets
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from libs.clock import SYSTEM_CLOCK
+from libs.runtime.listening import ReservedPort
+
+ROOT = Path(__file__).resolve().parents[2]
+# Started where their images are here or can be pulled.
+OPTIONAL = ("prometheus", "alertmanager", "grafana")
+_PULL_S = 90.0
+_FILES_FOR_CLICKHOUSE = 262_144
+
+
+class StackError(Exception):
+    """A command of docker failed; the text is what it said."""
+
+
+class Stack:
+    """A project. `say` prints a line with the time since its start."""
+
+    def __init__(self, folder: Path, *, speed: float, partitions: int, settings: str) -> None:
+        self.project = f"perpflow-test-{os.getpid()}"
+        self.folder = folder
+        self._started = SYSTEM_CLOCK.monotonic_s()
+        self.token = ""
+        self._ports = {name: ReservedPort() for name in ("PAGE", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")}
+        secrets_folder = folder / "secrets"
+        secrets_folder.mkdir(mode=0o700)
+        for name in ("clickhouse_password", "grafana_password"):
+            (secrets_folder / name).write_text(secrets.token_hex(24))
+            (secrets_folder / name).chmod(0o444)
+        (folder / "perpflow.toml").write_text(settings)
+        password = (secrets_folder / "clickhouse_password").read_bytes()
+        variables = {
+            "COMPOSE_PROFILES": "simulated",
+            "SPEED": f"{speed:g}",
+            "PARTITIONS": str(partitions),
+            "SECRETS": str(secrets_folder),
+            "SETTINGS_FILE": str(folder / "perpflow.toml"),
+            "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(password).hexdigest(),
+            **{f"{name}_PORT": str(port.number) for name, port in self._ports.items()},
+        }
+        (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        self.words = ["-p", self.project, "--env-file", str(folder / "env"), "-f", str(ROOT / "docker-compose.yml")]
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < _FILES_FOR_CLICKHOUSE:
+            # The engine may raise no limit above its own.
+            (folder / "limits.yml").write_text("services: {clickhouse: {ulimits: !reset null}}\n")
+            self.words += ["-f", str(folder / "limits.yml")]
+        self.left_out = tuple(name for name in OPTIONAL if not self._has_image(name))
+
+    def say(self, text: str) -> None:
+        """Print a line for whoever waits."""
+        print(f"{self.elapsed_s():6.0f} s  {text}", flush=True)
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since this was made."""
+        return SYSTEM_CLOCK.monotonic_s() - self._started
+
+    @property
+    def page(self) -> str:
+        """The address of the page."""
+        return f"http://127.0.0.1:{self._ports['PAGE'].number}"
+
+    def free_ports(self) -> None:
+        """Let go of the ports, for the containers to take."""
+        for port in self._ports.values():
+            port.close()
+
+    def compose(self, *words: str, given: str | None = None, timeout_s: float = 600.0, check: bool = True) -> str:
+        """Run `docker compose` and return what it printed. Raises `StackError`."""
+        return run(("docker", "compose", *self.words, *words), given=given, timeout_s=timeout_s, check=check)
+
+    def services(self) -> list[str]:
+        """Return the services that are started: all of the profile whose images are here."""
+        return [name for name in self.compose("config", "--services").split() if name not in self.left_out]
+
+    def up(self, *more: str) -> None:
+        """Start everything and wait until it is healthy."""
+        self.compose("up", "-d", "--wait", "--wait-timeout", "400", "--no-build", *more, *self.services())
+
+    def cli(self, *words: str, given: str | None = None, timeout_s: float = 600.0) -> tuple[int, str]:
+        """Run the command line in a container of its own; return its exit code and what it printed, log lines apart."""
+        command = ("docker", "compose", *self.words, "run", "--rm", "-T", "cli", *words)
+        done = subprocess.run(
+            command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        sys.stderr.write("".join(line for line in done.stderr.splitlines(keepends=True) if "perpflow:" in line))
+        return done.returncode, done.stdout
+
+    def cli_json(self, *words: str, timeout_s: float = 600.0) -> Any:
+        """Run the command line with --json and return what it says. Raises `StackError`."""
+        code, out = self.cli(*words, "--json", timeout_s=timeout_s)
+        if code != 0:
+            raise StackError(f"perpflow {' '.join(words)} ended with {code}: {out[-2000:]}")
+        return json.loads(out)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the page shows; empty where it does not answer."""
+        request = urllib.request.Request(f"{self.page}/api/state", headers={"Authorization": f"Bearer {self.token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                facts: dict[str, Any] = json.load(answer)
+        except (OSError, ValueError):
+            return {}
+        return facts
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of a service's containers."""
+        return self.compose("ps", "-aq", service).split()
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """Return what the engine knows of a container."""
+        (facts,) = json.loads(run(("docker", "inspect", container)))
+        return dict(facts)
+
+    def restarts(self, service: str) -> int:
+        """Return how often the containers of a service were started again by their restart policy."""
+        return sum(int(self.inspect(each)["RestartCount"]) for each in self.containers(service))
+
+    def is_healthy(self, service: str) -> bool:
+        """Whether all containers of a service run and are healthy, or have no check."""
+        states = [self.inspect(each)["State"] for each in self.containers(service)]
+        return bool(states) and all(
+            each["Status"] == "running" and each.get("Health", {}).get("Status", "healthy") == "healthy"
+            for each in states
+        )
+
+    def signal(self, service: str, signal: str) -> None:
+        """Send a signal to a service's program from inside its first container, where process 1 is another."""
+        (container, *_) = self.containers(service)
+        script = (
+            "for each in /proc/[0-9]*; do grep -qz '^services\\.' $each/cmdline 2>/dev/null "
+            f"&& kill -{signal} ${{each#/proc/}} && exit 0; done; exit 1"
+        )
+        run(("docker", "exec", container, "sh", "-c", script))
+
+    def close(self) -> None:
+        """Remove containers, networks and volumes."""
+        self.compose("--profile", "*", "down", "-v", "--remove-orphans", "-t", "10", check=False)
+
+    def _has_image(self, service: str) -> bool:
+        config = json.loads(run(("docker", "compose", *self.words, "config", "--format", "json")))
+        image = config["services"][service]["image"]
+        if subprocess.run(("docker", "image", "inspect", image), capture_output=True, check=False).returncode == 0:
+            return True
+        try:
+            pulled = subprocess.run(("docker", "pull", "-q", image), capture_output=True, timeout=_PULL_S, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        return pulled.returncode == 0
+
+
+def run(command: Sequence[str], *, given: str | None = None, timeout_s: float = 600.0, check: bool = True) -> str:
+    """Run a command in the root of the checkout; return its output. Raises `StackError`."""
+    done = subprocess.run(
+        command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    if check and done.returncode != 0:
+        raise StackError(f"{' '.join(command[:2])} ... {' '.join(command[-4:])}: {(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
