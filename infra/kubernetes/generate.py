@@ -9,7 +9,7 @@ from infra.kafka.acls import render_users
 FOLDER = Path(__file__).resolve().parent
 RULES = FOLDER / "components" / "prometheus-operator" / "rules.yaml"
 USERS = FOLDER / "components" / "strimzi" / "users.yaml"
-_RULES_HEAD = """# Written by `python -m infra.kubernetes.generate` from infra/prometheus/rules.yml; never edited by hand.
+_RULES_HEAD = """# Written by `python -m infra.kubernetes.generate` from infra/prometheus/rules.yml; not edited by hand.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
