@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.kafka.acls import render_users
 from infra.kubernetes import generate
 from libs.wire.topics import CORE_SERVICES, CORES
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES
@@ -249,7 +250,7 @@ def test_probes_go_to_the_port_that_answers_to_any_name() -> None:
 
 def test_written_files_are_what_their_sources_say() -> None:
     assert generate.RULES.read_text() == generate.render_rules()
-    assert generate.USERS.read_text() == generate.render_users()
+    assert generate.USERS.read_text() == render_users()
 
 
 def test_each_service_logs_in_to_strimzis_kafka_as_itself() -> None:
