@@ -141,6 +141,8 @@ def _with_arrays(value: Any, arrays: bytes) -> Any:
         return value
     if set(value) != _ARRAY_KEYS:
         return {name: _with_arrays(each, arrays) for name, each in value.items()}
+    import numpy as np
+
     dtype = np.lib.format.descr_to_dtype(_as_descr(value["dtype"]))
     kept = np.frombuffer(arrays, dtype, int(np.prod(value["shape"])), value["at"]).reshape(value["shape"])
     return _plain(kept)
@@ -162,6 +164,8 @@ def _plain(kept: Any) -> Any:
         return kept.tolist()
     if kept.shape:
         return [_plain(each) for each in kept]
+    import numpy as np
+
     return {name: _plain(np.asarray(kept[name])) for name in kept.dtype.names}
 
 
