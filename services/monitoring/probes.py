@@ -19,19 +19,8 @@ from services.monitoring.rows import Row
 _WINDOW = 15
 # The order in which events flow; anything else follows by name.
 _ORDER = (
-    *(
-        "ingestion",
-        "exchange",
-        "bars",
-        "features",
-        "inference",
-        "strategy",
-        "risk",
-        "execution",
-        "chain",
-        "outbox",
-        "recorder",
-    ),
+    *("ingestion", "exchange", "bars", "features", "inference", "strategy", "risk", "execution", "chain", "outbox"),
+    "recorder",
 )
 _IS_UP = {"running": True, **dict.fromkeys(("not ready", "hung", "down", "failed", "restarting"), False)}
 _ENDED = frozenset({"finished", "stopping", "stopped", "restarting", "failed", "hung"})

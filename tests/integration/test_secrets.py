@@ -17,7 +17,7 @@ import pytest
 
 from libs.bus.open import open_bus
 from libs.runtime.records import read_topic
-from libs.runtime.settings import SERVICE_NAMES
+from services.console.plan import RUNNABLE_SERVICES
 from services.console.registry import secret_variables, settings_models
 from services.console.session import load_session
 from tests.contract.store.local_server import LocalServer
@@ -111,10 +111,12 @@ def run_marked(tmp_path: Path, server: LocalServer, secrets: dict[str, str]) -> 
         def all_run() -> bool:
             assert process.poll() is None, "".join(said)
             states = platform.status()
-            return set(SERVICE_NAMES) <= states.keys() and all(entry["state"] == "running" for entry in states.values())
+            return set(RUNNABLE_SERVICES) <= states.keys() and all(
+                entry["state"] == "running" for entry in states.values()
+            )
 
         eventually(all_run, within_s=240)
-        for service in SERVICE_NAMES:
+        for service in RUNNABLE_SERVICES:
             held = environment_of(platform.status()[service]["pid"])
             found = {name for name, value in secrets.items() if value.encode() in held}
             assert found == own_secrets(service, secrets), service

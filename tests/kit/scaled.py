@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -325,6 +326,7 @@ class Outcome:
     owners: dict[str, int]
     counts: dict[str, int]
     kills: int
+    run_s: float
 
     @property
     def problems(self) -> list[str]:
@@ -344,10 +346,12 @@ def run_and_check(kind: str, size: Size, folder: Path, *, is_short: bool = False
     undisturbed = undisturbed_digests(placement, events)
     world = make_world(kind, folder)
     session = ScaledSession(world, placement, folder)
+    begun = time.monotonic()
     try:
         run_disturbed(session, events, is_short=is_short)
         for each in list(session.replicas):
             session.end(each.service, each.number, signal.SIGTERM)
+        run_s = time.monotonic() - begun
         summary = summarise_topics(session.bus)
         differences = {}
         for name, service in load_services(CORE_SERVICES).items():
@@ -364,6 +368,7 @@ def run_and_check(kind: str, size: Size, folder: Path, *, is_short: bool = False
             session.count_owners(),
             {name: summary[name] for name in ("market_events", "bars", "intents", "orders", "fills", "dead_letters")},
             session.kills,
+            run_s,
         )
     finally:
         session.close()
@@ -385,6 +390,13 @@ def main() -> int:
         outcome = run_and_check(chosen.bus, size, Path(folder))
     moves = [count - 1 for count in outcome.owners.values()]
     print(f"{chosen.bus}: {size} in {time.monotonic() - begun:.0f} s; {outcome.counts}")
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s, megabytes = spent.ru_utime + spent.ru_stime, spent.ru_maxrss // 1024
+    rate, load = outcome.counts["market_events"] / outcome.run_s, os.getloadavg()[0]
+    print(
+        f"the session ran {outcome.run_s:.0f} s: {rate:.0f} market events/s, {cpu_s:.0f} s of processor time in its "
+        f"processes, the largest of {megabytes} MB; load {load:.1f}"
+    )
     print(f"{outcome.kills} kills; {len(moves)} tasks moved {sum(moves)} times, each at least {min(moves)}")
     for problem in outcome.problems:
         print(f"DOES NOT HOLD: {problem}")
