@@ -110,7 +110,7 @@ def test_a_service_gets_its_own_settings_and_the_platforms(monkeypatch: pytest.M
     monkeypatch.setenv("PERPFLOW_RISK_MAX_LEVERAGE", "2")
     monkeypatch.setenv("PERPFLOW_LOG_LEVEL", "debug")
     started = environments(prepare_session(OPTIONS, read_checked()), {})
-    assert [name for name in started if "PERPFLOW_RISK_MAX_LEVERAGE" in started[name]] == ["risk"]
+    assert [name for name in started if "PERPFLOW_RISK_MAX_LEVERAGE" in started[name]] == ["risk", "chain"]
     assert [name for name in started if "PERPFLOW_CLICKHOUSE" in started[name]] == ["recorder"]
     assert {environment["PERPFLOW_LOG_LEVEL"] for environment in started.values()} == {"debug"}
 

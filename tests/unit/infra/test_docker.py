@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from libs.runtime.settings import CHAIN
+from libs.wire.topics import CORE_SERVICES
 from services.console.plan import ONLINE_SERVICES, RUNNABLE_SERVICES
 from tests.unit.infra.files import (
     INFRA,
@@ -40,6 +42,13 @@ def test_image_takes_the_code_of_its_own_service_only() -> None:
         "--chmod=755 infra/docker/start infra/docker/health /usr/local/bin/"
     ]
     assert 'cp -r "/from/services/${SERVICE}" /app/services/' in text
+
+
+def test_the_image_of_the_chain_takes_the_services_whose_cores_it_runs() -> None:
+    taken = re.search(r"chain\) for each in (.+); do", DOCKERFILE.read_text())
+    assert taken is not None
+    assert taken[1].split() == [CHAIN, *CORE_SERVICES]
+    assert (INFRA / "locks" / "chain.txt").is_file()
 
 
 def test_image_runs_as_a_plain_user_and_installs_by_hash() -> None:
@@ -183,12 +192,13 @@ def test_an_unfit_compose_is_named_in_one_line(tools: dict[str, str], said: str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("service", RUNNABLE_SERVICES)
+@pytest.mark.parametrize("service", (*RUNNABLE_SERVICES, CHAIN))
 def test_service_starts_from_what_its_image_holds(service: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "libs", tmp_path / "libs", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").touch()
-    shutil.copytree(ROOT / "services" / service, tmp_path / "services" / service)
+    for each in (service, *(CORE_SERVICES if service == CHAIN else ())):
+        shutil.copytree(ROOT / "services" / each, tmp_path / "services" / each)
     # The working tree is on the path of an editable install; only the copy may answer.
     code = (
         f"import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
