@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, MarketEvent, Trade
 
 NS = 1_000_000_000
@@ -45,6 +47,8 @@ def compile_bars() -> None:
     bars = BarsCore(settings.timeframes, settings.instruments, grace_ms=settings.grace_ms)
     for event in _one_bar("BTCUSDT.BINANCE"):
         bars.handle(event)
+    one = np.ones(1, np.int64)
+    bars.pass_trades("BTCUSDT.BINANCE", one * bars.deadline("BTCUSDT.BINANCE") - 1, one, one, np.ones(1, np.bool_))
 
 
 def _one_bar(instrument: str) -> Iterator[MarketEvent]:

@@ -99,14 +99,15 @@ class PaperVenue(PaperVenueState):
 
     def is_idle(self, instrument: str) -> bool:
         """Whether bars are all of an instrument's market and no order is on its way or open anywhere."""
-        return (
-            self.is_bar_driven(instrument)
-            and not self._pending
-            and all(not matcher.open_order_count for matcher in self._matchers.values())
-        )
+        return self.is_bar_driven(instrument) and self.has_no_orders
+
+    @property
+    def has_no_orders(self) -> bool:
+        """Whether no order is on its way or open anywhere."""
+        return not self._pending and all(not matcher.open_order_count for matcher in self._matchers.values())
 
     def pass_bars(self, instrument: str, event_time: int, close_e8: int) -> None:
-        """Go to the end of bars during which it `is_idle`: the last of them closed at `event_time`, at `close_e8`."""
+        """Go to the end of bars or trades during which it `has_no_orders`: the last at `event_time`, at `close_e8`."""
         self._matchers[instrument].last_price = close_e8
         self._market_time = max(self._market_time, event_time)
 

@@ -17,6 +17,7 @@ from libs.wire.topics import MARKET_EVENTS
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Stage
 from services.bars.building import build_core as build_bars
+from services.bars.core import BarsCore
 from services.bars.inputs import INPUTS as BARS_INPUTS
 from services.bars.settings import BarsSettings
 from services.execution.building import build_core as build_execution
@@ -47,6 +48,7 @@ class Stages:
     """The cores of a run, what they were built from, and what was left out and why."""
 
     stages: tuple[Stage, ...]
+    bars: BarsCore
     strategy: StrategyCore
     risk: RiskCore
     execution: ExecutionCore
@@ -70,8 +72,9 @@ def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
     strategy = _strategy_settings(options, timeframe, execution.account)
     risk_core, execution_core = build_risk(risk), build_execution(execution)
     strategy_core = build_strategy_core(strategy)
+    bars_core = build_bars(_settings(BarsSettings, options, {}))
     stages = [
-        Stage("bars", build_bars(_settings(BarsSettings, options, {})), BARS_INPUTS),
+        Stage("bars", bars_core, BARS_INPUTS),
         Stage("strategy", strategy_core, (*STRATEGY_INPUTS, *_market_inputs(strategy_core))),
         Stage("risk", risk_core, RISK_INPUTS),
         Stage("execution", execution_core, EXECUTION_INPUTS),
@@ -90,7 +93,7 @@ def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
         "execution": execution.model_dump(mode="json", exclude=_NOT_OF_A_BACKTEST),
         "risk": risk.model_dump(mode="json", exclude={"halt", "kill_switch_file"}),
     }
-    return Stages(tuple(stages), strategy_core, risk_core, execution_core, parameters, tuple(notes))
+    return Stages(tuple(stages), bars_core, strategy_core, risk_core, execution_core, parameters, tuple(notes))
 
 
 _NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url", "venue_speed"}

@@ -213,7 +213,7 @@ def read_columns(path: Path, instrument: str) -> BarColumns | None:
         return None
     scaled: dict[str, Ints | None] = {}
     for name in ("volume", *_PRICES, *(n for n in _OPTIONAL[:2] if n in names)):
-        scaled[name] = _scale(table.column(name), may_be_zero=name not in _PRICES)
+        scaled[name] = scale_column(table.column(name), may_be_zero=name not in _PRICES)
         if scaled[name] is None:
             return None
     opened, high, low, close = (scaled[name] for name in _PRICES)
@@ -243,7 +243,7 @@ def read_columns(path: Path, instrument: str) -> BarColumns | None:
     )
 
 
-def _scale(column: pa.ChunkedArray, *, may_be_zero: bool) -> Ints | None:
+def scale_column(column: pa.ChunkedArray, *, may_be_zero: bool) -> Ints | None:
     """Scale floats by their shortest decimal form, rounded half-even to eight decimals, as the row reader does."""
     if column.null_count or not pa.types.is_floating(column.type):
         return None

@@ -14,6 +14,7 @@ from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
 from services.backtest.columns import BarColumns, read_columns
+from services.backtest.trade_columns import TradeColumns, read_trade_columns
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
 from services.ingestion.recordings import Recording
@@ -26,21 +27,23 @@ _MINUTE = 60 * NANOSECONDS
 class MarketInput:
     """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks.
 
-    `columns` hold the same events where the whole market is bars of one file.
+    `columns`, or `trades`, hold the same events where the whole market is bars, or trades, of one file.
     """
 
     description: dict[str, str | int]
     timeframe: str
     events: Iterator[MarketEvent | DeadInput]
     columns: BarColumns | None = None
+    trades: TradeColumns | None = None
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
     """Open a capture, a Parquet file of trades or bars, or a folder of them. Raises `BadInput`."""
     description: dict[str, str | int] = {"source": "recorded", "name": path.name, "instrument": instrument}
     columns = None if history is not None else read_columns(path, instrument)
-    if columns is not None:
-        timeframe, events = columns.timeframe, _read_late(path, instrument)
+    trades = None if history is not None else read_trade_columns(path, instrument)
+    if columns is not None or trades is not None:
+        timeframe, events = "" if columns is None else columns.timeframe, _read_late(path, instrument)
     else:
         # Opened now, so that what is wrong with the input is said before anything is built.
         recording = Recording(path, instrument=instrument, history=history, history_bars=history_bars)
@@ -52,7 +55,7 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
         description["history_sha256"] = _sha256_of(history)
     if timeframe:
         description["timeframe"] = timeframe
-    return MarketInput(description, timeframe, events, columns)
+    return MarketInput(description, timeframe, events, columns, trades)
 
 
 def _read_late(path: Path, instrument: str) -> Iterator[MarketEvent | DeadInput]:

@@ -129,8 +129,8 @@ class QuietBars:
         strategy = self._strategy
         closes = self._columns.close_e8[place : place + len(bars)]
         held = self._execution.held(self._columns.instrument)
-        equity = _equity_at(closes, self._execution.wallet_balance, held.quantity, held.entry_price)
-        last = self._first_near_limit(equity, is_held=bool(held.quantity))
+        equity = equity_at(closes, self._execution.wallet_balance, held.quantity, held.entry_price)
+        last = first_near_limit(equity, self._risk) if held.quantity else len(equity)
         known = strategy.view()
         passed = 0
         while passed < last:
@@ -146,15 +146,6 @@ class QuietBars:
         if not is_held:
             return known
         return LazyAccountView(known, lambda: self._execution.value_at(self._columns.instrument, close_e8))
-
-    def _first_near_limit(self, equity: Ints, *, is_held: bool) -> int:
-        if not is_held:
-            return len(equity)
-        levels = equity / SCALE
-        peaks = np.maximum(np.maximum.accumulate(levels), float(self._risk.peak_equity))
-        floors = np.maximum(self._risk.equity_floor(), peaks * (1.0 - self._risk.drawdown_share()))
-        near = np.flatnonzero(levels <= floors * (1.0 + _NEAR))
-        return int(near[0]) if len(near) else len(equity)
 
     def _take_over(self, bars: list[Bar], place: int, equity: Ints, quantity: Decimal) -> None:
         last, passed = bars[-1], self._columns.slice(place, place + len(bars))
@@ -181,7 +172,16 @@ class QuietBars:
                 self._pipeline.feed(event)
 
 
-def _equity_at(closes: Ints, wallet: Decimal, quantity: Decimal, entry_price: Decimal) -> Ints:
+def first_near_limit(equity: Ints, risk: RiskCore) -> int:
+    """Return the place of the first equity (1e-8) that comes near a limit of loss; their number where none does."""
+    levels = equity / SCALE
+    peaks = np.maximum(np.maximum.accumulate(levels), float(risk.peak_equity))
+    floors = np.maximum(risk.equity_floor(), peaks * (1.0 - risk.drawdown_share()))
+    near = np.flatnonzero(levels <= floors * (1.0 + _NEAR))
+    return int(near[0]) if len(near) else len(equity)
+
+
+def equity_at(closes: Ints, wallet: Decimal, quantity: Decimal, entry_price: Decimal) -> Ints:
     """Return the equity at closes, in 1e-8, rounded half-even as the ledger's is; exact in 64 bits.
 
     The product of two numbers of 1e-8 does not fit, so both are split at the point.

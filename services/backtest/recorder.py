@@ -15,7 +15,7 @@ from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlState, TradingState
 from libs.domain.events import Event
-from libs.domain.market import ClockTick, ExchangeBar
+from libs.domain.market import ClockTick, ExchangeBar, Trade
 from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
 from libs.wire import encode, topic_of, topics
@@ -136,6 +136,11 @@ class RunRecorder:
         self._type_counts[AccountState] += len(bars)
         self.record.equity.extend(times, equity_e8, to_e8(wallet), to_e8(position))
         self._equity = from_e8(int(equity_e8[-1]))
+
+    def pass_trades(self, trades: int, ticks: int) -> None:
+        """Take note of trades and clock ticks that were passed without an event each."""
+        self._type_counts[Trade] += trades
+        self._type_counts[ClockTick] += ticks
 
     def finish(self) -> RunRecord:
         """Return the record with its counts by topic."""

@@ -18,7 +18,9 @@ from services.backtest.inputs import MarketInput, bar_length_ns
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import DeadEvent, Pipeline
 from services.backtest.quiet_bars import QuietBars
+from services.backtest.quiet_trades import QuietTrades
 from services.backtest.recorder import RunRecord, RunRecorder
+from services.backtest.trade_columns import TradeColumns
 
 _SHOWN_ERRORS = 20
 
@@ -63,6 +65,8 @@ def run_backtest(
     columns = market.columns
     if listen is None and columns is not None and QuietBars.can_run(columns, built.strategy, options):
         feed.run_columns(columns, built, recorder)
+    elif listen is None and market.trades is not None and QuietTrades.can_run(market.trades, built.strategy, options):
+        feed.run_trades(market.trades, built, recorder)
     else:
         feed.run_events(market.events)
     started_at, ended_at = feed.started_at, feed.ended_at
@@ -145,6 +149,20 @@ class _Feed:
             trade_from=self._options.trade_from,
         )
         quiet.run(count, self._progress)
+
+    def run_trades(self, trades: TradeColumns, built: Stages, recorder: RunRecorder) -> None:
+        """Run a market of trades, passing those between which nothing is decided."""
+        until = self._options.until
+        count = len(trades) if until is None else int(np.searchsorted(trades.times, until))
+        if not count:
+            return
+        self.started_at, self.ended_at = int(trades.times[0]), int(trades.times[count - 1])
+        quiet = QuietTrades(
+            trades, self._pipeline, recorder, bars=built.bars, risk=built.risk, execution=built.execution
+        )
+        quiet.run(count, self._progress)
+        if until is not None:
+            self.ended_at = max(self.ended_at, quiet.feed_last_tick(count, until))
 
     def run_events(self, events: Iterable[MarketEvent | DeadInput]) -> None:
         """Run a market event by event."""

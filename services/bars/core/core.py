@@ -29,7 +29,9 @@ from libs.domain.market import (
     Trade,
 )
 from libs.domain.state import StateFormat, StateMismatch
+from services.bars.core.book import Ints
 from services.bars.core.series import MINUTE, BarSeries, BarSeriesState
+from services.bars.core.steps import Flags
 
 # price x quantity in 1e-16: beyond 2e10 units of money a trade is not real, and sums would leave 64 bits.
 _MAX_NOTIONAL = 2 * 10**26
@@ -107,6 +109,17 @@ class BarsCore:
             bars += series.revise_by(event)  # type: ignore[arg-type]
         apply(series, event)
         return bars
+
+    def deadline(self, instrument: str) -> int:
+        """Return the event time (ns) that closes the open minute of an instrument; 0 before its first event."""
+        series = self._series.get(instrument)
+        return 0 if series is None else series.deadline
+
+    def pass_trades(
+        self, instrument: str, times: Ints, prices_e8: Ints, quantities_e8: Ints, is_buyer_maker: Flags
+    ) -> None:
+        """Count trades that all lie before the deadline, ascending, as if they had been handled one by one."""
+        self._series[instrument].pass_trades(times, prices_e8, quantities_e8, is_buyer_maker)
 
     def counters(self, instrument: str) -> dict[str, int]:
         """Return how many trades came too late for any bar and how many klines were not needed."""

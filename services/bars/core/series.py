@@ -32,9 +32,11 @@ from services.bars.core.steps import (
     LONGER,
     NO_PRICE,
     SCALE,
+    Flags,
     Records,
     aggregate_minute,
     clear_slot,
+    loop_trades,
     notional_e8,
     shift_slots,
     start_slots,
@@ -157,6 +159,10 @@ class BarSeries:
         step_trade(
             self.head, self.slots, MINUTE, event.event_time, event.price_e8, event.quantity_e8, event.is_buyer_maker
         )
+
+    def pass_trades(self, times: Ints, prices_e8: Ints, quantities_e8: Ints, is_buyer_maker: Flags) -> None:
+        """Count trades before the deadline into their minutes, as if each had been taken."""
+        loop_trades(self.head, self.slots, MINUTE, times, prices_e8, quantities_e8, is_buyer_maker)
 
     def take_quote(self, event: BestQuote) -> None:
         """Take a best-quote update."""

@@ -18,6 +18,7 @@ from services.bars.core.book import LEVELS, Ints, set_levels, sum_top
 
 Records: TypeAlias = npt.NDArray[np.void]
 Reals: TypeAlias = npt.NDArray[np.float64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _OWN, _SUM = "", "sum"
 # Every field of a bar in the making: its type; how a longer bar takes it from its parts (by code of its own, summed, or
@@ -176,6 +177,15 @@ def step_trade(
         slot.realised_variance += log_return * log_return
     state.last_trade_price = price
     state.has_trades = 1
+
+
+@njit(cache=True)
+def loop_trades(
+    head: Records, slots: Records, length: int, times: Ints, prices: Ints, quantities: Ints, makers: Flags
+) -> None:
+    """Count trades one after the other, none of which closes the minute."""
+    for at in range(len(times)):
+        step_trade(head, slots, length, times[at], prices[at], quantities[at], makers[at])
 
 
 @njit(cache=True)

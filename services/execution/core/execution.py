@@ -146,6 +146,28 @@ class ExecutionCore(ExecutionState):
         if states:
             self._next_account_time = event_time + self._account_interval_ns
 
+    def is_quiet_between_trades(self, instrument: str) -> bool:
+        """Whether the next trade or tick of a market of trades can change nothing here but the price."""
+        venue = self._venue
+        return (
+            venue is not None
+            and venue.has_no_orders
+            and not venue.is_bar_driven(instrument)
+            and not self._open_ids
+            and self._told is not None
+        )
+
+    @property
+    def next_account_time(self) -> int | None:
+        """When the market's move alone makes the next account state (ns); None while no position is open."""
+        return self._next_account_time if self._ledger.has_open_position else None
+
+    def pass_trades(self, instrument: str, event_time: int, price_e8: int) -> None:
+        """Go to the last of trades during which it `is_quiet_between_trades`, before the next account state is due."""
+        assert self._venue is not None, "only a paper venue passes trades"
+        self._venue.pass_bars(instrument, event_time, price_e8)
+        self._ledger.pass_bars(instrument, price_e8, 0)
+
     def held(self, instrument: str) -> Position:
         """Return the position in an instrument."""
         return self._ledger.position(instrument)

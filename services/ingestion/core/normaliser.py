@@ -31,6 +31,11 @@ RECENT_NS = NANOSECONDS
 """How far behind the latest a trade without a number may come; a repeated one is known by its id for so long."""
 
 
+def make_tick(instrument: str, second: int, received_time: int) -> ClockTick:
+    """Return the tick of a second of market time (since the epoch) that began at a time of receipt (ns)."""
+    return ClockTick(instrument, f"{instrument}/tick/{second}", second * NANOSECONDS, received_time)
+
+
 @dataclass(slots=True)
 class NormaliserState:
     """What is kept: the last of everything seen, counters, and the depth deltas held back."""
@@ -236,9 +241,7 @@ class Normaliser:
         second = event_time // NANOSECONDS
         # The first event starts the clock; a tick says that a second began while we were looking.
         if state.max_event_time and second > state.last_second:
-            out.append(
-                ClockTick(self.instrument, f"{self.instrument}/tick/{second}", second * NANOSECONDS, received_time)
-            )
+            out.append(make_tick(self.instrument, second, received_time))
         state.last_second = second
         state.max_event_time = event_time
 

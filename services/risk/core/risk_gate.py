@@ -58,7 +58,7 @@ from services.risk.core.checks import run_checks, show_checks
 from services.risk.core.context import REDUCTION, CheckContext, build_context
 from services.risk.core.limits import SETTINGS, LimitError, RiskLimits
 from services.risk.core.own_orders import make_cancel, make_closing_orders, make_stop
-from services.risk.core.state import STATE, UNSCOPED, ZERO, GateState, RiskState, WorkingOrder
+from services.risk.core.state import STATE, UNSCOPED, ZERO, GateState, MarketView, RiskState, WorkingOrder
 from services.risk.core.stops import ProtectiveStops, StopOrder, has_protective_stops
 
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
@@ -189,24 +189,34 @@ class RiskCore:
         close_e8: Sequence[int],
     ) -> None:
         """Go to the end of bars of one UTC day during which it `is_quiet` and no limit was passed."""
-        state, last_time, last_e8 = self._state, close_times[-1], close_e8[-1]
-        view = state.market(instrument)
-        view.quote_time = last_time
+        view = self._state.market(instrument)
+        self._pass_prices(view, close_times[-1], close_e8[-1], (min(close_e8), max(close_e8)))
+        if timeframe == "1m":
+            warmup_bars = self._limits.volatility_warmup_bars
+            for close_time, high, low, close in zip(close_times, high_e8, low_e8, close_e8, strict=True):
+                view.add_bar(close_time, high, low, close, warmup_bars)
+            view.has_incomplete_bar = False
+
+    def pass_trades(self, instrument: str, event_time: int, price_e8: int, at_ticks: Sequence[int]) -> None:
+        """Go to the last of trades of one UTC day during which it `is_quiet` and no limit was passed.
+
+        `at_ticks` are the lowest and highest price that ticks between them saw, nothing where there were none.
+        """
+        self._pass_prices(self._state.market(instrument), event_time, price_e8, at_ticks)
+
+    def _pass_prices(self, view: MarketView, event_time: int, last_e8: int, extremes: Sequence[int]) -> None:
+        state = self._state
+        view.quote_time = event_time
         with localcontext(_EXACT):
             # With a position equity moves one way with the price, so its peak is at one of the two.
-            for extreme_e8 in {max(close_e8), min(close_e8)}:
+            for extreme_e8 in extremes:
                 view.bid_e8 = view.ask_e8 = extreme_e8
                 equity = state.equity(self._limits.allow_quote_as_mark)
                 if equity is not None:
                     state.peak_equity = max(state.peak_equity, equity)
         view.bid_e8 = view.ask_e8 = last_e8
         view.quote_skew_ns = 0
-        state.now = max(state.now, last_time)
-        if timeframe == "1m":
-            warmup_bars = self._limits.volatility_warmup_bars
-            for close_time, high, low, close in zip(close_times, high_e8, low_e8, close_e8, strict=True):
-                view.add_bar(close_time, high, low, close, warmup_bars)
-            view.has_incomplete_bar = False
+        state.now = max(state.now, event_time)
 
     def snapshot(self) -> bytes:
         """Return the whole state, limits included."""

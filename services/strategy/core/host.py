@@ -28,7 +28,14 @@ from libs.domain.orders import (
 )
 from libs.domain.state import StateFormat, Words
 from services.strategy.core.ledger import StrategyLedger, StrategyLedgerState
-from services.strategy.core.strategy import HANDLERS, AccountView, HostedStrategy, TargetPosition, handles
+from services.strategy.core.strategy import (
+    HANDLERS,
+    MARKET_HANDLERS,
+    AccountView,
+    HostedStrategy,
+    TargetPosition,
+    handles,
+)
 
 _ZERO = Decimal(0)
 NOTHING: tuple[Event, ...] = ()
@@ -197,6 +204,11 @@ class StrategyCore:
         return not any(self._callbacks[name] for name in others) and all(
             timeframes is not None and tuple(timeframes) == (timeframe,) for _, _, timeframes, _ in self._bar_handlers
         )
+
+    @property
+    def handles_market(self) -> bool:
+        """Whether a strategy reads the market itself, trades, quotes, books or its clock."""
+        return any(self._callbacks[name] for name in MARKET_HANDLERS)
 
     def _is_settled(self, instrument: str) -> bool:
         """Whether the position is the one that stands as wanted, so that no price makes an order of the difference."""

@@ -20,7 +20,7 @@ from libs.domain.numbers import from_e8, quantize_e8
 from services.backtest.columns import BarColumns, read_columns
 from services.backtest.inputs import open_recording
 from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
-from services.backtest.quiet_bars import QuietBars, _equity_at
+from services.backtest.quiet_bars import QuietBars, equity_at
 from services.backtest.run import BacktestResult, run_backtest
 from services.ingestion.core.stream import Stream
 from services.strategy import AccountView, Strategy, TargetPosition, state
@@ -146,8 +146,9 @@ def test_columns_hold_what_the_row_reader_reads(name: str) -> None:
 
 
 def test_bar_made_of_columns_is_the_bar_of_the_bars_service() -> None:
-    numbers: Any = [np.arange(1, 7) * 300 * 10**9 + place for place in range(6)]
-    columns = BarColumns(BTC, "5m", *numbers, None, None, None)
+    numbers = [np.arange(1, 7) * 300 * 10**9 + place for place in range(6)]
+    given: Any = (BTC, "5m", *numbers, None, None, None)
+    columns = BarColumns(*given)
     whole = columns.complete_bars(2, 5, columns.length_ns * 5)
     assert [bar.is_history for bar in whole] == [True, False, False]
     made = columns.bars(2, 5, columns.length_ns * 5)
@@ -172,7 +173,7 @@ def test_bar_made_of_columns_is_the_bar_of_the_bars_service() -> None:
     closes=st.lists(st.integers(1, 10**13), min_size=1, max_size=5),
 )
 def test_equity_in_integers_is_the_exact_one(wallet: int, quantity: int, entry: int, closes: list[int]) -> None:
-    found = _equity_at(np.array(closes), from_e8(wallet), from_e8(quantity), from_e8(entry))
+    found = equity_at(np.array(closes), from_e8(wallet), from_e8(quantity), from_e8(entry))
     for close, equity in zip(closes, found.tolist(), strict=True):
         assert from_e8(equity) == from_e8(wallet) + quantize_e8((from_e8(close) - from_e8(entry)) * from_e8(quantity))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -310,3 +311,40 @@ def test_a_bar_that_lacks_trades_says_so(gap: Gap, marked: list[bool]) -> None:
     assert bars == _play(after, core)
     assert [bar.is_incomplete for bar in _minutes(bars)][:2] == marked
     assert [bar.is_incomplete for bar in bars if bar.timeframe == "5m"] == [marked[0]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3_000), st.integers(59_000, 61_000), st.integers(1, 50), st.booleans()),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_trades_passed_in_a_loop_leave_the_state_of_trades_handled_one_by_one(
+    given_trades: list[tuple[int, int, int, bool]],
+) -> None:
+    at = 0
+    trades = []
+    for number, (gap_ms, price, quantity, is_buyer_maker) in enumerate(given_trades):
+        at += gap_ms
+        trades.append(
+            replace(
+                a_trade(number, price=str(price), quantity=str(quantity), seconds=at / 1000),
+                is_buyer_maker=is_buyer_maker,
+            )
+        )
+    handled, passed = BarsCore(), BarsCore()
+    for core in (handled, passed):
+        core.handle(trades[0])
+    rest = [trade for trade in trades[1:] if trade.event_time < handled.deadline(BTC)]
+    for trade in rest:
+        assert handled.handle(trade) == []
+    passed.pass_trades(
+        BTC,
+        np.array([trade.event_time for trade in rest], np.int64),
+        np.array([trade.price_e8 for trade in rest], np.int64),
+        np.array([trade.quantity_e8 for trade in rest], np.int64),
+        np.array([trade.is_buyer_maker for trade in rest], np.bool_),
+    )
+    assert passed.snapshot() == handled.snapshot()

@@ -1,0 +1,102 @@
+"""A market of trades as columns of integers, read whole from one Parquet file.
+
+Only where every trade is one that the row reader and the stream would let through as it stands: numbered, ascending in
+number and time, without a jump. Otherwise the rows are read one by one, which says what is wrong with which of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from libs.domain.market import ClockTick, Trade
+from libs.domain.numbers import NANOSECONDS, SCALE
+from services.backtest.columns import scale_column
+from services.backtest.equity import Ints
+from services.ingestion.core.normaliser import make_tick
+from services.ingestion.core.plausibility import MAX_NOTIONAL, PRICE_FACTOR, TRADE_JUMP
+
+_COLUMNS = ("time", "price", "qty", "is_buyer_maker", "id")
+_SAFE_NOTIONAL = 0.999 * MAX_NOTIONAL / SCALE / SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class TradeColumns:
+    """Trades of one instrument; `ticks` are the places before whose trades a second of market time begins."""
+
+    instrument: str
+    times: Ints
+    price_e8: Ints
+    quantity_e8: Ints
+    is_buyer_maker: npt.NDArray[np.bool_]
+    numbers: Ints
+    ticks: Ints
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def trade(self, place: int) -> Trade:
+        """Return a trade as the market event that the row reader makes of it."""
+        number, event_time = int(self.numbers[place]), int(self.times[place])
+        return Trade(
+            instrument=self.instrument,
+            event_id=f"{self.instrument}/trade/{number}",
+            event_time=event_time,
+            received_time=event_time,
+            price_e8=int(self.price_e8[place]),
+            quantity_e8=int(self.quantity_e8[place]),
+            is_buyer_maker=bool(self.is_buyer_maker[place]),
+            venue_trade_id=number,
+        )
+
+    def tick(self, place: int) -> ClockTick:
+        """Return the tick of the second in which a trade lies."""
+        event_time = int(self.times[place])
+        return make_tick(self.instrument, event_time // NANOSECONDS, event_time)
+
+
+def read_trade_columns(path: Path, instrument: str) -> TradeColumns | None:
+    """Read a file of trades whole; None where it is no such file or a trade needs to be looked at by itself."""
+    if path.suffix != ".parquet" or not path.is_file():
+        return None
+    try:
+        names = set(pq.read_schema(path).names)
+        if not set(_COLUMNS) <= names or "open_time" in names:
+            return None
+        table = pq.read_table(path, columns=list(_COLUMNS))
+        kind = table.column("time").type
+        times = table.column("time").cast(pa.timestamp("ns", tz=kind.tz)).cast(pa.int64()).to_numpy()
+        numbers = table.column("id").cast(pa.int64()).to_numpy()
+        makers = table.column("is_buyer_maker").cast(pa.bool_()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, AttributeError, OSError):
+        return None
+    price_e8 = scale_column(table.column("price"), may_be_zero=False)
+    quantity_e8 = scale_column(table.column("qty"), may_be_zero=False)
+    if price_e8 is None or quantity_e8 is None or not len(times) or any(table.column(n).null_count for n in _COLUMNS):
+        return None
+    if not _is_plain(times, numbers, price_e8, quantity_e8):
+        return None
+    seconds = times // NANOSECONDS
+    ticks = np.flatnonzero(np.diff(seconds) > 0) + 1
+    return TradeColumns(instrument, times, price_e8, quantity_e8, np.asarray(makers, np.bool_), numbers, ticks)
+
+
+def _is_plain(times: Ints, numbers: Ints, price_e8: Ints, quantity_e8: Ints) -> bool:
+    steps = np.diff(numbers)
+    if (
+        numbers[0] <= 0
+        or times[0] <= 0
+        or np.any(np.diff(times) < 0)
+        or np.any(steps <= 0)
+        or np.any(steps > TRADE_JUMP)
+    ):
+        return False
+    low, high = np.minimum(price_e8[1:], price_e8[:-1]), np.maximum(price_e8[1:], price_e8[:-1])
+    if np.any(high > low * PRICE_FACTOR):
+        return False
+    return bool(np.all(price_e8 / SCALE * (quantity_e8 / SCALE) < _SAFE_NOTIONAL))
