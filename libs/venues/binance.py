@@ -10,6 +10,7 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ExchangeBar, Trade
 from libs.venues.api import MarketData, StreamDeclaration, TradePage, TradePosition, TradingVenue, Venue, VenueAccess
 from libs.venues.binance_frames import BinanceDecoder, decode_frame, decode_klines
+from libs.venues.binance_history import open_history
 from libs.venues.binance_rules import read_rules
 from libs.venues.frames import Frame, FrameError
 from libs.venues.rest import RestClient
@@ -127,6 +128,7 @@ VENUE = Venue(
     _LIVE,
     BinanceDecoder,
     open_market,
+    open_history,
     2400,
     {"testnet": ("https://testnet.binancefuture.com", "wss://fstream.binancefuture.com"), "live": _LIVE},
     open_trading,

@@ -16,7 +16,9 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ExchangeBar
 from libs.venues.api import MarketData, StreamDeclaration, TradePage, TradePosition, Venue
 from libs.venues.bybit_frames import BybitDecoder, decode_klines, read_trades
-from libs.venues.errors import VenueRefused, VenueUnavailable
+from libs.venues.bybit_history import open_history
+from libs.venues.bybit_rest import ask
+from libs.venues.errors import VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.rest import RestClient
 from libs.venues.rules import PERPETUAL, TradingRules, check_rules
@@ -26,8 +28,6 @@ TRADE_LIMIT = 1000
 DEPTH = 200
 PING_EVERY_S = 20.0
 _MINUTE_MS = 60_000
-# Too many visits, and the server's own trouble: worth another try later.
-_LATER = frozenset({10000, 10006, 10016, 10018, 10429})
 
 
 def declare_stream(symbol: str, base_url: str) -> StreamDeclaration:
@@ -64,7 +64,7 @@ class BybitMarketData:
 
     def now_ms(self) -> int:
         """Return Bybit's clock."""
-        return int(self._ask("/v5/market/time")["timeNano"]) // 1_000_000
+        return int(ask(self._rest, "/v5/market/time")["timeNano"]) // 1_000_000
 
     def check_rules(self) -> None:
         """Refuse an instrument whose trading rules are not those that Bybit states."""
@@ -107,19 +107,7 @@ class BybitMarketData:
         self._rest.close()
 
     def _ask_symbol(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Any:
-        return self._ask(path, {"category": "linear", "symbol": self._symbol, **(parameters or {})})
-
-    def _ask(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Any:
-        answer = self._rest.get_json(path, parameters)
-        if not isinstance(answer, dict) or "retCode" not in answer:
-            raise VenueUnavailable(f"{self._rest.base_url}{path} answers {orjson.dumps(answer)[:80]!r}")
-        code = answer["retCode"]
-        text = f"{self._rest.base_url}{path} answers {answer.get('retMsg')} (code {code})"
-        if code in _LATER:
-            raise VenueUnavailable(text)
-        if code:
-            raise VenueRefused(text, code)
-        return answer.get("result", {})
+        return ask(self._rest, path, {"category": "linear", "symbol": self._symbol, **(parameters or {})})
 
 
 def read_rules(answer: Any, symbols: Container[str]) -> Mapping[str, TradingRules]:
@@ -156,5 +144,10 @@ def open_market(rest: RestClient, instrument: str, stream_url: str) -> MarketDat
 
 
 VENUE = Venue(
-    "BYBIT", ("https://api.bybit.com", "wss://stream.bybit.com/v5/public/linear"), BybitDecoder, open_market, 7200
+    "BYBIT",
+    ("https://api.bybit.com", "wss://stream.bybit.com/v5/public/linear"),
+    BybitDecoder,
+    open_market,
+    open_history,
+    7200,
 )

@@ -13,6 +13,7 @@ from libs.domain.market import ExchangeBar
 from libs.venues.api import Venue
 from libs.venues.binance import open_market, open_trading
 from libs.venues.binance_frames import BinanceDecoder, decode_klines
+from libs.venues.binance_history import open_history
 from libs.venues.errors import VenueUnavailable
 from libs.venues.rest import RestClient
 
@@ -87,4 +88,6 @@ class SimulatedMarketClient:
 
 _ADDRESSES = ("http://127.0.0.1:8090", "ws://127.0.0.1:8090")
 
-VENUE = Venue("SIMULATED", _ADDRESSES, BinanceDecoder, open_market, 2400, {"testnet": _ADDRESSES}, open_trading)
+VENUE = Venue(
+    "SIMULATED", _ADDRESSES, BinanceDecoder, open_market, open_history, 2400, {"testnet": _ADDRESSES}, open_trading
+)

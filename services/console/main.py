@@ -396,9 +396,10 @@ def _mount() -> None:
     from services.console.check_commands import check
     from services.console.config_commands import config_app
     from services.console.control_commands import flatten, halt, reduce, resume
-    from services.console.data_commands import collect_data, models
     from services.console.explain_commands import at, drift, rehearse, why
     from services.console.features_commands import engineer_features, features_app
+    from services.console.history_commands import collect_data, data_app, import_files
+    from services.console.model_commands import models
     from services.console.research_commands import sweep, walk_forward
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
@@ -409,6 +410,8 @@ def _mount() -> None:
         app.command()(command)
     app.command()(check)
     app.command()(collect_data)
+    app.command("import")(import_files)
+    app.add_typer(data_app)
     app.command()(collect_alternative)
     app.command()(models)
     app.command()(why)
