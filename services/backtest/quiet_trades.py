@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from libs.domain.market import Trade
 from libs.domain.numbers import NANOSECONDS
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Pipeline
@@ -25,6 +26,7 @@ from services.strategy.core import StrategyCore
 
 _DAY_NS = 86_400 * NANOSECONDS
 _MOST = 65_536
+_ASKED = 4_096
 _WORTH_PASSING = 3
 
 
@@ -40,6 +42,7 @@ class QuietTrades:
         bars: BarsCore,
         risk: RiskCore,
         execution: ExecutionCore,
+        strategy: StrategyCore,
     ) -> None:
         self._columns = columns
         self._pipeline = pipeline
@@ -47,16 +50,19 @@ class QuietTrades:
         self._bars = bars
         self._risk = risk
         self._execution = execution
+        self._strategy = strategy
+        self._asks = strategy.handles("on_trade")
+        self._asked: Trade | None = None
 
     @staticmethod
     def can_run(columns: TradeColumns | None, strategy: StrategyCore, options: BacktestOptions) -> bool:
-        """Whether no strategy handles the market itself and nobody asked for digests."""
+        """Whether trades are all of the market that strategies handle and nobody asked for digests."""
         return (
             options.fast
             and not options.digests
             and columns is not None
             and columns.instrument == options.instrument
-            and not strategy.handles_market
+            and not strategy.handles_market_but_trades
         )
 
     def run(self, count: int, progress: Callable[[int], None]) -> None:
@@ -66,17 +72,29 @@ class QuietTrades:
         next_tick = 0
         place = 0
         while place < count:
-            end, end_tick = self._find_end(place, count, next_tick)
-            if end - place < _WORTH_PASSING:
+            end, end_tick = self._find_end(place, count, next_tick) if self._asked is None else (place, next_tick)
+            if end > place and self._asks:
+                end = self._ask(place, end)
+                end_tick = int(np.searchsorted(columns.ticks, end))
+            elif end - place < _WORTH_PASSING:
+                end = place
+            if end == place:
                 if next_tick < len(ticks) and ticks[next_tick] == place:
                     next_tick += 1
                     self._pipeline.feed(columns.tick(place))
-                self._pipeline.feed(columns.trade(place))
+                asked, self._asked = self._asked, None
+                self._pipeline.feed(columns.trade(place) if asked is None else asked)
                 place += 1
                 continue
             self._pass(place, end, columns.ticks[next_tick:end_tick])
             place, next_tick = end, end_tick
             progress(int(columns.times[place - 1]))
+
+    def _ask(self, place: int, end: int) -> int:
+        """Ask strategies about trades until one must be handled; return its place, the end where there is none."""
+        trades = self._columns.trades(place, min(end, place + _ASKED))
+        passed, self._asked = self._strategy.answer_trades_ahead(trades)
+        return place + passed
 
     def feed_last_tick(self, count: int, until: int) -> int:
         """Handle the tick that comes before the end asked for although its trade does not; return its time, else 0."""
@@ -126,6 +144,8 @@ class QuietTrades:
             columns.is_buyer_maker[place:end],
         )
         self._execution.pass_trades(instrument, last_time, last_e8)
+        if self._asks:
+            self._strategy.pass_trades(instrument, last_e8)
         known = columns.price_e8[ticks - 1]
         extremes = (int(known.min()), int(known.max())) if len(ticks) else ()
         self._risk.pass_trades(instrument, last_time, last_e8, extremes)

@@ -158,7 +158,13 @@ class _Feed:
             return
         self.started_at, self.ended_at = int(trades.times[0]), int(trades.times[count - 1])
         quiet = QuietTrades(
-            trades, self._pipeline, recorder, bars=built.bars, risk=built.risk, execution=built.execution
+            trades,
+            self._pipeline,
+            recorder,
+            bars=built.bars,
+            risk=built.risk,
+            execution=built.execution,
+            strategy=built.strategy,
         )
         quiet.run(count, self._progress)
         if until is not None:

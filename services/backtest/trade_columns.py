@@ -6,8 +6,10 @@ number and time, without a jump. Otherwise the rows are read one by one, which s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,10 +56,32 @@ class TradeColumns:
             venue_trade_id=number,
         )
 
+    def trades(self, first: int, last: int) -> Iterator[Trade]:
+        """Yield the same trades from one place up to another, made in a fraction of the time."""
+        instrument, new = self.instrument, object.__new__
+        set_instrument, set_id, set_time, set_received, set_price, set_quantity, set_maker, set_number = _SETTERS
+        columns = (self.times, self.price_e8, self.quantity_e8, self.is_buyer_maker, self.numbers)
+        rows = zip(*(column[first:last].tolist() for column in columns), strict=True)
+        for event_time, price_e8, quantity_e8, is_buyer_maker, number in rows:
+            trade: Trade = new(Trade)
+            set_instrument(trade, instrument)
+            set_id(trade, f"{instrument}/trade/{number}")
+            set_time(trade, event_time)
+            set_received(trade, event_time)
+            set_price(trade, price_e8)
+            set_quantity(trade, quantity_e8)
+            set_maker(trade, is_buyer_maker)
+            set_number(trade, number)
+            yield trade
+
     def tick(self, place: int) -> ClockTick:
         """Return the tick of the second in which a trade lies."""
         event_time = int(self.times[place])
         return make_tick(self.instrument, event_time // NANOSECONDS, event_time)
+
+
+# A frozen value is made through these in half the time that its own `__init__` takes.
+_SETTERS: tuple[Callable[[Any, Any], None], ...] = tuple(vars(Trade)[field.name].__set__ for field in fields(Trade))
 
 
 def read_trade_columns(path: Path, instrument: str) -> TradeColumns | None:

@@ -5,7 +5,7 @@ A strategy is called for what it has a method for, in the order in which the str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -117,6 +117,7 @@ class StrategyCore:
         # Known until a target, a fill or the account changes it.
         self._settled: dict[str, bool] = {}
         self._answered: tuple[Bar, list[tuple[str, Sequence[TargetPosition]]]] | None = None
+        self._answered_trade: tuple[Trade, list[tuple[str, Sequence[TargetPosition]]]] | None = None
         self._callbacks = {name: self._callbacks_of(name) for name in HANDLERS}
         self._bar_handlers = tuple(
             (
@@ -206,9 +207,29 @@ class StrategyCore:
         )
 
     @property
-    def handles_market(self) -> bool:
-        """Whether a strategy reads the market itself, trades, quotes, books or its clock."""
-        return any(self._callbacks[name] for name in MARKET_HANDLERS)
+    def handles_market_but_trades(self) -> bool:
+        """Whether a strategy reads quotes, books or its clock."""
+        return any(self._callbacks[name] for name in MARKET_HANDLERS if name != "on_trade")
+
+    def answer_trades_ahead(self, trades: Iterable[Trade]) -> tuple[int, Trade | None]:
+        """Ask the strategies about trades before they are handled, up to the first that they answer; return how many
+        they did not answer, and that first one.
+
+        Handling that very trade afterwards takes their answers from here. Those before it may be left out.
+        """
+        callbacks, view = self._callbacks["on_trade"], self.view()
+        count = 0
+        for trade in trades:
+            answers = [(name, targets) for name, call in callbacks if (targets := call(trade, view))]
+            if answers:
+                self._answered_trade = (trade, answers)
+                return count, trade
+            count += 1
+        return count, None
+
+    def pass_trades(self, instrument: str, price_e8: int) -> None:
+        """Go to a trade's price, the last of those that were answered ahead and not handled."""
+        self._price(instrument, price_e8)
 
     def _is_settled(self, instrument: str) -> bool:
         """Whether the position is the one that stands as wanted, so that no price makes an order of the difference."""
@@ -259,7 +280,12 @@ class StrategyCore:
             return NOTHING
         self._rules(trade.instrument, trade.event_id)
         self._price(trade.instrument, trade.price_e8)
-        return self._ask_for(self._tell("on_trade", trade, trade.event_id), trade.event_id, trade.event_time)
+        answered, self._answered_trade = self._answered_trade, None
+        if answered is None or answered[0] is not trade:
+            changed = self._tell("on_trade", trade, trade.event_id)
+        else:
+            changed = [one for name, targets in answered[1] for one in self._stand(name, targets, trade.event_id)]
+        return self._ask_for(changed, trade.event_id, trade.event_time)
 
     def _on_quote(self, quote: BestQuote) -> Sequence[Event]:
         if not self._callbacks["on_quote"]:

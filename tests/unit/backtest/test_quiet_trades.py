@@ -21,6 +21,7 @@ from services.backtest.options import BacktestOptions, parse_settings, parse_str
 from services.backtest.quiet_trades import QuietTrades
 from services.backtest.run import BacktestResult, run_backtest
 from services.backtest.trade_columns import read_trade_columns
+from services.strategy import AccountView, Strategy, TargetPosition, state
 from tests.unit.backtest.test_oracle import WIDE_LIMITS
 
 BTC = "BTCUSDT.BINANCE"
@@ -49,6 +50,23 @@ SETTINGS: dict[str, Sequence[str]] = {
 }
 
 
+class Follower(Strategy):
+    """Follows a run of rising or falling trades; remembers what it saw."""
+
+    run: int = state(0)
+    last_e8: int = state(0)
+    seen: list[str] = state(list)
+
+    def on_trade(self, trade: Trade, view: AccountView) -> Sequence[TargetPosition]:
+        rose = (trade.price_e8 > self.last_e8) - (trade.price_e8 < self.last_e8)
+        self.run = self.run + rose if self.run * rose > 0 else rose
+        self.last_e8 = trade.price_e8
+        self.seen.append(f"{trade.event_id} {view.equity_usdt} {dict(view.positions)}")
+        if abs(self.run) < 5:
+            return ()
+        return (TargetPosition(trade.instrument, Decimal(400) * rose, "a run of trades"),)
+
+
 def random_trades(path: Path, count: int = 4000, **changes: Any) -> Path:
     """Write trades of a random walk, bursts and silences, over about twenty minutes."""
     generator = np.random.default_rng(3)
@@ -67,12 +85,14 @@ def random_trades(path: Path, count: int = 4000, **changes: Any) -> Path:
     return path
 
 
-def run(path: Path, *, fast: bool, changed: Sequence[str], until: int | None = None) -> BacktestResult:
+def run(
+    path: Path, *, fast: bool, changed: Sequence[str], until: int | None = None, strategy: str = CROSS
+) -> BacktestResult:
     market = open_recording(path, instrument=BTC, history=None, history_bars=0)
     assert market.trades is not None
     options = BacktestOptions(
         BTC,
-        strategies=parse_strategies([CROSS]),
+        strategies=parse_strategies([strategy]),
         starting_balance_usdt=Decimal(10_000),
         settings=parse_settings(changed),
         until=until,
@@ -93,6 +113,21 @@ def assert_equal(path: Path, changed: Sequence[str], until: int | None = None) -
 def test_passing_quiet_trades_decides_nothing_differently(changed: str, tmp_path: Path) -> None:
     passed = assert_equal(random_trades(tmp_path / "trades.parquet"), SETTINGS[changed])
     assert passed.record.fills
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["wide", "no-latency", "default-limits"])
+def test_strategy_that_sees_every_trade_decides_nothing_differently(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Follower] = []
+    monkeypatch.setattr(Follower, "start", lambda follower: made.append(follower))
+    path = random_trades(tmp_path / "trades.parquet")
+    name = "tests.unit.backtest.test_quiet_trades:Follower"
+    passed, handled = (run(path, fast=fast, changed=SETTINGS[changed], strategy=name) for fast in (True, False))
+    assert passed.record.fills
+    assert passed.record == handled.record
+    assert made[0].seen == made[1].seen
 
 
 @pytest.mark.slow
@@ -135,6 +170,7 @@ def test_columns_hold_what_the_row_reader_reads(tmp_path: Path) -> None:
     market: MarketInput = open_recording(path, instrument=BTC, history=None, history_bars=0)
     assert columns is not None
     events = list(market.events)
+    assert list(columns.trades(7, 20)) == [columns.trade(place) for place in range(7, 20)]
     assert [columns.trade(place) for place in range(500)] == [event for event in events if isinstance(event, Trade)]
     ticks = [columns.tick(place) for place in columns.ticks.tolist()]
     assert ticks == [event for event in events if not isinstance(event, Trade)]
