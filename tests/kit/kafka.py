@@ -1,6 +1,7 @@
 """Finds a Kafka broker for tests, or starts one and ends exactly that process.
 
-Looked for in this order: an address in `PERPFLOW_TEST_KAFKA`; an Apache Kafka under `KAFKA_HOME`; one under
+Looked for in this order: an address in `PERPFLOW_TEST_KAFKA`; a container by testcontainers, where a Docker engine
+answers and has or can pull the image of docker-compose.yml; an Apache Kafka under `KAFKA_HOME`; one under
 `../shared/kafka`. The last two need Java 17 or later. Whichever it is gets printed; where there is none, tests skip
 with the reason.
 """
@@ -32,6 +33,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 300.0
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _NO_SECURITY = KafkaSecurity()
+# A small broker that does at once what it does to topics by its own schedule.
+_IN_HASTE = {
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.num.partitions": 4,
+    "broker.heartbeat.interval.ms": 250,
+    "broker.session.timeout.ms": 1500,
+    "log.cleaner.backoff.ms": 500,
+    "log.retention.check.interval.ms": 2_000,
+    "log.segment.delete.delay.ms": 1_000,
+}
 
 
 class NoKafka(Exception):
@@ -53,13 +64,51 @@ def find_kafka() -> FoundKafka:
     if given:
         with KafkaBus(given):
             return _print_origin(FoundKafka(given, "PERPFLOW_TEST_KAFKA"))
+    container = start_kafka_container()
+    if container is not None:
+        return _print_origin(container)
     home = _home()
     if home is None:
-        raise NoKafka("no Kafka: set PERPFLOW_TEST_KAFKA=HOST:PORT or KAFKA_HOME=DIR")
+        raise NoKafka("no Kafka: set PERPFLOW_TEST_KAFKA=HOST:PORT or KAFKA_HOME=DIR, or start a Docker engine")
     java = shutil.which("java")
     if java is None:
         raise NoKafka(f"Kafka lies at {home} but there is no java on the path: install Java 17 or later")
     return _print_origin(FoundKafka(_start(home, java), str(home)))
+
+
+def start_kafka_container() -> FoundKafka | None:
+    """Start a broker in a container that ends with this process; None where no engine answers or has the image."""
+    try:
+        from docker.errors import DockerException
+        from testcontainers.core.config import testcontainers_config
+        from testcontainers.core.container import DockerContainer
+    except ImportError:
+        return None
+    compose = (REPOSITORY / "docker-compose.yml").read_text()
+    image = next(line.split("image: ")[1] for line in compose.splitlines() if "image: apache/kafka" in line)
+    # Its own watcher is one more image to pull; the container is stopped when this process ends.
+    testcontainers_config.ryuk_disabled = True
+    with ReservedPort() as port:
+        number = port.number
+    address = f"127.0.0.1:{number}"
+    lines = (REPOSITORY / "infra" / "kafka" / "broker.env").read_text().splitlines()
+    environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    environment |= {f"KAFKA_{name.replace('.', '_').upper()}": str(value) for name, value in _IN_HASTE.items()}
+    environment["KAFKA_ADVERTISED_LISTENERS"] = f"PLAINTEXT://{address}"
+    try:
+        broker = DockerContainer(image, env=environment).with_bind_ports(9092, number)
+        broker.start()
+    except (DockerException, OSError):
+        return None
+    atexit.register(broker.stop)
+    deadline = Deadline(_START_TIMEOUT_S)
+    while True:
+        try:
+            with KafkaBus(address, connect_timeout_s=2.0):
+                return FoundKafka(address, f"testcontainers, {image}")
+        except BusUnavailable:
+            if deadline.is_over:
+                raise
 
 
 def _home() -> Path | None:
@@ -166,17 +215,10 @@ def _properties(directory: Path, port: int, controller: int, more: Mapping[str, 
         "log.dirs": directory / "data",
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": 1,
-        "offsets.topic.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
-        "transaction.state.log.num.partitions": 4,
         "group.initial.rebalance.delay.ms": 0,
-        "broker.heartbeat.interval.ms": 250,
-        "broker.session.timeout.ms": 1500,
-        # What a broker does to topics by its own schedule, it does at once.
-        "log.cleaner.backoff.ms": 500,
-        "log.retention.check.interval.ms": 2_000,
-        "log.segment.delete.delay.ms": 1_000,
+        **_IN_HASTE,
     }
     for name, value in more.items():
         settings[name] = str(value).replace("{port}", str(port)).replace("{controller}", str(controller))
