@@ -81,6 +81,7 @@ class StoreSettings(BaseSettings):
     )
     clickhouse_user: str = Field("default", description="user that may create and write that database")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="password of that user")
+    clickhouse_ca_file: Path | None = Field(None, description="PEM of the server's authority; the system's if unset")
 
 
 def load_settings(kind: type[SettingsT], environment: Mapping[str, str] | Configuration | None = None) -> SettingsT:

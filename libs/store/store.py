@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -36,7 +37,10 @@ _PASSING_CODES = frozenset({159, 202, 209, 210, 241, 243, 252})
 
 
 class Store:
-    """A database on a ClickHouse server. `url` is ``http[s]://host[:port]``; user and password are apart from it."""
+    """A database on a ClickHouse server. `url` is ``http[s]://host[:port]``; user and password are apart from it.
+
+    `ca_file` is the PEM of the authority that signed the server's certificate, the system's where it is None.
+    """
 
     def __init__(
         self,
@@ -47,8 +51,11 @@ class Store:
         password: str = "",
         connect_timeout_s: int = 5,
         timeout_s: int = 60,
+        ca_file: Path | None = None,
     ) -> None:
         parts = _split_address(url)
+        if ca_file is not None and parts.scheme != "https":
+            raise StoreError(f"{ca_file} is of no use with {url}; give the address as https://HOST:PORT")
         if _DATABASE_NAME.fullmatch(database) is None:
             raise StoreError(f"database name {database!r} must be letters, digits and underscores")
         self.database = database
@@ -61,6 +68,8 @@ class Store:
             "password": password,
             "connect_timeout": connect_timeout_s,
             "send_receive_timeout": timeout_s,
+            # The system's authorities are believed, or the one of this file and no other.
+            "ca_cert": None if ca_file is None else str(ca_file),
             # On one machine compression costs more than it saves.
             "compress": parts.hostname not in ("127.0.0.1", "localhost", "::1"),
             # Sessions would allow one query at a time; the store keeps none.
@@ -211,6 +220,11 @@ class Store:
                 ) from error
             if code in _PASSING_CODES:
                 raise StoreUnavailable(f"ClickHouse at {self.address} cannot at the moment: {error}") from error
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise StoreError(
+                    f"ClickHouse at {self.address} shows a certificate that is not to be trusted; name the file of the "
+                    "authority that signed it in PERPFLOW_CLICKHOUSE_CA_FILE"
+                ) from error
             if code is None and isinstance(error, OperationalError | HTTPError | ConnectionError):
                 raise StoreUnavailable(
                     f"ClickHouse at {self.address} does not answer; start it or correct its address"

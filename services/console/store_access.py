@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from libs.clock import SYSTEM_ENTROPY, Entropy
 from libs.runtime.configuration import Configuration
@@ -45,18 +46,22 @@ def read_password(session: SessionDescription, configuration: Configuration) -> 
 
 def open_store(session: SessionDescription, password: str, address: str | None = None) -> Store:
     """Open a session's tables. Raises `BadInput` for an address that is none."""
-    return _open(address or session.clickhouse, session.clickhouse_database, session.clickhouse_user, password)
+    where = session.clickhouse if address is None else address
+    # Whom to believe is a matter of this machine; the embedded one speaks no TLS.
+    ca_file = load_settings(StoreSettings).clickhouse_ca_file if where.startswith("https:") else None
+    return _open(where, session.clickhouse_database, session.clickhouse_user, password, ca_file)
 
 
 def open_configured(configuration: Configuration, address: str | None = None) -> Store:
     """Open the store that settings name, at another address where one is given. Raises `BadInput`."""
     where = load_settings(StoreSettings, configuration)
     password = where.clickhouse_password.get_secret_value()
-    return _open(address or where.clickhouse, where.clickhouse_database, where.clickhouse_user, password)
+    found = address or where.clickhouse
+    return _open(found, where.clickhouse_database, where.clickhouse_user, password, where.clickhouse_ca_file)
 
 
-def _open(address: str, database: str, user: str, password: str) -> Store:
+def _open(address: str, database: str, user: str, password: str, ca_file: Path | None) -> Store:
     try:
-        return Store(address, database, user=user, password=password)
+        return Store(address, database, user=user, password=password, ca_file=ca_file)
     except StoreError as error:
         raise BadInput(str(error)) from None

@@ -13,6 +13,12 @@ def open_store() -> Store:
     where = load_settings(StoreSettings)
     password = where.clickhouse_password.get_secret_value()
     try:
-        return Store(where.clickhouse, where.clickhouse_database, user=where.clickhouse_user, password=password)
+        return Store(
+            where.clickhouse,
+            where.clickhouse_database,
+            user=where.clickhouse_user,
+            password=password,
+            ca_file=where.clickhouse_ca_file,
+        )
     except StoreError as error:
         raise BadInput(f"PERPFLOW_CLICKHOUSE cannot be used: {error}") from None

@@ -17,22 +17,12 @@ from libs.bus.open import open_bus
 from libs.bus.security import KafkaSecurity
 from libs.runtime.metrics import read_announcement
 from libs.wire.topics import BARS_CLOSED, TOPICS, dead_topic
+from tests.kit.certificates import Certificates, make_certificates
 from tests.kit.kafka import REPOSITORY, NoKafka, a_kafka
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 PASSWORD = "Wa5-nicht-stimmt"
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """PEM files: an authority, what it signed for the broker and a client, and an authority nobody knows."""
-
-    authority: Path
-    broker: Path
-    client: Path
-    client_key: Path
-    stranger: Path
 
 
 @dataclass(frozen=True)
@@ -172,35 +162,3 @@ def environment(secured: Secured, run_dir: Path) -> dict[str, str]:
         "PERPFLOW_KAFKA_CERTIFICATE_FILE": str(secured.certificates.client),
         "PERPFLOW_KAFKA_KEY_FILE": str(secured.certificates.client_key),
     }
-
-
-def make_certificates(folder: Path) -> Certificates:
-    """Make them with openssl; the broker's file holds its key, certificate and authority, as Kafka wants it."""
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
-
-    for authority in ("authority", "stranger"):
-        openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}"),
-            *("-keyout", f"{authority}.key", "-out", f"{authority}.pem"),
-        )
-    for name in ("broker", "client"):
-        openssl(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
-        )
-        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "authority.pem", "-CAkey", "authority.key"),
-            *("-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem"),
-        )
-    whole = "".join((folder / name).read_text() for name in ("broker.key", "broker.pem", "authority.pem"))
-    (folder / "broker-whole.pem").write_text(whole)
-    return Certificates(
-        folder / "authority.pem",
-        folder / "broker-whole.pem",
-        folder / "client.pem",
-        folder / "client.key",
-        folder / "stranger.pem",
-    )
