@@ -22,11 +22,12 @@ help: ## list the targets
 	@touch $@
 
 .venv/.run: infra/locks/embedded.txt pyproject.toml | .venv/.python
-	@echo "2/4 installing what perpflow needs"
-	@$(UV) --require-hashes -r infra/locks/embedded.txt
-	@$(UV) --no-deps -e .
-	@echo "3/4 compiling what the market needs (once); features compiles its own part while it starts"
-	@$(BIN)/python -m infra.local.compile market
+	@echo "2/4 installing what the market's cores need"
+	@$(UV) --require-hashes -r infra/locks/bars.txt
+	@echo "3/4 compiling them (once), and installing the rest meanwhile; features compiles its own part while it starts"
+	@$(BIN)/python -m infra.local.compile market & compiling=$$!; \
+		$(UV) --require-hashes -r infra/locks/embedded.txt && $(UV) --no-deps -e . || { wait $$compiling; exit 1; }; \
+		wait $$compiling
 	@echo "4/4 ready"
 	@touch $@
 
