@@ -133,14 +133,18 @@ class RunRecorder:
         )
         if equity_e8 is None:
             return
-        self._type_counts[AccountState] += len(bars)
-        self.record.equity.extend(times, equity_e8, to_e8(wallet), to_e8(position))
-        self._equity = from_e8(int(equity_e8[-1]))
+        self.pass_states(times, equity_e8, wallet, position)
 
     def pass_trades(self, trades: int, ticks: int) -> None:
         """Take note of trades and clock ticks that were passed without an event each."""
         self._type_counts[Trade] += trades
         self._type_counts[ClockTick] += ticks
+
+    def pass_states(self, times: Ints, equity_e8: Ints, wallet: Decimal, position: Decimal) -> None:
+        """Take note of account states, ascending, between which only the equity changed."""
+        self._type_counts[AccountState] += len(times)
+        self.record.equity.extend(times, equity_e8, to_e8(wallet), to_e8(position))
+        self._equity = from_e8(int(equity_e8[-1]))
 
     def finish(self) -> RunRecord:
         """Return the record with its counts by topic."""

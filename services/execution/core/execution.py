@@ -162,6 +162,16 @@ class ExecutionCore(ExecutionState):
         """When the market's move alone makes the next account state (ns); None while no position is open."""
         return self._next_account_time if self._ledger.has_open_position else None
 
+    @property
+    def account_interval_ns(self) -> int:
+        """Least market time between account states that the market's move alone makes."""
+        return self._account_interval_ns
+
+    def pass_states(self, count: int, event_time: int) -> None:
+        """Count account states that the market's move alone made, the last of them at `event_time`."""
+        self._ledger.sequence += count
+        self._next_account_time = event_time + self._account_interval_ns
+
     def pass_trades(self, instrument: str, event_time: int, price_e8: int) -> None:
         """Go to the last of trades during which it `is_quiet_between_trades`, before the next account state is due."""
         assert self._venue is not None, "only a paper venue passes trades"

@@ -155,9 +155,9 @@ def test_most_trades_are_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     passed: list[int] = []
     take_over = QuietTrades._pass
 
-    def count(self: QuietTrades, place: int, end: int, ticks: Any) -> None:
-        passed.append(end - place)
-        take_over(self, place, end, ticks)
+    def count(self: QuietTrades, place: int, next_tick: int, stretch: Any) -> None:
+        passed.append(stretch.end - place)
+        take_over(self, place, next_tick, stretch)
 
     monkeypatch.setattr(QuietTrades, "_pass", count)
     run(random_trades(tmp_path / "trades.parquet"), fast=True, changed=WIDE_LIMITS)
