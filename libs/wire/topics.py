@@ -298,7 +298,7 @@ _DATA_TOPICS = (
         (Carried(ControlCommand),),
         "account",
         ("monitoring", "console", "risk", "execution", OUTBOX),
-        ("risk", "execution", OUTBOX, "recorder", "monitoring"),
+        ("inference", "risk", "execution", OUTBOX, "recorder", "monitoring"),
         0,
     ),
     TopicDeclaration(

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from libs.indicators.feature_sets import load_feature_set
+from libs.domain.bars import TIMEFRAMES
+from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
 from libs.runtime.errors import BadInput
 from libs.runtime.handler import Input
 from libs.runtime.settings import load_settings
@@ -26,8 +27,7 @@ from services.execution.inputs import INPUTS as EXECUTION_INPUTS
 from services.execution.settings import ExecutionSettings
 from services.features.core import FeaturesCore
 from services.features.inputs import INPUTS as FEATURES_INPUTS
-from services.features.settings import FeaturesSettings
-from services.inference.core import InferenceCore, ManifestError
+from services.inference.core import InferenceCore, ManifestError, ScoredModel
 from services.inference.inputs import INPUTS as INFERENCE_INPUTS
 from services.inference.onnx import load_models
 from services.inference.settings import InferenceSettings
@@ -56,10 +56,11 @@ class Stages:
     notes: tuple[str, ...]
 
 
-def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
+def build_stages(options: BacktestOptions, timeframe: str, *, is_simulated: bool = False) -> Stages:
     """Build what the run needs: features and models only where a strategy handles forecasts or digests are wanted.
 
-    On bars of another timeframe than the model's the run goes without forecasts. Raises `BadInput`.
+    Where no model is named the simulated market has the starter, which was trained on it, and any other has none. On
+    bars longer than the model's the run goes without forecasts. Raises `BadInput`.
     """
     instruments = {"instruments": (options.instrument,)}
     balance = options.starting_balance_usdt
@@ -81,13 +82,12 @@ def build_stages(options: BacktestOptions, timeframe: str) -> Stages:
     ]
     notes: list[str] = []
     if options.digests or strategy_core.handles("on_forecast"):
-        features = _settings(FeaturesSettings, options, {})
-        stages.append(
-            Stage("features", FeaturesCore(load_feature_set(features.feature_set, timeframe)), FEATURES_INPUTS)
-        )
-        inference = _inference_core(options, timeframe, notes)
-        if inference is not None:
-            stages.append(Stage("inference", inference, INFERENCE_INPUTS))
+        models = _load_models(options, timeframe, notes, is_simulated=is_simulated)
+        read = [(one.manifest.feature_set, one.manifest.timeframe) for one in models]
+        sets = dict.fromkeys(read or [(DEFAULT_FEATURE_SET, timeframe)])
+        stages.append(Stage("features", FeaturesCore(*(load_feature_set(*one) for one in sets)), FEATURES_INPUTS))
+        if models:
+            stages.append(Stage("inference", InferenceCore(models), INFERENCE_INPUTS))
     parameters = {
         "strategies": [choice.model_dump(mode="json") for choice in strategy.strategies],
         "execution": execution.model_dump(mode="json", exclude=_NOT_OF_A_BACKTEST),
@@ -122,25 +122,33 @@ def _strategy_settings(options: BacktestOptions, timeframe: str, account: str) -
     )
 
 
-def _inference_core(options: BacktestOptions, timeframe: str, notes: list[str]) -> InferenceCore | None:
-    overrides: dict[str, Any] = {}
+def _load_models(
+    options: BacktestOptions, timeframe: str, notes: list[str], *, is_simulated: bool
+) -> list[ScoredModel]:
+    overrides: dict[str, Any] = {"market": "simulated"} if is_simulated else {}
     if options.champion is not None:
         overrides["champion"] = options.champion
     if options.models_dir is not None:
         overrides["models_dir"] = options.models_dir
     settings = _settings(InferenceSettings, options, overrides)
     try:
-        models = load_models(settings.models_dir, settings.champion, settings.shadows)
-        manifest = models[0].manifest
-        if manifest.timeframe != timeframe:
+        models = load_models(settings.models_dir, settings.champion_in_force, settings.shadows)
+    except ManifestError as error:
+        raise BadInput(str(error)) from error
+    if not models:
+        notes.append(
+            "no model is named, so the run goes without forecasts: train one with perpflow train-models --input BARS "
+            "and name it with --model NAME/VERSION"
+        )
+    for model in models:
+        manifest = model.manifest
+        if TIMEFRAMES[manifest.timeframe] < TIMEFRAMES[timeframe]:
             notes.append(
                 f"model {manifest.model_id} reads {manifest.timeframe} bars and the input has {timeframe} bars: "
                 "the run goes without forecasts; train a model on such bars and name it with --model"
             )
-            return None
-        return InferenceCore(models)
-    except ManifestError as error:
-        raise BadInput(str(error)) from error
+            return []
+    return models
 
 
 def _settings(kind: type[SettingsT], options: BacktestOptions, overrides: Mapping[str, Any]) -> SettingsT:

@@ -57,7 +57,7 @@ def run_backtest(
         raise BadInput(str(error)) from error
     timeframe = market.timeframe or "1m"
     step_ns = bar_length_ns(timeframe)
-    built = build_stages(options, timeframe)
+    built = build_stages(options, timeframe, is_simulated=market.description.get("source") == "simulated")
     recorder = RunRecorder(options.instrument, timeframe, with_digests=options.digests)
     observe = recorder.observe if listen is None else _both(recorder.observe, listen)
     pipeline = Pipeline(built.stages, observe, trade_from=options.trade_from)

@@ -51,7 +51,9 @@ def backtest(
         list[str] | None,
         typer.Option(help='NAME, package.module:Class, or either with ={"parameter": value}; may be given again.'),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The champion: starter, NAME or NAME/VERSION.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The champion: NAME/VERSION, or starter, the default with --seed.")
+    ] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Registry of models.")] = None,
     balance: Annotated[str | None, typer.Option(metavar="USDT", help="What the account starts with.")] = None,
     output: Annotated[

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from libs.bus.api import Bus, BusError, TopicPartition
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
@@ -135,7 +136,7 @@ def _command(target: ControlTarget, action: ControlAction, reason: str) -> list[
                 TopicPartition(CONTROL_STATES, number) for number in range(bus.topics().get(CONTROL_STATES, 0))
             ]
             before = bus.end_offsets(partitions)
-            commands = send_commands(bus, action, target.scopes, reason, actor=_name_of_user())
+            commands = send_commands(bus, action, target.scopes, reason, actor=name_of_user())
             # The last command that concerns an account is the one whose state counts.
             awaited = {
                 row.account: next(each.event_id for each in reversed(commands) if each.account in (row.account, "*"))
@@ -157,7 +158,7 @@ def _confirm(session: str, account: str, action: ControlAction, state: ControlSt
     return Confirmation(session, account, state.state in _ALLOWED[action], state.state.name, state.reason)
 
 
-def _name_of_user() -> str:
+def name_of_user() -> str:
     """Return the operating system's name of who runs this, or the number where it has no name for it."""
     number = os.getuid()
     try:
@@ -175,6 +176,7 @@ def send_commands(
     actor: str,
     clock: Clock = SYSTEM_CLOCK,
     entropy: Entropy = SYSTEM_ENTROPY,
+    arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ControlCommand]:
     """Append a command for each scope, with its audit entry, in one transaction and return the commands.
 
@@ -182,7 +184,9 @@ def send_commands(
     """
     now = clock.now_ns()
     commands = [
-        ControlCommand(f"control/{_SERVICE}/{entropy.token_hex(_TOKEN_BYTES)}", now, scope, action, _SERVICE, reason)
+        ControlCommand(
+            f"control/{_SERVICE}/{entropy.token_hex(_TOKEN_BYTES)}", now, scope, action, _SERVICE, reason, {**arguments}
+        )
         for scope in scopes
     ]
     messages = [*map(encode, commands), *(encode(_audit_entry(command, actor, entropy)) for command in commands)]

@@ -399,7 +399,7 @@ def _mount() -> None:
     from services.console.explain_commands import at, drift, rehearse, why
     from services.console.features_commands import engineer_features, features_app
     from services.console.history_commands import collect_data, data_app, import_files
-    from services.console.model_commands import models
+    from services.console.models_commands import models_app
     from services.console.research_commands import sweep, walk_forward
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
@@ -413,11 +413,11 @@ def _mount() -> None:
     app.command("import")(import_files)
     app.add_typer(data_app)
     app.command()(collect_alternative)
-    app.command()(models)
     app.command()(why)
     app.command()(at)
     app.command()(drift)
     app.command()(rehearse)
+    app.add_typer(models_app)
     app.add_typer(features_app)
     app.command()(engineer_features)
     app.add_typer(risk_app)

@@ -1,17 +1,43 @@
-"""`perpflow train-models`: trains a forecast model, or the starter model that ships."""
+"""`perpflow train-models`: trains a forecast model of any family, or the starter model that ships."""
 
 from __future__ import annotations
 
+import math
+import resource
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from libs.clock import SYSTEM_CLOCK, Clock
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from services.console.output import print_json
 
 if TYPE_CHECKING:
+    from services.training.evaluation import Progress
     from services.training.training import TrainedModel
+
+_SAY_EVERY_S = 10.0
+FAMILIES = ("linear", "logistic", "forest", "boosting", "lightgbm", "transformer")
+"""Listed here too, so that help needs no training library; a test compares."""
+
+
+class LabelChoice(StrEnum):
+    """What a model forecasts."""
+
+    TERCILES = "terciles"
+    BARRIER = "barrier"
+    META = "meta"
+
+
+class ValidationChoice(StrEnum):
+    """How it is tested."""
+
+    WALK_FORWARD = "walk-forward"
+    COMBINATORIAL = "combinatorial"
 
 
 def train_models(
@@ -24,111 +50,206 @@ def train_models(
     days: Annotated[int, typer.Option(min=1, max=365, help="Days of the simulated market.")] = 30,
     output: Annotated[Path, typer.Option(help="The registry: OUTPUT/NAME/VERSION is written.")] = Path("var/models"),
     name: Annotated[str, typer.Option(help="The model's name: letters, digits, '_', '.', '-'.")] = "direction",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and the order of examples.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, max=200, help="Passes over the training bars.")] = 6,
-    folds: Annotated[int, typer.Option(min=1, max=20, help="Walk-forward tests before the final fit.")] = 3,
+    family: Annotated[str, typer.Option(help=f"One of {', '.join(FAMILIES)}.")] = "lightgbm",
+    task: Annotated[str, typer.Option(help="classify or regress; the family's own by default.")] = "",
+    feature_set: Annotated[str, typer.Option(metavar="SET", help="A feature set that ships.")] = "core_v1",
+    horizon: Annotated[
+        str, typer.Option(metavar="TIME", help="How far ahead to forecast: 5m, 1h; five bars by default.")
+    ] = "",
+    window: Annotated[
+        int, typer.Option(min=0, max=1000, help="Bars that it looks back on; 0 for the family's own.")
+    ] = 0,
+    label: Annotated[
+        LabelChoice, typer.Option(help="Terciles of returns, triple barrier, or meta-labels.")
+    ] = LabelChoice.TERCILES,
+    barrier: Annotated[float, typer.Option(min=0.1, max=10.0, help="Barriers' distance, in deviations.")] = 1.0,
+    folds: Annotated[int, typer.Option(min=1, max=60, help="Tests before the final fit.")] = 3,
+    validation: Annotated[ValidationChoice, typer.Option(help="How to test.")] = ValidationChoice.WALK_FORWARD,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--param", metavar="NAME=NUMBER", help="Of the family; may be given again.")
+    ] = None,
+    fee_bps: Annotated[float, typer.Option(min=0.0, max=100.0, help="Fee a side, in bps.")] = 4.5,
+    half_spread_bps: Annotated[float, typer.Option(min=0.0, max=100.0, help="Half the spread, in bps.")] = 0.1,
+    funding: Annotated[float, typer.Option(min=-10.0, max=10.0, help="Funding that longs pay, in bps an hour.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of everything that is drawn.")] = 1,
+    compare: Annotated[bool, typer.Option("--compare/--no-compare", help="Test simpler models beside it.")] = True,
+    promote: Annotated[bool, typer.Option("--promote", help="Have new sessions begin with it.")] = False,
+    accept_no_edge: Annotated[bool, typer.Option("--accept-no-edge", help="Promote it without an edge too.")] = False,
     starter: Annotated[bool, typer.Option("--starter", help="Rebuild the model that ships with perpflow.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
-    """Train a small transformer on bars, score it walk-forward, export it to ONNX with a manifest.
+    """Train a model on bars, test it out of sample beside simpler ones, say whether it has an edge after costs.
+
+    Writes one bundle, a graph and its manifest, with a report as HTML and JSON.
 
     Examples:
 
-      perpflow train-models --input bars.parquet --name btc --output var/models
+      perpflow train-models --input bars_1m.parquet --name btc --horizon 1h
 
-      perpflow train-models --simulated-seed 11 --days 30 --name sim --json
+      perpflow train-models --input bars_5m.parquet --family logistic --label barrier --folds 6 --json
+
+      perpflow train-models --simulated-seed 11 --days 30 --name sim --family transformer --param epochs=2
 
       perpflow train-models --starter
     """
+    import re
+
     if starter and (input_ is not None or simulated_seed is not None):
         raise BadInput("--starter is made of fixed data; leave out --input and --simulated-seed")
     if not starter and (input_ is None) == (simulated_seed is None):
         raise BadInput("give --input BARS.parquet or --simulated-seed N, one of them")
-    trained = _train(input_, simulated_seed, days, output, name, seed, epochs, folds, starter=starter, is_quiet=json)
-    folder, manifest = trained.folder, trained.manifest
-    answer: dict[str, Any] = {
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise BadInput(f"--name {name!r}: use letters, digits, '_', '.', '-', at most 64")
+    parameters = parse_parameters(parameter or [])
+    try:
+        from services.training.core.labels import LabelOptions
+        from services.training.core.trading import Costs
+        from services.training.market_data import read_bars, simulate_bars
+        from services.training.report import describe_line
+        from services.training.starter import train_starter
+        from services.training.training import TrainingOptions, train_model
+    except ModuleNotFoundError as error:
+        raise DependencyUnavailable(
+            f'{error.name} is not installed; in the checkout of perpflow: pip install -e ".[training]"'
+        ) from None
+    with shown_progress(is_quiet=json) as progress:
+        if starter:
+            trained = train_starter(progress)
+        else:
+            data = read_bars(input_) if input_ is not None else simulate_bars(simulated_seed or 0, days)
+            costs = Costs(fee_bps, half_spread_bps, funding)
+            bars_ahead = parse_horizon(horizon, data.table.step_ns)
+            options = TrainingOptions(
+                name=name,
+                seed=seed,
+                family=family,
+                task=task,
+                feature_set=feature_set,
+                window=window,
+                label=LabelOptions(bars_ahead, label.value, barrier, costs.round_trip_bps),
+                folds=folds,
+                validation=validation.value,
+                parameters=parameters,
+                costs=costs,
+                compares=compare,
+            )
+            trained = train_model(data, options, output, progress)
+    if json:
+        print_json(_describe(trained))
+    else:
+        print(describe_line(trained.manifest, trained.evaluation))
+        print(f"  bundle   {trained.folder}, sha256 {trained.manifest.bundle_sha256}")
+        if not starter:
+            print(f"  report   {trained.folder / 'report.html'}")
+        print(f"  memory   {_peak_mib():,.0f} MiB at most")
+    if starter:
+        return
+    reference = trained.manifest.reference
+    if promote:
+        from services.console.models_commands import demand_edge
+        from services.console.models_registry import find_entry, write_default
+
+        entry = find_entry(output, reference)
+        demand_edge(entry, accept_no_edge)
+        write_default(output, entry)
+    elif not json:
+        shadows = f"PERPFLOW_INFERENCE_SHADOWS='[\"{reference}\"]'"
+        print(f"  shadow   PERPFLOW_INFERENCE_MODELS_DIR={output} {shadows} perpflow up")
+
+
+def parse_parameters(texts: Sequence[str]) -> dict[str, int | float]:
+    """Read NAME=NUMBER texts. Raises `BadInput`."""
+    parameters: dict[str, int | float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not name or not math.isfinite(number):
+            raise BadInput(f"--param {text!r}: write NAME=NUMBER, such as trees=200")
+        parameters[name] = int(number) if number.is_integer() else number
+    return parameters
+
+
+def parse_horizon(text: str, step_ns: int) -> int:
+    """Return a horizon in bars. Raises `BadInput` where it is no whole number of them."""
+    from services.console.durations import parse_duration_s
+
+    if not text:
+        return 5
+    bars = parse_duration_s("--horizon", text) * 1e9 / step_ns
+    if bars < 1 or not float(bars).is_integer():
+        raise BadInput(f"--horizon {text} is no whole number of the input's bars of {step_ns / 1e9:g} s")
+    return int(bars)
+
+
+class shown_progress:  # noqa: N801
+    """Shows stages: bars with loss and time left on a terminal, else a line to stderr now and then."""
+
+    def __init__(self, *, is_quiet: bool, clock: Clock = SYSTEM_CLOCK) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._writes = not is_quiet and not console.is_terminal
+        columns = (
+            TextColumn("{task.description:<34}"),
+            BarColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bars = Progress(*columns, console=console, disable=is_quiet or not console.is_terminal)
+        self._tasks: dict[str, Any] = {}
+        self._began: dict[str, float] = {}
+        self._clock = clock
+        self._said_at = -math.inf
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self._show
+
+    def __exit__(self, *_details: object) -> None:
+        self._bars.stop()
+
+    def _show(self, what: str, done: int, total: int, loss: float) -> None:
+        now = self._clock.monotonic_s()
+        said = "" if math.isnan(loss) else f"loss {loss:.4f}"
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, loss=said)
+            self._began[what] = now
+        self._bars.update(self._tasks[what], completed=done, total=total, loss=said)
+        if self._writes and (now - self._said_at >= _SAY_EVERY_S or done == total):
+            self._said_at = now
+            spent = now - self._began[what]
+            left = f", {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
+            sys.stderr.write(f"{what}: {done} of {total}{', ' if said else ''}{said}{left}\n")
+
+
+def _describe(trained: TrainedModel) -> dict[str, Any]:
+    manifest = trained.manifest
+    return {
         "name": manifest.name,
         "version": manifest.version,
-        "folder": str(folder),
+        "reference": manifest.reference,
+        "family": manifest.family,
+        "folder": str(trained.folder),
         "onnx_sha256": manifest.onnx_sha256,
+        "bundle_sha256": manifest.bundle_sha256,
         "feature_set": manifest.feature_set,
         "schema_hash": manifest.schema_hash,
         "timeframe": manifest.timeframe,
         "window": manifest.window,
         "horizon_ns": manifest.horizon_ns,
         "inputs": [one.name for one in manifest.inputs],
+        "label": manifest.label,
         "training": manifest.training,
+        "verdict": manifest.verdict,
         "metrics": manifest.metrics,
+        "peak_memory_mib": round(_peak_mib()),
     }
-    if json:
-        print_json(answer)
-        return
-    mean = manifest.metrics["walk_forward_mean"]
-    if isinstance(mean, dict):
-        print(f"{manifest.model_id} is in {folder}")
-        for label, key in (
-            ("log loss", "log_loss"),
-            ("log loss, naive", "log_loss_naive"),
-            ("accuracy", "accuracy"),
-            ("accuracy, naive", "accuracy_naive"),
-            ("calibration error", "calibration_error"),
-            ("called share", "called_share"),
-            ("directional hit rate", "directional_hit_rate"),
-        ):
-            print(f"  {label:<22} {mean[key]:.4f}")
-    left_out = manifest.training["left_out_inputs"]
-    if isinstance(left_out, list) and left_out:
-        print(f"  left out, for the bars do not tell them: {', '.join(str(name) for name in left_out)}")
-    if not starter:
-        print(f"Trade on it: PERPFLOW_INFERENCE_MODELS_DIR={output} PERPFLOW_INFERENCE_CHAMPION={name} perpflow up")
 
 
-def _train(
-    input_: Path | None,
-    simulated_seed: int | None,
-    days: int,
-    output: Path,
-    name: str,
-    seed: int,
-    epochs: int,
-    folds: int,
-    *,
-    starter: bool,
-    is_quiet: bool,
-) -> TrainedModel:
-    import re
-
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        raise BadInput(f"--name {name!r}: use letters, digits, '_', '.', '-', at most 64")
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise DependencyUnavailable(
-            'torch is not installed; in the checkout of perpflow: pip install -e ".[training]"'
-        ) from None
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    from services.training.market_data import read_bars, simulate_bars
-    from services.training.starter import train_starter
-    from services.training.training import TrainingOptions, train_model
-
-    columns = (TextColumn("{task.description:<18}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=is_quiet or not console.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        if starter:
-            return train_starter(show)
-        show("bars", 0, 1)
-        if input_ is not None:
-            data = read_bars(input_)
-        else:
-            data = simulate_bars(simulated_seed or 0, days)
-        show("bars", 1, 1)
-        return train_model(data, TrainingOptions(name=name, seed=seed, epochs=epochs, folds=folds), output, show)
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0

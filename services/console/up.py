@@ -36,6 +36,7 @@ from libs.wire.topics import MARKET_EVENTS, dead_topic
 from services.console.control import send_commands
 from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
+from services.console.models_registry import STARTER, features_of, read_default
 from services.console.placing import placement_variables
 from services.console.plan import (
     SPREAD,
@@ -73,6 +74,10 @@ _ORDER_WORDS = {
     ("testnet", True): "to the simulated exchange",
     ("live", False): "[bold red]to the venue: REAL MONEY[/]",
 }
+_NO_MODEL = (
+    "none, so no forecasts; train one: perpflow collect-data --days 60 --output btc.parquet && "
+    "perpflow train-models --input btc.parquet --name btc --promote"
+)
 _KEY_VARIABLES = ("PERPFLOW_EXECUTION_API_KEY", "PERPFLOW_EXECUTION_API_SECRET")
 # Of what was set for a session, what its own plan decides.
 _PLANNED = frozenset(
@@ -216,6 +221,7 @@ def prepare_session(
     settings["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] = next(
         iter(options.placement.accounts), settings["PERPFLOW_EXECUTION_ACCOUNT"]
     )
+    settings |= model_variables(given, is_simulated=kind == "simulated")
     settings |= placement_variables(options.placement)
     if len(options.instruments) > 1:
         settings["PERPFLOW_INGESTION_INSTRUMENTS"] = json.dumps(options.instruments)
@@ -238,6 +244,27 @@ def prepare_session(
         {**{name: value for name, value in inherited.items() if name not in _PLANNED}, **settings}
     )
     return session
+
+
+def model_variables(given: Mapping[str, str], *, is_simulated: bool) -> dict[str, str]:
+    """Return which models run and the features that they read.
+
+    Where none is named the simulated market has the starter, which was trained on it; any other market has the model
+    that was promoted in the registry, and none before. Raises `BadInput` for a model that there is not.
+    """
+    models_dir = Path(given.get("PERPFLOW_INFERENCE_MODELS_DIR", "var/models"))
+    champion = given.get("PERPFLOW_INFERENCE_CHAMPION") or (STARTER if is_simulated else read_default(models_dir))
+    if not champion:
+        return {}
+    try:
+        shadows = json.loads(given.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
+    except ValueError as error:
+        raise BadInput(f'PERPFLOW_INFERENCE_SHADOWS is no JSON list ({error}); write ["NAME/VERSION"]') from error
+    needed = features_of(models_dir, [champion, *shadows])
+    return {
+        "PERPFLOW_INFERENCE_CHAMPION": champion,
+        "PERPFLOW_FEATURES_FEATURE_SETS": given.get("PERPFLOW_FEATURES_FEATURE_SETS", json.dumps(needed)),
+    }
 
 
 def _simulated_venue_keys(entropy: Entropy) -> dict[str, str]:
@@ -601,6 +628,8 @@ def print_banner(options: UpOptions, session: SessionDescription, page: str, con
     console.print(f"[bold]perpflow[/] {options.mode} trading on {words[kind]}", highlight=False)
     console.print(f"  orders   {_ORDER_WORDS[options.mode, kind == 'simulated']}", highlight=False)
     console.print(f"  session  {session.name} ({session.folder})", highlight=False, soft_wrap=True)
+    champion = session.environment.get("PERPFLOW_INFERENCE_CHAMPION", "")
+    console.print(f"  model    {champion or _NO_MODEL}", highlight=False, soft_wrap=True)
     console.print(f"  page     {page}", highlight=False)
     if options.mode != "paper":
         console.print(f"  sign in  {_describe_users(session)}", highlight=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from libs.indicators.feature_sets import load_feature_set
 from libs.indicators.warm import compile_stream
 from services.features.core import FeaturesCore
 from services.features.settings import FeaturesSettings
@@ -11,4 +10,4 @@ from services.features.settings import FeaturesSettings
 def build_core(settings: FeaturesSettings) -> FeaturesCore:
     """Make the core that the settings describe, its indicators compiled: the first bar must not wait for that."""
     compile_stream()
-    return FeaturesCore(load_feature_set(settings.feature_set))
+    return FeaturesCore(*settings.load())

@@ -164,8 +164,6 @@ def _publications(
 
 def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger, clock: Clock = SYSTEM_CLOCK) -> int:
     """Recover the core, announce the process, and run the app until SIGTERM."""
-    from libs.indicators.feature_sets import load_feature_set
-
     settings = load_settings(FeaturesSettings)
     name = replica_name(NAME, platform.replica)
     health = ServiceHealth(name, platform.run_dir, ServiceMetrics(NAME))
@@ -186,7 +184,7 @@ def run_faust(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger, 
 
             def make_core(partition: int) -> RecoveredCore:
                 task = Task(NAME, partition)
-                core = FeaturesCore(load_feature_set(settings.feature_set))
+                core = FeaturesCore(*settings.load())
                 return RecoveredCore(
                     CoreHandler(NAME, core, (Input(BARS_CLOSED),), task),
                     task,

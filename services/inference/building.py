@@ -11,6 +11,6 @@ from services.inference.settings import InferenceSettings
 def build_core(settings: InferenceSettings) -> InferenceCore:
     """Load the models that the settings name. Raises `BadInput` where one cannot be used."""
     try:
-        return InferenceCore(load_models(settings.models_dir, settings.champion, settings.shadows))
+        return InferenceCore(load_models(settings.models_dir, settings.champion_in_force, settings.shadows))
     except ManifestError as error:
         raise BadInput(str(error)) from error

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from libs.runtime.handler import Input
 
-INPUTS = (Input("features.vectors.v1"),)
+INPUTS = (Input("control.commands.v1"), Input("features.vectors.v1"))

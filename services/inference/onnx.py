@@ -1,8 +1,8 @@
-"""Models on disk: finds them by reference, checks their hashes, runs them in ONNX Runtime on one CPU thread."""
+"""Models on disk: finds them by reference, checks their bundles' hashes, runs them in ONNX Runtime on one thread."""
 
 from __future__ import annotations
 
-import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,19 @@ import onnxruntime
 from libs.domain.forecasts import ModelRole
 from libs.indicators.feature_set import FeatureSetError
 from libs.indicators.feature_sets import load_feature_set
-from services.inference.core import Manifest, ManifestError, ScoredModel, Scores, decode_manifest
-
-STARTER = "starter"
-"""The model that ships with the package."""
+from services.inference.core import Manifest, ManifestError, ScoredModel, Scores, check_bundle
+from services.inference.core.manifest import VERSION_DIGITS
+from services.inference.settings import STARTER
+from services.inference.shipped import STARTER_SHA256
 
 STARTER_DIR = Path(__file__).parent / "starter"
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
+INPUT = "vectors"
+PROBABILITIES = "probabilities"
+EXPECTED_RETURN = "expected_return_bps"
+
+_PIN = re.compile(rf"[0-9a-f]{{{VERSION_DIGITS},64}}")
 
 
 class OnnxModel:
@@ -36,70 +41,79 @@ class OnnxModel:
         self._session = onnxruntime.InferenceSession(onnx, sess_options=options, providers=["CPUExecutionProvider"])
         taken = self._session.get_inputs()
         given = [output.name for output in self._session.get_outputs()]
-        if len(taken) != 1 or list(taken[0].shape[1:]) != [manifest.window, len(manifest.inputs)]:
+        shape = [manifest.window, len(manifest.inputs)]
+        if len(taken) != 1 or taken[0].name != INPUT or list(taken[0].shape[1:]) != shape:
             raise ManifestError(
                 f"model {manifest.model_id} reads {[(one.name, one.shape) for one in taken]}, its manifest says one "
-                f"input of (1, {manifest.window}, {len(manifest.inputs)}); train it again"
+                f"input {INPUT!r} of (batch, {shape[0]}, {shape[1]}); train it again"
             )
-        if not given or given[0] != "probabilities":
-            raise ManifestError(f"model {manifest.model_id} answers {given}, expected 'probabilities' first")
-        self._input = taken[0].name
-        self._has_return = "expected_return_bps" in given
+        if isinstance(taken[0].shape[0], int):
+            raise ManifestError(
+                f"model {manifest.model_id} reads batches of {taken[0].shape[0]} alone, its first dimension must be "
+                "open; train it again"
+            )
+        if given != [PROBABILITIES, EXPECTED_RETURN]:
+            raise ManifestError(
+                f"model {manifest.model_id} answers {given}, expected [{PROBABILITIES!r}, {EXPECTED_RETURN!r}]"
+            )
+
+    def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Score windows (n, window, inputs): probabilities (n, 3) and expected returns in bps (n,)."""
+        probabilities, moves = self._session.run(None, {INPUT: inputs})
+        return probabilities, moves
 
     def score(self, inputs: npt.NDArray[np.float32]) -> Scores:
         """Score one window of shape (1, window, inputs)."""
-        names = ["probabilities", "expected_return_bps"] if self._has_return else ["probabilities"]
-        outputs = self._session.run(names, {self._input: inputs})
-        down, flat, up = (float(value) for value in outputs[0][0])
-        return Scores(down, flat, up, float(outputs[1].reshape(-1)[0]) if self._has_return else None)
+        probabilities, moves = self._session.run(None, {INPUT: inputs})
+        down, flat, up = probabilities[0].tolist()
+        return Scores(down, flat, up, float(moves[0]))
 
 
-def find_model(models_dir: Path, reference: str) -> Path:
-    """Find a model's folder: ``starter``, ``NAME`` (where it has one version) or ``NAME/VERSION`` under `models_dir`.
+def find_model(models_dir: Path, reference: str) -> tuple[Path, str]:
+    """Find a model's folder and what its bundle's hash must begin with: ``starter``, or ``NAME/VERSION``.
 
-    Raises `ManifestError` naming what there is.
+    VERSION is the hash's first 16 digits or more of it, so that a reference pins every byte. Raises `ManifestError`
+    naming what there is.
     """
+    if reference == STARTER:
+        return STARTER_DIR, STARTER_SHA256
     name, _, version = reference.partition("/")
     if not name or ".." in reference or reference.startswith("/") or version.count("/"):
-        raise ManifestError(f"{reference!r} is not a model reference; write NAME or NAME/VERSION, such as starter")
-    home = models_dir / name
-    if reference == STARTER and not home.is_dir():
-        return STARTER_DIR
-    if version:
-        if not (home / version / MANIFEST_FILE).is_file():
-            raise ManifestError(f"no model {reference!r} under {models_dir}; there are: {_listing(models_dir)}")
-        return home / version
-    versions = sorted(found.parent for found in home.glob(f"*/{MANIFEST_FILE}"))
-    if not versions:
-        raise ManifestError(f"no model {reference!r} under {models_dir}; there are: {_listing(models_dir)}")
-    if len(versions) > 1:
-        names = ", ".join(f"{name}/{one.name}" for one in versions)
-        raise ManifestError(f"model {reference!r} has several versions; name one of {names}")
-    return versions[0]
-
-
-def load_model(folder: Path, role: ModelRole) -> ScoredModel:
-    """Load a model and refuse it where its file is not the one that its manifest describes."""
-    try:
-        manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes())
-        onnx = (folder / MODEL_FILE).read_bytes()
-    except FileNotFoundError as error:
-        raise ManifestError(f"{error.filename} is missing; train the model again with perpflow train-models") from None
-    except ManifestError as error:
-        raise ManifestError(f"{folder / MANIFEST_FILE}: {error}") from None
-    digest = hashlib.sha256(onnx).hexdigest()
-    if digest != manifest.onnx_sha256:
+        raise ManifestError(f"{reference!r} is not a model reference; write NAME/VERSION, or starter")
+    there_are = f"there are: {', '.join([STARTER, *list_models(models_dir)])}"
+    if not _PIN.fullmatch(version):
         raise ManifestError(
-            f"{folder / MODEL_FILE} has sha256 {digest}, its manifest says {manifest.onnx_sha256}: "
-            "the file was changed or is of another training; restore it or train again"
+            f"no model {reference!r}: write NAME/VERSION, whose version, {VERSION_DIGITS} hexadecimal digits or more, "
+            f"pins every byte; {there_are} under {models_dir}"
         )
+    folder = models_dir / name / version[:VERSION_DIGITS]
+    if not (folder / MANIFEST_FILE).is_file():
+        raise ManifestError(f"no model {reference!r} under {models_dir}; {there_are}")
+    return folder, version
+
+
+def load_manifest(folder: Path, pin: str) -> Manifest:
+    """Read a model's manifest and check the whole bundle against `pin`. Raises `ManifestError`."""
+    return _read_bundle(folder, pin)[0]
+
+
+def load_model(folder: Path, pin: str, role: ModelRole) -> ScoredModel:
+    """Load a model and refuse it where one byte of its bundle is not as it was pinned."""
+    manifest, onnx = _read_bundle(folder, pin)
     return ScoredModel(manifest, role, OnnxModel(manifest, onnx).score)
 
 
 def load_models(models_dir: Path, champion: str, shadows: tuple[str, ...]) -> list[ScoredModel]:
-    """Load the champion and the shadows by reference. Raises `ManifestError` where one cannot be served here."""
-    models = [load_model(find_model(models_dir, champion), ModelRole.CHAMPION)]
-    models.extend(load_model(find_model(models_dir, shadow), ModelRole.SHADOW) for shadow in shadows)
+    """Load the champion and the shadows by reference; none where there is no champion.
+
+    Raises `ManifestError` where one cannot be served here.
+    """
+    if not champion:
+        if shadows:
+            raise ManifestError(f"shadows {', '.join(shadows)} without a champion; name one of them the champion")
+        return []
+    models = [load_model(*find_model(models_dir, champion), ModelRole.CHAMPION)]
+    models.extend(load_model(*find_model(models_dir, shadow), ModelRole.SHADOW) for shadow in shadows)
     for model in models:
         check_features(model.manifest)
     return models
@@ -117,10 +131,22 @@ def check_features(manifest: Manifest) -> None:
         if one.index >= len(current) or current.names[one.index] != one.name:
             raise ManifestError(
                 f"model {manifest.model_id} reads {one.name} at place {one.index} of {manifest.feature_set}, "
-                "where it is not; the manifest was changed, train the model again"
+                "where it is not; train the model again"
             )
 
 
-def _listing(models_dir: Path) -> str:
-    found = sorted(f"{one.parent.parent.name}/{one.parent.name}" for one in models_dir.glob(f"*/*/{MANIFEST_FILE}"))
-    return ", ".join([STARTER, *found])
+def list_models(models_dir: Path) -> list[str]:
+    """Return the references of the models in a registry, in order."""
+    return sorted(f"{one.parent.parent.name}/{one.parent.name}" for one in models_dir.glob(f"*/*/{MANIFEST_FILE}"))
+
+
+def _read_bundle(folder: Path, pin: str) -> tuple[Manifest, bytes]:
+    try:
+        manifest_bytes = (folder / MANIFEST_FILE).read_bytes()
+        onnx = (folder / MODEL_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise ManifestError(f"{error.filename} is missing; train the model again with perpflow train-models") from None
+    try:
+        return check_bundle(manifest_bytes, onnx, pin), onnx
+    except ManifestError as error:
+        raise ManifestError(f"{folder}: {error}") from None

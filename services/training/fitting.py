@@ -1,135 +1,121 @@
-"""Fits the network: seeded, on one CPU thread, deterministic; then calibrates it on bars it was not fitted to."""
+"""Fits a model of any family: scales the inputs, fits the family, calibrates it, and makes one graph of all three."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
-from services.training.network import DirectionTransformer
+from services.training.calibration import Calibration, ExpectedReturn, fit_calibration, fit_expected_return
+from services.training.core.examples import ChosenInputs, Examples, choose_inputs, gather_windows
+from services.training.core.labels import Labels, classify, fit_dead_band
+from services.training.families import Family, FitRequest, FittedFamily, Task
+from services.training.families.family import Number
+from services.training.graphs import GraphPart, graph_bytes, serve
 
-_TEMPERATURES = np.geomspace(0.5, 4.0, 61)
-_MOVE_WEIGHT = 0.2
+Floats: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
+Places: TypeAlias = npt.NDArray[np.int64]
+OnStep: TypeAlias = Callable[[int, int, float], None]
+
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class FitOptions:
-    """How to fit; `seed` decides weights, dropout and the order of examples."""
+class ModelChoice:
+    """What to fit: a family with its parameters, the task, the window and the seed."""
 
+    family: Family
+    task: Task
+    window: int
     seed: int
-    epochs: int = 6
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    parameters: Mapping[str, Number]
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """Windows (n, window, inputs), classes (n,) and what followed in bps (n,)."""
+class Sample:
+    """What can be learnt from: feature values (bars, features) by name, their labels, and the inputs wanted."""
 
-    windows: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.int64]
-    moved_bps: npt.NDArray[np.float64]
+    names: tuple[str, ...]
+    values: Floats
+    labels: Labels
+    wanted: tuple[str, ...]
+
+    def classes(self, places: Places, dead_band: float) -> npt.NDArray[np.int64]:
+        """Return the classes of bars."""
+        if self.labels.classes is not None:
+            return self.labels.classes[places]
+        return classify(self.labels.moves[places], dead_band)
 
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A network with what turns its answers into probabilities and bps."""
+    """A model ready to forecast from features as they are, and to be exported."""
 
-    network: DirectionTransformer
-    temperature: float
-    move_scale_bps: float
-    train_loss: float
+    inputs: ChosenInputs
+    window: int
+    dead_band: float
+    fitted: FittedFamily
+    calibration: Calibration
+    expected: ExpectedReturn
 
-    def forecast(self, windows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return probabilities (n, 3) and expected returns in bps (n,)."""
-        logits, moves = _infer(self.network, windows)
-        return _softmax(logits / self.temperature), moves * self.move_scale_bps
+    def forecast(self, windows: Singles) -> tuple[Floats, Floats]:
+        """Return probabilities (n, 3) and expected returns in bps (n,) of windows (n, window, inputs), not scaled."""
+        probabilities = self.calibration.apply(self.fitted.answer(self.inputs.scale(windows)))
+        return probabilities, self.expected.apply(probabilities)
+
+    def forecast_bars(self, sample: Sample, places: Places) -> tuple[Floats, Floats]:
+        """Forecast from the windows that end at `places`."""
+        rows = self.raw_rows(sample)
+        parts = [
+            self.forecast(gather_windows(rows, places[first : first + _AT_ONCE], self.window))
+            for first in range(0, len(places), _AT_ONCE)
+        ]
+        return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+
+    def raw_rows(self, sample: Sample) -> Singles:
+        """Return the values of this model's inputs, (bars, inputs), NaN where unknown."""
+        return as_singles(sample.values[:, self.inputs.indices])
+
+    def export(self) -> bytes:
+        """Return the model as ONNX bytes."""
+        tail = GraphPart()
+        self.calibration.extend(tail)
+        self.expected.extend(tail)
+        return graph_bytes(serve(self.fitted.graph(), self.inputs, self.window, tail))
 
 
 def fit_model(
-    train: Examples, calibrate: Examples, options: FitOptions, on_epoch: Callable[[int, float], None]
+    sample: Sample, train: Places, calibrate: Places, choice: ModelChoice, on_step: OnStep = lambda _d, _t, _l: None
 ) -> FittedModel:
-    """Fit on `train`, then set temperature and return scale on `calibrate`; `on_epoch` receives epoch and loss.
+    """Fit on `train`; stop, calibrate and scale the expected return on `calibrate`, which is later and apart."""
+    inputs = choose_inputs(sample.names, sample.values, train, sample.wanted)
+    dead_band = 0.0 if sample.labels.classes is not None else fit_dead_band(sample.labels.moves[train])
+    rows = inputs.scale(as_singles(sample.values[:, inputs.indices]))
 
-    Cross-entropy plus a small weight on the Huber loss of the return in units of its training deviation; AdamW with a
-    one-cycle rate. The expected return is shrunk by the least-squares slope on `calibrate`, held to [0, 1].
-    """
-    torch.manual_seed(options.seed)
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)
-    shuffle = np.random.default_rng(options.seed)
-    network = DirectionTransformer(train.windows.shape[2], train.windows.shape[1])
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, foreach=False
+    def examples(places: Places) -> Examples:
+        return Examples(rows, places, choice.window, sample.classes(places, dead_band), sample.labels.moves[places])
+
+    held_back = examples(calibrate)
+    fitted = choice.family.fit(
+        FitRequest(
+            examples(train), held_back, choice.task, choice.seed, choice.family.complete(choice.parameters), on_step
+        )
     )
-    count = len(train.classes)
-    steps = max(1, -(-count // options.batch_size))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=options.learning_rate, total_steps=steps * options.epochs
+    answers = np.concatenate(
+        [fitted.answer(held_back.windows(first, first + _AT_ONCE)) for first in range(0, len(held_back), _AT_ONCE)]
     )
-    windows = torch.from_numpy(train.windows)
-    classes = torch.from_numpy(train.classes)
-    scale_bps = max(float(train.moved_bps.std()), 1e-9)
-    moves = torch.from_numpy((train.moved_bps / scale_bps).astype(np.float32))
-    direction_loss, move_loss = nn.CrossEntropyLoss(), nn.HuberLoss()
-    mean_loss = 0.0
-    for epoch in range(options.epochs):
-        network.train()
-        order = shuffle.permutation(count)
-        total = 0.0
-        for first in range(0, count, options.batch_size):
-            chosen = torch.from_numpy(order[first : first + options.batch_size])
-            logits, move = network(windows[chosen])
-            loss = direction_loss(logits, classes[chosen]) + _MOVE_WEIGHT * move_loss(move, moves[chosen])
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=False)
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach()) * len(chosen)
-        mean_loss = total / count
-        on_epoch(epoch + 1, mean_loss)
-    network.eval()
-    logits, raw_moves = _infer(network, calibrate.windows)
-    shrink = _least_squares_slope(raw_moves * scale_bps, calibrate.moved_bps)
-    return FittedModel(
-        network=network,
-        temperature=fit_temperature(logits, calibrate.classes),
-        move_scale_bps=scale_bps * min(1.0, max(0.0, shrink)),
-        train_loss=mean_loss,
-    )
+    calibration = fit_calibration(answers, held_back.classes, choice.task)
+    expected = fit_expected_return(calibration.apply(answers), held_back.classes, sample.labels.moved_bps[calibrate])
+    return FittedModel(inputs, choice.window, dead_band, fitted, calibration, expected)
 
 
-def fit_temperature(logits: npt.NDArray[np.float64], classes: npt.NDArray[np.int64]) -> float:
-    """Return the temperature of a fixed grid (0.5 to 4) with the least log loss (Guo et al. 2017)."""
-    rows = np.arange(len(classes))
-    losses = [
-        float(-np.log(np.clip(_softmax(logits / temperature)[rows, classes], 1e-12, 1.0)).mean())
-        for temperature in _TEMPERATURES
-    ]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
-
-
-def _infer(
-    network: DirectionTransformer, windows: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    with torch.no_grad():
-        parts = [network(part) for part in torch.from_numpy(windows).split(4096)]
-    logits = torch.cat([part[0] for part in parts]).numpy().astype(np.float64)
-    moves = torch.cat([part[1] for part in parts]).numpy().astype(np.float64)
-    return logits, moves
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def _least_squares_slope(forecast: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]) -> float:
-    power = float((forecast**2).sum())
-    return float((forecast * moved).sum()) / power if power > 0.0 else 0.0
+def as_singles(values: Floats) -> Singles:
+    """Return values in single precision, NaN where they are not finite in it."""
+    with np.errstate(over="ignore"):
+        singles = values.astype(np.float32)
+    singles[~np.isfinite(singles)] = np.nan
+    return singles

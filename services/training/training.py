@@ -1,143 +1,189 @@
-"""The training job: bars to features, walk-forward scores, one model fitted on everything, ONNX and manifest."""
+"""The training job: bars to features and labels, evaluation out of sample, a fit to everything, its bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.errors import BadInput
 from services.inference.core import Manifest, ModelInput
-from services.inference.core.inference import normalise
 from services.training.core.bars import BarTable
-from services.training.core.examples import (
-    ChosenInputs,
-    TooFewBars,
-    choose_inputs,
-    find_usable_bars,
-    gather_windows,
-)
-from services.training.core.features import FeatureTable, compute_features
-from services.training.core.labels import classify, fit_dead_band, forward_returns, scaled_moves
-from services.training.core.scores import score_forecasts
-from services.training.core.splits import split_calibration, split_walk_forward
-from services.training.export import check_export, export_onnx, name_version, write_model
-from services.training.fitting import Examples, FitOptions, FittedModel, fit_model
+from services.training.core.examples import TooFewBars, choose_names, find_usable_bars, gather_windows
+from services.training.core.features import compute_features
+from services.training.core.labels import LabelOptions, make_labels
+from services.training.core.measures import DAY_NS
+from services.training.core.splits import Fold, split_calibration, split_combinatorial, split_walk_forward
+from services.training.core.trading import Costs
+from services.training.evaluation import Competitor, Evaluation, Progress, evaluate, volatility_inputs
+from services.training.export import check_export, sign_manifest, write_bundle
+from services.training.families import FamilyError, Task, load_family
+from services.training.families.family import Number
+from services.training.fitting import ModelChoice, Sample, fit_model
 from services.training.market_data import TrainingBars
+from services.training.report import describe_evaluation, write_html, write_json
 
-BPS = 1e4
-CLIP = 5.0
+Validation: TypeAlias = Literal["walk-forward", "combinatorial"]
+
 CALIBRATION_SHARE = 0.15
-
-Progress = Callable[[str, int, int], None]
-"""Receives the current stage, the steps done and the steps in all."""
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+_CHECKED_WINDOWS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What to train. `horizon` and `window` are in bars; `folds` walk-forward tests are made before the final fit."""
+    """What to train and how to test it.
+
+    `window` is in bars, the family's own by default; `folds` are walk-forward tests, or the groups of which two at a
+    time are tested. With `compares` the report has simpler models beside the one that is trained.
+    """
 
     name: str
     seed: int
+    family: str = "lightgbm"
+    task: str = ""
     feature_set: str = "core_v1"
-    window: int = 16
-    horizon: int = 5
+    window: int = 0
+    label: LabelOptions = field(default_factory=lambda: LabelOptions(horizon=5))
     folds: int = 3
-    epochs: int = 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    bars: BarTable
-    features: FeatureTable
-    usable: npt.NDArray[np.int64]
-    moves: npt.NDArray[np.float64]
-    moved_bps: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    model: FittedModel
-    inputs: ChosenInputs
-    dead_band: float
+    validation: Validation = "walk-forward"
+    parameters: Mapping[str, Number] = field(default_factory=dict)
+    costs: Costs = field(default_factory=Costs)
+    compares: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model in the registry."""
+    """A model in the registry, and what its report says."""
 
     folder: Path
     manifest: Manifest
+    evaluation: Evaluation
 
 
 def train_model(data: TrainingBars, options: TrainingOptions, output: Path, progress: Progress) -> TrainedModel:
-    """Train, score and export into ``output/NAME/VERSION``. Raises `BadInput`."""
-    version, exported, manifest = _train(data, options, progress)
-    folder = output / options.name / version
-    return TrainedModel(folder, write_model(folder, exported, manifest))
+    """Train, evaluate and export into ``output/NAME/VERSION``. Raises `BadInput`."""
+    exported, manifest, evaluation = _train(data, options, progress)
+    folder = output / options.name / manifest.version
+    reports = {REPORT_JSON: write_json(manifest, evaluation), REPORT_HTML: write_html(manifest, evaluation)}
+    write_bundle(folder, exported, manifest, reports)
+    return TrainedModel(folder, manifest, evaluation)
 
 
 def train_into(data: TrainingBars, options: TrainingOptions, folder: Path, progress: Progress) -> TrainedModel:
-    """Train, score and export into exactly this folder, as the starter model is."""
-    _, exported, manifest = _train(data, options, progress)
-    return TrainedModel(folder, write_model(folder, exported, manifest))
+    """Train, evaluate and export into exactly this folder, without reports, as the starter model is."""
+    exported, manifest, evaluation = _train(data, options, progress)
+    write_bundle(folder, exported, manifest, {})
+    return TrainedModel(folder, manifest, evaluation)
 
 
-def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> tuple[str, bytes, Manifest]:
-    bars = data.table
-    progress("features", 0, 1)
-    features = compute_features(bars, options.feature_set)
-    progress("features", 1, 1)
+def make_sample(bars: BarTable, feature_set: str, label: LabelOptions) -> Sample:
+    """Return features and labels of every bar; the inputs wanted are those that mean the same at every price."""
+    features = compute_features(bars, feature_set)
+    wanted = choose_names(load_feature_set(feature_set, bars.timeframe))
+    return Sample(features.names, features.values, make_labels(bars, label), wanted)
+
+
+def find_examples(bars: BarTable, sample: Sample, label: LabelOptions, window: int) -> npt.NDArray[np.int64]:
+    """Return the bars that can be learnt from or tested. Raises `TooFewBars`."""
+    usable = find_usable_bars(bars.open_times, bars.step_ns, window=window, ahead=label.reach, warm_up=window + 60)
+    return usable[np.isfinite(sample.labels.moves[usable])]
+
+
+def make_folds(usable: npt.NDArray[np.int64], bars: BarTable, options: TrainingOptions) -> list[Fold]:
+    """Split for the options' validation: purged by the labels' reach, with an embargo of a day, a tenth at most."""
+    embargo = min(DAY_NS // bars.step_ns, len(usable) // 10 // max(1, options.folds))
+    shared = {"purge_bars": options.label.reach, "embargo_bars": embargo}
+    if options.validation == "combinatorial":
+        return split_combinatorial(
+            usable, groups=options.folds, test_groups=2, calibration_share=CALIBRATION_SHARE, **shared
+        )
+    return split_walk_forward(usable, folds=options.folds, calibration_share=CALIBRATION_SHARE, **shared)
+
+
+def choose_model(options: TrainingOptions) -> ModelChoice:
+    """Return what the options ask for. Raises `BadInput` for what there is not."""
     try:
-        usable = find_usable_bars(
-            bars.open_times, bars.step_ns, window=options.window, horizon=options.horizon, warm_up=options.window + 60
+        family = load_family(options.family)
+        family.complete(options.parameters)
+        if options.task and options.task not in family.tasks:
+            raise FamilyError(f"family {family.name} cannot {options.task}; it can {', '.join(family.tasks)}")
+    except FamilyError as error:
+        raise BadInput(str(error)) from error
+    task = Task(options.task) if options.task else family.tasks[0]
+    return ModelChoice(family, task, options.window or family.window, options.seed, options.parameters)
+
+
+def choose_competitors(choice: ModelChoice, wanted: tuple[str, ...], seed: int, *, compares: bool) -> list[Competitor]:
+    """Return the model and, to compare, the simpler ones that it is not."""
+    competitors = [Competitor(choice.family.name, choice)]
+    if compares:
+        for name in ("logistic", "lightgbm"):
+            family = load_family(name)
+            if name != choice.family.name:
+                competitors.append(Competitor(name, ModelChoice(family, family.tasks[0], family.window, seed, {})))
+        logistic = load_family("logistic")
+        volatility = volatility_inputs(wanted)
+        if volatility:
+            choice = ModelChoice(logistic, logistic.tasks[0], 1, seed, {})
+            competitors.append(Competitor("volatility only", choice, volatility))
+    return competitors
+
+
+def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> tuple[bytes, Manifest, Evaluation]:
+    choice = choose_model(options)
+    bars = data.table
+    progress("features", 0, 1, math.nan)
+    sample = make_sample(bars, options.feature_set, options.label)
+    progress("features", 1, 1, math.nan)
+    try:
+        usable = find_examples(bars, sample, options.label, choice.window)
+        folds = make_folds(usable, bars, options)
+        competitors = choose_competitors(choice, sample.wanted, options.seed, compares=options.compares)
+        evaluation = evaluate(bars, sample, folds, competitors, options.label, options.costs, options.seed, progress)
+        train, calibrate = split_calibration(usable, options.label.reach, CALIBRATION_SHARE)
+        if not len(train) or not len(calibrate):
+            raise TooFewBars("too few bars remain to train and calibrate on; give more bars")
+        final = fit_model(
+            sample, train, calibrate, choice, lambda done, total, loss: progress("final fit", done, total, loss)
         )
-        moves = scaled_moves(bars.close, options.horizon)
-        usable = usable[np.isfinite(moves[usable])]
-        prepared = _Prepared(bars, features, usable, moves, forward_returns(bars.close, options.horizon) * BPS)
-        folds = split_walk_forward(
-            usable,
-            folds=options.folds,
-            purge_bars=options.horizon,
-            embargo_bars=options.window,
-            calibration_share=CALIBRATION_SHARE,
-        )
-        scored = []
-        for number, fold in enumerate(folds, start=1):
-            fit = _fit(prepared, fold.train, fold.calibrate, options, progress, f"fold {number} of {options.folds}")
-            scored.append(_score(prepared, fit, fold.train, fold.test, options))
-        train, calibrate = split_calibration(usable, options.horizon + options.window, CALIBRATION_SHARE)
-        final = _fit(prepared, train, calibrate, options, progress, "final fit")
     except (TooFewBars, ValueError) as error:
         raise BadInput(str(error)) from error
-    progress("export", 0, 1)
-    exported = export_onnx(final.model, options.window, len(final.inputs.names))
-    checked = _examples(prepared, final.inputs, final.dead_band, usable[-64:], options).windows
-    check_export(exported, final.model, checked)
-    progress("export", 1, 1)
-    names = sorted(scored[0])
-    mean = {name: _rounded(float(np.mean([one[name] for one in scored]))) for name in names}
-    version = name_version(exported)
+    progress("export", 0, 1, math.nan)
+    exported = final.export()
+    windows = gather_windows(final.raw_rows(sample), usable[-_CHECKED_WINDOWS:], choice.window)
+    worst = check_export(exported, final, windows)
+    progress("export", 1, 1, math.nan)
+    feature_set = load_feature_set(options.feature_set, bars.timeframe)
     manifest = Manifest(
         name=options.name,
-        version=version,
+        family=choice.family.name,
         onnx_sha256="",
-        feature_set=features.feature_set,
-        schema_hash=features.schema_hash,
+        feature_set=feature_set.name,
+        schema_hash=feature_set.schema_hash,
         timeframe=bars.timeframe,
-        window=options.window,
-        horizon_ns=options.horizon * bars.step_ns,
-        clip=CLIP,
+        window=choice.window,
+        horizon_ns=options.label.horizon * bars.step_ns,
         inputs=tuple(
-            ModelInput(name, int(index), float(center), float(scale))
-            for name, index, center, scale in zip(
-                final.inputs.names, final.inputs.indices, final.inputs.means, final.inputs.scales, strict=True
-            )
+            ModelInput(name, int(index), tuple(float(one) for one in deciles))
+            for name, index, deciles in zip(final.inputs.names, final.inputs.indices, final.inputs.deciles, strict=True)
         ),
+        verdict=evaluation.verdict.value,
+        label={
+            "kind": options.label.kind,
+            "horizon_bars": options.label.horizon,
+            "barrier_deviations": options.label.barrier_deviations,
+            "round_trip_bps": options.label.round_trip_bps,
+            "dead_band_deviations": final.dead_band,
+        },
         training={
             "data": dict(data.description),
             "first_open_time": int(bars.open_times[0]),
@@ -145,70 +191,15 @@ def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> 
             "examples": len(train),
             "calibration_examples": len(calibrate),
             "seed": options.seed,
-            "epochs": options.epochs,
-            "dead_band_deviations": final.dead_band,
-            "temperature": final.model.temperature,
-            "move_scale_bps": final.model.move_scale_bps,
+            "task": choice.task.value,
+            "parameters": {name: float(one) for name, one in choice.family.complete(options.parameters).items()},
+            "calibration": final.calibration.describe(),
+            "class_bps": list(final.expected.class_bps),
             "left_out_inputs": list(final.inputs.left_out),
-            "torch": torch.__version__.partition("+")[0],
+            "largest_difference": float(f"{worst:.0e}"),
+            "perpflow": version_of("perpflow"),
+            "validation": options.validation,
         },
-        metrics={
-            "walk_forward_mean": dict(mean),
-            "walk_forward": [{name: _rounded(one[name]) for name in names} for one in scored],
-        },
+        metrics=describe_evaluation(evaluation),
     )
-    return version, exported, manifest
-
-
-def _fit(
-    prepared: _Prepared,
-    train: npt.NDArray[np.int64],
-    calibrate: npt.NDArray[np.int64],
-    options: TrainingOptions,
-    progress: Progress,
-    what: str,
-) -> _Fit:
-    if not len(train) or not len(calibrate):
-        raise TooFewBars("too few bars remain to train and calibrate on; give more bars")
-    inputs = choose_inputs(prepared.features.names, prepared.features.values, train)
-    dead_band = fit_dead_band(prepared.moves[train])
-    progress(what, 0, options.epochs)
-    model = fit_model(
-        _examples(prepared, inputs, dead_band, train, options),
-        _examples(prepared, inputs, dead_band, calibrate, options),
-        FitOptions(seed=options.seed, epochs=options.epochs),
-        lambda epoch, _loss: progress(what, epoch, options.epochs),
-    )
-    return _Fit(model, inputs, dead_band)
-
-
-def _score(
-    prepared: _Prepared,
-    fit: _Fit,
-    train: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
-    options: TrainingOptions,
-) -> dict[str, float]:
-    examples = _examples(prepared, fit.inputs, fit.dead_band, test, options)
-    probabilities, expected_bps = fit.model.forecast(examples.windows)
-    train_classes = classify(prepared.moves[train], fit.dead_band)
-    return score_forecasts(probabilities, expected_bps, examples.classes, examples.moved_bps, train_classes)
-
-
-def _examples(
-    prepared: _Prepared,
-    inputs: ChosenInputs,
-    dead_band: float,
-    places: npt.NDArray[np.int64],
-    options: TrainingOptions,
-) -> Examples:
-    normalised, _ = normalise(prepared.features.values[:, inputs.indices], inputs.means, inputs.scales, CLIP)
-    return Examples(
-        windows=gather_windows(normalised, places, options.window),
-        classes=classify(prepared.moves[places], dead_band),
-        moved_bps=prepared.moved_bps[places],
-    )
-
-
-def _rounded(value: float) -> float:
-    return round(value, 6)
+    return exported, sign_manifest(exported, manifest), evaluation

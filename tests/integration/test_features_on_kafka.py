@@ -14,7 +14,6 @@ import pytest
 
 from libs.bus.api import NewRecord, TopicPartition, TopicSpec
 from libs.bus.kafka import KafkaBus
-from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.records import commit_records, read_last, read_topic
 from libs.runtime.verify import verify_service
 from libs.wire import encode, topics
@@ -92,7 +91,7 @@ def test_a_kill_after_its_old_bars_were_removed_changes_no_vector(tmp_path: Path
         publish_bars(bus, 50, 30)
         with running_features(address, prefix, tmp_path):
             eventually(lambda: len(set(vectors(bus))) >= 80, within_s=PATIENCE_S)
-        core = FeaturesCore(load_feature_set(FeaturesSettings().feature_set))
+        core = FeaturesCore(*FeaturesSettings().load())
         verified = verify_service("features", core, SERVICE.inputs, bus)
         assert verified.difference is None
         assert verified.verified_from is not None

@@ -1,19 +1,23 @@
-"""The inference core: keeps a window of vectors per instrument and turns a model's scores into forecasts.
+"""The inference core: keeps windows of vectors and turns models' scores into forecasts; changes champions by command.
 
 It runs no model itself: a `ScoredModel` carries the function that does. History fills windows and gives no forecast.
+Models of any feature set, timeframe and horizon run side by side, each on the vectors of its own feature set. A
+PROMOTE_MODEL command makes a shadow the champion and the champion a shadow, between two vectors, so that every vector
+gets exactly one forecast of every model.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from libs.domain.bars import TIMEFRAMES
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
 from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
@@ -21,6 +25,9 @@ from libs.domain.state import ArrayOf, StateFormat, StateMismatch
 from services.inference.core.manifest import Manifest, ManifestError
 
 _UNIFORM = 1.0 / 3.0
+
+PREVIOUS = "previous"
+"""What PROMOTE_MODEL names to roll back to the champion before."""
 
 Window: TypeAlias = npt.NDArray[np.float64]
 
@@ -37,7 +44,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class ScoredModel:
-    """A model ready to score: `score` takes float32 (1, window, inputs), normalised, without NaN."""
+    """A model ready to score: `score` takes float32 (1, window, inputs), as the features are, NaN where unknown."""
 
     manifest: Manifest
     role: ModelRole
@@ -46,12 +53,24 @@ class ScoredModel:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A model with its manifest's numbers as arrays."""
+    """A model with the places of its inputs as an array."""
 
     model: ScoredModel
+    model_id: str
+    version: str
     indices: npt.NDArray[np.intp]
-    means: npt.NDArray[np.float64]
-    scales: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is common to the models of one feature set over one timeframe."""
+
+    feature_set: str
+    timeframe: str
+    step_ns: int
+    depth: int
+    least_width: int
+    models: tuple[_Prepared, ...]
 
 
 @dataclass(slots=True)
@@ -62,152 +81,208 @@ class _InstrumentWindow:
     rows: Annotated[Window, ArrayOf("<f8")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferenceState:
-    """What the core keeps between events."""
+    """What the core keeps between events.
 
-    schema_hash: str
-    windows: dict[str, _InstrumentWindow]
+    `configured` is the champion that the settings named; `champions` those that commands made since, the one in force
+    last. `windows` are by schema hash, then instrument.
+    """
+
+    configured: str = ""
+    champions: list[str] = field(default_factory=list)
+    windows: dict[str, dict[str, _InstrumentWindow]] = field(default_factory=dict)
 
 
-_STATE = StateFormat("inference", 1, InferenceState)
+_STATE = StateFormat("inference", 2, InferenceState)
 
 
 class InferenceCore:
-    """Takes feature vectors and returns one forecast per model: the champion's first, then the shadows'.
+    """Takes feature vectors and returns one forecast per model that reads them, the champion's first.
 
-    All models must be of one feature set. A vector of another schema is `Unhandleable`, naming both hashes. Vectors
-    missing in between are unknown rows, and so is what came before the first one: coverage says how much was known.
-    A vector not newer than the last one was seen already and changes nothing.
+    A vector that no model reads changes nothing; one of a model's feature set in another definition is `Unhandleable`,
+    naming both hashes. Vectors missing in between are unknown rows, and so is what came before the first one: coverage
+    says how much was known. A vector not newer than the last one was seen already and changes nothing. Without any
+    model there are no forecasts.
     """
 
     def __init__(self, models: Sequence[ScoredModel]) -> None:
         """Check that the models go together. Raises `ManifestError` otherwise."""
-        if not models:
-            raise ManifestError("no model was given; name a champion")
         champions = [one.manifest.model_id for one in models if one.role is ModelRole.CHAMPION]
-        if len(champions) != 1:
-            raise ManifestError(f"exactly one champion is needed, got {champions or 'none'}")
+        if len(champions) != 1 and models:
+            raise ManifestError(f"exactly one champion is needed, got {', '.join(champions) or 'none'}")
         names = [one.manifest.model_id for one in models]
         if len(set(names)) != len(names):
             raise ManifestError(f"a model is listed twice among {', '.join(names)}; list each once")
-        first = models[0].manifest
-        for one in models[1:]:
-            other = one.manifest
-            if (other.schema_hash, other.timeframe) != (first.schema_hash, first.timeframe):
+        for one in models:
+            if one.manifest.timeframe not in TIMEFRAMES:
                 raise ManifestError(
-                    f"model {other.model_id} was trained on features {other.schema_hash[:12]} ({other.timeframe}) and "
-                    f"{first.model_id} on {first.schema_hash[:12]} ({first.timeframe}); train both on one feature set"
+                    f"manifest timeframe is {one.manifest.timeframe!r}, expected one of {', '.join(TIMEFRAMES)}"
                 )
-        if first.timeframe not in TIMEFRAMES:
-            raise ManifestError(f"manifest timeframe is {first.timeframe!r}, expected one of {', '.join(TIMEFRAMES)}")
-        ordered = sorted(models, key=lambda one: one.role)
-        self._models = tuple(_prepare(one) for one in ordered)
-        self._feature_set = first.feature_set
-        self._schema_hash = first.schema_hash
-        self._step_ns = TIMEFRAMES[first.timeframe]
-        self._depth = max(one.manifest.window for one in models)
-        self._least_width = max(int(one.indices.max()) + 1 for one in self._models)
-        self._windows: dict[str, _InstrumentWindow] = {}
+        prepared = [_prepare(one) for one in sorted(models, key=lambda one: one.role)]
+        self._references = {one.model.manifest.reference: one.model_id for one in prepared}
+        self._sources = {
+            schema_hash: _make_source([one for one in prepared if one.model.manifest.schema_hash == schema_hash])
+            for schema_hash in dict.fromkeys(one.model.manifest.schema_hash for one in prepared)
+        }
+        self._hashes = {(one.feature_set, one.timeframe): key for key, one in self._sources.items()}
+        self._state = InferenceState(champions[0] if champions else "", list(champions))
+
+    @property
+    def champion(self) -> str:
+        """The id of the model that is traded on, empty where there is none."""
+        return self._state.champions[-1] if self._state.champions else ""
 
     def handle(self, event: Event) -> Sequence[Event]:
-        """Add a vector to its instrument's window and forecast from it, unless it is history."""
-        if not isinstance(event, FeatureVector):
-            raise Unhandleable(f"inference takes feature vectors, not {type(event).__name__}")
-        if event.schema_hash != self._schema_hash:
+        """Add a vector to its instrument's window and forecast from it, unless it is history; or obey a command."""
+        if isinstance(event, FeatureVector):
+            return self._on_vector(event)
+        if isinstance(event, ControlCommand):
+            if event.action is ControlAction.PROMOTE_MODEL:
+                self._promote(event)
+            return []
+        raise Unhandleable(f"inference takes feature vectors and commands, not {type(event).__name__}")
+
+    def _on_vector(self, event: FeatureVector) -> Sequence[Event]:
+        source = self._sources.get(event.schema_hash)
+        if source is None:
+            expected = self._hashes.get((event.feature_set, event.timeframe))
+            if expected is None:
+                return []
             raise Unhandleable(
                 f"vector {event.event_id} is of feature set {event.feature_set!r} with schema hash "
-                f"{event.schema_hash}, the models were trained on {self._feature_set!r} with {self._schema_hash}; "
-                "train them again"
+                f"{event.schema_hash}, the models were trained on it with {expected}; train them again"
             )
+        windows = self._state.windows.setdefault(event.schema_hash, {})
         values = event.values
-        known = self._windows.get(event.instrument)
-        if len(values) < self._least_width or (known is not None and len(values) != known.rows.shape[1]):
-            expected = self._least_width if known is None else known.rows.shape[1]
-            raise Unhandleable(f"vector {event.event_id} has {len(values)} values, expected {expected}")
+        known = windows.get(event.instrument)
+        if len(values) < source.least_width or (known is not None and len(values) != known.rows.shape[1]):
+            width = source.least_width if known is None else known.rows.shape[1]
+            raise Unhandleable(f"vector {event.event_id} has {len(values)} values, expected {width}")
         if known is not None and event.event_time <= known.last_time:
             return []
-        window = self._advance(event, values, known)
+        if known is None:
+            known = windows[event.instrument] = _InstrumentWindow(0, np.full((source.depth, len(values)), np.nan))
+        _advance(known, event, source)
         if event.is_history:
             return []
-        return [_forecast(event, one, window.rows) for one in self._models]
+        champion = self.champion
+        return [
+            _forecast(event, one, known.rows, ModelRole.CHAMPION if one.model_id == champion else ModelRole.SHADOW)
+            for one in sorted(source.models, key=lambda one: one.model_id != champion)
+        ]
 
-    def _advance(self, event: FeatureVector, values: Window, known: _InstrumentWindow | None) -> _InstrumentWindow:
-        if known is None:
-            known = _InstrumentWindow(event.event_time, np.full((self._depth, len(values)), np.nan))
-            self._windows[event.instrument] = known
-            steps = 1
-        else:
-            steps = min(max(1, (event.event_time - known.last_time) // self._step_ns), self._depth)
-        rows = np.full_like(known.rows, np.nan)
-        rows[: self._depth - steps] = known.rows[steps:]
-        rows[-1] = values
-        known.rows = rows
-        known.last_time = event.event_time
-        return known
+    def _promote(self, command: ControlCommand) -> None:
+        if command.account != ALL_ACCOUNTS:
+            raise Unhandleable(
+                f"command {command.event_id} promotes a model for account {command.account}; models serve all, "
+                f"address it to {ALL_ACCOUNTS!r}"
+            )
+        named = command.arguments.get("model", "")
+        champions = self._state.champions
+        if named == PREVIOUS:
+            if len(champions) < 2:
+                raise Unhandleable(f"command {command.event_id} rolls back, but no model was promoted before")
+            champions.pop()
+            return
+        chosen = self._references.get(named)
+        if chosen is None:
+            raise Unhandleable(
+                f"command {command.event_id} promotes {named!r}, which does not run here; there are "
+                f"{', '.join(sorted(self._references)) or 'no models'}; a new model starts as a shadow"
+            )
+        if chosen != self.champion:
+            champions.append(chosen)
 
     def snapshot(self) -> bytes:
-        """Return the windows, in order of instrument."""
-        return _STATE.encode(InferenceState(self._schema_hash, dict(sorted(self._windows.items()))))
+        """Return the windows, in order of feature set and instrument, and the champions."""
+        state = self._state
+        windows = {key: dict(sorted(kept.items())) for key, kept in sorted(state.windows.items())}
+        return _STATE.encode(InferenceState(state.configured, state.champions, windows))
 
     def restore(self, state: bytes) -> None:
-        """Take over windows. Raises `StateMismatch` where they were kept for other features.
+        """Take over windows and the champion in force. Raises `StateMismatch` where none of them is a model's here.
 
         Windows of another depth (a model with a longer or shorter memory took over) are cut or begin with unknown rows.
+        Settings that name another champion than they did, or no longer a promoted model, are a newer decision than the
+        commands before it.
         """
         kept = _STATE.decode(state)
-        if kept.schema_hash != self._schema_hash:
+        windows = {key: one for key, one in kept.windows.items() if key in self._sources}
+        if kept.windows and self._sources and not windows:
             raise StateMismatch(
-                f"the kept windows are of schema hash {kept.schema_hash}, the models of {self._schema_hash}; "
-                "start a new session or give the models that the session began with"
+                f"the kept windows are of schema hash {', '.join(kept.windows)}, the models of "
+                f"{', '.join(self._sources)}; start a new session or give the models that the session began with"
             )
-        for window in kept.windows.values():
-            depth, width = window.rows.shape
-            rows = np.full((self._depth, width), np.nan)
-            shared = min(depth, self._depth)
-            rows[self._depth - shared :] = window.rows[depth - shared :]
-            window.rows = rows
-        self._windows = kept.windows
+        for key, instruments in windows.items():
+            depth_here = self._sources[key].depth
+            for window in instruments.values():
+                depth, width = window.rows.shape
+                rows = np.full((depth_here, width), np.nan)
+                shared = min(depth, depth_here)
+                rows[depth_here - shared :] = window.rows[depth - shared :]
+                window.rows = rows
+        self._state.windows = windows
+        if kept.configured == self._state.configured and set(kept.champions) <= set(self._references.values()):
+            self._state.champions = kept.champions
 
 
-def normalise(
-    rows: Window, means: npt.NDArray[np.float64], scales: npt.NDArray[np.float64], clip: float
-) -> tuple[npt.NDArray[np.float32], float]:
-    """Normalise (..., inputs) for a model: (value - mean) / scale, clipped, 0 where unknown; also the share known.
-
-    Training prepares its examples with this very function. What is not finite counts as unknown.
-    """
-    is_known = np.isfinite(rows)
-    scaled = np.clip((np.where(is_known, rows, means) - means) / scales, -clip, clip)
-    return scaled.astype(np.float32), float(is_known.mean())
-
-
-def _prepare(model: ScoredModel) -> _Prepared:
-    inputs = model.manifest.inputs
-    return _Prepared(
-        model=model,
-        indices=np.array([one.index for one in inputs], dtype=np.intp),
-        means=np.array([one.mean for one in inputs], dtype=np.float64),
-        scales=np.array([one.scale for one in inputs], dtype=np.float64),
+def _make_source(models: Sequence[_Prepared]) -> _Source:
+    first = models[0].model.manifest
+    return _Source(
+        feature_set=first.feature_set,
+        timeframe=first.timeframe,
+        step_ns=TIMEFRAMES[first.timeframe],
+        depth=max(one.model.manifest.window for one in models),
+        least_width=max(int(one.indices.max()) + 1 for one in models),
+        models=tuple(models),
     )
 
 
-def _forecast(vector: FeatureVector, prepared: _Prepared, rows: Window) -> Forecast:
+def _advance(known: _InstrumentWindow, event: FeatureVector, source: _Source) -> None:
+    rows, depth = known.rows, source.depth
+    steps = 1
+    if known.last_time:
+        steps = min(max(1, (event.event_time - known.last_time) // source.step_ns), depth)
+    if steps < depth:
+        rows[:-steps] = rows[steps:]
+    rows[depth - steps :] = np.nan
+    rows[-1] = event.values
+    known.last_time = event.event_time
+
+
+def _prepare(model: ScoredModel) -> _Prepared:
+    manifest = model.manifest
+    indices = np.array([one.index for one in manifest.inputs], dtype=np.intp)
+    return _Prepared(model, manifest.model_id, manifest.version, indices)
+
+
+def to_inputs(rows: Window) -> tuple[npt.NDArray[np.float32], float]:
+    """Return values as a graph reads them, NaN where not finite in float32, and the share that is known."""
+    with np.errstate(over="ignore"):
+        values = rows.astype(np.float32)
+    is_known = np.isfinite(values)
+    share = float(is_known.mean())
+    if share < 1.0:
+        values[~is_known] = np.nan
+    return values, share
+
+
+def _forecast(vector: FeatureVector, prepared: _Prepared, rows: Window, role: ModelRole) -> Forecast:
     manifest = prepared.model.manifest
-    chosen = rows[-manifest.window :, prepared.indices]
-    inputs, coverage = normalise(chosen, prepared.means, prepared.scales, manifest.clip)
+    inputs, coverage = to_inputs(rows[-manifest.window :].take(prepared.indices, axis=1))
     scores = prepared.model.score(inputs[np.newaxis])
     down, flat, up = scores.probability_down, scores.probability_flat, scores.probability_up
     total = down + flat + up
     if not (math.isfinite(total) and min(down, flat, up) >= 0.0 and abs(total - 1.0) < 1e-3):
         raise ArithmeticError(
-            f"model {manifest.model_id} answered probabilities {down}, {flat}, {up} to {vector.event_id}"
+            f"model {prepared.model_id} answered probabilities {down}, {flat}, {up} to {vector.event_id}"
         )
     down, flat, up = down / total, flat / total, up / total
     excess = (max(down, flat, up) - _UNIFORM) / (1.0 - _UNIFORM)
     return Forecast(
         instrument=vector.instrument,
-        event_id=f"{vector.event_id}/{manifest.model_id}",
+        event_id=f"{vector.event_id}/{prepared.model_id}",
         event_time=vector.event_time,
         vector_id=vector.event_id,
         horizon_ns=manifest.horizon_ns,
@@ -218,9 +293,9 @@ def _forecast(vector: FeatureVector, prepared: _Prepared, rows: Window) -> Forec
         coverage=coverage,
         expected_return_bps=scores.expected_return_bps,
         model_name=manifest.name,
-        model_version=manifest.version,
+        model_version=prepared.version,
         model_sha256=manifest.onnx_sha256,
-        role=prepared.model.role,
+        role=role,
         feature_set=manifest.feature_set,
         schema_hash=manifest.schema_hash,
         reference_price_e8=vector.reference_price_e8,

@@ -1,11 +1,18 @@
-"""What a model says of itself: its file's hash, its inputs by name and place, and how it was made. Reads no files."""
+"""What a model says of itself: its graph's hash, its inputs by name and place, and how it was made. Reads no files.
+
+A model and its manifest are one bundle with one hash, that of the manifest's bytes, which hold the graph's. The first
+digits of it are the model's version, so that a reference NAME/VERSION pins every byte of both. Whatever is not
+exactly what training wrote is refused.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias, TypeVar
 
 _Kind = TypeVar("_Kind")
@@ -15,7 +22,11 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 CLASSES = ("down", "flat", "up")
 """The order of a model's probabilities."""
 
-FORMAT = "perpflow-model-1"
+FORMAT = "perpflow-model-2"
+VERSION_DIGITS = 16
+"""How much of the bundle's hash is the version: 64 bits, which nobody meets by trying."""
+
+DECILES = 9
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,40 +38,56 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """One input of a model: `index` is its place in the feature vector, `mean` and `scale` normalise it."""
+    """One input of a model: `index` is its place in the feature vector, `deciles` its nine over the training bars."""
 
     name: str
     index: int
-    mean: float
-    scale: float
+    deciles: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manifest:
     """A model's description; a pure function of its training.
 
-    Inputs are (value - mean) / scale, clipped to [-`clip`, `clip`], 0 where unknown. The model reads float32
-    (1, `window`, inputs), oldest bar first, and answers probabilities in the order of `CLASSES`. `training` says on
-    what and with which seed it was trained, `metrics` what it reached on data it had not seen.
+    The graph reads float32 (batch, `window`, inputs), values as the features give them, NaN where unknown, oldest bar
+    first; it answers probabilities in the order of `CLASSES` and the expected return in bps. Scaling and calibration
+    are inside it. `label` says what the classes mean, `training` on what and with which seed it was trained, `metrics`
+    what it reached on data it had not seen, `verdict` what that amounts to after costs.
     """
 
     name: str
-    version: str
+    family: str
     onnx_sha256: str
     feature_set: str
     schema_hash: str
     timeframe: str
     window: int
     horizon_ns: int
-    clip: float
     inputs: tuple[ModelInput, ...]
+    verdict: str
+    label: dict[str, JsonValue] = field(default_factory=dict)
     training: dict[str, JsonValue] = field(default_factory=dict)
     metrics: dict[str, JsonValue] = field(default_factory=dict)
+
+    @cached_property
+    def bundle_sha256(self) -> str:
+        """The hash that pins every byte of manifest and graph."""
+        return hashlib.sha256(encode_manifest(self)).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """The first digits of the bundle's hash: equal trainings are one version."""
+        return self.bundle_sha256[:VERSION_DIGITS]
 
     @property
     def model_id(self) -> str:
         """Name and version, as forecasts' ids carry them."""
         return f"{self.name}-{self.version}"
+
+    @property
+    def reference(self) -> str:
+        """What settings and commands name it by."""
+        return f"{self.name}/{self.version}"
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -68,18 +95,17 @@ def encode_manifest(manifest: Manifest) -> bytes:
     content = {
         "format": FORMAT,
         "name": manifest.name,
-        "version": manifest.version,
+        "family": manifest.family,
         "onnx_sha256": manifest.onnx_sha256,
         "feature_set": manifest.feature_set,
         "schema_hash": manifest.schema_hash,
         "timeframe": manifest.timeframe,
         "window": manifest.window,
         "horizon_ns": manifest.horizon_ns,
-        "clip": manifest.clip,
         "classes": list(CLASSES),
-        "inputs": [
-            {"name": one.name, "index": one.index, "mean": one.mean, "scale": one.scale} for one in manifest.inputs
-        ],
+        "inputs": [{"name": one.name, "index": one.index, "deciles": list(one.deciles)} for one in manifest.inputs],
+        "verdict": manifest.verdict,
+        "label": manifest.label,
         "training": manifest.training,
         "metrics": manifest.metrics,
     }
@@ -95,7 +121,9 @@ def decode_manifest(text: bytes) -> Manifest:
     if not isinstance(content, dict):
         raise ManifestError("the manifest is not a JSON object; train the model again to rewrite it")
     if content.get("format") != FORMAT:
-        raise ManifestError(f"manifest format is {content.get('format')!r}, this release reads {FORMAT!r}")
+        raise ManifestError(
+            f"manifest format is {content.get('format')!r}, this release reads {FORMAT!r}; train the model again"
+        )
     if content.get("classes") != list(CLASSES):
         raise ManifestError(f"manifest classes are {content.get('classes')!r}, expected {list(CLASSES)}")
     inputs = tuple(_decode_input(entry, place) for place, entry in enumerate(_take(content, "inputs", list)))
@@ -105,27 +133,48 @@ def decode_manifest(text: bytes) -> Manifest:
         raise ManifestError("manifest inputs name a feature twice")
     manifest = Manifest(
         name=_take(content, "name", str),
-        version=_take(content, "version", str),
+        family=_take(content, "family", str),
         onnx_sha256=_take(content, "onnx_sha256", str),
         feature_set=_take(content, "feature_set", str),
         schema_hash=_take(content, "schema_hash", str),
         timeframe=_take(content, "timeframe", str),
         window=_take(content, "window", int),
         horizon_ns=_take(content, "horizon_ns", int),
-        clip=_take_number(content, "clip", "manifest"),
         inputs=inputs,
+        verdict=_take(content, "verdict", str),
+        label=_take(content, "label", dict),
         training=_take(content, "training", dict),
         metrics=_take(content, "metrics", dict),
     )
-    for name, value in (("name", manifest.name), ("version", manifest.version)):
+    for name, value in (("name", manifest.name), ("family", manifest.family)):
         if not _WORD.fullmatch(value):
             raise ManifestError(f"manifest {name} is {value!r}; use letters, digits, '_', '.', '-', at most 64")
     for name, value in (("onnx_sha256", manifest.onnx_sha256), ("schema_hash", manifest.schema_hash)):
         if not _SHA256.fullmatch(value):
             raise ManifestError(f"manifest {name} is {value!r}, expected 64 hexadecimal digits")
-    for name, bound in (("window", manifest.window), ("horizon_ns", manifest.horizon_ns), ("clip", manifest.clip)):
+    for name, bound in (("window", manifest.window), ("horizon_ns", manifest.horizon_ns)):
         if bound <= 0:
             raise ManifestError(f"manifest {name} is {bound}, must be above zero")
+    if encode_manifest(manifest) != text:
+        raise ManifestError("the manifest is not as training wrote it: it was edited; restore it or train again")
+    return manifest
+
+
+def check_bundle(manifest_bytes: bytes, onnx: bytes, pin: str) -> Manifest:
+    """Return the manifest of a bundle whose hash begins with `pin`. Raises `ManifestError` for any changed byte."""
+    digest = hashlib.sha256(manifest_bytes).hexdigest()
+    if not pin or not digest.startswith(pin):
+        raise ManifestError(
+            f"the manifest has sha256 {digest}, the model was named as {pin}: it was edited after it was chosen; "
+            "restore it, or train again and name the new version"
+        )
+    manifest = decode_manifest(manifest_bytes)
+    graph = hashlib.sha256(onnx).hexdigest()
+    if graph != manifest.onnx_sha256:
+        raise ManifestError(
+            f"the graph has sha256 {graph}, its manifest says {manifest.onnx_sha256}: the file was changed or is of "
+            "another training; restore it or train again"
+        )
     return manifest
 
 
@@ -133,15 +182,14 @@ def _decode_input(entry: object, place: int) -> ModelInput:
     where = f"manifest inputs[{place}]"
     if not isinstance(entry, dict):
         raise ManifestError(f"{where} is not an object")
-    name, index = entry.get("name"), entry.get("index")
+    name, index, deciles = entry.get("name"), entry.get("index"), entry.get("deciles")
     if not isinstance(name, str) or not name:
         raise ManifestError(f"{where} has no name")
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
         raise ManifestError(f"{where} ({name}) has index {index!r}, expected an integer of 0 or more")
-    scale = _take_number(entry, "scale", where)
-    if scale <= 0:
-        raise ManifestError(f"{where} ({name}) has scale {scale}, must be above zero")
-    return ModelInput(name=name, index=index, mean=_take_number(entry, "mean", where), scale=scale)
+    if not isinstance(deciles, list) or len(deciles) != DECILES:
+        raise ManifestError(f"{where} ({name}) has deciles {deciles!r}, expected {DECILES} numbers")
+    return ModelInput(name=name, index=index, deciles=tuple(_finite(one, f"{where} ({name})") for one in deciles))
 
 
 def _take(content: dict[str, object], name: str, kind: type[_Kind]) -> _Kind:
@@ -151,8 +199,7 @@ def _take(content: dict[str, object], name: str, kind: type[_Kind]) -> _Kind:
     return value
 
 
-def _take_number(content: dict[str, object], name: str, where: str) -> float:
-    value = content.get(name)
+def _finite(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ManifestError(f"{where} {name} is {value!r}, expected a finite number")
+        raise ManifestError(f"{where} has decile {value!r}, expected a finite number")
     return float(value)

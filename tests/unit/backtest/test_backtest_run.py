@@ -146,7 +146,7 @@ def test_what_cannot_be_run_is_refused_by_name(options: dict[str, object], messa
 @pytest.mark.slow
 def test_bars_are_traded_without_quotes(tmp_path: Path) -> None:
     market = open_recording(bars_file(tmp_path / "bars.parquet"), instrument=BTC, history=None, history_bars=0)
-    result = run_backtest(market, BacktestOptions(BTC))
+    result = run_backtest(market, BacktestOptions(BTC, champion="starter"))
     assert len(result.record.fills) > 5
     assert result.record.counts["inference.forecasts.v1"] == 400
     assert not result.record.failed_checks["market_data_age_ms"]
@@ -176,10 +176,18 @@ def test_bars_of_a_timeframe_the_model_does_not_know_run_without_forecasts(tmp_p
     bars = generate_history(11, minutes=600)
     times = pa.array([START + place * 5 * MINUTE for place in range(600)], type=pa.timestamp("ns", tz="UTC"))
     path = bars_file(tmp_path / "bars.parquet", minutes=len(bars), open_time=times)
-    result = run_backtest(open_recording(path, instrument=BTC, history=None, history_bars=0), BacktestOptions(BTC))
+    market = open_recording(path, instrument=BTC, history=None, history_bars=0)
+    result = run_backtest(market, BacktestOptions(BTC, champion="starter"))
     assert "reads 1m bars and the input has 5m bars" in result.notes[0]
     assert result.record.counts["inference.forecasts.v1"] == 0
     assert result.record.fills
+
+
+def test_recording_runs_without_forecasts_where_no_model_is_named(tmp_path: Path) -> None:
+    market = open_recording(bars_file(tmp_path / "bars.parquet"), instrument=BTC, history=None, history_bars=0)
+    result = run_backtest(market, BacktestOptions(BTC))
+    assert result.record.counts["inference.forecasts.v1"] == 0
+    assert "train one with perpflow train-models" in result.notes[0]
 
 
 @pytest.mark.slow
@@ -239,11 +247,11 @@ def test_simulated_market_and_its_recording_are_the_same_market(tmp_path: Path) 
     recording.write_text("\n".join(line.rstrip("\n") for line in lines) + "\n")
     recorded = run_backtest(
         open_recording(recording, instrument=BTC, history=None, history_bars=0),
-        BacktestOptions(BTC, until=END, digests=True),
+        BacktestOptions(BTC, champion="starter", until=END, digests=True),
     )
     made = run_backtest(
         open_simulation(7, minutes=3, history_bars=0),
-        BacktestOptions(BTC, until=END, digests=True),
+        BacktestOptions(BTC, champion="starter", until=END, digests=True),
     )
     assert recorded.digests == made.digests
     assert made.record.counts["bars.closed.v1"] == 2
@@ -256,7 +264,7 @@ def test_recorded_capture_is_traded(tmp_path: Path) -> None:
     with gzip.open(CAPTURE, "rb") as whole:
         cut.write_bytes(b"".join(islice(whole, 40_000)))
     market = open_recording(cut, instrument=BTC, history=KLINES, history_bars=300)
-    result = run_backtest(market, BacktestOptions(BTC))
+    result = run_backtest(market, BacktestOptions(BTC, champion="starter"))
     assert (result.record.counts["dead_inputs"], result.dead) == (0, [])
     assert result.record.counts["inference.forecasts.v1"] > 0
     assert result.record.fills

@@ -127,4 +127,25 @@ def test_an_impossible_bar_is_refused_and_forgotten() -> None:
 
 def test_a_timeframe_that_the_set_does_not_use_is_passed_over() -> None:
     core = FeaturesCore(load_feature_set("seven_v1"))
-    assert core.handle(a_bar(timeframe="1h")) == ()
+    assert core.handle(a_bar(timeframe="1h")) == []
+
+
+def test_sets_of_several_timeframes_run_side_by_side_as_each_would_alone() -> None:
+    five = load_feature_set("seven_v1", "5m")
+    one = load_feature_set("seven_v1", "1m")
+    bars = _bars(60)
+    both = _vectors(FeaturesCore(one, five), bars)
+    assert [vector for vector in both if vector.timeframe == "1m"] == _vectors(FeaturesCore(one), bars)
+    assert [vector for vector in both if vector.timeframe == "5m"] == _vectors(FeaturesCore(five), bars)
+    assert {vector.timeframe for vector in both} == {"1m", "5m"}
+
+
+def test_a_set_that_was_not_kept_begins_without_memory_beside_one_that_was() -> None:
+    one, five = load_feature_set("seven_v1", "1m"), load_feature_set("seven_v1", "5m")
+    bars = _bars(40)
+    alone = FeaturesCore(one)
+    _vectors(alone, bars[:30])
+    both = FeaturesCore(one, five)
+    both.restore(alone.snapshot())
+    later = [vector for vector in _vectors(both, bars[30:]) if vector.timeframe == "1m"]
+    assert later == _vectors(alone, bars[30:])

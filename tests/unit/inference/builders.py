@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import ModelRole
 from libs.domain.numbers import NANOSECONDS
@@ -16,23 +17,29 @@ BTC = "BTCUSDT.BINANCE"
 MINUTE = 60 * NANOSECONDS
 START = 1_767_225_600 * NANOSECONDS
 HASH = "ab" * 32
+DECILES = tuple(float(one) for one in range(9))
 
 
 def a_manifest(
-    name: str = "toy", *, window: int = 3, indices: Sequence[int] = (0, 2), schema_hash: str = HASH, clip: float = 8.0
+    name: str = "toy",
+    *,
+    window: int = 3,
+    indices: Sequence[int] = (0, 2),
+    schema_hash: str = HASH,
+    timeframe: str = "1m",
 ) -> Manifest:
-    """Build a manifest whose inputs have mean 1 and scale 2."""
+    """Build a manifest."""
     return Manifest(
         name=name,
-        version="1",
+        family="linear",
         onnx_sha256="0" * 64,
         feature_set="toy_v1",
         schema_hash=schema_hash,
-        timeframe="1m",
+        timeframe=timeframe,
         window=window,
         horizon_ns=5 * MINUTE,
-        clip=clip,
-        inputs=tuple(ModelInput(f"feature_{index}", index, 1.0, 2.0) for index in indices),
+        inputs=tuple(ModelInput(f"feature_{index}", index, DECILES) for index in indices),
+        verdict="no edge after costs",
         training={"seed": 1},
         metrics={"accuracy": 0.5},
     )
@@ -55,20 +62,28 @@ def a_vector(
     is_history: bool = False,
     schema_hash: str = HASH,
     instrument: str = BTC,
+    timeframe: str = "1m",
 ) -> FeatureVector:
     """Build the vector of the bar that closes `minute` minutes after the start."""
     packed = np.array(values, dtype="<f8")
-    bar_id = f"{instrument}/1m/{START + (minute - 1) * MINUTE}"
+    bar_id = f"{instrument}/{timeframe}/{START + (minute - 1) * MINUTE}"
     return FeatureVector(
         instrument=instrument,
         event_id=f"{bar_id}/{schema_hash[:12]}",
         event_time=START + minute * MINUTE,
         bar_id=bar_id,
-        timeframe="1m",
+        timeframe=timeframe,
         feature_set="toy_v1",
         schema_hash=schema_hash,
         packed=packed.tobytes(),
         known_count=int(np.isfinite(packed).sum()),
         reference_price_e8=6_000_000_000_000,
         is_history=is_history,
+    )
+
+
+def a_promotion(number: int, model: str, account: str = "*") -> ControlCommand:
+    """Build a command that promotes a model."""
+    return ControlCommand(
+        f"control/{number}", START, account, ControlAction.PROMOTE_MODEL, "console", "better", {"model": model}
     )

@@ -16,9 +16,9 @@ from services.exchange.core import generate_history
 from services.features.core import FeaturesCore
 from services.training.core.bars import BadBars, table_of_bars, table_of_columns
 from services.training.core.examples import (
-    INPUTS,
     TooFewBars,
     choose_inputs,
+    choose_names,
     find_usable_bars,
     gather_windows,
 )
@@ -26,6 +26,7 @@ from services.training.core.features import compute_features
 from services.training.market_data import read_bars
 
 MINUTE = 60_000_000_000
+INPUTS = ("log_return_1", "rsi_14", "taker_imbalance", "cvd_zscore_60", "volume_ratio_20", "historical_volatility_20")
 
 
 def some_columns(count: int = 6) -> dict[str, np.ndarray]:
@@ -97,18 +98,19 @@ def test_klines_and_columns_give_the_same_table(history: list[ExchangeBar]) -> N
 def test_every_input_of_the_model_is_known_from_klines_alone(history: list[ExchangeBar]) -> None:
     features = compute_features(table_of_bars(history), "core_v1")
     places = np.arange(300, 400, dtype=np.int64)
-    chosen = choose_inputs(features.names, features.values, places)
+    chosen = choose_inputs(features.names, features.values, places, INPUTS)
     assert chosen.names == INPUTS
     assert chosen.left_out == ()
     assert (chosen.scales > 0).all()
+    assert (np.diff(chosen.deciles, axis=1) >= 0).all()
 
 
 def test_inputs_that_the_file_does_not_know_are_left_out(history: list[ExchangeBar]) -> None:
     table = table_of_bars(history)
     table.taker_buy_volume[:] = np.nan
     features = compute_features(table, "core_v1")
-    chosen = choose_inputs(features.names, features.values, np.arange(300, 400, dtype=np.int64))
-    assert chosen.left_out == ("taker_imbalance", "taker_imbalance_20", "cvd_zscore_60", "taker_imbalance_20_5m")
+    chosen = choose_inputs(features.names, features.values, np.arange(300, 400, dtype=np.int64), INPUTS)
+    assert chosen.left_out == ("taker_imbalance", "cvd_zscore_60")
     assert "rsi_14" in chosen.names
 
 
@@ -125,15 +127,15 @@ def test_features_know_nothing_of_later_bars(history: list[ExchangeBar]) -> None
 
 def test_examples_never_cross_a_gap() -> None:
     times = np.concatenate((np.arange(50), np.arange(60, 120))) * MINUTE
-    usable = find_usable_bars(times, MINUTE, window=4, horizon=5, warm_up=0)
+    usable = find_usable_bars(times, MINUTE, window=4, ahead=5, warm_up=0)
     assert usable.tolist() == [*range(3, 45), *range(53, 105)]
 
 
 def test_too_few_bars_for_an_example_are_refused() -> None:
     with pytest.raises(TooFewBars, match="9 bars are too few: a model needs more than 20"):
-        find_usable_bars(np.arange(9) * MINUTE, MINUTE, window=16, horizon=5, warm_up=0)
+        find_usable_bars(np.arange(9) * MINUTE, MINUTE, window=16, ahead=5, warm_up=0)
     with pytest.raises(TooFewBars, match="gaps everywhere"):
-        find_usable_bars(np.arange(90) * 2 * MINUTE, MINUTE, window=16, horizon=5, warm_up=0)
+        find_usable_bars(np.arange(90) * 2 * MINUTE, MINUTE, window=16, ahead=5, warm_up=0)
 
 
 def test_window_ends_at_its_bar_oldest_first() -> None:
@@ -167,3 +169,22 @@ def test_bars_that_lack_trades_are_left_out_and_leave_a_gap(tmp_path: Path) -> N
     assert list(bars.table.open_times // MINUTE) == [0, 1, 3, 4, 5]
     assert bars.description["bars"] == 5
     assert bars.description["incomplete_bars_left_out"] == 1
+
+
+def test_levels_of_price_and_volume_are_no_inputs() -> None:
+    names = choose_names(load_feature_set("core_v1"))
+    assert not {"ema_20", "obv", "atr_14", "kyle_lambda_60"} & set(names)
+    assert {"ema_20_distance", "natr_14", "hour_sine", "log_return_60"} <= set(names)
+
+
+def test_constant_and_repeated_inputs_are_left_out() -> None:
+    walk = np.random.default_rng(1).normal(size=200)
+    values = np.column_stack((walk, np.full(200, 3.0), walk, np.linspace(0, 1, 200)))
+    chosen = choose_inputs(["a", "still", "same", "b"], values, np.arange(200), ["a", "still", "same", "b"])
+    assert (chosen.names, chosen.left_out) == (("a", "b"), ("still", "same"))
+
+
+def test_unknown_inputs_are_scaled_to_0_and_far_ones_are_held() -> None:
+    chosen = choose_inputs(["a"], np.array([[0.0], [1.0], [2.0]]), np.arange(3), ["a"])
+    scaled = chosen.scale(np.array([[np.nan], [1.0], [1e9], [-1e9]], dtype=np.float32))
+    assert scaled[:, 0].tolist() == [0.0, 0.0, 5.0, -5.0]

@@ -1,0 +1,251 @@
+"""Evaluates models out of sample: the same folds for the model, for simpler ones and for rules, then the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from services.training.core.bars import BarTable
+from services.training.core.baselines import rule_scores
+from services.training.core.labels import LabelOptions, classify
+from services.training.core.measures import Forecasts, Measured, measure, side_score
+from services.training.core.splits import Fold
+from services.training.core.trading import Costs, Traded, decide, resample_mean, sharpe_ratio, trade
+from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
+from services.training.fitting import FittedModel, ModelChoice, Sample, fit_model
+
+Places: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Progress: TypeAlias = Callable[[str, int, int, float], None]
+"""Receives the current stage, the steps done, the steps in all, and the loss, NaN where there is none."""
+
+SUSPECT_AUC = 0.65
+"""A single input that ranks the returns of bars better than this knows more than the past."""
+
+_VOLATILITY_INPUTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Competitor:
+    """A model to evaluate, under a name; `wanted` are its inputs, all of the sample's where empty."""
+
+    name: str
+    choice: ModelChoice
+    wanted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one model or rule reached out of sample."""
+
+    name: str
+    forecasts: Forecasts
+    measures: Mapping[str, Measured]
+    traded: Traded
+    net_bps_per_day: float
+    net_interval: tuple[float, float]
+    sharpe: float
+    gross_sharpe: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything a report shows. The model is the first of `scored`."""
+
+    scored: tuple[Scored, ...]
+    verdict: Verdict
+    reason: str
+    evidence: Evidence
+    costs: Costs
+    label: LabelOptions
+    folds: int
+    importance: Mapping[str, float] = field(default_factory=dict)
+    suspects: tuple[str, ...] = ()
+
+
+def evaluate(
+    bars: BarTable,
+    sample: Sample,
+    folds: Sequence[Fold],
+    competitors: Sequence[Competitor],
+    label: LabelOptions,
+    costs: Costs,
+    seed: int,
+    progress: Progress,
+) -> Evaluation:
+    """Fit every competitor in every fold, pool what it forecasts of the tested bars, and judge the first."""
+    tested = np.unique(np.concatenate([fold.test for fold in folds]))
+    horizon_ns = label.horizon * bars.step_ns
+    scored = []
+    last: FittedModel | None = None
+    for competitor in competitors:
+        own = Sample(sample.names, sample.values, sample.labels, competitor.wanted or sample.wanted)
+        probabilities, expected, dead_bands, fitted = _forecast_folds(own, folds, tested, competitor, progress)
+        last = last or fitted
+        classes = (
+            classify(sample.labels.moves[tested], dead_bands)
+            if sample.labels.classes is None
+            else sample.labels.classes[tested]
+        )
+        forecasts = Forecasts(
+            bars.open_times[tested],
+            side_score(probabilities),
+            classes,
+            sample.labels.moved_bps[tested],
+            expected,
+            probabilities,
+        )
+        scored.append(_score(competitor.name, forecasts, decide(expected, costs), horizon_ns, costs, seed))
+    shared = scored[0].forecasts
+    for name, score in rule_scores(bars.close, tested, label.horizon).items():
+        forecasts = Forecasts(shared.times, score, shared.classes, shared.moved_bps)
+        scored.append(_score(name, forecasts, np.sign(score), horizon_ns, costs, seed))
+    scored.append(_majority(shared, horizon_ns, costs, seed))
+    suspects = find_suspects(sample, folds[-1].test)
+    assert last is not None
+    evidence, verdict, reason = _judge(scored, suspects)
+    return Evaluation(
+        tuple(scored),
+        verdict,
+        reason,
+        evidence,
+        costs,
+        label,
+        len(folds),
+        permutation_importance(last, sample, folds[-1].test, seed),
+        suspects,
+    )
+
+
+def find_suspects(sample: Sample, places: Places) -> tuple[str, ...]:
+    """Name the inputs that alone rank the returns of bars better than anything past can."""
+    moved = sample.labels.moved_bps[places]
+    place_of = {name: place for place, name in enumerate(sample.names)}
+    found = []
+    for name in sample.wanted:
+        values = sample.values[places, place_of[name]]
+        known = np.isfinite(values) & (moved != 0.0)
+        if known.sum() < 100:
+            continue
+        ranks = _mean_ranks(values[known])
+        ups = moved[known] > 0.0
+        pairs = float(ups.sum() * (~ups).sum())
+        area = (float(ranks[ups].sum()) - ups.sum() * (ups.sum() + 1) / 2.0) / pairs if pairs else 0.5
+        if max(area, 1.0 - area) > SUSPECT_AUC:
+            found.append(name)
+    return tuple(found)
+
+
+def permutation_importance(model: FittedModel, sample: Sample, places: Places, seed: int) -> dict[str, float]:
+    """Return how much the log loss of the last tested bars grows when an input's values are shuffled among them.
+
+    Breiman 2001; over 1,000 windows at most, the twenty inputs that matter most.
+    """
+    chance = np.random.default_rng(seed)
+    chosen = np.sort(chance.choice(places, min(1000, len(places)), replace=False))
+    rows = model.raw_rows(sample)
+    offsets = np.arange(-model.window + 1, 1)
+    windows = rows[chosen[:, np.newaxis] + offsets]
+    classes = sample.classes(chosen, model.dead_band)
+    own = np.arange(len(chosen))
+
+    def loss(given: npt.NDArray[np.float32]) -> float:
+        probabilities, _ = model.forecast(given)
+        return float(-np.log(np.clip(probabilities[own, classes], 1e-12, 1.0)).mean())
+
+    plain = loss(windows)
+    grown = {}
+    for place, name in enumerate(model.inputs.names):
+        shuffled = windows.copy()
+        shuffled[:, :, place] = windows[chance.permutation(len(chosen)), :, place]
+        grown[name] = loss(shuffled) - plain
+    return dict(sorted(grown.items(), key=lambda one: -one[1])[:20])
+
+
+def volatility_inputs(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Name the inputs of the volatility-only baseline."""
+    return tuple(one for one in wanted if "volatility" in one or one.startswith("natr"))[:_VOLATILITY_INPUTS]
+
+
+def _forecast_folds(
+    sample: Sample, folds: Sequence[Fold], tested: Places, competitor: Competitor, progress: Progress
+) -> tuple[Floats, Floats, Floats, FittedModel]:
+    probabilities, expected = np.zeros((len(tested), 3)), np.zeros(len(tested))
+    dead_bands, times = np.zeros(len(tested)), np.zeros(len(tested))
+    fitted: FittedModel | None = None
+    for number, fold in enumerate(folds, start=1):
+        what = f"{competitor.name}, fold {number} of {len(folds)}"
+        fitted = fit_model(
+            sample,
+            fold.train,
+            fold.calibrate,
+            competitor.choice,
+            lambda done, total, loss, what=what: progress(what, done, total, loss),  # type: ignore[misc]
+        )
+        own_probabilities, own_expected = fitted.forecast_bars(sample, fold.test)
+        at = np.searchsorted(tested, fold.test)
+        probabilities[at] += own_probabilities
+        expected[at] += own_expected
+        dead_bands[at] += fitted.dead_band
+        times[at] += 1.0
+    assert fitted is not None
+    return probabilities / times[:, np.newaxis], expected / times, dead_bands / times, fitted
+
+
+def _score(name: str, forecasts: Forecasts, positions: Floats, horizon_ns: int, costs: Costs, seed: int) -> Scored:
+    traded = trade(forecasts.times, positions, forecasts.moved_bps, horizon_ns, costs)
+    measures = measure(forecasts, seed)
+    return Scored(
+        name,
+        forecasts,
+        measures,
+        traded,
+        float(traded.net_bps.mean()),
+        resample_mean(traded.net_bps, seed),
+        sharpe_ratio(traded.net_bps),
+        sharpe_ratio(traded.gross_bps),
+    )
+
+
+def _majority(shared: Forecasts, horizon_ns: int, costs: Costs, seed: int) -> Scored:
+    """Score the forecast that knows only how often each class comes: expanding shares, each bar's own past alone."""
+    counts = np.cumsum(np.eye(3)[shared.classes], axis=0)
+    reach = int(np.searchsorted(shared.times, shared.times[0] + horizon_ns, side="right"))
+    past = np.vstack([np.zeros((reach, 3)), counts])[: len(shared)] + 1.0
+    probabilities = past / past.sum(axis=1, keepdims=True)
+    zeros = np.zeros(len(shared))
+    forecasts = Forecasts(shared.times, zeros, shared.classes, shared.moved_bps, zeros, probabilities)
+    return _score("majority", forecasts, zeros, horizon_ns, costs, seed)
+
+
+def _judge(scored: Sequence[Scored], suspects: Sequence[str]) -> tuple[Evidence, Verdict, str]:
+    model = scored[0]
+    daily = np.column_stack([one.traded.net_bps for one in scored])
+    deviations = daily.std(axis=0)
+    sharpes = np.where(deviations > 0.0, daily.mean(axis=0) / np.where(deviations > 0.0, deviations, 1.0), 0.0)
+    evidence = Evidence(
+        auc_low=model.measures["auc"].low,
+        mean_net_bps=model.net_bps_per_day,
+        mean_net_low_bps=model.net_interval[0],
+        deflated_sharpe=deflated_sharpe(model.traded.net_bps, sharpes),
+        overfitting=overfitting_probability(daily),
+    )
+    if suspects:
+        reason = f"{', '.join(suspects)} alone ranks returns with an AUC above {SUSPECT_AUC}: it knows the future"
+        return evidence, Verdict.LEAK, reason
+    verdict, reason = judge(evidence)
+    return evidence, verdict, reason
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = (last - (counts - 1) / 2.0)[place]
+    return ranks
+
+
+__all__ = ["Competitor", "Evaluation", "Progress", "Scored", "evaluate", "volatility_inputs"]
