@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from libs.domain.bars import Bar
 from libs.domain.market import MarketEvent
-from libs.store import market, queries
+from libs.store import derived, market, queries
 from libs.store.errors import AccessRefused, StoreError, StoreUnavailable
 from libs.store.migrations import Applied, Migration, apply_migrations, load_migrations
 from libs.store.tables import TABLES, StoredRow, Table, complete_statements, market_view, table_of
@@ -91,10 +91,24 @@ class Store:
             client.command(f"CREATE DATABASE IF NOT EXISTS `{self.database}`", use_database=False)
             client.database = self.database
             applied = apply_migrations(_Target(client), load_migrations())
-            for statement in complete_statements(self._made_columns(client)):
+            made = self._made_columns(client)
+            has_event_id = [table.name for table in TABLES.values() if table.has_event_id]
+            statements = [
+                *complete_statements(made),
+                *derived.index_statements(has_event_id, self._indexed(client)),
+                market_view(),
+                *derived.table_statements(made),
+                *derived.view_statements(),
+            ]
+            for statement in statements:
                 client.command(statement)
-            client.command(market_view())
+            names = ["schema_hash", "feature_set", "names"]
+            client.insert(derived.FEATURE_SETS, derived.feature_set_rows(), column_names=names)
             return applied
+
+    def _indexed(self, client: Client) -> set[str]:
+        text = "SELECT table FROM system.data_skipping_indices WHERE database = {database:String}"
+        return {table for (table,) in client.query(text, parameters={"database": self.database}).result_rows}
 
     def _made_columns(self, client: Client) -> dict[str, dict[str, str]]:
         made: dict[str, dict[str, str]] = {}
@@ -181,6 +195,14 @@ class Store:
         with self._translated() as client:
             client.database = self.database
             return tuple(client.query(text, parameters=dict(parameters or {})).named_results())
+
+    def export(self, text: str, output_format: str) -> Iterator[bytes]:
+        """Run a SELECT in the store's database and yield its answer in a format of ClickHouse, as it comes."""
+        with self._translated() as client:
+            client.database = self.database
+            with client.raw_stream(text, fmt=output_format) as answer:
+                while piece := answer.read(1 << 20):
+                    yield piece
 
     def is_reachable(self) -> bool:
         """Whether the server answers."""

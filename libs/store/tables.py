@@ -87,6 +87,11 @@ class Table:
     order_by: tuple[str, ...] = ()
     kept_days: int = 0
 
+    @property
+    def has_event_id(self) -> bool:
+        """Whether its records are told apart by an event id too."""
+        return any(column.name == "event_id" for column in self.columns)
+
     def create(self) -> str:
         """Return the statement that makes the table."""
         columns = ",\n    ".join((*_ORIGIN, *(f"{column.name} {column.type}" for column in self.columns)))

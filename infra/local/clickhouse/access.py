@@ -33,7 +33,10 @@ def write_access_rules(folder: Path) -> Path:
     rules = "".join(f"<query>{line}</query>" for line in (*grants, f"REVOKE {', '.join(_REVOKED)} ON *.*"))
     _write(
         users,
-        "<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default>"
+        # A record that was written twice counts once, whoever asks: its two rows are always in one partition.
+        "<clickhouse><profiles><default><final>1</final>"
+        "<do_not_merge_across_partitions_select_final>1</do_not_merge_across_partitions_select_final>"
+        "</default></profiles><quotas><default/></quotas><users><default>"
         "<password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
         f"<grants>{rules}</grants></default></users></clickhouse>",
     )

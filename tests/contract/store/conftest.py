@@ -57,7 +57,7 @@ def store(server: LocalServer, shared_database: str) -> Iterator[Store]:
     with server.client(database=shared_database) as client:
         used = "SELECT DISTINCT table FROM system.parts WHERE active AND database = currentDatabase()"
         for (table,) in client.query(used).result_rows:
-            if table != "schema_migrations":
+            if table not in ("schema_migrations", "feature_sets"):
                 client.command(f"TRUNCATE TABLE {table}")
     with server.store(shared_database) as opened:
         yield opened
