@@ -20,8 +20,8 @@ from libs.bus.security import KafkaSecurity
 from libs.runtime.errors import EXIT_OK, BadInput, DependencyUnavailable
 from libs.runtime.platform_bus import kafka_security
 from libs.runtime.service import run_process
-from libs.runtime.settings import PlatformSettings
-from libs.wire.topics import CORES, OUTBOX, TOPICS, tasks_topic
+from libs.runtime.settings import CHAIN, PlatformSettings
+from libs.wire.topics import CORE_SERVICES, CORES, OUTBOX, TOPICS, tasks_topic
 
 RECORDER = "recorder"
 # The job that creates topics; people and their command line.
@@ -29,7 +29,7 @@ TOPICS_JOB = "topics"
 CONSOLE = "console"
 # The page, the outbox and the command line look at how far every group is, and at the last records behind it.
 _READERS_OF_ALL = frozenset({RECORDER, CONSOLE, "monitoring", OUTBOX})
-PRINCIPALS = ("ingestion", *CORES, RECORDER, "monitoring", CONSOLE, TOPICS_JOB)
+PRINCIPALS = ("ingestion", *CORES, CHAIN, RECORDER, "monitoring", CONSOLE, TOPICS_JOB)
 _ANSWER_TIMEOUT_S = 30.0
 
 Kind = Literal["topic", "group", "transactional_id", "cluster"]
@@ -54,6 +54,12 @@ def rules_of(principal: str, prefix: str = "") -> list[AclRule]:
             if prefix
             else AclRule("topic", "*", ("CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "ALTER_CONFIGS")),
         ]
+    if principal == CHAIN:
+        # It does what six services do, in their names.
+        every = [rule for service in CORE_SERVICES for rule in rules_of(service, prefix)]
+        return list(
+            dict.fromkeys([*every, AclRule("transactional_id", f"{prefix}{CHAIN}", ("WRITE",), is_prefix=True)])
+        )
     rules = [
         AclRule("topic", f"{prefix}{topic}", operations)
         for topic in _known_topics()
