@@ -57,6 +57,22 @@ class Drill:
             )
             assert done.returncode != 0, f"perpflow/{name} has a pip"
 
+    def reproduce(self) -> None:
+        """Build an image twice from nothing: every file has the same content."""
+        found = set()
+        for _ in range(2):
+            image = run(
+                (
+                    *("docker", "build", "-q", "--no-cache", "-f", "infra/docker/Dockerfile"),
+                    *("--build-arg", "SERVICE=risk", "."),
+                ),
+                timeout_s=1800,
+            ).strip()
+            script = "find /app /opt /usr/local/bin -type f -exec sha256sum {} + | sort | sha256sum"
+            found.add(run(("docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", script)))
+        assert len(found) == 1, found
+        self.stack.say("an image that is built twice holds the same bytes")
+
     def first_fill(self) -> None:
         """Start everything; time the first price and the first fill."""
         stack = self.stack
@@ -219,6 +235,7 @@ class Drill:
 
 _STEPS = (
     "build",
+    "reproduce",
     "first_fill",
     "verify",
     "kill",

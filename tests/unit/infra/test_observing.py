@@ -98,3 +98,30 @@ def test_queries_name_tables_and_columns_that_exist() -> None:
         functions = {"toFloat64", "arraySum"}
         words = set(re.findall(r"\b[a-z_]{3,}\b", re.sub(r"'[^']*'|\$__\w+", "", query)))
         assert words - aliases - functions - {table[1]} <= tables[table[1]], query
+
+
+def test_alertmanager_takes_its_file() -> None:
+    run_tool(
+        find_tool("amtool", "apt-get install prometheus-alertmanager"),
+        "check-config",
+        INFRA / "alertmanager" / "alertmanager.yml",
+    )
+
+
+def test_prometheus_hands_its_alerts_to_the_alertmanager_of_the_compose_file() -> None:
+    (manager,) = read_yaml(INFRA / "prometheus" / "prometheus.yml")["alerting"]["alertmanagers"]
+    ((name, _, port),) = [target.partition(":") for target in manager["static_configs"][0]["targets"]]
+    service = read_yaml(ROOT / "docker-compose.yml")["services"][name]
+    assert any(each.endswith(f":{port}") for each in service["ports"])
+
+
+def test_inhibited_alerts_exist() -> None:
+    raised = {
+        rule["alert"]
+        for group in read_yaml(INFRA / "prometheus" / "rules.yml")["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    text = (INFRA / "alertmanager" / "alertmanager.yml").read_text()
+    named = {name for quoted in re.findall(r'alertname=~?"([^"]+)"', text) for name in quoted.split("|")}
+    assert named and named <= raised
