@@ -403,6 +403,7 @@ def _mount() -> None:
     from services.console.research_commands import sweep, walk_forward
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
+    from services.console.store_commands import sql, store_app
     from services.console.training_commands import train_models
     from services.console.users_commands import users_app
 
@@ -412,6 +413,8 @@ def _mount() -> None:
     app.command()(collect_data)
     app.command("import")(import_files)
     app.add_typer(data_app)
+    app.add_typer(store_app)
+    app.command()(sql)
     app.command()(collect_alternative)
     app.command()(why)
     app.command()(at)
