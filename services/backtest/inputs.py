@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from libs.domain.events import DeadInput
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
+from services.backtest.archives import ConvertedFiles, convert
 from services.backtest.columns import BarColumns, read_columns
 from services.backtest.trade_columns import TradeColumns, read_trade_columns
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
@@ -27,7 +28,8 @@ _MINUTE = 60 * NANOSECONDS
 class MarketInput:
     """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks.
 
-    `columns`, or `trades`, hold the same events where the whole market is bars, or trades, of one file.
+    `columns`, or `trades`, hold the same events where the whole market is bars, or trades, of one file;
+    `converted` are files that were made for the run and go with it.
     """
 
     description: dict[str, str | int]
@@ -35,11 +37,18 @@ class MarketInput:
     events: Iterator[MarketEvent | DeadInput]
     columns: BarColumns | None = None
     trades: TradeColumns | None = None
+    converted: ConvertedFiles | None = None
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
-    """Open a capture, a Parquet file of trades or bars, or a folder of them. Raises `BadInput`."""
-    description: dict[str, str | int] = {"source": "recorded", "name": path.name, "instrument": instrument}
+    """Open a capture, a Parquet file or an archive of trades or bars, or a folder of them. Raises `BadInput`."""
+    converted = convert(path, instrument)
+    market = _open_files(path if converted is None else converted.market, path, instrument, history, history_bars)
+    return replace(market, converted=converted)
+
+
+def _open_files(path: Path, given: Path, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
+    description: dict[str, str | int] = {"source": "recorded", "name": given.name, "instrument": instrument}
     columns = None if history is not None else read_columns(path, instrument)
     trades = None if history is not None else read_trade_columns(path, instrument)
     if columns is not None or trades is not None:
@@ -48,8 +57,8 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
         # Opened now, so that what is wrong with the input is said before anything is built.
         recording = Recording(path, instrument=instrument, history=history, history_bars=history_bars)
         timeframe, events = _look_ahead(recording.events())
-    if path.is_file():
-        description["sha256"] = _sha256_of(path)
+    if given.is_file():
+        description["sha256"] = _sha256_of(given)
     if history is not None:
         description["history"] = history.name
         description["history_sha256"] = _sha256_of(history)

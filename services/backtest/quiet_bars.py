@@ -9,6 +9,7 @@ what is passed is what it would have done nothing about, and the tests hold both
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -21,6 +22,7 @@ from services.backtest.equity import Ints
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Pipeline
 from services.backtest.recorder import RunRecorder
+from services.bars.core import BarsCore
 from services.execution.core import ExecutionCore
 from services.ingestion.core.stream import Stream
 from services.risk.core import RiskCore
@@ -63,6 +65,7 @@ class QuietBars:
         pipeline: Pipeline,
         recorder: RunRecorder,
         *,
+        bars: BarsCore,
         risk: RiskCore,
         execution: ExecutionCore,
         strategy: StrategyCore,
@@ -71,6 +74,9 @@ class QuietBars:
         self._columns = columns
         self._pipeline = pipeline
         self._recorder = recorder
+        self._bars = bars
+        # Longer bars are sums of minutes; of no other klines.
+        self._has_longer_bars = columns.timeframe == "1m"
         self._risk = risk
         self._execution = execution
         self._strategy = strategy
@@ -159,15 +165,21 @@ class QuietBars:
             passed.close_e8.tolist(),
         )
         self._strategy.pass_bars(last)
+        longer = 0
+        if self._has_longer_bars:
+            for at in range(place, place + len(bars)):
+                longer += len(self._bars.handle(self._columns.exchange_bar(at))) - 1
         held_equity = equity if quantity else None
-        self._recorder.pass_bars(passed, self._trade_from, held_equity, self._execution.wallet_balance, quantity)
+        self._recorder.pass_bars(passed, longer, held_equity, self._execution.wallet_balance, quantity)
 
     def _handle(self, bar: Bar, place: int) -> None:
         if isinstance(bar, LazyBar):
             bar.complete()
+        # History is for the strategies alone, and the pipeline says so to them.
+        closed = replace(bar, is_history=False) if bar.is_history else bar
         for event in self._stream.accept(self._columns.exchange_bar(place)):
-            if isinstance(event, ExchangeBar):
-                self._pipeline.feed_bar(event, bar)
+            if isinstance(event, ExchangeBar) and not self._has_longer_bars:
+                self._pipeline.feed_bar(event, closed)
             else:
                 self._pipeline.feed(event)
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
 from libs.domain.control import Alert, ControlState, TradingState
@@ -118,19 +116,17 @@ class RunRecorder:
             handler(event)
 
     def pass_bars(
-        self, bars: BarColumns, traded_from: int, equity_e8: Ints | None, wallet: Decimal, position: Decimal
+        self, bars: BarColumns, longer: int, equity_e8: Ints | None, wallet: Decimal, position: Decimal
     ) -> None:
-        """Take note of bars that were passed without an event each; equity is None where no position was held.
+        """Take note of bars that were passed without an event each, and of the number of longer ones that they closed.
 
-        Those that close before `traded_from` (ns) are history.
+        Equity is None where no position was held.
         """
         for kind in (ClockTick, ExchangeBar, Bar):
             self._type_counts[kind] += len(bars)
+        self._type_counts[Bar] += longer
         times = bars.open_time + bars.length_ns
-        first = int(np.searchsorted(times, traded_from))
-        self.record.prices.extend(
-            times[first:], bars.open_e8[first:], bars.high_e8[first:], bars.low_e8[first:], bars.close_e8[first:]
-        )
+        self.record.prices.extend(times, bars.open_e8, bars.high_e8, bars.low_e8, bars.close_e8)
         if equity_e8 is None:
             return
         self.pass_states(times, equity_e8, wallet, position)

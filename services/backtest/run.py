@@ -143,6 +143,7 @@ class _Feed:
             columns,
             self._pipeline,
             recorder,
+            bars=built.bars,
             risk=built.risk,
             execution=built.execution,
             strategy=built.strategy,

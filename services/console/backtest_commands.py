@@ -23,7 +23,7 @@ _MINUTE_S = 60
 def backtest(
     input_: Annotated[
         Path | None,
-        typer.Option("--input", metavar="PATH", help="A capture, Parquet bars or trades, or a folder of them."),
+        typer.Option("--input", metavar="PATH", help="A capture, Parquet, CSV or zip of bars or trades, or a folder."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Run over the simulated market of this seed instead.")] = None,
     span: Annotated[str, typer.Option(metavar="TIME", help="How long the simulated market runs: 30m, 6h.")] = "30m",

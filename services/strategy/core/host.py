@@ -164,8 +164,11 @@ class StrategyCore:
         self._rules(bar.instrument, bar.event_id)
         if not bar.is_history:
             self._price(bar.instrument, bar.close_e8)
-        answered, self._answered = self._answered, None
-        answers = answered[1] if answered is not None and answered[0] is bar else self._answer_bar(bar, self.view())
+        answered = self._answered
+        if answered is not None and answered[0].event_id == bar.event_id:
+            answers, self._answered = answered[1], None
+        else:
+            answers = self._answer_bar(bar, self.view())
         if bar.is_history:
             return NOTHING
         for name, targets in answers:

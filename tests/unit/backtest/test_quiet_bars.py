@@ -34,6 +34,7 @@ MARKETS = (
     "binance_um_BTCUSDT_5m_20230101_20240514.parquet",
     "binance_um_BTCUSDT_1h_20190908_20250630.parquet",
     "bybit_linear_BTCUSDT_5m_20250924_20260331.parquet",
+    "binance_um_BTCUSDT_1m_20230718_20230817.parquet",
 )
 
 
@@ -54,7 +55,9 @@ class Looker(Strategy):
         return (TargetPosition(bar.instrument, view.equity_usdt / 4 * side, "the turn has come"),)
 
 
-def run(path: Path, bars: int, *, fast: bool, strategies: Sequence[str], changed: Sequence[str]) -> BacktestResult:
+def run(
+    path: Path, bars: int, *, fast: bool, strategies: Sequence[str], changed: Sequence[str], learns: int = 0
+) -> BacktestResult:
     market = open_recording(path, instrument=BTC, history=None, history_bars=0)
     assert market.columns is not None
     until = int(market.columns.open_time[bars])
@@ -64,6 +67,7 @@ def run(path: Path, bars: int, *, fast: bool, strategies: Sequence[str], changed
         starting_balance_usdt=Decimal(100_000),
         settings=parse_settings(changed),
         until=until,
+        trade_from=int(market.columns.open_time[learns]) if learns else 0,
         fast=fast,
     )
     return run_backtest(market, options)
@@ -97,13 +101,19 @@ def test_passing_quiet_bars_decides_nothing_differently(changed: str, name: str)
         run(OHLCV / name, 700, fast=fast, strategies=[CROSS], changed=SETTINGS[changed]).record
         for fast in (True, False)
     )
-    assert passed.fills == handled.fills
-    assert passed.equity == handled.equity
-    assert passed.prices == handled.prices
-    assert passed.state_changes == handled.state_changes
-    assert passed.refusals == handled.refusals
-    assert passed.failed_checks == handled.failed_checks
-    assert passed.counts == handled.counts
+    assert passed == handled
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
+@pytest.mark.parametrize("name", [MARKETS[0], MARKETS[-1]])
+def test_bars_before_trading_begins_are_passed_too(name: str) -> None:
+    passed, handled = (
+        run(OHLCV / name, 700, fast=fast, strategies=[CROSS], changed=ORACLE, learns=300).record
+        for fast in (True, False)
+    )
+    assert passed.fills
+    assert passed == handled
 
 
 @pytest.mark.slow
