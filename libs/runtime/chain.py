@@ -160,7 +160,7 @@ class ChainShell:
         self._demand_drained()
         self._routes = {at: tuple(each for each in self._members if at in each.starts) for at in places}
         polled = {at: self._routes[at][0].starts[at] for at in places if has_outside_producers(at.topic)}
-        self._consumer = self._bus.consumer(sorted({at.topic for at in polled}))
+        self._consumer = self._bus.consumer(sorted({at.topic for at in polled}), group=self._name, subscribes=False)
         self._consumer.assign(polled)
         self._lane = ControlLane(
             self._bus,

@@ -123,7 +123,8 @@ def _follow_limits(trading: _Trading, records: Sequence[NewRecord], decode: Deco
         if record.topic != _RISK_JOURNAL:
             continue
         for run in decode(record.topic, record.value).runs:
-            if run.topic != topics.CONTROL_COMMANDS:
+            # What the chain itself commands sets no limits.
+            if run.topic != topics.CONTROL_COMMANDS or run.own_producer:
                 continue
             for command in trading.commands_logged[trading.commands_handled : run.next_offset]:
                 if command.action is ControlAction.SET_LIMITS and _ORDER_LIMIT in command.arguments:

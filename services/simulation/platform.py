@@ -17,6 +17,10 @@ from services.execution.building import build_core as build_execution
 from services.execution.core.outbox import OutboxCore
 from services.execution.inputs import INPUTS as EXECUTION_INPUTS
 from services.execution.settings import ExecutionSettings
+from services.features.building import build_core as build_features
+from services.features.inputs import INPUTS as FEATURES_INPUTS
+from services.features.settings import FeaturesSettings
+from services.inference.inputs import INPUTS as INFERENCE_INPUTS
 from services.recorder.settings import RecorderSettings
 from services.risk.building import build_core as build_risk
 from services.risk.core.limits import RiskLimits
@@ -24,6 +28,7 @@ from services.risk.inputs import INPUTS as RISK_INPUTS
 from services.risk.settings import RiskSettings
 from services.simulation.exchange import OUTBOX_ACCESS, TERMS
 from services.simulation.market import INSTRUMENTS
+from services.simulation.models import FEATURE_SET, build_inference
 from services.simulation.world import SimulatedService
 from services.strategy.inputs import INPUTS as STRATEGY_INPUTS
 from services.strategy.loading import build_strategy_core
@@ -48,15 +53,20 @@ class Platform:
     outbox: Callable[[], OutboxCore] | None = None
 
 
-def build_platform(*, at_venue: bool) -> Platform:
-    """Build the services once; each instance in a session gets a fresh core. The venue lists one instrument alone."""
+def build_platform(*, at_venue: bool, has_model: bool) -> Platform:
+    """Build the services once; each instance in a session gets a fresh core. The venue lists one instrument alone.
+
+    With a model, features and inference run too, and a strategy trades the forecasts.
+    """
     # Given in full as an environment, so that that of the simulating process changes nothing.
     traded = OUTBOX_ACCESS.instruments if at_venue else INSTRUMENTS
     instruments = orjson.dumps(traded).decode()
     strategies = [
         {"path": "ema_cross", "parameters": {"fast_bars": 1, "slow_bars": 2, "notional_usdt": "500"}},
+        *([{"path": "forecast_threshold", "parameters": {"notional_usdt": "300"}}] if has_model else []),
     ]
     bars_settings = load_settings(BarsSettings, {"PERPFLOW_BARS_TIMEFRAMES": '["1m", "5m"]'})
+    features_settings = load_settings(FeaturesSettings, {"PERPFLOW_FEATURES_FEATURE_SET": FEATURE_SET})
     strategy_settings = load_settings(
         StrategySettings,
         {
@@ -91,8 +101,13 @@ def build_platform(*, at_venue: bool) -> Platform:
             "PERPFLOW_RECORDER_RETRY_MAX_MS": "2000",
         },
     )
+    modelled = (
+        SimulatedService("features", FEATURES_INPUTS, partial(build_features, features_settings)),
+        SimulatedService("inference", INFERENCE_INPUTS, build_inference),
+    )
     services = (
         SimulatedService("bars", BARS_INPUTS, partial(build_bars, bars_settings)),
+        *(modelled if has_model else ()),
         SimulatedService("strategy", STRATEGY_INPUTS, partial(build_strategy_core, strategy_settings)),
         SimulatedService("risk", RISK_INPUTS, partial(build_risk, risk_settings)),
         SimulatedService("execution", EXECUTION_INPUTS, partial(build_execution, execution_settings)),

@@ -30,6 +30,10 @@ EVENTS = 500
 SEEDS_PER_MARKET = 10
 # Every so many seeds orders go to the simulated exchange, in the others to the paper venue.
 VENUE_EVERY = 4
+# Every so many seeds the cores run fused in one chain, in the others each in a shell of its own.
+FUSED_EVERY = 3
+# Every so many seeds features and a model run too, and forecasts are traded.
+MODEL_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +68,22 @@ class Tally:
             self.failures.append(outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What all sessions of a process have in common; `platforms` are on paper and at the venue."""
-
-    platforms: tuple[Platform, Platform]
-    logger: structlog.stdlib.BoundLogger
+@cache
+def _platform(*, at_venue: bool, has_model: bool) -> Platform:
+    return build_platform(at_venue=at_venue, has_model=has_model)
 
 
 @cache
-def _shared() -> _Shared:
+def _logger() -> structlog.stdlib.BoundLogger:
     # Errors are what a simulation makes on purpose: they are counted, not logged. The process's own logs stay on.
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    logger = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=silent)
-    return _Shared((build_platform(at_venue=False), build_platform(at_venue=True)), logger)
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=silent)
+    return logger
 
 
 @lru_cache(maxsize=4)
 def _market(number: int, event_count: int, *, at_venue: bool) -> SessionMarket:
-    platform = _shared().platforms[at_venue]
+    platform = _platform(at_venue=at_venue, has_model=False)
     bars = next(service for service in platform.services if service.name == "bars")
     return SessionMarket(make_market(number, event_count, platform.instruments), bars.build_core())
 
@@ -90,7 +91,7 @@ def _market(number: int, event_count: int, *, at_venue: bool) -> SessionMarket:
 def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int = EVENTS) -> SeedOutcome:
     """Run one session. An error that no mishap explains is what did not hold."""
     at_venue = seed % VENUE_EVERY == 0
-    platform = _shared().platforms[at_venue]
+    platform = _platform(at_venue=at_venue, has_model=seed % MODEL_EVERY == 0)
     chosen = dict(draw_mix(seed) if mix is None else mix)
     rng = random.Random(f"scheduler/{seed}")
     world = World(
@@ -100,7 +101,8 @@ def run_seed(seed: int, mix: Mapping[str, float] | None = None, event_count: int
         mishaps=Mishaps(rng, dict(chosen)),
         recorder_settings=platform.recorder_settings,
         outbox=platform.outbox,
-        logger=_shared().logger,
+        is_fused=seed % FUSED_EVERY == 0,
+        logger=_logger(),
         clock=SimulatedClock(START_NS),
         rng=rng,
     )

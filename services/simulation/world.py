@@ -13,14 +13,17 @@ from typing import Protocol
 
 import structlog
 
-from libs.bus.api import BusError, BusFull, NewRecord, Producer, TopicSpec
+from libs.bus.api import BusError, BusFull, NewRecord, Producer, TopicSpec, hash_partition
 from libs.bus.memory import MemoryBus
 from libs.clock import SimulatedClock
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Core
+from libs.runtime.chain import ChainedCore, ChainShell
 from libs.runtime.handler import Input
+from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.retention import RetentionPass
+from libs.runtime.settings import CHAIN
 from libs.runtime.shell import CoreShell
 from libs.wire import encode
 from libs.wire.topics import OUTBOX, RECORDED_TOPICS, TOPICS
@@ -100,6 +103,7 @@ class World:
     mishaps: Mishaps
     recorder_settings: RecorderSettings
     outbox: Callable[[], OutboxCore] | None
+    is_fused: bool
     logger: structlog.stdlib.BoundLogger
     clock: SimulatedClock
     rng: random.Random
@@ -132,7 +136,8 @@ class World:
         self.exchange = None if self.outbox is None else SessionExchange(self.clock, self.mishaps)
         self._chunks = _CHUNKS if self.outbox is None else _CHUNKS_AT_VENUE
         at_venue = () if self.outbox is None else (OUTBOX,)
-        self._names = (*(service.name for service in self.services), *at_venue, RECORDER)
+        cores = (CHAIN,) if self.is_fused else (service.name for service in self.services)
+        self._names = (*cores, *at_venue, RECORDER)
         self._max_age_ms = self.rng.choice(_AGES_MS)
         self._batch = self.rng.choice(_BATCHES)
         self._snapshot_every = self.rng.choice(_SNAPSHOTS)
@@ -256,6 +261,8 @@ class World:
             )
         if name == OUTBOX:
             return self._make_outbox(view, hang)
+        if name == CHAIN:
+            return self._make_chain(view, hang)
         service = next(each for each in self.services if each.name == name)
         return CoreShell(
             service.name,
@@ -265,6 +272,23 @@ class World:
             _METRICS,
             self.logger,
             clock=self.clock,
+            decode=self.decode,
+            batch_max_records=self._batch,
+            snapshot_every_records=self._snapshot_every,
+        )
+
+    def _make_chain(self, view: RoughBus, hang: Callable[[], None]) -> ChainShell:
+        return ChainShell(
+            CHAIN,
+            [
+                ChainedCore(Task(each.name), RoughCore(each.build_core(), self.mishaps, hang), each.inputs)
+                for each in self.services
+            ],
+            view,  # type: ignore[arg-type]
+            _METRICS,
+            self.logger,
+            clock=self.clock,
+            choose=hash_partition,
             decode=self.decode,
             batch_max_records=self._batch,
             snapshot_every_records=self._snapshot_every,
