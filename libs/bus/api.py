@@ -14,6 +14,7 @@ Errors form one tree::
     |- BusInvalid             the address, or the file that it names, is no bus (exit code 2)
     |- UnknownTopic           the topic was never created
     |- OffsetGone             a reader's position lies before the oldest record kept; nothing was skipped
+    |- GroupMoved             the group was shared out anew: a commit by the former shares is refused, poll for the new
     |- ProducerFenced         a newer producer took over this transactional id; stop this process
     `- TransactionState       a call that does not fit the state of the transaction
 """
@@ -57,6 +58,10 @@ class UnknownTopic(BusError):
 
 class OffsetGone(BusError):
     """A reader stands before the oldest record kept: what it should read next was removed."""
+
+
+class GroupMoved(BusError):
+    """The group was shared out anew since this member polled last; nothing was committed."""
 
 
 class ProducerFenced(BusError):

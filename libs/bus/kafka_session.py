@@ -14,6 +14,7 @@ from libs.bus.api import (
     BusDenied,
     BusError,
     BusUnavailable,
+    GroupMoved,
     ProducerFenced,
     TopicPartition,
     UnknownTopic,
@@ -100,7 +101,7 @@ def explain(error: KafkaException | KafkaError, doing: str, bootstrap: str) -> B
     if code in UNKNOWN_TOPIC_CODES:
         return UnknownTopic(f"{doing}: no such topic or partition on Kafka at {bootstrap} ({text}): create it first")
     if code in _REBALANCED:
-        return BusError(
+        return GroupMoved(
             f"{doing}: the group went on without this member ({text}): nothing was committed; "
             "abort, then poll for the new assignment or stop this process"
         )

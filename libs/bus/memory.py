@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from libs.bus.api import (
     BusError,
     Consumer,
+    GroupMoved,
     NewRecord,
     Partitioner,
     ProducerFenced,
@@ -321,14 +322,14 @@ class MemoryConsumer:
             return self._stored(offsets)
 
     def require_current(self) -> None:
-        """Raise `BusError` when the group went on without this member. The caller holds the log."""
+        """Raise `GroupMoved` when the group went on without this member. The caller holds the log."""
         self._require_open()
         if not self._shares or self._group is None:
             return
         group = self._log.groups[self._group]
         known = group.members.get(self._member)
         if known is None or known.token != self._token or group.generation != self._generation:
-            raise BusError(
+            raise GroupMoved(
                 f"group {self._group} went on without member {self._member}: nothing was committed; "
                 "abort, then poll for the new assignment or stop this process"
             )

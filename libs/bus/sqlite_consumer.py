@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from libs.bus.api import BusError, BusLost, BusUnavailable, Record, Start, TopicPartition
+from libs.bus.api import BusError, BusLost, BusUnavailable, GroupMoved, Record, Start, TopicPartition
 from libs.bus.checks import check_assigned, check_group, check_member, check_open
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
@@ -196,12 +196,12 @@ class SqliteConsumer:
         return {self._log.partition_id(place): offset for place, offset in offsets.items()}
 
     def write_offsets(self, database: sqlite3.Connection, rows: Mapping[int, int]) -> None:
-        """Store offsets within an open write transaction. Raises `BusError` when the group left this member behind."""
+        """Store offsets within an open write transaction. Raises `GroupMoved` where the group went on."""
         self._require_open()
         if self._shares:
             row = self._membership(database)
             if row is None or row[0] != self._generation or row[1] != self._wakeup.name:
-                raise BusError(
+                raise GroupMoved(
                     f"group {self._group} went on without member {self._member}: nothing was committed; "
                     "abort, then poll for the new assignment or stop this process"
                 )

@@ -20,7 +20,7 @@ from services.console.session import SessionDescription
 
 _ACCOUNT_TABLES = ("strategy", "risk", "execution")
 _MOST_REPLICAS = 64
-_SCALABLE = (*CORE_SERVICES, CHAIN)
+_SCALABLE = (*CORE_SERVICES, CHAIN, "recorder")
 
 
 def parse_instruments(text: str) -> tuple[str, ...]:

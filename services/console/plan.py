@@ -33,7 +33,7 @@ _INHERITED = frozenset(
 # The way out of this network, whose address may hold a password: for those who go out.
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 _GO_OUT = frozenset({"ingestion", OUTBOX, "features"})
-_USES_STORE = "recorder"
+RECORDER = "recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ProcessSpec:
 
 def check_scale(layout: str, scale: Mapping[str, int]) -> None:
     """Raise `BadInput` where replicas are asked for of what a layout does not have."""
-    there = (CHAIN,) if layout == FUSED else CORE_SERVICES
+    there = (*((CHAIN,) if layout == FUSED else CORE_SERVICES), RECORDER)
     for service in scale:
         if service not in there:
             raise BadInput(f"--layout {layout} has no {service} to scale; it has {', '.join(there)}")
@@ -99,7 +99,7 @@ def process_environment(
         name: value
         for name, value in {**session.environment, **secrets}.items()
         if name not in withheld
-        and (name.startswith(prefixes) or name in platform or (service == _USES_STORE and name in store))
+        and (name.startswith(prefixes) or name in platform or (service == RECORDER and name in store))
     }
     reached = {
         "PERPFLOW_CLICKHOUSE": session.clickhouse,
@@ -109,7 +109,7 @@ def process_environment(
     return {
         **base_environment(goes_out=service in _GO_OUT),
         **own,
-        **(reached if service == _USES_STORE else {}),
+        **(reached if service == RECORDER else {}),
         "PERPFLOW_BUS": session.bus,
         "PERPFLOW_TOPIC_PREFIX": session.topic_prefix,
         "PERPFLOW_RUN_DIR": str(session.run_dir),
@@ -158,7 +158,7 @@ def plan_processes(
                 environment = {**process_environment(session, CHAIN, secrets), **own}
                 specs.append(ProcessSpec(replica_name(CHAIN, number), service_command(CHAIN), environment))
             continue
-        if service not in CORE_SERVICES or not (is_shared or service in scale):
+        if not (service in scale or (is_shared and service in CORE_SERVICES)):
             specs.append(spec(service))
             continue
         for number in range(scale.get(service, 1)):

@@ -39,6 +39,7 @@ from services.console.log_files import LogLimits
 from services.console.models_registry import STARTER, features_of, read_default
 from services.console.placing import placement_variables
 from services.console.plan import (
+    RECORDER,
     SPREAD,
     ProcessSpec,
     answers,
@@ -515,10 +516,11 @@ class _Run:
 
     def _stop_services(self, bus: Bus) -> bool:
         """Stop everything; False where the recorder has not written all. It goes last: the others may still write."""
-        names = [name for name in self._supervisor.states() if name not in (CLICKHOUSE_PROCESS, "recorder")]
-        self._supervisor.stop(names)
-        is_drained = self._drain(bus, ["recorder"])
-        self._supervisor.stop(["recorder"])
+        names = list(self._supervisor.states())
+        recorders = [name for name in names if service_of(name) == RECORDER]
+        self._supervisor.stop([name for name in names if name not in (CLICKHOUSE_PROCESS, *recorders)])
+        is_drained = self._drain(bus, [RECORDER])
+        self._supervisor.stop(recorders)
         return is_drained
 
     def _report(self, bus: Bus, is_drained: bool) -> int:

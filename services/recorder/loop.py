@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from libs.bus.api import Consumer, Record, TopicPartition, Waiting
+from libs.bus.api import Consumer, GroupMoved, Record, TopicPartition, Waiting
 from libs.clock import SYSTEM_CLOCK, Clock
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ByTopic, ServiceMetrics
@@ -132,13 +132,25 @@ class RecorderLoop:
             self._note_down(error)
             return False
         self._note_up()
-        if self._offsets:
-            consumer.commit(self._offsets)
-            self._offsets = {}
-            self._transactions.inc()
+        self._commit_offsets(consumer)
         self._held.set(0)
         self._commit_seconds.observe(self._clock.monotonic_s() - started)
         return True
+
+    def _commit_offsets(self, consumer: Consumer) -> None:
+        # What was read of a partition that another replica has now is in the tables, and that one writes it again.
+        held = consumer.assignment()
+        self._offsets = {at: offset for at, offset in self._offsets.items() if at in held}
+        if not self._offsets:
+            return
+        try:
+            consumer.commit(self._offsets)
+        except GroupMoved:
+            # The next poll tells what is still held; its offsets are committed with the next flush.
+            self._logger.info("the replicas share the topics out anew")
+            return
+        self._offsets = {}
+        self._transactions.inc()
 
     def close(self) -> None:
         """Write what is held and leave. What cannot be written stays uncommitted and is read again next time."""

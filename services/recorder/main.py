@@ -1,12 +1,18 @@
-"""Wires the recorder, and beside it the retention of the topics: of all processes it alone has read everything."""
+"""Wires the recorder, and beside its first replica the retention of the topics.
+
+Of all processes the recorder alone has read everything.
+"""
 
 from __future__ import annotations
+
+import contextlib
 
 import structlog
 
 from libs.clock import SystemClock
 from libs.runtime.health import HealthServer, ServiceHealth
 from libs.runtime.metrics import ServiceMetrics
+from libs.runtime.placement import replica_name
 from libs.runtime.platform_bus import open_platform_bus, session_placement
 from libs.runtime.retention import RetentionThread, RetentionTimes
 from libs.runtime.service import run_loop, run_process
@@ -20,14 +26,15 @@ from services.recorder.settings import RecorderSettings
 
 def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> int:
     settings = load_settings(RecorderSettings)
-    health = ServiceHealth(NAME, platform.run_dir, ServiceMetrics(NAME))
+    name, number = replica_name(NAME, platform.replica), platform.replica or 0
+    health = ServiceHealth(name, platform.run_dir, ServiceMetrics(NAME))
     with (
         open_store() as store,
         HealthServer(health, platform.metrics_host, platform.metrics_port) as server,
         open_platform_bus(platform, waiting=health.waiting) as bus,
     ):
         loop = RecorderLoop(
-            lambda: bus.consumer(RECORDED_TOPICS, group=NAME, member_id=f"{NAME}-0"),
+            lambda: bus.consumer(RECORDED_TOPICS, group=NAME, member_id=f"{NAME}-{number}"),
             store,
             decode_any,
             settings,
@@ -39,8 +46,14 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         health.watch("store", loop.check_store)
         ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s)
         placement, clock = session_placement(platform), SystemClock()
-        with RetentionThread(NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement):
-            return run_loop(NAME, platform, logger, server, loop)
+        with contextlib.ExitStack() as beside:
+            if number == 0:
+                beside.enter_context(
+                    RetentionThread(
+                        NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement
+                    )
+                )
+            return run_loop(name, platform, logger, server, loop)
 
 
 def main() -> int:

@@ -88,7 +88,7 @@ def test_instruments_and_replicas_are_read_or_refused() -> None:
     for text in (f"{BTC},{BTC}", ",", "NOSUCH.VENUE"):
         with pytest.raises(BadInput):
             parse_instruments(text)
-    for text in ("bars", "bars=0", "recorder=2", "bars=x"):
+    for text in ("bars", "bars=0", "monitoring=2", "bars=x"):
         with pytest.raises(BadInput, match="SERVICE=N"):
             parse_scale([text])
 
@@ -172,7 +172,9 @@ def test_chains_share_the_accounts_out_and_what_a_layout_lacks_is_refused(
         ("chain", '["a"]'),
         ("chain-1", '["b"]'),
     ]
-    with pytest.raises(BadInput, match="--layout fused has no bars to scale; it has chain"):
+    twice = plan_processes(session, {}, has_exchange=False, is_bounded=True, scale={"recorder": 2})
+    assert [each.name for each in twice if each.name.startswith("recorder")] == ["recorder", "recorder-1"]
+    with pytest.raises(BadInput, match="--layout fused has no bars to scale; it has chain, recorder"):
         prepare_session(replace(options, scale={"bars": 2}), Configuration({}))
     with pytest.raises(BadInput, match="--layout spread has no chain to scale"):
         prepare_session(replace(options, layout="spread"), Configuration({}))

@@ -73,10 +73,10 @@ class Bench:
         self.settings = RecorderSettings(**{"flush_interval_ms": 500, **settings})
         self.loop = self.new_loop()
 
-    def new_loop(self, decode: Callable[[str, bytes], Any] = decode_any) -> RecorderLoop:
+    def new_loop(self, decode: Callable[[str, bytes], Any] = decode_any, number: int = 0) -> RecorderLoop:
         self.metrics = ServiceMetrics("recorder")
         loop = RecorderLoop(
-            self.consumer,
+            lambda: self.consumer(number),
             self.store,
             decode,
             self.settings,
@@ -87,8 +87,8 @@ class Bench:
         loop.open()
         return loop
 
-    def consumer(self) -> Consumer:
-        return self.bus.consumer(TOPICS, group="recorder", member_id="recorder-0")
+    def consumer(self, number: int = 0) -> Consumer:
+        return self.bus.consumer(TOPICS, group="recorder", member_id=f"recorder-{number}")
 
     def write(self, *events: Any) -> None:
         self.write_raw(*((each.topic, each.key, each.payload) for each in map(encode, events)))
@@ -314,3 +314,25 @@ def test_step_says_how_many_records_it_read(bench: Bench) -> None:
     assert bench.loop.step(0) == 2
     assert bench.loop.step(0) == 0
     assert not bench.loop.is_finished
+
+
+def test_replicas_share_the_partitions_and_what_one_held_when_they_did_is_recorded() -> None:
+    with open_bus(f"memory:{secrets.token_hex(8)}", partitioner=lambda _topic, key, count: len(key) % count) as bus:
+        bus.create_topics(TopicSpec(name, 2) for name in TOPICS)
+        bench = Bench(bus)
+        bench.write(*(a_trade(number) for number in range(5)), a_bar(1), an_intent(1))
+        assert bench.loop.step(0) == 7
+        # A second one takes half of the partitions before the first has written what it holds.
+        second = bench.new_loop(number=1)
+        bench.write(a_trade(5), a_bar(2), an_intent(2))
+        for _ in range(3):
+            for loop in (bench.loop, second):
+                loop.step(0)
+                bench.clock.advance(1.0)
+        assert len(bench.store.rows) == 10
+        places = [TopicPartition(topic, number) for topic in TOPICS for number in range(2)]
+        committed = bus.committed("recorder", places)
+        assert {at: offset or 0 for at, offset in committed.items()} == bus.end_offsets(places)
+        assert sum(1 for offset in committed.values() if offset) >= 2
+        bench.loop.close()
+        second.close()
