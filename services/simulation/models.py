@@ -24,21 +24,22 @@ def build_inference() -> InferenceCore:
     feature_set = load_feature_set(FEATURE_SET)
     manifest = Manifest(
         name="simulated",
-        version="1",
+        family="linear",
         onnx_sha256="0" * 64,
         feature_set=feature_set.name,
         schema_hash=feature_set.schema_hash,
         timeframe="1m",
         window=2,
         horizon_ns=_HORIZON_NS,
-        clip=5.0,
-        inputs=(ModelInput(_INPUT, feature_set.names.index(_INPUT), 50.0, 10.0),),
+        inputs=(ModelInput(_INPUT, feature_set.names.index(_INPUT), tuple(range(10, 100, 10))),),
+        verdict="for simulated sessions alone",
     )
     return InferenceCore([ScoredModel(manifest, ModelRole.CHAMPION, _score)])
 
 
 def _score(window: npt.NDArray[np.float32]) -> Scores:
-    lean = float(window[0, -1, 0] + 0.5 * window[0, 0, 0])
+    before, now = (np.nan_to_num(window[0, :, 0], nan=50.0) - 50.0) / 10.0
+    lean = float(now + 0.5 * before)
     down, up = math.exp(-lean), math.exp(lean)
     whole = down + 1.0 + up
     return Scores(down / whole, 1.0 / whole, up / whole)

@@ -66,7 +66,7 @@ def build_platform(*, at_venue: bool, has_model: bool) -> Platform:
         *([{"path": "forecast_threshold", "parameters": {"notional_usdt": "300"}}] if has_model else []),
     ]
     bars_settings = load_settings(BarsSettings, {"PERPFLOW_BARS_TIMEFRAMES": '["1m", "5m"]'})
-    features_settings = load_settings(FeaturesSettings, {"PERPFLOW_FEATURES_FEATURE_SET": FEATURE_SET})
+    features_settings = load_settings(FeaturesSettings, {"PERPFLOW_FEATURES_FEATURE_SETS": f'["{FEATURE_SET}/1m"]'})
     strategy_settings = load_settings(
         StrategySettings,
         {
