@@ -1,11 +1,8 @@
-"""Wires the recorder, and beside its first replica the retention of the topics.
-
-Of all processes the recorder alone has read everything.
-"""
+"""Wires the recorder, and beside its first replica the retention of the topics: it alone has read everything."""
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import nullcontext
 
 import structlog
 
@@ -46,13 +43,10 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         health.watch("store", loop.check_store)
         ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s)
         placement, clock = session_placement(platform), SystemClock()
-        with contextlib.ExitStack() as beside:
-            if number == 0:
-                beside.enter_context(
-                    RetentionThread(
-                        NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement
-                    )
-                )
+        beside = RetentionThread(
+            NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement
+        )
+        with nullcontext() if number else beside:
             return run_loop(name, platform, logger, server, loop)
 
 
