@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,8 @@ def errors_of(words: list[str]) -> list[str]:
     """Return what a shown call names that does not exist; ``a | b`` lists commands, ``[...]`` may be left out."""
     errors: list[str] = []
     if "|" in words and all(word == "|" or not word.startswith("-") for word in words):
-        for name in (word for word in words if word != "|"):
-            errors += errors_of([name])
+        for is_bar, call in groupby(words, key=lambda word: word == "|"):
+            errors += [] if is_bar else errors_of(list(call))
         return errors
     command = COMMAND
     options: set[str] = set()

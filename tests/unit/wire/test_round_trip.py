@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.domain.accounts import VenuePosition
-from libs.domain.bars import TIMEFRAMES, Bar
+from libs.domain.bars import TIMEFRAMES, Bar, BarRevision
 from libs.domain.control import AuditEntry, ControlCommand
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast
@@ -96,7 +96,7 @@ def instances(kind: type) -> st.SearchStrategy[Any]:
 
 def shape(kind: type, values: dict[str, Any]) -> Any:
     """Fix what fields owe to each other: bars have times and prices that fit, books have parallel sides."""
-    if kind in (Bar, ExchangeBar):
+    if kind in (Bar, BarRevision, ExchangeBar):
         length = TIMEFRAMES[values["timeframe"]]
         values["open_time"] = values["open_time"] % 10**5 * length
         values["close_time"] = values["open_time"] + length
