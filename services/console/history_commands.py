@@ -322,6 +322,80 @@ def quality(
     raise typer.Exit(EXIT_CHECK_FAILED if any(report.findings for report in reports) else 0)
 
 
+@data_app.command("bars")
+def make_bars(
+    path: Annotated[Path, typer.Argument(help="A Parquet file of trades, as collect-data and import write it.")],
+    output: Annotated[Path, typer.Option(help="A folder, or for one timeframe a .parquet file.")],
+    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 1h, 4h, 1d; or several.")] = "1m",
+    instrument: Annotated[str, typer.Option(help="SYMBOL.VENUE, where the file does not say it.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+) -> None:
+    """Make bars of trades, through the core that makes them live.
+
+    Example: perpflow data bars trades/2024-10-28.parquet --timeframe 1m,5m --output bars
+    """
+    from libs.history.errors import HistoryError
+
+    started_s = SYSTEM_CLOCK.monotonic_s()
+    try:
+        made = _make_bars(path, output, timeframe, instrument, is_quiet=json)
+    except HistoryError as error:
+        raise BadInput(str(error)) from error
+    answer = {"series": made, "seconds": round(SYSTEM_CLOCK.monotonic_s() - started_s, 3)}
+    if json:
+        print_json(answer)
+    else:
+        _print_lines(f"{each['series']}: {each['rows']:,} bars up to {_show(each['last_time_ms'])}" for each in made)
+
+
+def _make_bars(path: Path, output: Path, timeframes: str, instrument: str, *, is_quiet: bool) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from libs.domain.numbers import SCALE
+    from libs.history.series import make_series, series_of, to_table
+    from libs.venues.history import TimeSpan
+    from services.backtest.trade_bars import bars_of_trades
+
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {error}") from error
+    named = series_of(metadata.metadata)
+    if named is None and not instrument:
+        raise BadInput(f"{path} does not say what it is of; give --instrument SYMBOL.VENUE")
+    symbol, _, venue = instrument.partition(".")
+    if named is not None:
+        symbol, venue = named[0].symbol, named[0].venue
+    is_sample = named is not None and named[0].is_sample
+    series = [make_series(venue, symbol, "klines", name, is_sample=is_sample) for name in _words(timeframes)]
+    files = _open_files(output, series, f"made of trades: {path.name}")
+    rows: dict[str, dict[int, tuple[Any, ...]]] = {each.timeframe: {} for each in series}
+    with Progress(console=Console(stderr=True), disable=is_quiet, transient=True) as progress:
+        task = progress.add_task("making bars", total=metadata.num_rows)
+        made = bars_of_trades(
+            path, f"{symbol}.{venue}", list(rows), advance=lambda count: progress.update(task, advance=count)
+        )
+        for bar in made:
+            prices = [value / SCALE for value in (bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8)]
+            sums = [
+                None if value is None else value / SCALE
+                for value in (bar.volume_e8, bar.quote_volume_e8, bar.taker_buy_volume_e8)
+            ]
+            open_ms = bar.open_time // 1_000_000
+            # A revision takes its bar's place.
+            rows[bar.timeframe][open_ms] = (open_ms, *prices, *sums[:2], bar.trade_count, sums[2])
+    for each in files:
+        found = rows[each.series.timeframe]
+        if found:
+            span = TimeSpan(min(found), max(found) + each.series.step_ms)
+            each.add(to_table(each.series, [found[at] for at in sorted(found)]), span)
+            each.commit()
+    return [_describe(each) for each in files]
+
+
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)

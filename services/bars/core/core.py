@@ -32,9 +32,7 @@ from libs.domain.state import StateFormat, StateMismatch
 from services.bars.core.book import Ints
 from services.bars.core.series import MINUTE, BarSeries, BarSeriesState
 from services.bars.core.steps import Flags
-
-# price x quantity in 1e-16: beyond 2e10 units of money a trade is not real, and sums would leave 64 bits.
-_MAX_NOTIONAL = 2 * 10**26
+from services.bars.core.trades import MAX_NOTIONAL, TradeArrays
 
 
 @dataclass(slots=True)
@@ -121,6 +119,18 @@ class BarsCore:
         """Count trades that all lie before the deadline, ascending, as if they had been handled one by one."""
         self._series[instrument].pass_trades(times, prices_e8, quantities_e8, is_buyer_maker)
 
+    def begin(self, instrument: str, open_time: int) -> None:
+        """Open an instrument's first minute as one that is known from its very beginning."""
+        self._series_of(instrument).start(open_time)
+
+    def handle_trades(self, instrument: str, trades: TradeArrays) -> list[Bar | BarRevision]:
+        """Advance by an instrument's trades as by one after the other; return what they close and correct.
+
+        Raises `Unhandleable`, with nothing changed, where one of them is not real.
+        """
+        trades.check()
+        return self._series_of(instrument).take_trades(trades)
+
     def counters(self, instrument: str) -> dict[str, int]:
         """Return how many trades came too late for any bar and how many klines were not needed."""
         series = self._series.get(instrument)
@@ -184,7 +194,7 @@ class BarsCore:
 
 
 def _check_notional(event: Trade | LateTrade) -> None:
-    if event.price_e8 * event.quantity_e8 > _MAX_NOTIONAL:
+    if event.price_e8 * event.quantity_e8 > MAX_NOTIONAL:
         raise Unhandleable(f"a trade of more than 2e10 in money is not real: {event}")
 
 

@@ -44,8 +44,10 @@ from services.bars.core.steps import (
     step_quote,
     step_snapshot,
     step_trade,
+    step_trades,
     words_of,
 )
+from services.bars.core.trades import TradeArrays
 
 MINUTE = TIMEFRAMES["1m"]
 MAX_SILENT_MINUTES = 1440
@@ -163,6 +165,35 @@ class BarSeries:
     def pass_trades(self, times: Ints, prices_e8: Ints, quantities_e8: Ints, is_buyer_maker: Flags) -> None:
         """Count trades before the deadline into their minutes, as if each had been taken."""
         loop_trades(self.head, self.slots, MINUTE, times, prices_e8, quantities_e8, is_buyer_maker)
+
+    def take_trades(self, trades: TradeArrays) -> list[Bar | BarRevision]:
+        """Take trades in their order, as `take_trade` would one by one; return the bars that they close or correct."""
+        bars: list[Bar | BarRevision] = []
+        times, at = trades.event_times, 0
+        while at < len(times):
+            event_time = int(times[at])
+            if not self.deadline:
+                self.start(event_time)
+            if event_time >= self.deadline:
+                bars += self.close_until(event_time)
+            if event_time < self.opened:
+                overtaken = trades.trade(self._instrument, at)
+                bars += self.revise_by(overtaken)
+                self.take_trade(overtaken)
+                at += 1
+                continue
+            at = step_trades(
+                self.head,
+                self.slots,
+                MINUTE,
+                self.deadline,
+                at,
+                times,
+                trades.prices_e8,
+                trades.quantities_e8,
+                trades.are_buyer_maker,
+            )
+        return bars
 
     def take_quote(self, event: BestQuote) -> None:
         """Take a best-quote update."""

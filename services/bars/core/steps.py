@@ -189,6 +189,27 @@ def loop_trades(
 
 
 @njit(cache=True)
+def step_trades(
+    head: Records,
+    slots: Records,
+    length: int,
+    deadline: int,
+    begin: int,
+    event_times: Ints,
+    prices: Ints,
+    quantities: Ints,
+    makers: Flags,
+) -> int:
+    """Count trades into the open minute, from one on; return the first that belongs to another, or the end."""
+    opened = slots[0].open_time
+    for at in range(begin, len(event_times)):
+        if not opened <= event_times[at] < deadline:
+            return at
+        step_trade(head, slots, length, event_times[at], prices[at], quantities[at], makers[at])
+    return len(event_times)
+
+
+@njit(cache=True)
 def sample_top(
     head: Records,
     slots: Records,
