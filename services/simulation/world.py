@@ -150,6 +150,8 @@ class World:
         self._run_until_quiet(feed)
         # What is in doubt or held back is settled undisturbed.
         self.mishaps.probabilities.clear()
+        # One process alone may have seen nothing for as long as a session counts as quiet.
+        self._run_until_quiet(feed)
         if self.exchange is not None:
             self.exchange.has_ended = True
             for _ in range(_RECONCILIATIONS):
