@@ -21,7 +21,21 @@ if TYPE_CHECKING:
     from services.training.training import TrainedModel
 
 _SAY_EVERY_S = 10.0
-FAMILIES = ("linear", "logistic", "forest", "boosting", "lightgbm", "transformer")
+FAMILIES = (
+    "linear",
+    "logistic",
+    "forest",
+    "boosting",
+    "lightgbm",
+    "ensemble",
+    "stacked",
+    "transformer",
+    "tcn",
+    "nbeats",
+    "patchtst",
+    "informer",
+    "tft",
+)
 """Listed here too, so that help needs no training library; a test compares."""
 
 

@@ -255,13 +255,13 @@ def model_variables(given: Mapping[str, str], *, is_simulated: bool) -> dict[str
     """
     models_dir = Path(given.get("PERPFLOW_INFERENCE_MODELS_DIR", "var/models"))
     champion = given.get("PERPFLOW_INFERENCE_CHAMPION") or (STARTER if is_simulated else read_default(models_dir))
-    if not champion:
-        return {}
     try:
         shadows = json.loads(given.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
     except ValueError as error:
         raise BadInput(f'PERPFLOW_INFERENCE_SHADOWS is no JSON list ({error}); write ["NAME/VERSION"]') from error
-    needed = features_of(models_dir, [champion, *shadows])
+    if not champion and not shadows:
+        return {}
+    needed = features_of(models_dir, [*([champion] if champion else []), *shadows])
     return {
         "PERPFLOW_INFERENCE_CHAMPION": champion,
         "PERPFLOW_FEATURES_FEATURE_SETS": given.get("PERPFLOW_FEATURES_FEATURE_SETS", json.dumps(needed)),

@@ -104,15 +104,8 @@ def load_model(folder: Path, pin: str, role: ModelRole) -> ScoredModel:
 
 
 def load_models(models_dir: Path, champion: str, shadows: tuple[str, ...]) -> list[ScoredModel]:
-    """Load the champion and the shadows by reference; none where there is no champion.
-
-    Raises `ManifestError` where one cannot be served here.
-    """
-    if not champion:
-        if shadows:
-            raise ManifestError(f"shadows {', '.join(shadows)} without a champion; name one of them the champion")
-        return []
-    models = [load_model(*find_model(models_dir, champion), ModelRole.CHAMPION)]
+    """Load the champion, if one is named, and the shadows. Raises `ManifestError` where one cannot be served here."""
+    models = [load_model(*find_model(models_dir, champion), ModelRole.CHAMPION)] if champion else []
     models.extend(load_model(*find_model(models_dir, shadow), ModelRole.SHADOW) for shadow in shadows)
     for model in models:
         check_features(model.manifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +89,21 @@ def graph_bytes(model: onnx.ModelProto) -> bytes:
     return content
 
 
+def join_graphs(models: Sequence[onnx.ModelProto], names: Sequence[str], top: GraphPart) -> onnx.ModelProto:
+    """Return families' graphs side by side over the same windows, their answers under `names`, and `top` over those."""
+    bodies = [
+        _prefixed(model.graph, f"{name}_", {GRAPH_OUTPUT: name}) for model, name in zip(models, names, strict=True)
+    ]
+    shape = [dimension.dim_value for dimension in models[0].graph.input[0].type.tensor_type.shape.dim]
+    return _close(
+        [*(node for body in bodies for node in body.node), *top.nodes],
+        [*(one for body in bodies for one in body.initializer), *top.constants],
+        (shape[1], shape[2]),
+        [(GRAPH_OUTPUT, ["batch", "answers"])],
+        GRAPH_INPUT,
+    )
+
+
 def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
     wanted = {output}
     kept: list[NodeProto] = []
@@ -99,13 +114,14 @@ def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
     return kept[::-1]
 
 
-def _prefixed(graph: onnx.GraphProto, prefix: str) -> onnx.GraphProto:
-    """Return a copy whose names cannot meet ours; input and output keep theirs."""
+def _prefixed(graph: onnx.GraphProto, prefix: str, kept: Mapping[str, str] | None = None) -> onnx.GraphProto:
+    """Return a copy whose names cannot meet ours; the input keeps its own, and the output unless `kept` renames it."""
+    renamed = {"": "", GRAPH_INPUT: GRAPH_INPUT, GRAPH_OUTPUT: GRAPH_OUTPUT, **(kept or {})}
     made = onnx.GraphProto()
     made.CopyFrom(graph)
 
     def rename(name: str) -> str:
-        return name if name in ("", GRAPH_INPUT, GRAPH_OUTPUT) else prefix + re.sub(r"\W", "_", name)
+        return renamed[name] if name in renamed else prefix + re.sub(r"\W", "_", name)
 
     for node in made.node:
         node.input[:] = [rename(one) for one in node.input]

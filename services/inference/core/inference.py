@@ -102,15 +102,15 @@ class InferenceCore:
 
     A vector that no model reads changes nothing; one of a model's feature set in another definition is `Unhandleable`,
     naming both hashes. Vectors missing in between are unknown rows, and so is what came before the first one: coverage
-    says how much was known. A vector not newer than the last one was seen already and changes nothing. Without any
-    model there are no forecasts.
+    says how much was known. A vector not newer than the last one was seen already and changes nothing. Without a
+    champion shadows are scored all the same; without any model there are no forecasts.
     """
 
     def __init__(self, models: Sequence[ScoredModel]) -> None:
         """Check that the models go together. Raises `ManifestError` otherwise."""
         champions = [one.manifest.model_id for one in models if one.role is ModelRole.CHAMPION]
-        if len(champions) != 1 and models:
-            raise ManifestError(f"exactly one champion is needed, got {', '.join(champions) or 'none'}")
+        if len(champions) > 1:
+            raise ManifestError(f"one champion at most is possible, got {', '.join(champions)}")
         names = [one.manifest.model_id for one in models]
         if len(set(names)) != len(names):
             raise ManifestError(f"a model is listed twice among {', '.join(names)}; list each once")

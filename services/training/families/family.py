@@ -83,7 +83,14 @@ FAMILIES = (
     "forest",
     "boosting",
     "lightgbm",
+    "ensemble",
+    "stacked",
     "transformer",
+    "tcn",
+    "nbeats",
+    "patchtst",
+    "informer",
+    "tft",
 )
 """Every family there is, each a module here of that name."""
 

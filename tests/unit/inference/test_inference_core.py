@@ -134,8 +134,7 @@ def test_vector_of_the_wrong_width_is_unhandleable() -> None:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ([a_model(role=ModelRole.SHADOW)], "exactly one champion is needed, got none"),
-        ([a_model(), a_model(a_manifest("b"))], "exactly one champion is needed"),
+        ([a_model(), a_model(a_manifest("b"))], "one champion at most"),
         ([a_model(), a_model(role=ModelRole.SHADOW)], "listed twice"),
         ([a_model(replace(a_manifest(), timeframe="2m"))], "timeframe is '2m'"),
     ],
@@ -271,6 +270,13 @@ def test_promotion_that_cannot_be_obeyed_is_unhandleable_and_changes_nothing(com
     with pytest.raises(Unhandleable, match=message):
         core.handle(command)
     assert core.snapshot() == before
+
+
+def test_shadow_without_a_champion_is_scored_and_may_become_the_first() -> None:
+    core = InferenceCore([a_model(OTHER, role=ModelRole.SHADOW)])
+    assert the_forecast(core.handle(a_vector(1))).role is ModelRole.SHADOW
+    core.handle(a_promotion(1, OTHER.reference))
+    assert champions(core.handle(a_vector(2))) == ["other"]
 
 
 def test_promotion_outlives_a_restart() -> None:

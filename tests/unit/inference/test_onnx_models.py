@@ -179,7 +179,6 @@ def test_champion_and_shadow_are_loaded_together(tmp_path: Path) -> None:
     InferenceCore(models)
 
 
-def test_no_champion_is_no_model_and_shadows_alone_are_refused(tmp_path: Path) -> None:
+def test_without_a_champion_shadows_are_loaded_all_the_same(tmp_path: Path) -> None:
     assert load_models(tmp_path, "", ()) == []
-    with pytest.raises(ManifestError, match="without a champion"):
-        load_models(tmp_path, "", ("starter",))
+    assert [model.role for model in load_models(tmp_path, "", ("starter",))] == [ModelRole.SHADOW]

@@ -34,6 +34,11 @@ SMALL: dict[str, dict[str, int | float]] = {
     "boosting": {"trees": 10, "leaf_examples": 20},
     "lightgbm": {"trees": 10, "leaf_examples": 20},
     "transformer": {"epochs": 1, "examples_per_epoch": 512, "width": 8, "layers": 1},
+    "tcn": {"epochs": 1, "examples_per_epoch": 256, "width": 8, "layers": 2},
+    "nbeats": {"epochs": 1, "examples_per_epoch": 256, "width": 8, "blocks": 2},
+    "patchtst": {"epochs": 1, "examples_per_epoch": 256, "width": 8, "layers": 1, "patch": 4},
+    "informer": {"epochs": 1, "examples_per_epoch": 256, "width": 8},
+    "tft": {"epochs": 1, "examples_per_epoch": 256, "width": 8},
 }
 OPTIONS = TrainingOptions(name="small", seed=3, family="logistic", folds=1, compares=False)
 RECORDED = Path(__file__).parents[4] / "shared/data/market/ohlcv/binance_um_BTCUSDT_1m_20230718_20230817.parquet"
@@ -68,12 +73,13 @@ def choose(family: str, task: Task | None = None, seed: int = 1) -> ModelChoice:
     return ModelChoice(chosen, task or chosen.tasks[0], window, seed, SMALL.get(family, {}))
 
 
-EVERY = [(family, task) for family in FAMILIES for task in load_family(family).tasks]
+NEURAL = ("transformer", "tcn", "nbeats", "patchtst", "informer", "tft")
+QUICK = [(family, task) for family in FAMILIES if family not in NEURAL for task in load_family(family).tasks]
 TRAIN, CALIBRATE, TEST = np.arange(10, 2_000), np.arange(2_000, 2_400), np.arange(2_400, 3_000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "task"), EVERY)
+@pytest.mark.parametrize(("family", "task"), [*QUICK, ("transformer", Task.CLASSIFY)])
 def test_family_learns_exports_what_it_learnt_and_does_it_again(family: str, task: Task) -> None:
     sample = planted()
     model, again = (fit_model(sample, TRAIN, CALIBRATE, choose(family, task)) for _ in range(2))
@@ -114,6 +120,19 @@ def test_graph_agrees_with_its_framework_on_a_thousand_recorded_windows(family: 
     rows = model.raw_rows(sample)
     windows = np.stack([rows[place - model.window + 1 : place + 1] for place in usable[-1_000:]])
     assert check_export(model.export(), model, windows) < 1e-5
+
+
+def test_tft_says_which_variables_and_which_bars_it_looked_at() -> None:
+    import torch
+
+    from services.training.families.tft import TemporalFusion
+
+    torch.manual_seed(1)
+    with torch.no_grad():
+        logits, variables, bars = TemporalFusion(5, 8, 4, 0.0).explain(torch.randn(3, 6, 5))
+    assert (logits.shape, variables.shape, bars.shape) == ((3, 3), (3, 6, 5), (3, 6))
+    assert torch.allclose(variables.sum(dim=-1), torch.ones(3, 6))
+    assert torch.allclose(bars.sum(dim=-1), torch.ones(3))
 
 
 def test_command_offers_the_families_there_are() -> None:
