@@ -50,10 +50,9 @@ class Cross(Strategy):
         self.orders += 1
 
 
-def main() -> None:
-    """Run once."""
-    bars = read_bars()
-    rules = CryptoPerpetual(
+def make_rules() -> CryptoPerpetual:
+    """Return the instrument."""
+    return CryptoPerpetual(
         instrument_id=INSTRUMENT,
         raw_symbol=Symbol("BTCUSDT"),
         base_currency=BTC,
@@ -71,6 +70,12 @@ def main() -> None:
         maker_fee=Decimal(str(FEE)),
         taker_fee=Decimal(str(FEE)),
     )
+
+
+def main() -> None:
+    """Run once."""
+    bars = read_bars()
+    rules = make_rules()
     frame = bars.set_index(bars["open_time"] + pd.Timedelta(minutes=5))[["open", "high", "low", "close", "volume"]]
     data = BarDataWrangler(BARS, rules).process(frame)
     engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True)))
