@@ -139,3 +139,46 @@ def _summarise(profits: Floats, equity: float) -> MonteCarlo:
 def _percentiles(values: Floats) -> tuple[float, float, float]:
     low, middle, high = np.percentile(values, (5, 50, 95)).tolist()
     return low, middle, high
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """What the chosen variants came to where they were not chosen: the Sharpe ratio per step of each path through the
+    whole time, as percentiles (5, 50, 95), and the share of paths that lost."""
+
+    paths: int
+    sharpe: tuple[float, float, float]
+    loss_share: float
+
+
+def cross_validate_choice(
+    returns: Floats, *, groups: int = 10, tests: int = 2, purge: int = 1, embargo: int = 1
+) -> CrossValidation | None:
+    """Choose the best variant by Sharpe ratio in all groups of time but some, and join what it came to in those.
+
+    Every choice of `tests` of the `groups` is one split; steps nearer than `purge` before, or `purge` plus `embargo`
+    behind, a tested group are left out of choosing. Source: Lopez de Prado (2018), Advances in Financial Machine
+    Learning, chapter 12. None for fewer than two variants or too little time.
+    """
+    steps, variants = returns.shape
+    size = steps // groups
+    if variants < 2 or size < 2 * (2 * purge + embargo) or not 0 < tests < groups:
+        return None
+    group = np.minimum(np.arange(steps) // size, groups - 1)
+    tested: list[list[Floats]] = [[] for _ in range(groups)]
+    for chosen in itertools.combinations(range(groups), tests):
+        is_test = np.isin(group, chosen)
+        near = is_test.copy()
+        for shift in range(1, purge + 1):
+            near[:-shift] |= is_test[shift:]
+        for shift in range(1, purge + embargo + 1):
+            near[shift:] |= is_test[:-shift]
+        inside = returns[~near]
+        if len(inside) < 2:
+            return None
+        best = int(np.argmax(_ratios(inside.sum(axis=0), np.square(inside).sum(axis=0), len(inside))))
+        for one in chosen:
+            tested[one].append(returns[group == one, best])
+    paths = np.stack([np.concatenate([tested[one][path] for one in range(groups)]) for path in range(len(tested[0]))])
+    ratios = _ratios(paths.sum(axis=1), np.square(paths).sum(axis=1), steps)
+    return CrossValidation(len(paths), _percentiles(ratios), float(np.mean(paths.sum(axis=1) < 0.0)))

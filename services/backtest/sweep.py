@@ -23,7 +23,12 @@ from services.backtest.inputs import MarketInput, open_recording, open_simulatio
 from services.backtest.options import BacktestOptions
 from services.backtest.returns import kurtosis, sample, sharpe_ratio, simple_returns, skewness
 from services.backtest.run import run_backtest
-from services.backtest.selection import deflated_sharpe, overfitting_probability, reality_check
+from services.backtest.selection import (
+    cross_validate_choice,
+    deflated_sharpe,
+    overfitting_probability,
+    reality_check,
+)
 from services.backtest.summary import summarise
 from services.strategy.settings import StrategyChoice
 
@@ -181,7 +186,10 @@ def _worth(point: SweepPoint, by: str, sign: float) -> float:
 
 
 def judge_choice(points: Sequence[SweepPoint], best: SweepPoint, seed: int) -> dict[str, float | int | None]:
-    """Return how much of the best point is the choosing: of `selection`, over all points that ran."""
+    """Return how much of the best point is the choosing: of `selection`, over all points that ran.
+
+    Cross-validated ratios are per step of the returns that points keep.
+    """
     returns = np.array([point.returns for point in points if not point.error]).T
     chosen = np.array(best.returns)
     ratios = [ratio for column in returns.T if (ratio := sharpe_ratio(column, 1.0)) is not None]
@@ -196,11 +204,15 @@ def judge_choice(points: Sequence[SweepPoint], best: SweepPoint, seed: int) -> d
             variants=len(ratios),
             variance=float(np.var(ratios, ddof=1)),
         )
+    validated = cross_validate_choice(returns)
     return {
         "variants": returns.shape[1],
         "deflated_sharpe_probability": deflated,
         "overfitting_probability": overfitting_probability(returns),
         "reality_check_p_value": reality_check(returns, seed=seed),
+        "cross_validated_sharpe_5_percent": None if validated is None else validated.sharpe[0],
+        "cross_validated_sharpe_median": None if validated is None else validated.sharpe[1],
+        "cross_validated_loss_share": None if validated is None else validated.loss_share,
     }
 
 

@@ -400,7 +400,7 @@ def _mount() -> None:
     from services.console.features_commands import engineer_features, features_app
     from services.console.history_commands import collect_data, data_app, import_files
     from services.console.models_commands import models_app
-    from services.console.research_commands import sweep, walk_forward
+    from services.console.research_commands import sensitivity, sweep, walk_forward
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
     from services.console.store_commands import sql, store_app
@@ -431,6 +431,7 @@ def _mount() -> None:
     app.command()(check_strategy)
     app.command()(sweep)
     app.command("walk-forward")(walk_forward)
+    app.command()(sensitivity)
     app.add_typer(backtests_app)
     app.command()(simulate)
 

@@ -170,6 +170,52 @@ def walk_forward(
     print(f"compound return over the tests: {100 * (total - 1.0):.3f} %")
 
 
+def sensitivity(
+    strategy: StrategyOption,
+    output: OutputOption,
+    fees: Annotated[str, typer.Option(metavar="A,B", help="Taker fee rates, of notional.")] = "0,0.0002,0.0005,0.001",
+    latency_ms: Annotated[str, typer.Option(metavar="A,B", help="Latencies from decision to venue.")] = "0,50,250,1000",
+    slippage_bps: Annotated[str, typer.Option(metavar="A,B", help="Slippages of market orders.")] = "0,1,2,5",
+    input_: InputOption = None,
+    seed: SeedOption = 7,
+    span: SpanOption = "2h",
+    from_: FromOption = None,
+    to: ToOption = None,
+    balance: BalanceOption = None,
+    set_: SetOption = None,
+    instrument: InstrumentOption = "BTCUSDT.BINANCE",
+    json: JsonOption = False,
+) -> None:
+    """Backtest a strategy under other fees, latency and slippage, one changed at a time.
+
+    Finished runs are kept in the output folder: the same command goes on where it was stopped.
+
+    Examples:
+
+      perpflow sensitivity --strategy ema_cross --input bars.parquet --output var/sensitivity
+
+      perpflow sensitivity --strategy ema_cross --fees 0.0002,0.0005 --slippage-bps 0,3 --latency-ms 50 --output var/s
+    """
+    from services.backtest.sensitivity import ASSUMPTIONS, measure_sensitivity
+
+    plan = _make_plan(strategy, [], input_, seed, span, from_, to, balance, set_, instrument)
+    given = [[value.strip() for value in text.split(",") if value.strip()] for text in (fees, latency_ms, slippage_bps)]
+    with _progress("backtests", json) as show:
+        base, found = measure_sensitivity(
+            plan, dict(zip(ASSUMPTIONS, given, strict=True)), output, workers=1, progress=show
+        )
+    failed = next((point for point in (base, *(one.point for one in found)) if point.error), None)
+    if failed is not None:
+        raise BadInput(failed.error)
+    if json:
+        changed = [{"assumption": one.assumption, "value": one.value, **one.point.measures} for one in found]
+        print_json({"as_it_is": base.measures, "changed": changed})
+        return
+    print(f"{'as it is':<28} {_measures(base.measures)}")
+    for one in found:
+        print(f"{one.assumption:<18} {one.value:>9} {_measures(one.point.measures)}")
+
+
 def _check_measure(by: str) -> None:
     from services.backtest.sweep import RANKED
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from services.backtest.selection import (
+    cross_validate_choice,
     deflated_sharpe,
     overfitting_probability,
     reality_check,
@@ -67,3 +68,29 @@ def test_resampled_paths_of_a_sure_gain_never_lose() -> None:
     assert found.profit == pytest.approx((100 * (1.01**50 - 1),) * 3)
     assert found.drawdown == (0.0, 0.0, 0.0)
     assert found.loss_probability == 0.0
+
+
+def test_choice_among_noise_keeps_nothing_out_of_sample_and_a_real_edge_stays() -> None:
+    noise, edge = cross_validate_choice(NOISE), cross_validate_choice(with_edge(0.004))
+    assert noise is not None and edge is not None
+    # Ten groups, two of them tested: 45 splits, nine paths.
+    assert noise.paths == edge.paths == 9
+    assert noise.sharpe[1] < 0.12
+    assert noise.loss_share > 0.2
+    assert edge.sharpe[0] > 0.3
+    assert edge.loss_share == 0.0
+
+
+def test_every_step_of_a_path_comes_from_a_split_that_did_not_see_it() -> None:
+    # The best of each group of time is another variant; who sees its own group chooses it.
+    returns = np.full((400, 10), -0.001) + np.random.default_rng(1).normal(0, 1e-4, (400, 10))
+    for variant in range(10):
+        returns[variant * 40 : variant * 40 + 40, variant] += 0.05
+    found = cross_validate_choice(returns)
+    assert found is not None
+    assert found.loss_share == 1.0
+
+
+@pytest.mark.parametrize("shape", [(400, 1), (20, 5)])
+def test_too_little_is_not_cross_validated(shape: tuple[int, int]) -> None:
+    assert cross_validate_choice(np.zeros(shape)) is None
