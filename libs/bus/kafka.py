@@ -40,6 +40,7 @@ from libs.bus.kafka_session import (
     KafkaSession,
 )
 from libs.bus.kafka_topics import LONGEST_MESSAGE_BYTES, delete_records, keep_everything, new_topic
+from libs.bus.replication import Replication
 from libs.bus.security import KafkaSecurity
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
@@ -49,6 +50,7 @@ _TRANSACTION_TIMEOUT_MS = 15_000
 _OPENING_TIMEOUT_S = 60.0
 _CLOSING_TIMEOUT_S = 5.0
 _NO_SECURITY = KafkaSecurity()
+_CLUSTERS_OWN = Replication()
 
 
 class KafkaBus:
@@ -63,12 +65,14 @@ class KafkaBus:
         prefix: str = "",
         connect_timeout_s: float = 10.0,
         security: KafkaSecurity = _NO_SECURITY,
+        replication: Replication = _CLUSTERS_OWN,
         waiting: Waiting = contextlib.nullcontext,
         partitioner: Partitioner = hash_partition,
         clock: Clock = SYSTEM_CLOCK,
         entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
         self._partitioner = partitioner
+        self._replication = replication
         self._session = KafkaSession(bootstrap, prefix, security, waiting, clock, entropy)
         self._session.connect(connect_timeout_s)
         self._open = OpenClients()
@@ -80,7 +84,7 @@ class KafkaBus:
         for spec in specs:
             check_spec(spec)
             missing[session.names.stored(spec.name)] = spec
-        new = [new_topic(name, spec) for name, spec in missing.items() if name not in existing]
+        new = [new_topic(name, spec, self._replication) for name, spec in missing.items() if name not in existing]
         if new:
             for name, future in session.admin.create_topics(new, operation_timeout=ANSWER_TIMEOUT_S).items():
                 try:

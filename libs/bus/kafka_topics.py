@@ -16,6 +16,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from libs.bus.api import BusError, TopicPartition, TopicSpec
 from libs.bus.errors import past_the_end
 from libs.bus.kafka_session import ANSWER_TIMEOUT_S, UNKNOWN_TOPIC_CODES, KafkaSession
+from libs.bus.replication import Replication
 
 # State snapshots may be larger than Kafka's megabyte.
 LONGEST_MESSAGE_BYTES = 16 << 20
@@ -26,7 +27,7 @@ _SEGMENTS = {"segment.bytes": str(64 << 20), "segment.ms": str(6 * 3_600_000)}
 _logger = logging.getLogger(__name__)
 
 
-def new_topic(name: str, spec: TopicSpec) -> Any:
+def new_topic(name: str, spec: TopicSpec, replication: Replication) -> Any:
     """Describe a topic to create."""
     settings = {
         **_KEEPS_EVERYTHING,
@@ -34,8 +35,10 @@ def new_topic(name: str, spec: TopicSpec) -> Any:
         "max.message.bytes": str(LONGEST_MESSAGE_BYTES),
         "message.timestamp.type": "LogAppendTime",
     }
+    if replication.min_in_sync:
+        settings["min.insync.replicas"] = str(replication.min_in_sync)
     # -1: the cluster's own default replication factor, 1 on a single node.
-    return NewTopic(name, num_partitions=spec.partitions, replication_factor=-1, config=settings)
+    return NewTopic(name, num_partitions=spec.partitions, replication_factor=replication.factor or -1, config=settings)
 
 
 def keep_everything(session: KafkaSession, names: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from libs.bus.api import Bus, BusInvalid, Partitioner, Waiting, hash_partition
+from libs.bus.replication import Replication
 from libs.bus.security import KafkaSecurity
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Entropy
 
@@ -12,6 +13,7 @@ _FORMS = "use sqlite:PATH, kafka:HOST:PORT or memory:NAME"
 
 
 _NO_SECURITY = KafkaSecurity()
+_CLUSTERS_OWN = Replication()
 
 
 def open_bus(
@@ -19,6 +21,7 @@ def open_bus(
     *,
     prefix: str = "",
     security: KafkaSecurity = _NO_SECURITY,
+    replication: Replication = _CLUSTERS_OWN,
     waiting: Waiting = nullcontext,
     partitioner: Partitioner = hash_partition,
     clock: Clock = SYSTEM_CLOCK,
@@ -26,9 +29,10 @@ def open_bus(
 ) -> Bus:
     """Open `sqlite:PATH`, `kafka:HOST:PORT[,HOST:PORT...]` or `memory:NAME`; `prefix` goes before every name on it.
 
-    `partitioner` chooses the partition of a record that names none. `waiting` is entered around whatever may wait long
-    for a broker or for another process. Raises `BusInvalid` for any other address, `BusUnavailable` where the file or
-    the broker cannot be reached, `BusDenied` where the broker and `security` do not go together.
+    `partitioner` chooses the partition of a record that names none, `replication` is of topics made on Kafka. `waiting`
+    is entered around whatever may wait long for a broker or for another process. Raises `BusInvalid` for any other
+    address, `BusUnavailable` where the file or the broker cannot be reached, `BusDenied` where broker and `security`
+    do not go together.
     """
     kind, separator, rest = url.partition(":")
     if not separator or not rest:
@@ -52,6 +56,7 @@ def open_bus(
             rest,
             prefix=prefix,
             security=security,
+            replication=replication,
             waiting=waiting,
             clock=clock,
             entropy=entropy,

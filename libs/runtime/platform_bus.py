@@ -7,6 +7,7 @@ from pathlib import Path
 
 from libs.bus.api import Bus, Waiting
 from libs.bus.open import open_bus
+from libs.bus.replication import Replication
 from libs.bus.security import KafkaSecurity
 from libs.runtime.errors import BadInput
 from libs.runtime.masking import SECRETS
@@ -20,6 +21,7 @@ def open_platform_bus(platform: PlatformSettings, *, waiting: Waiting = nullcont
         platform.bus,
         prefix=platform.topic_prefix,
         security=kafka_security(platform),
+        replication=kafka_replication(platform),
         waiting=waiting,
         partitioner=session_placement(platform).choose,
     )
@@ -28,6 +30,17 @@ def open_platform_bus(platform: PlatformSettings, *, waiting: Waiting = nullcont
 def session_placement(platform: PlatformSettings) -> Placement:
     """Return the placement that the settings describe. Raises `BadInput` for one that cannot be."""
     return Placement(platform.partitions, platform.instruments, platform.accounts)
+
+
+def kafka_replication(platform: PlatformSettings) -> Replication:
+    """Return how topics are replicated that are created on Kafka. Raises `BadInput` for what can never be written."""
+    factor, least = platform.kafka_replication_factor, platform.kafka_min_in_sync_replicas
+    if factor and least > factor:
+        raise BadInput(
+            f"PERPFLOW_KAFKA_MIN_IN_SYNC_REPLICAS={least} is more than PERPFLOW_KAFKA_REPLICATION_FACTOR={factor}: "
+            "nothing could be written; lower it"
+        )
+    return Replication(factor, least)
 
 
 def kafka_security(platform: PlatformSettings) -> KafkaSecurity:

@@ -52,6 +52,8 @@ class PlatformSettings(BaseSettings):
     kafka_certificate_file: Path | None = Field(None, description="PEM of this client's certificate, for mutual TLS")
     kafka_key_file: Path | None = Field(None, description="PEM of its key")
     kafka_key_password: SecretStr = Field(SecretStr(""), description="of the key, where it has one")
+    kafka_replication_factor: int = Field(0, ge=0, le=99, description="of new topics; 0 is the cluster's default")
+    kafka_min_in_sync_replicas: int = Field(0, ge=0, le=99, description="of new topics; 0 is the cluster's default")
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="put before every topic of this session")
     partitions: int = Field(1, ge=1, le=1024, description="partitions of this session, which never change")
     instruments: dict[str, int] = Field({}, description="partition of each instrument that is placed; others by hash")

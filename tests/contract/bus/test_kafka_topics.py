@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from libs.bus.api import NewRecord, TopicPartition, TopicSpec
+from libs.bus.api import BusError, NewRecord, TopicPartition, TopicSpec
 from libs.bus.kafka import KafkaBus
+from libs.bus.replication import Replication
 from tests.kit.kafka import NoKafka, find_kafka
 from tests.kit.waiting import eventually
 
@@ -79,3 +80,19 @@ def test_a_topic_that_the_broker_does_not_list_yet_is_set_to_keep_everything_too
     monkeypatch.setattr(bus._session, "counts", lambda *limits: next(answers, None) or listed(*limits))
     bus.create_topics([TopicSpec("a")])
     eventually(lambda: settings_of(admin, name) == KEPT, within_s=60.0)
+
+
+def test_a_new_topic_is_replicated_as_said(address: str) -> None:
+    with KafkaBus(address, prefix=f"{secrets.token_hex(6)}.", replication=Replication(1, 1)) as bus:
+        bus.create_topics([TopicSpec("a")])
+        name = bus._session.names.stored("a")
+    admin = AdminClient({"bootstrap.servers": address})
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    found = admin.describe_configs([resource])[resource].result()["min.insync.replicas"]
+    # Of the topic itself, not the broker's default, which is 1 as well.
+    assert (found.value, found.is_default) == ("1", False)
+    with (
+        KafkaBus(address, prefix=f"{secrets.token_hex(6)}.", replication=Replication(99)) as bus,
+        pytest.raises(BusError, match=r"(?i)creating topic .*replication factor"),
+    ):
+        bus.create_topics([TopicSpec("a")])

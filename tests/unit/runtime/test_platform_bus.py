@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from libs.bus.replication import Replication
 from libs.runtime.errors import BadInput
-from libs.runtime.platform_bus import kafka_security
+from libs.runtime.platform_bus import kafka_replication, kafka_security
 from libs.runtime.settings import PlatformSettings
 
 
@@ -53,3 +54,10 @@ def test_a_login_over_tls_becomes_the_settings_of_the_client(tmp_path: Path) -> 
 def test_credentials_that_do_not_go_together_are_refused(fields: dict[str, object], reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
         kafka_security(platform(**fields))
+
+
+def test_more_replicas_in_sync_than_there_are_is_refused() -> None:
+    assert kafka_replication(platform(replication_factor=3, min_in_sync_replicas=2)) == Replication(3, 2)
+    assert kafka_replication(platform()) == Replication()
+    with pytest.raises(BadInput, match="MIN_IN_SYNC_REPLICAS=3 is more than PERPFLOW_KAFKA_REPLICATION_FACTOR=2"):
+        kafka_replication(platform(replication_factor=2, min_in_sync_replicas=3))
