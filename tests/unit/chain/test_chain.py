@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from functools import cache
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from libs.bus.api import Bus, BusError, Producer, TopicPartition
-from libs.bus.memory import MemoryBus
 from libs.clock import SystemClock
-from libs.domain.control import ControlAction, ControlCommand, TradingState
-from libs.domain.events import DeadInput, Event
-from libs.domain.market import MarketEvent
+from libs.domain.control import ControlAction, TradingState
 from libs.runtime.chain import ChainShell
 from libs.runtime.errors import BadInput
 from libs.runtime.lag import read_lags
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.placement import ONE_PARTITION, AccountPlacement, Placement
-from libs.runtime.records import commit_records, read_topic, stamped_record
+from libs.runtime.records import read_topic
 from libs.runtime.shell import CoreShell
-from libs.runtime.verify import verify_service
-from libs.wire import decode, encode, topics
-from services.backtest.inputs import open_simulation
-from services.backtest.pipeline import Pipeline, Stage
-from services.chain.building import SERVICES, build_cores
-
-_PUBLISHED = (
-    *(topics.BARS_CLOSED, topics.FEATURE_VECTORS, topics.FORECASTS, topics.INTENTS, topics.VERDICTS),
-    *(topics.COMMANDS, topics.REPORTS, topics.ORDERS, topics.ACCOUNTS, topics.CONTROL_STATES, topics.ALERTS),
+from libs.wire import decode, topics
+from services.chain.building import SERVICES
+from tests.kit.chain import (
+    BUSY,
+    PUBLISHED,
+    a_bus,
+    a_chain,
+    backtest,
+    differences,
+    market,
+    publish,
+    publish_command,
+    published,
+    run_dry,
+    run_spread,
 )
 
 
@@ -42,119 +43,8 @@ class Killed(Exception):
 
 @pytest.fixture(autouse=True)
 def busy_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(
-        "PERPFLOW_STRATEGY_STRATEGIES",
-        '[{"path": "ema_cross", "parameters": {"fast_bars": 2, "slow_bars": 3, "notional_usdt": "500"}}]',
-    )
-    monkeypatch.setenv("PERPFLOW_RISK_MAX_CONSECUTIVE_LOSSES", "1000000")
-
-
-@cache
-def market() -> Sequence[MarketEvent]:
-    events = open_simulation(5, minutes=6, history_bars=30).events
-    return [event for event in events if not isinstance(event, DeadInput)]
-
-
-@cache
-def backtest() -> dict[str, list[bytes]]:
-    """Return the payloads of each topic as the backtest's pipeline makes them."""
-    made: defaultdict[str, list[bytes]] = defaultdict(list)
-
-    def observe(event: Event) -> None:
-        encoded = encode(event)
-        made[encoded.topic].append(encoded.payload)
-
-    cores = build_cores(ONE_PARTITION, ONE_PARTITION.chain_tasks())
-    pipeline = Pipeline([Stage(each.task.service, each.core, each.inputs) for each in cores], observe)
-    for event in market():
-        pipeline.feed(event)
-    return made
-
-
-def published(bus: Bus) -> dict[str, list[bytes]]:
-    return {topic: [record.value for record in read_topic(bus, topic)] for topic in _PUBLISHED}
-
-
-def a_bus(placement: Placement = ONE_PARTITION) -> MemoryBus:
-    bus = MemoryBus(partitioner=placement.choose)
-    bus.create_topics(placement.topics())
-    return bus
-
-
-def a_chain(bus: Bus, placement: Placement = ONE_PARTITION, **changes: Any) -> ChainShell:
-    shell = ChainShell(
-        "chain",
-        build_cores(placement, placement.chain_tasks()),
-        bus,
-        ServiceMetrics("chain"),
-        configure_logging("chain", level="critical"),
-        clock=SystemClock(),
-        choose=placement.choose,
-        **{"batch_max_records": 100, "snapshot_every_records": 700, **changes},
-    )
-    shell.open()
-    return shell
-
-
-def publish(bus: Bus, events: Sequence[MarketEvent]) -> None:
-    producer = bus.producer("ingestion")
-    commit_records(producer, [stamped_record(encode(event), "ingestion", 1) for event in events])
-    producer.close()
-
-
-def publish_command(bus: Bus, action: ControlAction, number: int) -> None:
-    arguments = {"max_order_notional_usdt": "400"} if action is ControlAction.SET_LIMITS else {}
-    command = ControlCommand(f"command/{number}", market()[0].event_time, "*", action, "person", "test", arguments)
-    producer = bus.producer("console")
-    commit_records(producer, [stamped_record(encode(command), "console", 1)])
-    producer.close()
-
-
-def run_dry(shell: ChainShell | CoreShell) -> int:
-    idle, handled = 0, 0
-    while idle < 2:
-        count = shell.step(0)
-        handled += count
-        idle = 0 if count else idle + 1
-    return handled
-
-
-def run_spread(bus: Bus, placement: Placement = ONE_PARTITION) -> None:
-    """Run every service until nothing is left, each in a shell of its own."""
-    shells = []
-    for service in SERVICES.values():
-        for task in placement.tasks(service.name):
-            core = service.build_core(service.load_settings(placement, task))
-            shells.append(
-                CoreShell(
-                    service.name,
-                    core,
-                    service.inputs,
-                    bus,
-                    ServiceMetrics(service.name),
-                    configure_logging(service.name, level="critical"),
-                    clock=SystemClock(),
-                    task=task,
-                )
-            )
-    for shell in shells:
-        shell.open()
-    while any(run_dry(shell) for shell in shells):
-        pass
-    for shell in shells:
-        shell.close()
-
-
-def differences(bus: Bus, placement: Placement = ONE_PARTITION) -> list[str]:
-    """Replay every task and say what came out otherwise."""
-    found = []
-    for service in SERVICES.values():
-        for task in placement.tasks(service.name):
-            core = service.build_core(service.load_settings(placement, task))
-            verified = verify_service(service.name, core, service.inputs, bus, task)
-            if verified.difference is not None:
-                found.append(f"{task.name}: {verified.difference}")
-    return found
+    for name, value in BUSY.items():
+        monkeypatch.setenv(name, value)
 
 
 class RoughBus:
@@ -199,7 +89,7 @@ def test_a_chain_publishes_what_the_backtest_makes_byte_for_byte_in_every_topic(
         shell = a_chain(bus)
         run_dry(shell)
         shell.close()
-        assert published(bus) == {topic: expected[topic] for topic in _PUBLISHED}
+        assert published(bus) == {topic: expected[topic] for topic in PUBLISHED}
         assert differences(bus) == []
         assert not any(read_lags(bus, tuple(SERVICES)).values())
 
@@ -231,7 +121,7 @@ def test_a_chain_that_is_killed_at_any_commit_publishes_the_same(seed: int) -> N
                 kills += 1
                 shell = start()
         assert kills > 5
-        assert published(bus) == {topic: expected[topic] for topic in _PUBLISHED}
+        assert published(bus) == {topic: expected[topic] for topic in PUBLISHED}
         assert differences(bus) == []
 
 
