@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement
+.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement models-table
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -113,6 +113,9 @@ secrets: ## what docker-compose.yml needs beside the repository: .env and secret
 
 test-compose: .venv/.dev ## the whole platform in containers, killed, filled, scaled, backed up and restored (skipped where no engine answers)
 	@$(BIN)/python -m tests.compose.run $(COMPOSE)
+
+models-table: .venv/.dev ## every model family on recorded bars: docs/models.md, three hours at most, goes on where it stopped
+	@OMP_NUM_THREADS=1 $(BIN)/python -m services.training.table --data $${PERPFLOW_SHARED:-../shared}/data/market/ohlcv
 
 locks: .venv/.dev ## resolve the locks anew from pyproject.toml
 	@$(BIN)/python -m infra.locks.resolve

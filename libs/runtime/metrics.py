@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 T = TypeVar("T")
 
@@ -34,10 +35,12 @@ class ByTopic(dict[str, T]):
 
 
 class ServiceMetrics:
-    """The metrics of one service, in a registry of its own."""
+    """The metrics of one service, in a registry of its own; `own` are those that this service alone has."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, own: Iterable[Collector] = ()) -> None:
         self.registry = CollectorRegistry()
+        for collector in own:
+            self.registry.register(collector)
         labels = ("service", "topic")
         self.records_in = Counter("perpflow_records_in", "Records consumed", labels, registry=self.registry)
         self.records_out = Counter("perpflow_records_out", "Records committed", labels, registry=self.registry)

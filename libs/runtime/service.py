@@ -20,6 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 import structlog
+from prometheus_client.registry import Collector
 from pydantic_settings import BaseSettings
 
 from libs.bus.api import Bus, BusDenied, BusError, BusFull, BusInvalid, BusLost, BusUnavailable, NewRecord
@@ -198,6 +199,8 @@ class CoreService(Generic[SettingsT]):
     inputs: Sequence[Input]
     settings_type: type[SettingsT]
     build_core: Callable[[SettingsT], Core]
+    collectors: Sequence[Collector] = ()
+    """Metrics of the service's own, beside those that every service has."""
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run, verify, compare, tell the state or check, by the process's arguments."""
@@ -248,7 +251,7 @@ class CoreService(Generic[SettingsT]):
         is_alone = placement.partitions == 1 and platform.replica is None
         # Where there is one core, what it refuses is said before anything is opened.
         built = {task: self.build_core(settings) for task, settings in settings_of.items() if is_alone}
-        health = ServiceHealth(name, platform.run_dir, ServiceMetrics(self.name))
+        health = ServiceHealth(name, platform.run_dir, ServiceMetrics(self.name, self.collectors))
 
         @contextmanager
         def open_task(task: Task, bus: Bus, on_progress: Callable[[], None]) -> Iterator[_CoreLoop]:

@@ -22,6 +22,7 @@ from services.features.settings import FeaturesSettings
 from services.inference.building import build_core as build_inference
 from services.inference.inputs import INPUTS as INFERENCE_INPUTS
 from services.inference.settings import InferenceSettings
+from services.inference.watching import COLLECTORS
 from services.risk.building import build_core as build_risk
 from services.risk.inputs import INPUTS as RISK_INPUTS
 from services.risk.settings import RiskSettings
@@ -34,7 +35,7 @@ SERVICES: dict[str, CoreService[Any]] = {
     for service in (
         CoreService("bars", BARS_INPUTS, BarsSettings, build_bars),
         CoreService("features", FEATURES_INPUTS, FeaturesSettings, build_features),
-        CoreService("inference", INFERENCE_INPUTS, InferenceSettings, build_inference),
+        CoreService("inference", INFERENCE_INPUTS, InferenceSettings, build_inference, COLLECTORS),
         CoreService("strategy", STRATEGY_INPUTS, StrategySettings, build_service_core),
         CoreService("risk", RISK_INPUTS, RiskSettings, build_risk),
         CoreService("execution", EXECUTION_INPUTS, ExecutionSettings, build_execution),

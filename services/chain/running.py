@@ -15,7 +15,7 @@ from libs.runtime.placement import chain_name, replica_name
 from libs.runtime.platform_bus import open_platform_bus, session_placement
 from libs.runtime.service import run_loop
 from libs.runtime.settings import CHAIN, PlatformSettings, load_settings
-from services.chain.building import build_cores, load_task_settings
+from services.chain.building import SERVICES, build_cores, load_task_settings
 from services.chain.settings import ChainSettings
 from services.risk.guarding import guarded
 from services.risk.settings import RiskSettings
@@ -27,7 +27,8 @@ def run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger, clock:
     tasks = placement.chain_tasks(load_settings(ChainSettings).accounts)
     cores = build_cores(placement, tasks)
     process = replica_name(CHAIN, platform.replica)
-    health = ServiceHealth(process, platform.run_dir, ServiceMetrics(CHAIN))
+    metrics = ServiceMetrics(CHAIN, [one for service in SERVICES.values() for one in service.collectors])
+    health = ServiceHealth(process, platform.run_dir, metrics)
     with contextlib.ExitStack() as entered:
         server = entered.enter_context(HealthServer(health, platform.metrics_host, platform.metrics_port))
         bus = entered.enter_context(open_platform_bus(platform, waiting=health.waiting))

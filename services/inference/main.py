@@ -6,12 +6,14 @@ from libs.runtime.service import CoreService
 from services.inference.building import build_core
 from services.inference.inputs import INPUTS
 from services.inference.settings import InferenceSettings
+from services.inference.watching import COLLECTORS
 
 SERVICE = CoreService(
     name="inference",
     inputs=INPUTS,
     settings_type=InferenceSettings,
     build_core=build_core,
+    collectors=COLLECTORS,
 )
 
 

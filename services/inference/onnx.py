@@ -16,6 +16,7 @@ from services.inference.core import Manifest, ManifestError, ScoredModel, Scores
 from services.inference.core.manifest import VERSION_DIGITS
 from services.inference.settings import STARTER
 from services.inference.shipped import STARTER_SHA256
+from services.inference.watching import watch
 
 STARTER_DIR = Path(__file__).parent / "starter"
 MODEL_FILE = "model.onnx"
@@ -100,7 +101,7 @@ def load_manifest(folder: Path, pin: str) -> Manifest:
 def load_model(folder: Path, pin: str, role: ModelRole) -> ScoredModel:
     """Load a model and refuse it where one byte of its bundle is not as it was pinned."""
     manifest, onnx = _read_bundle(folder, pin)
-    return ScoredModel(manifest, role, OnnxModel(manifest, onnx).score)
+    return ScoredModel(manifest, role, watch(manifest, OnnxModel(manifest, onnx).score))
 
 
 def load_models(models_dir: Path, champion: str, shadows: tuple[str, ...]) -> list[ScoredModel]:

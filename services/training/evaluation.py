@@ -222,18 +222,26 @@ def _majority(shared: Forecasts, horizon_ns: int, costs: Costs, seed: int) -> Sc
     return _score("majority", forecasts, zeros, horizon_ns, costs, seed)
 
 
+def weigh_evidence(auc_low: float, daily: Floats, net_interval: tuple[float, float], trials: Floats) -> Evidence:
+    """Return what the verdict on a model stands on.
+
+    `daily` are its net returns in bps by day, `trials` those of everything that was tried, it included, (days, trials).
+    """
+    deviations = trials.std(axis=0)
+    sharpes = np.where(deviations > 0.0, trials.mean(axis=0) / np.where(deviations > 0.0, deviations, 1.0), 0.0)
+    return Evidence(
+        auc_low=auc_low,
+        mean_net_bps=float(daily.mean()),
+        mean_net_low_bps=net_interval[0],
+        deflated_sharpe=deflated_sharpe(daily, sharpes),
+        overfitting=overfitting_probability(trials),
+    )
+
+
 def _judge(scored: Sequence[Scored], suspects: Sequence[str]) -> tuple[Evidence, Verdict, str]:
     model = scored[0]
-    daily = np.column_stack([one.traded.net_bps for one in scored])
-    deviations = daily.std(axis=0)
-    sharpes = np.where(deviations > 0.0, daily.mean(axis=0) / np.where(deviations > 0.0, deviations, 1.0), 0.0)
-    evidence = Evidence(
-        auc_low=model.measures["auc"].low,
-        mean_net_bps=model.net_bps_per_day,
-        mean_net_low_bps=model.net_interval[0],
-        deflated_sharpe=deflated_sharpe(model.traded.net_bps, sharpes),
-        overfitting=overfitting_probability(daily),
-    )
+    trials = np.column_stack([one.traded.net_bps for one in scored])
+    evidence = weigh_evidence(model.measures["auc"].low, model.traded.net_bps, model.net_interval, trials)
     if suspects:
         reason = f"{', '.join(suspects)} alone ranks returns with an AUC above {SUSPECT_AUC}: it knows the future"
         return evidence, Verdict.LEAK, reason

@@ -1,0 +1,96 @@
+"""Watches models as they score: how long each takes, and how far its inputs have moved from those it was trained on.
+
+Both are metrics alone: nothing here changes what a model answers. Drift is over the last vectors of the live market,
+in the deciles of the training bars: the population stability index (above 0.25 the input is another one, after Siddiqi,
+Credit Risk Scorecards, 2006) and the Kolmogorov-Smirnov distance, as far as nine deciles show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import Gauge, Histogram
+
+from libs.clock import SYSTEM_CLOCK, Clock
+from services.inference.core import Manifest, Scores
+
+MODEL_SECONDS = Histogram(
+    "perpflow_model_seconds",
+    "Scoring one vector",
+    ("model",),
+    buckets=(2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25),
+    registry=None,
+)
+INPUT_PSI = Gauge("perpflow_input_psi", "Stability index of an input", ("model", "input"), registry=None)
+INPUT_KS = Gauge("perpflow_input_ks", "Distance of an input's distribution", ("model", "input"), registry=None)
+COLLECTORS = (MODEL_SECONDS, INPUT_PSI, INPUT_KS)
+
+REMEMBERED = 1440
+"""Vectors that drift is judged over: a day of minutes."""
+
+LEAST = 200
+"""Vectors below which drift is not judged."""
+
+_EVERY = 50
+_BINS = 10
+_LEAST_SHARE = 1e-3
+
+
+class InputDrift:
+    """Counts in which decile each input fell, over the last vectors."""
+
+    def __init__(self, deciles: npt.NDArray[np.float64], remembered: int = REMEMBERED) -> None:
+        """Take the deciles of the training bars, (inputs, 9)."""
+        self._deciles = deciles
+        # A tenth of the training bars fell into each bin; where deciles coincide the first of them holds it all, and
+        # what lies above the last one too where that is the largest value many times over.
+        self._expected = np.zeros((len(deciles), _BINS))
+        first = (deciles[:, np.newaxis, :] < deciles[:, :, np.newaxis]).sum(axis=2)
+        for one, places in enumerate(first):
+            np.add.at(self._expected[one], places, 1.0 / _BINS)
+        last = np.where(deciles[:, -1] == deciles[:, -2], first[:, -1], _BINS - 1)
+        self._expected[np.arange(len(deciles)), last] += 1.0 / _BINS
+        self._bins = np.full((remembered, len(deciles)), -1, dtype=np.int8)
+        self.seen = 0
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Take one vector's inputs; what is unknown counts in no bin."""
+        bins = (self._deciles < values[:, np.newaxis]).sum(axis=1)
+        self._bins[self.seen % len(self._bins)] = np.where(np.isnan(values), -1, bins)
+        self.seen += 1
+
+    def measure(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return stability index and distance of each input, NaN where it was never known."""
+        kept = self._bins[: min(self.seen, len(self._bins))]
+        counts = np.stack([(kept == number).sum(axis=0) for number in range(_BINS)], axis=1).astype(np.float64)
+        totals = counts.sum(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            shares = np.where(totals > 0, counts / totals, np.nan)
+        here, there = np.maximum(shares, _LEAST_SHARE), np.maximum(self._expected, _LEAST_SHARE)
+        psi = ((here - there) * np.log(here / there)).sum(axis=1)
+        distance = np.abs(np.cumsum(shares - self._expected, axis=1)).max(axis=1)
+        return psi, distance
+
+
+def watch(
+    manifest: Manifest, score: Callable[[npt.NDArray[np.float32]], Scores], clock: Clock = SYSTEM_CLOCK
+) -> Callable[[npt.NDArray[np.float32]], Scores]:
+    """Return `score`, watched."""
+    seconds = MODEL_SECONDS.labels(manifest.model_id)
+    drift = InputDrift(np.array([one.deciles for one in manifest.inputs]))
+    names = [one.name for one in manifest.inputs]
+
+    def watched(inputs: npt.NDArray[np.float32]) -> Scores:
+        began = clock.monotonic_s()
+        scores = score(inputs)
+        seconds.observe(clock.monotonic_s() - began)
+        drift.add(inputs[0, -1])
+        if drift.seen >= LEAST and drift.seen % _EVERY == 0:
+            for name, psi, distance in zip(names, *drift.measure(), strict=True):
+                INPUT_PSI.labels(manifest.model_id, name).set(psi)
+                INPUT_KS.labels(manifest.model_id, name).set(distance)
+        return scores
+
+    return watched
