@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from libs.runtime.configuration import read_configuration
 from libs.runtime.errors import BadInput
 from services.console.backtests_commands import backtests_root
 from services.console.durations import parse_duration_s
@@ -74,6 +75,9 @@ def backtest(
 ) -> None:
     """Run the same decision code as live over the past, without a broker, and report what came of it.
 
+    A session that this machine knows gives its settings too (strategies, limits, model); those of the environment and
+    the options go before them.
+
     Examples:
 
       perpflow backtest --seed 7 --span 2h --output var/backtest
@@ -116,9 +120,10 @@ def backtest(
     from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
     from services.backtest.report import build_report, write_report
     from services.backtest.run import run_backtest
-    from services.console.session_market import open_clickhouse_market, open_topic_market
+    from services.console.session_market import open_clickhouse_market, open_topic_market, session_settings
 
     settings = parse_settings([*(set_ or []), *([] if fill is None else [f"execution.bar_fill={fill}"])])
+    kept = session_settings(session)
     options = BacktestOptions(
         instrument=instrument,
         strategies=parse_strategies(strategy or []),
@@ -129,6 +134,7 @@ def backtest(
         until=until,
         settings=settings,
         digests=digests,
+        environment=None if not kept else {**kept, **read_configuration().variables},
     )
     opened = ExitStack()
     if input_ is not None:

@@ -28,7 +28,7 @@ from services.console.replay import parse_what_if
 from services.console.session import SessionDescription
 from services.console.session_bus import open_session_bus
 from services.console.session_events import SessionEvents
-from services.console.session_market import open_topic_market
+from services.console.session_market import open_topic_market, paper_settings
 
 _UNCHANGED: Mapping[str, str] = MappingProxyType({})
 
@@ -105,7 +105,7 @@ def _run(
     options = BacktestOptions(
         session.instrument,
         starting_balance_usdt=balance,
-        environment={**session.environment, "PERPFLOW_EXECUTION_MODE": "paper", **changes},
+        environment={**paper_settings(session), **changes},
     )
     with ExitStack() as opened:
         market: MarketInput = open_topic_market(opened, None, session.name, session.instrument)

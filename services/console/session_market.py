@@ -49,6 +49,18 @@ def open_topic_market(opened: ExitStack, address: str | None, name: str | None, 
     return open_bus_market(bus, instrument, origin=address if name is None else f"session {name} on {address}")
 
 
+def session_settings(name: str | None) -> dict[str, str]:
+    """Return the settings that a session known here was started with, for a run over its market on paper."""
+    session = None if name is None else _find_session(name)
+    return {} if session is None else paper_settings(session)
+
+
+def paper_settings(session: SessionDescription) -> dict[str, str]:
+    """Return the settings of a session with a paper venue in place of any other."""
+    market = {"PERPFLOW_INFERENCE_MARKET": "simulated"} if session.market == "simulated" else {}
+    return {**market, **session.environment, "PERPFLOW_EXECUTION_MODE": "paper"}
+
+
 def open_clickhouse_market(opened: ExitStack, address: str, name: str | None, instrument: str) -> MarketInput:
     """Open a session's tables in ClickHouse at an address; `opened` closes it.
 

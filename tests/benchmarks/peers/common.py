@@ -20,15 +20,16 @@ def read_bars() -> pd.DataFrame:
     return pd.read_parquet(sys.argv[1])
 
 
-def run(trade: Callable[[], tuple[int, float]], **facts: Any) -> None:
-    """Run a peer and print what came of it."""
+def run(trade: Callable[[], tuple[int, float]], count: int = 0, **facts: Any) -> None:
+    """Run a peer and print what came of it; `count` is of the choices that it tried at once."""
     began, cpu = time.perf_counter(), time.process_time()
     orders, equity = trade()
     told = {
         "orders": orders,
         "final_equity": round(equity, 2),
-        "cpu_s": round(time.process_time() - cpu, 3),
+        "cpu_s": round(cpu_s := time.process_time() - cpu, 3),
         "wall_s": round(time.perf_counter() - began, 3),
+        **({"choices": count, "cpu_ms_per_choice": round(1000 * cpu_s / count, 3)} if count else {}),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         **facts,
     }
