@@ -19,7 +19,7 @@ BTC = "BTCUSDT.BINANCE"
 
 @pytest.mark.slow
 def test_run_over_tables_has_the_digests_of_the_run_over_their_source(store: Store) -> None:
-    events = [event for event in open_simulation(7, minutes=2, history_bars=50).events]
+    events = list(open_simulation(7, minutes=2, history_bars=50).events)
     now_ms = time.time_ns() // 1_000_000
     rows = [
         StoredRow(0, 3 * offset, BTC.encode(), now_ms, event)
