@@ -286,6 +286,8 @@ class LiveSource:
             if carries_trades and self._lost_market_s is None:
                 self._lost_market_s = self._clock.monotonic_s()
                 self._begin_wait()
+        elif arrival.kind is ArrivalKind.RENEWED:
+            self._logger.info("connection renewed", stream=arrival.stream, reason=arrival.payload.decode())
         else:
             self._heard_s = self._clock.monotonic_s()
             self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)

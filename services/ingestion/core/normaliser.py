@@ -52,6 +52,7 @@ class NormaliserState:
     last_mark_time: int = -1
     last_interest_time: int = -1
     last_liquidation_id: str = ""
+    last_liquidation_time: int = 0
     last_bar_open: int = -1
     next_funding_time: int = 0
     funding_rate_e8: int = 0
@@ -192,9 +193,9 @@ class Normaliser:
                 return False
             state.last_interest_time = event.event_time
         elif isinstance(event, Liquidation):
-            if event.event_id == state.last_liquidation_id:
+            if event.event_id == state.last_liquidation_id or event.event_time < state.last_liquidation_time:
                 return False
-            state.last_liquidation_id = event.event_id
+            state.last_liquidation_id, state.last_liquidation_time = event.event_id, event.event_time
         elif isinstance(event, ExchangeBar):
             if event.open_time <= state.last_bar_open:
                 return False
