@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_UP, Context, Decimal, InvalidOperation
+from functools import lru_cache
 
 SCALE = 100_000_000
 NANOSECONDS = 1_000_000_000
@@ -19,10 +20,12 @@ class InexactNumber(ValueError):
     """A number has more than eight decimals, is not finite, or does not fit 64 bits once scaled."""
 
 
+@lru_cache(maxsize=65_536)
 def parse_e8(text: str) -> int:
     """Read a decimal string such as ``"61800.30"`` as an integer of 1e-8. Raises `InexactNumber`.
 
-    The common form of exchange frames (digits, point, at most eight digits) takes a path without Decimal.
+    The common form of exchange frames (digits, point, at most eight digits) takes a path without Decimal. A book says
+    the same prices and quantities again and again: the last ones read are remembered.
     """
     whole, point, fraction = text.partition(".")
     if whole.isdigit() and whole.isascii() and (not point or (fraction.isdigit() and fraction.isascii())):

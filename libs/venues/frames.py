@@ -120,6 +120,13 @@ def read_levels(levels: Any, name: str, *, is_bid: bool) -> tuple[tuple[int, ...
     for level in levels:
         if not isinstance(level, Sequence) or isinstance(level, str) or len(level) < 2:
             raise FrameError(f"a level of {name!r} is {level!r}, not [price, quantity]", _FIX_FRAME)
-        pairs.append((read_price_e8(level[0], name), read_e8(level[1], name)))
+        try:
+            price, quantity = parse_e8(level[0]), parse_e8(level[1])
+        except (InexactNumber, AttributeError, TypeError):
+            price = quantity = -1
+        if not (0 < price <= MAX_INT64 and 0 <= quantity <= MAX_INT64):
+            # These say what is wrong with it.
+            price, quantity = read_price_e8(level[0], name), read_e8(level[1], name)
+        pairs.append((price, quantity))
     pairs.sort(reverse=is_bid)
     return tuple(price for price, _ in pairs), tuple(quantity for _, quantity in pairs)
