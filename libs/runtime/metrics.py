@@ -48,6 +48,28 @@ class ServiceMetrics:
         self.dead_letters = Counter("perpflow_dead_letters", "Records dead-lettered", labels, registry=self.registry)
         gap = ("service", "kind", "state")
         self.gaps = Counter("perpflow_gaps", "Gaps told of in what a venue sent", gap, registry=self.registry)
+        feed = ("service", "instrument")
+        self.message_age = Gauge(
+            "perpflow_message_age_seconds",
+            "Since the last message of a subscription",
+            (*feed, "kind"),
+            registry=self.registry,
+        )
+        self.reconnects = Counter(
+            "perpflow_stream_reconnects",
+            "Connections that took the place of another",
+            (*feed, "stream"),
+            registry=self.registry,
+        )
+        self.clock_offset = Gauge(
+            "perpflow_clock_offset_seconds", "The venue's clock less ours", feed, registry=self.registry
+        )
+        self.book_levels = Gauge(
+            "perpflow_book_levels",
+            "Levels of the book that are known, 0 while it is not",
+            (*feed, "side"),
+            registry=self.registry,
+        )
         self.transactions = Counter(
             "perpflow_transactions", "Transactions committed", ("service",), registry=self.registry
         )

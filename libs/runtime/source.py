@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -19,6 +20,21 @@ from libs.runtime.snapshots import state_key
 from libs.wire import Encoded, encode
 from libs.wire.records import DeadLetter, SourceCursor, decode_source_cursor, encode_source_cursor
 from libs.wire.topics import MARKET_EVENTS, state_topic
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHealth:
+    """How the feed of one instrument is: what metrics and alerts tell of it.
+
+    Ages in s are by kind of event, counts of further connections by stream; `book_levels` are of bids and asks. What is
+    not known yet is None.
+    """
+
+    instrument: str
+    message_ages_s: Mapping[str, float]
+    reconnects: Mapping[str, int]
+    clock_offset_s: float | None
+    book_levels: tuple[int, int] | None
 
 
 class EventSource(Protocol):
@@ -40,6 +56,10 @@ class EventSource(Protocol):
         """Raise `DependencyUnavailable` while what it reads from does not answer; may be called from any thread."""
         ...
 
+    def feed_health(self) -> Sequence[FeedHealth]:
+        """Return how the feeds are; none where there are no live ones."""
+        ...
+
     @property
     def is_finished(self) -> bool:
         """Whether there will be nothing more."""
@@ -48,6 +68,9 @@ class EventSource(Protocol):
     def close(self) -> None:
         """Free what was opened."""
         ...
+
+
+_LOOK_EVERY_S = 1.0
 
 
 class SourceShell:
@@ -72,6 +95,8 @@ class SourceShell:
         self._clock = clock
         self._batch_max_records = batch_max_records
         self._producer: Producer | None = None
+        self._looked_s = 0.0
+        self._reconnects: dict[tuple[str, str], int] = {}
 
     def open(self) -> None:
         """Fence any older process of this service and resume behind its last transaction."""
@@ -84,6 +109,7 @@ class SourceShell:
     def step(self, timeout_ms: int) -> int:
         """Publish what is due; return how many events that was."""
         producer = opened(self._producer)
+        self._note_feeds()
         events = self._source.read(self._batch_max_records, timeout_ms)
         if not events:
             return 0
@@ -95,6 +121,25 @@ class SourceShell:
         self._metrics.transactions.labels(self.service).inc()
         self._metrics.records_out.labels(self.service, MARKET_EVENTS).inc(len(events))
         return len(events)
+
+    def _note_feeds(self) -> None:
+        now = self._clock.monotonic_s()
+        if now - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now
+        for feed in self._source.feed_health():
+            names = (self.service, feed.instrument)
+            for kind, age_s in feed.message_ages_s.items():
+                self._metrics.message_age.labels(*names, kind).set(age_s)
+            for stream, count in feed.reconnects.items():
+                known = self._reconnects.get((feed.instrument, stream), 0)
+                self._metrics.reconnects.labels(*names, stream).inc(count - known)
+                self._reconnects[feed.instrument, stream] = count
+            if feed.clock_offset_s is not None:
+                self._metrics.clock_offset.labels(*names).set(feed.clock_offset_s)
+            if feed.book_levels is not None:
+                for side, levels in zip(("bids", "asks"), feed.book_levels, strict=True):
+                    self._metrics.book_levels.labels(*names, side).set(levels)
 
     def _record_of(self, event: MarketEvent | DeadInput) -> NewRecord:
         if isinstance(event, DeadInput):

@@ -14,6 +14,7 @@ from libs.domain.market import ExchangeBar, MarketEvent
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.opened import opened
+from libs.runtime.source import FeedHealth
 from services.ingestion.core.stream import Stream, StreamState, add_known, add_trade_times
 from services.ingestion.items import Item, release
 
@@ -162,6 +163,10 @@ class FeedSource:
         """Raise `DependencyUnavailable` while what it reads from does not answer; a file always does."""
         if self._venue_error:
             raise DependencyUnavailable(self._venue_error)
+
+    def feed_health(self) -> Sequence[FeedHealth]:
+        """Return none: nothing is connected to that could fail."""
+        return ()
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""

@@ -33,6 +33,7 @@ from libs.domain.market import (
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
+from libs.runtime.source import FeedHealth
 from libs.venues.api import FrameDecoder, MarketData
 from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
 from libs.venues.frames import FrameError
@@ -47,12 +48,18 @@ _SEAM_PATIENCE_NS = 1_500_000_000
 _RETRY_S = 1.0
 _LONG_OUTAGE_NS = 10 * _MINUTE
 _QUIET_S = 1.0
+_CLOCK_EVERY_S = 60.0
 _MAX_DEFERRED = 20_000
 _HELD_NS = 60 * NANOSECONDS
 _HELD_DELTAS = 2000
 
-# What a subscription of its own carries at a rate of its own.
-_STEADY = (Trade, DepthDelta, BestQuote, MarkPrice)
+# What a subscription of its own carries at a rate of its own, as metrics call it.
+_STEADY: dict[type, str] = {
+    Trade: "trade",
+    DepthDelta: "depth_delta",
+    BestQuote: "best_quote",
+    MarkPrice: "mark_price",
+}
 
 Output = MarketEvent | DeadInput
 AnswerT = TypeVar("AnswerT")
@@ -128,8 +135,14 @@ class LiveSource:
             "depth": (data.depth_answer, self._take_depth_answer),
             "open interest": (data.open_interest_answer, self._take_open_interest),
             "klines": (self._ask_klines, self._take_klines),
+            "clock": (self._ask_clock, self._take_clock),
         }
-        self._due_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {"clock": clock.monotonic_s()}
+        self._instrument = instrument
+        self._last_came_s: dict[str, float] = {}
+        self._reconnects = {stream.name: -1 for stream in data.streams}
+        self._clock_offset_s: float | None = None
+        self._book_levels: tuple[int, int] | None = None
         self._futures: dict[str, Future[Any]] = {}
         self._history: list[ExchangeBar] = []
         self._frames = 0
@@ -205,6 +218,13 @@ class LiveSource:
                 f"the market stream of {self._symbol} has not been connected for {since_s:.0f} s"
             )
 
+    def feed_health(self) -> Sequence[FeedHealth]:
+        """Return how this feed is."""
+        now = self._clock.monotonic_s()
+        ages = {kind: now - came_s for kind, came_s in self._last_came_s.items()}
+        levels = (0, 0) if self._stream.normaliser.is_holding and self._book_levels else self._book_levels
+        return [FeedHealth(self._instrument, ages, dict(self._reconnects), self._clock_offset_s, levels)]
+
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
         return _CURSOR.encode(
@@ -275,6 +295,7 @@ class LiveSource:
         carries_book = arrival.stream in self._book_streams
         if arrival.kind is ArrivalKind.CONNECTED:
             self._logger.info("connected", stream=arrival.stream)
+            self._reconnects[arrival.stream] += 1
             if carries_book:
                 self._synchronise_book()
             if carries_trades:
@@ -288,6 +309,7 @@ class LiveSource:
                 self._begin_wait()
         elif arrival.kind is ArrivalKind.RENEWED:
             self._logger.info("connection renewed", stream=arrival.stream, reason=arrival.payload.decode())
+            self._reconnects[arrival.stream] += 1
         else:
             self._heard_s = self._clock.monotonic_s()
             self._take_frame(arrival.payload, arrival.received_time, arrival.stream, out)
@@ -340,8 +362,11 @@ class LiveSource:
                 if isinstance(event, DepthSnapshot):
                     self._ask_for_book()
                 continue
-            if isinstance(event, _STEADY):
+            if isinstance(event, DepthSnapshot):
+                self._book_levels = (len(event.bid_prices_e8), len(event.ask_prices_e8))
+            if type(event) in _STEADY:
                 kind = type(event).__name__
+                self._last_came_s[_STEADY[type(event)]] = now
                 self._carried_by[kind] = source
                 self._liveness.note(kind, now)
             self._take_event(event, out)
@@ -586,6 +611,7 @@ class LiveSource:
             self._ask_again("depth")
             return
         out.extend(self._stream.accept(snapshot))
+        self._book_levels = (len(snapshot.bid_prices_e8), len(snapshot.ask_prices_e8))
         self._end_book_gaps(out)
         if normaliser.is_holding:
             self._ask_again("depth")
@@ -595,6 +621,16 @@ class LiveSource:
         for event in self._decode(payload, self._clock.now_ns()):
             if self._stream.first_event_time:
                 out.extend(self._stream.accept(event))
+
+    def _ask_clock(self) -> float:
+        asked = self._clock.now_ns()
+        venue_ms = self._data.now_ms()
+        # The venue read its clock about halfway.
+        return venue_ms / 1000 - (asked + self._clock.now_ns()) / 2e9
+
+    def _take_clock(self, offset_s: float, _out: list[Output]) -> None:
+        self._clock_offset_s = offset_s
+        self._due_s["clock"] = self._clock.monotonic_s() + _CLOCK_EVERY_S
 
     def _watch_liveness(self) -> None:
         for kind, silent_s in self._liveness.find_silent(self._clock.monotonic_s()):

@@ -12,7 +12,7 @@ from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
 from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput
-from libs.runtime.source import EventSource
+from libs.runtime.source import EventSource, FeedHealth
 
 # Few, so that no instrument runs far ahead of the others in time.
 _BATCH = 200
@@ -74,6 +74,10 @@ class MergedSource:
         """Raise `DependencyUnavailable` where one of the sources does."""
         for source in self._sources.values():
             source.check_venue()
+
+    def feed_health(self) -> Sequence[FeedHealth]:
+        """Return how the feeds of all sources are."""
+        return [feed for source in self._sources.values() for feed in source.feed_health()]
 
     @property
     def is_finished(self) -> bool:

@@ -107,6 +107,38 @@ CASES: dict[str, list[Case]] = {
         Case({GAP: "_x6 1x20"}, "2m", {FILLED_GAP: "1x60"}, {"service": "ingestion", "state": "late"}),
         Case({GAP: "3x30 4x8"}, "8m", {FILLED_GAP: "3x30 4x8"}, {"service": "ingestion", "state": "late"}),
     ],
+    "SubscriptionSilent": [
+        Case(
+            {'perpflow_message_age_seconds{service="ingestion",instrument="B",kind="trade"}': "0 15+15x20"},
+            "3m",
+            {'perpflow_message_age_seconds{service="ingestion",instrument="B",kind="trade"}': "2x20"},
+            {"instrument": "B", "kind": "trade"},
+        )
+    ],
+    "StreamUnstable": [
+        Case(
+            {'perpflow_stream_reconnects_total{service="ingestion",instrument="B",stream="market"}': "0+1x40"},
+            "8m",
+            {'perpflow_stream_reconnects_total{service="ingestion",instrument="B",stream="market"}': "0x20 1x20"},
+            {"instrument": "B", "stream": "market"},
+        )
+    ],
+    "ClockOffset": [
+        Case(
+            {'perpflow_clock_offset_seconds{service="ingestion",instrument="B"}': "-1.5x20"},
+            "4m",
+            {'perpflow_clock_offset_seconds{service="ingestion",instrument="B"}': "0.2x20"},
+            {"instrument": "B"},
+        )
+    ],
+    "BookUnknown": [
+        Case(
+            {'perpflow_book_levels{service="ingestion",instrument="B",side="bids"}': "1000 0x20"},
+            "3m",
+            {'perpflow_book_levels{service="ingestion",instrument="B",side="bids"}': "1000 0 1000x20"},
+            {"instrument": "B"},
+        )
+    ],
     "ConsumerLag": [
         Case(
             {'perpflow_lag_records{service="recorder",topic="market.events.v1"}': "30000x20"},

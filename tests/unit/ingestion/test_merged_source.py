@@ -10,7 +10,7 @@ import pytest
 from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
 from libs.runtime.errors import BadInput
-from libs.runtime.source import EventSource
+from libs.runtime.source import EventSource, FeedHealth
 from services.ingestion.merged import MergedSource
 from tests.kit.builders import a_trade
 
@@ -39,6 +39,9 @@ class CountedSource:
 
     def check_venue(self) -> None:
         """It always answers."""
+
+    def feed_health(self) -> Sequence[FeedHealth]:
+        return [FeedHealth(self._instrument, {"trade": 1.0}, {}, None, None)]
 
     @property
     def is_finished(self) -> bool:
@@ -90,3 +93,7 @@ def test_a_cursor_of_other_instruments_is_refused() -> None:
     source.read(10, 0)
     with pytest.raises(BadInput, match=r"was reading A.X, B.X, C.X, not A.X, D.X"):
         a_source(("A.X", "D.X")).open(source.cursor())
+
+
+def test_the_feeds_of_all_instruments_are_told_of() -> None:
+    assert [feed.instrument for feed in a_source().feed_health()] == list(NAMES)

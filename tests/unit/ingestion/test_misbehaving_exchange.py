@@ -15,6 +15,7 @@ from libs.domain.bars import Bar, BarRevision
 from libs.domain.events import DeadInput
 from libs.domain.market import DepthDelta, DepthSnapshot, Gap, GapKind, GapState, LateTrade, MarketEvent, Trade
 from libs.domain.numbers import NANOSECONDS
+from libs.runtime.source import FeedHealth
 from libs.venues.binance import BinanceMarketData
 from libs.venues.binance_frames import BinanceDecoder
 from libs.venues.rest import RequestBudget, RestClient
@@ -191,6 +192,7 @@ class Followed:
     def __init__(self, exchange: FakeExchange) -> None:
         self.exchange = exchange
         self.out: list[Output] = []
+        self.health = FeedHealth(BTC, {}, {}, None, None)
 
     @property
     def gaps(self) -> list[Gap]:
@@ -312,6 +314,7 @@ def follow(mishap: Mishap, *, restarts: bool = False, **settings: Any) -> Follow
             eventually(
                 lambda: not followed.missing(), step=lambda: followed.out.extend(source.read(5000, 20)), within_s=60
             )
+            followed.health = source.feed_health()[0]
         finally:
             source.close()
     return followed
@@ -467,6 +470,11 @@ def test_connections_that_are_renewed_lose_nothing() -> None:
     followed = follow(Mishap(), renew_after_s=0.2)
     followed.check()
     assert followed.exchange.connections["market"] > 1
+    assert not followed.gaps
+    assert followed.health.reconnects.keys() == {"market", "public"}
+    assert set(followed.health.message_ages_s) == {"trade", "depth_delta", "best_quote", "mark_price"}
+    assert followed.health.clock_offset_s is not None
+    assert min(followed.health.book_levels or (0,)) >= 1000
 
 
 def test_trades_that_are_given_too_late_are_on_record_and_mark_their_bar() -> None:
