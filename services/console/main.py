@@ -79,8 +79,11 @@ def up(
         list[str] | None, typer.Option(metavar="SERVICE=N", help="Replicas of a service, which share its partitions.")
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="spread: a process per service; fused: their cores in one process, a chain.")
-    ] = "spread",
+        str,
+        typer.Option(
+            help="spread: a process per service; fused: their cores in one process, a chain; auto: fused on paper."
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated market.")] = 7,
     speed: Annotated[
         float | None,
@@ -108,11 +111,11 @@ def up(
 
       perpflow up --instruments BTCUSDT.BINANCE,ETHUSDT.BINANCE --accounts a,b --partitions 2 --scale bars=2
 
-      perpflow up --market simulated --layout fused --speed 60 --span 30m
+      perpflow up --market simulated --layout spread --speed 60 --span 30m
     """
     from services.console.market_choice import choose_market
     from services.console.placing import make_placement, parse_instruments, parse_scale
-    from services.console.plan import LAYOUTS
+    from services.console.plan import AUTO_LAYOUT, LAYOUTS
     from services.console.up import UpOptions, run_up
 
     console = Console(stderr=True)
@@ -122,8 +125,8 @@ def up(
     chosen, chosen_speed = choose_market(market, speed, instrument, console)
     if mode not in ("paper", "testnet", "live"):
         raise BadInput(f"--mode {mode!r} is not paper, testnet or live")
-    if layout not in LAYOUTS:
-        raise BadInput(f"--layout {layout!r} is not {' or '.join(LAYOUTS)}")
+    if layout not in (*LAYOUTS, AUTO_LAYOUT):
+        raise BadInput(f"--layout {layout!r} is not {', '.join(LAYOUTS)} or {AUTO_LAYOUT}")
     if chosen == "live" and span is not None:
         raise BadInput("--span bounds market time of simulated and recorded markets; for a live one use --for")
     if history is not None and not history.is_file():

@@ -22,6 +22,9 @@ from services.console.session import SessionDescription
 RUNNABLE_SERVICES = tuple(name for name in SERVICE_NAMES if name != CHAIN)
 SPREAD, FUSED = "spread", "fused"
 LAYOUTS = (SPREAD, FUSED)
+# Fused on paper, where nothing but this session's own orders is at stake; spread where a venue takes them. A session
+# that goes on keeps its layout.
+AUTO_LAYOUT = "auto"
 CHAIN_ACCOUNTS_VARIABLE = f"{service_prefix(CHAIN)}ACCOUNTS"
 REPLICA_VARIABLE = variables_of(PlatformSettings)["replica"]
 ONLINE_SERVICES = tuple(name for name in RUNNABLE_SERVICES if name != "exchange")
@@ -48,6 +51,11 @@ class ProcessSpec:
     environment: dict[str, str]
     ends_by_itself: bool = False
     ready_url: str | None = None
+
+
+def default_layout(mode: str, scale: Mapping[str, int]) -> str:
+    """Return the layout of a new session for which none was asked."""
+    return FUSED if mode == "paper" and not scale.keys() & set(CORE_SERVICES) else SPREAD
 
 
 def check_scale(layout: str, scale: Mapping[str, int]) -> None:

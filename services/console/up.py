@@ -39,20 +39,24 @@ from services.console.log_files import LogLimits
 from services.console.models_registry import STARTER, features_of, read_default
 from services.console.placing import placement_variables
 from services.console.plan import (
+    AUTO_LAYOUT,
     RECORDER,
     SPREAD,
     ProcessSpec,
     answers,
     base_environment,
     check_scale,
+    default_layout,
     plan_processes,
 )
 from services.console.registry import read_checked, recorded_variables, secret_variables, settings_models
 from services.console.running import register_session
 from services.console.session import (
+    DESCRIPTION,
     SessionDescription,
     check_session_name,
     database_of,
+    load_session,
     locked_session,
     sessions_root,
     topic_prefix_of,
@@ -154,9 +158,6 @@ def prepare_session(
     kind = options.market.partition(":")[0]
     given = configuration.variables
     check_mode(options.market, options.mode, options.speed, given)
-    check_scale(options.layout, options.scale)
-    if options.scale.get(CHAIN, 1) > 1:
-        options.placement.split_accounts(options.scale[CHAIN])
     if options.mode != "paper" and (options.placement != ONE_PARTITION or len(options.instruments) > 1):
         raise BadInput(
             f"--mode {options.mode} trades one account and one instrument in one partition; --instruments, --accounts "
@@ -177,6 +178,13 @@ def prepare_session(
             raise BadInput(f"session {name} exists already; choose another name, or replay it with `perpflow replay`")
         name = f"{name}-{os.getpid()}"
         folder = folder.with_name(name)
+    layout = options.layout
+    if layout == AUTO_LAYOUT:
+        is_known = (folder / DESCRIPTION).is_file()
+        layout = load_session(name).layout if is_known else default_layout(options.mode, options.scale)
+    check_scale(layout, options.scale)
+    if options.scale.get(CHAIN, 1) > 1:
+        options.placement.split_accounts(options.scale[CHAIN])
     bus = given.get("PERPFLOW_BUS", "")
     if bus and not bus.startswith(("sqlite:", "kafka:")):
         raise BadInput(
@@ -191,7 +199,7 @@ def prepare_session(
         seed=options.seed if kind == "simulated" else None,
         speed=options.speed,
         instrument=options.instrument,
-        layout=options.layout,
+        layout=layout,
         bus=bus or f"sqlite:{folder / 'bus.db'}",
         topic_prefix=topic_prefix_of(name) if bus.startswith("kafka:") else "",
         clickhouse=shared_clickhouse,

@@ -105,7 +105,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "services.console", "up", "--port", "0", "--market", "simulated", "--seed", "7"),
-            *("--speed", "60", "--session", "dashboards"),
+            *("--speed", "60", "--session", "dashboards", "--layout", "spread"),
         ],
         cwd=folder,
         env=platform.environment,

@@ -194,6 +194,7 @@ def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trading]:
     switch = folder / "STOP"
     platform = trading_platform(folder, PERPFLOW_RISK_KILL_SWITCH_FILE=str(switch))
     words = [sys.executable, "-m", "services.console", "up", "--market", "simulated", "--seed", "7", "--speed", "120"]
+    words += ["--layout", "spread"]
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(
             [*words, "--port", "0", "--summary", str(folder / "summary.json")],

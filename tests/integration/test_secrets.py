@@ -94,6 +94,7 @@ def run_marked(tmp_path: Path, server: LocalServer, secrets: dict[str, str]) -> 
         SOMEBODYS_TOKEN=f"{MARK}-of-somebody-else",
     )
     command = [sys.executable, "-m", "services.console", "up", "--market", "simulated", "--seed", "3"]
+    command += ["--layout", "spread"]
     process = subprocess.Popen(
         [*command, "--speed", "20", "--span", "6h", "--port", "0", "-v"],
         cwd=platform.folder,

@@ -18,7 +18,11 @@ from tests.kit.platform import Platform
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
-SESSION = ("up", "--market", "simulated", "--seed", "5", "--speed", "20", "--port", "0", "--session", "one")
+# Spread: each service is stopped, hung or killed by its name.
+SESSION = (
+    *("up", "--market", "simulated", "--seed", "5", "--speed", "20", "--port", "0", "--session", "one"),
+    *("--layout", "spread"),
+)
 
 
 class Running:

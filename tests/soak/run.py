@@ -161,6 +161,7 @@ class Soak:
         return [
             *("up", "--market", "simulated", "--seed", str(self._options.seed), "--speed", f"{self._options.speed:g}"),
             *("--span", f"{span_s:g}s", "--session", session, "--port", "0", "--summary", str(summary)),
+            *("--layout", "spread"),
         ]
 
     def _sample(self) -> None:

@@ -202,3 +202,15 @@ def test_banner_says_who_may_sign_in_and_how_to_add_a_user(
     session = prepare_session(replace(OPTIONS, mode=mode), read_checked())
     print_banner(replace(OPTIONS, mode=mode), session, "http://127.0.0.1:1/", Console(file=written, width=300))
     assert (said in written.getvalue()) if said else ("sign in" not in written.getvalue())
+
+
+def test_paper_is_fused_unless_replicas_are_asked_for_and_a_session_that_goes_on_keeps_its_layout() -> None:
+    auto = replace(OPTIONS, layout="auto")
+    assert prepare_session(auto, read_checked()).layout == "fused"
+    assert prepare_session(replace(auto, mode="testnet"), read_checked()).layout == "spread"
+    assert prepare_session(replace(auto, scale={"bars": 2}), read_checked()).layout == "spread"
+    assert prepare_session(replace(auto, scale={"recorder": 2}), read_checked()).layout == "fused"
+    live = replace(auto, market="live", speed=1.0)
+    prepare_session(replace(live, layout="spread"), read_checked()).save()
+    assert prepare_session(live, read_checked()).layout == "spread"
+    assert prepare_session(replace(live, layout="fused"), read_checked()).layout == "fused"
