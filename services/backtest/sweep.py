@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -104,6 +104,11 @@ class SweepPoint:
     returns: list[float]
     error: str = ""
 
+    def write(self, file: BinaryIO) -> None:
+        """Append it to a file of results."""
+        file.write(orjson.dumps(self) + b"\n")
+        file.flush()
+
 
 def run_point(plan: SweepPlan, parameters: Mapping[str, Any]) -> SweepPoint:
     """Run one choice of parameters; bad parameters are an error of the point, not of the sweep."""
@@ -128,18 +133,17 @@ def run_sweep(
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[SweepPoint]:
     """Run the points that the file of results does not hold yet; return all, in order. Raises `BadInput`."""
-    known = _read_results(results, plan)
-    missing = [dict(point) for point in points if _key(point) not in known]
+    known = open_results(results, plan)
+    missing = [dict(point) for point in points if key_of(point) not in known]
     done = len(points) - len(missing)
     progress(done, len(points))
     with results.open("ab") as file:
         for point in _run_all(plan, missing, workers):
-            known[_key(point.parameters)] = point
-            file.write(orjson.dumps(point) + b"\n")
-            file.flush()
+            known[key_of(point.parameters)] = point
+            point.write(file)
             done += 1
             progress(done, len(points))
-    return [known[_key(point)] for point in points]
+    return [known[key_of(point)] for point in points]
 
 
 def _run_all(plan: SweepPlan, points: Sequence[dict[str, Any]], workers: int) -> Iterator[SweepPoint]:
@@ -152,11 +156,13 @@ def _run_all(plan: SweepPlan, points: Sequence[dict[str, Any]], workers: int) ->
             yield future.result()
 
 
-def _key(parameters: Mapping[str, Any]) -> bytes:
+def key_of(parameters: Mapping[str, Any]) -> bytes:
+    """Return what tells a choice of parameters from others."""
     return orjson.dumps(dict(parameters), option=orjson.OPT_SORT_KEYS)
 
 
-def _read_results(path: Path, plan: SweepPlan) -> dict[bytes, SweepPoint]:
+def open_results(path: Path, plan: SweepPlan) -> dict[bytes, SweepPoint]:
+    """Return the points that a file of results holds; it is made where it is missing. Raises `BadInput`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or not path.stat().st_size:
         path.write_bytes(orjson.dumps({"plan": plan.identity()}) + b"\n")
@@ -170,19 +176,19 @@ def _read_results(path: Path, plan: SweepPlan) -> dict[bytes, SweepPoint]:
     if orjson.loads(head).get("plan") != plan.identity():
         raise BadInput(f"{path} holds the results of another market, period or strategy; give another --output")
     found = [SweepPoint(**orjson.loads(line)) for line in lines]
-    return {_key(point.parameters): point for point in found}
+    return {key_of(point.parameters): point for point in found}
 
 
 def rank(points: Sequence[SweepPoint], by: str) -> list[SweepPoint]:
     """Return the points that ran, best first by a measure; where it is not defined they come last."""
-    sign = -1.0 if by == "max_drawdown" else 1.0
     ran = [point for point in points if not point.error]
-    return sorted(ran, key=lambda point: _worth(point, by, sign), reverse=True)
+    return sorted(ran, key=lambda point: worth_of(point, by), reverse=True)
 
 
-def _worth(point: SweepPoint, by: str, sign: float) -> float:
+def worth_of(point: SweepPoint, by: str) -> float:
+    """Return how good a point that ran is by a measure: the higher the better, minus infinity where it is undefined."""
     value = point.measures[by]
-    return -float("inf") if value is None else sign * float(value)
+    return -float("inf") if value is None else float(value) * (-1.0 if by == "max_drawdown" else 1.0)
 
 
 def judge_choice(points: Sequence[SweepPoint], best: SweepPoint, seed: int) -> dict[str, float | int | None]:

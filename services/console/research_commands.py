@@ -39,6 +39,9 @@ SetOption = Annotated[
 ByOption = Annotated[str, typer.Option(help="The measure that ranks: sharpe, sortino, calmar, return, profit_factor.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes at once; 0 for one per core.")]
 RandomOption = Annotated[int, typer.Option("--random", min=0, help="Draw this many combinations instead of all.")]
+OptunaOption = Annotated[
+    int, typer.Option("--optuna", min=0, help="Let optuna choose this many combinations, each by those before it.")
+]
 OutputOption = Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, and gone on from.")]
 InstrumentOption = Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -60,6 +63,7 @@ def sweep(
     set_: SetOption = None,
     by: ByOption = "sharpe",
     random_: RandomOption = 0,
+    optuna: OptunaOption = 0,
     workers: WorkersOption = 0,
     instrument: InstrumentOption = "BTCUSDT.BINANCE",
     json: JsonOption = False,
@@ -73,14 +77,23 @@ def sweep(
       perpflow sweep --strategy ema_cross --vary fast_bars=3:12:3 --vary slow_bars=20,40,80 --output var/sweep
 
       perpflow sweep --strategy ema_cross --vary fast_bars=2:50:1 --vary slow_bars=60:300:5 --random 200 --output var/s2
+
+      perpflow sweep --strategy ema_cross --vary fast_bars=2:50:1 --vary slow_bars=60:300:5 --optuna 60 --output var/s3
     """
+    from services.backtest.search import run_search
     from services.backtest.sweep import judge_choice, rank, run_sweep
 
     _check_measure(by)
+    if random_ and optuna:
+        raise BadInput("give --random or --optuna, not both")
     plan = _make_plan(strategy, vary, input_, seed, span, from_, to, balance, set_, instrument)
-    points = plan.points(random_, seed)
+    results = output / "sweep.jsonl"
     with _progress("backtests", json) as show:
-        done = run_sweep(plan, points, output / "sweep.jsonl", workers=workers or os.cpu_count() or 1, progress=show)
+        if optuna:
+            done = run_search(plan, optuna, results, by=by, seed=seed, progress=show)
+        else:
+            points = plan.points(random_, seed)
+            done = run_sweep(plan, points, results, workers=workers or os.cpu_count() or 1, progress=show)
     ranked = rank(done, by)
     if not ranked:
         raise BadInput(f"no choice of parameters ran; the first says: {done[0].error}")
