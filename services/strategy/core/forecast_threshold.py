@@ -30,7 +30,8 @@ class ForecastThreshold(Strategy):
     confidence at least `min_confidence`. The size is `notional_usdt` times confidence / `full_size_confidence`, at most
     `notional_usdt`. A forecast for the other side turns the position; one whose probability of the held side is below
     `exit_probability` closes it; so does the end of the horizon of the last forecast that spoke for it. While a side is
-    held its size is left alone.
+    held its size is left alone. With `round_trip_bps` (fees, spread, funding) it enters only where the expected return
+    on its side is more than that, and never on a forecast without one; 0 does not ask.
     """
 
     enter_probability: float = parameter(0.40, minimum=0.0, maximum=1.0)
@@ -38,6 +39,7 @@ class ForecastThreshold(Strategy):
     min_confidence: float = parameter(0.10, minimum=0.0, maximum=1.0)
     full_size_confidence: float = parameter(0.25, above=0.0, maximum=1.0)
     notional_usdt: Decimal = parameter("500", above=0)
+    round_trip_bps: float = parameter(0.0, minimum=0.0)
     held: dict[str, Held] = state(dict)
 
     def start(self) -> None:
@@ -94,13 +96,22 @@ class ForecastThreshold(Strategy):
             return f"probability {likelier:.3f} is below enter_probability {self.enter_probability}"
         if forecast.probability_up == forecast.probability_down:
             return "up and down are equally likely"
+        side = 1 if forecast.probability_up > forecast.probability_down else -1
+        if not self._pays(forecast, side):
+            return (
+                f"expected return {forecast.expected_return_bps} bps does not beat round_trip_bps {self.round_trip_bps}"
+            )
         return "the last forecast would enter; the position was left since, and the next forecast decides"
 
     def _side_of(self, forecast: Forecast) -> int:
         up, down = forecast.probability_up, forecast.probability_down
         if forecast.confidence < self.min_confidence or max(up, down) < self.enter_probability or up == down:
             return 0
-        return 1 if up > down else -1
+        side = 1 if up > down else -1
+        return side if self._pays(forecast, side) else 0
+
+    def _pays(self, forecast: Forecast, side: int) -> bool:
+        return not self.round_trip_bps or (forecast.expected_return_bps or 0.0) * side > self.round_trip_bps
 
     def _target(self, forecast: Forecast, side: int) -> TargetPosition:
         part = min(1.0, forecast.confidence / self.full_size_confidence)

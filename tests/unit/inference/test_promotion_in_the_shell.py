@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def publish(bus: Bus, *events: object) -> None:
 
 def forecasts(bus: Bus) -> list[Forecast]:
     end = bus.end_offsets([TopicPartition(FORECASTS, 0)])[TopicPartition(FORECASTS, 0)]
-    found = [decode(FORECASTS, record.value) for record in read_range(bus, FORECASTS, 0, 0, end)]
+    found: list[Any] = [decode(FORECASTS, record.value) for record in read_range(bus, FORECASTS, 0, 0, end)]
     assert all(isinstance(one, Forecast) for one in found)
     return found
 

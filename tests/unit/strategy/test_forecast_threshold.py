@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -34,6 +35,15 @@ def test_size_follows_confidence_below_full_size() -> None:
 )
 def test_weak_forecast_is_not_traded(forecast: object) -> None:
     assert list(ForecastThreshold().on_forecast(forecast, VIEW)) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("expected_bps", "is_traded"), [(9.1, True), (9.0, False), (-20.0, False), (None, False)])
+def test_with_costs_only_an_expected_return_above_them_is_traded(expected_bps: float | None, is_traded: bool) -> None:
+    strategy = ForecastThreshold(round_trip_bps=9.0)
+    forecast = replace(a_forecast(1, up=0.6, down=0.1, confidence=0.5), expected_return_bps=expected_bps)
+    assert bool(strategy.on_forecast(forecast, VIEW)) is is_traded
+    if not is_traded:
+        assert "does not beat round_trip_bps 9.0" in strategy.explain(a_bar(1), forecast)
 
 
 def test_thresholds_are_inclusive() -> None:
