@@ -31,15 +31,15 @@ REMEMBERED = 1440
 """Vectors that drift is judged over: a day of minutes."""
 
 LEAST = 200
-"""Vectors below which drift is not judged."""
+"""Vectors from which on drift is judged, and then now and then: the metrics are slow, and the market is slower."""
 
-_EVERY = 50
+_EVERY = 250
 _BINS = 10
 _LEAST_SHARE = 1e-3
 
 
 class InputDrift:
-    """Counts in which decile each input fell, over the last vectors."""
+    """Keeps the inputs of the last vectors, and tells in which deciles they fell."""
 
     def __init__(self, deciles: npt.NDArray[np.float64], remembered: int = REMEMBERED) -> None:
         """Take the deciles of the training bars, (inputs, 9)."""
@@ -52,19 +52,19 @@ class InputDrift:
             np.add.at(self._expected[one], places, 1.0 / _BINS)
         last = np.where(deciles[:, -1] == deciles[:, -2], first[:, -1], _BINS - 1)
         self._expected[np.arange(len(deciles)), last] += 1.0 / _BINS
-        self._bins = np.full((remembered, len(deciles)), -1, dtype=np.int8)
+        self._rows = np.full((remembered, len(deciles)), np.nan, dtype=np.float32)
         self.seen = 0
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         """Take one vector's inputs; what is unknown counts in no bin."""
-        bins = (self._deciles < values[:, np.newaxis]).sum(axis=1)
-        self._bins[self.seen % len(self._bins)] = np.where(np.isnan(values), -1, bins)
+        self._rows[self.seen % len(self._rows)] = values
         self.seen += 1
 
     def measure(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return stability index and distance of each input, NaN where it was never known."""
-        kept = self._bins[: min(self.seen, len(self._bins))]
-        counts = np.stack([(kept == number).sum(axis=0) for number in range(_BINS)], axis=1).astype(np.float64)
+        kept = self._rows[: min(self.seen, len(self._rows))]
+        above = [len(kept) - np.isnan(kept).sum(axis=0), *((kept > decile).sum(axis=0) for decile in self._deciles.T)]
+        counts = -np.diff(np.stack([*above, np.zeros_like(above[0])], axis=1), axis=1).astype(np.float64)
         totals = counts.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):
             shares = np.where(totals > 0, counts / totals, np.nan)
@@ -87,7 +87,7 @@ def watch(
         scores = score(inputs)
         seconds.observe(clock.monotonic_s() - began)
         drift.add(inputs[0, -1])
-        if drift.seen >= LEAST and drift.seen % _EVERY == 0:
+        if drift.seen == LEAST or drift.seen % _EVERY == 0:
             for name, psi, distance in zip(names, *drift.measure(), strict=True):
                 INPUT_PSI.labels(manifest.model_id, name).set(psi)
                 INPUT_KS.labels(manifest.model_id, name).set(distance)
