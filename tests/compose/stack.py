@@ -97,7 +97,9 @@ class Stack:
         done = subprocess.run(
             command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=timeout_s, check=False
         )
-        sys.stderr.write("".join(line for line in done.stderr.splitlines(keepends=True) if "perpflow:" in line))
+        lines = done.stderr.splitlines(keepends=True)
+        sys.stderr.write("".join(lines[-20:] if done.returncode else [each for each in lines if "perpflow:" in each]))
+        sys.stderr.flush()
         return done.returncode, done.stdout
 
     def cli_json(self, *words: str, timeout_s: float = 600.0) -> Any:

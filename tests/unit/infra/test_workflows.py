@@ -28,7 +28,7 @@ def test_a_workflow_may_only_read_unless_a_job_says_why_not_and_ends_by_itself(p
 
 def test_every_image_is_released() -> None:
     release = read_yaml(ROOT / ".github" / "workflows" / "release.yml")
-    assert set(release["jobs"]["images"]["strategy"]["matrix"]["service"]) == {*RUNNABLE_SERVICES, "cli"}
+    assert set(release["jobs"]["images"]["strategy"]["matrix"]["service"]) == {*RUNNABLE_SERVICES, "outbox", "cli"}
 
 
 def test_every_python_that_the_project_takes_is_checked() -> None:
