@@ -102,7 +102,7 @@ class Drill:
 
         (container, *_) = self.stack.containers(service)
         began = datetime.fromisoformat(self.stack.inspect(container)["State"]["StartedAt"][:26] + "+00:00")
-        for line in run(("docker", "logs", "-t", container)).splitlines():
+        for line in self.stack.logs(container, "-t"):
             at, _, text = line.partition(" ")
             if '"ready"' in text or '"running"' in text:
                 return (datetime.fromisoformat(at[:26] + "+00:00") - began).total_seconds()
@@ -129,6 +129,16 @@ class Drill:
             eventually(lambda s=service, b=before: self.stack.restarts(s) > b, within_s=_SLOW_S, every_s=0.5)
         self._all_healthy()
         self._goes_on("after each of them was killed")
+
+    def logs(self) -> None:
+        """Every line of every service is JSON that names its service, those of the libraries it uses too."""
+        count = 0
+        for service in (*ONLINE_SERVICES, "exchange"):
+            for container in self.stack.containers(service):
+                for line in self.stack.logs(container):
+                    assert '"service"' in line and isinstance(json.loads(line), dict), f"{service}: {line}"
+                    count += 1
+        self.stack.say(f"{count} lines of log, all JSON")
 
     def hang(self) -> None:
         """Stop a program without ending it: its health check does, and its restart policy starts it again."""
@@ -239,6 +249,7 @@ _STEPS = (
     "first_fill",
     "verify",
     "kill",
+    "logs",
     "hang",
     "servers",
     "retention",

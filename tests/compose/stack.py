@@ -128,6 +128,11 @@ class Stack:
         (facts,) = json.loads(run(("docker", "inspect", container)))
         return dict(facts)
 
+    def logs(self, container: str, *more: str) -> list[str]:
+        """Return the lines that a container wrote, of both its outputs."""
+        done = subprocess.run(("docker", "logs", *more, container), capture_output=True, text=True, check=True)
+        return (done.stdout + done.stderr).splitlines()
+
     def restarts(self, service: str) -> int:
         """Return how often the containers of a service were started again by their restart policy."""
         return sum(int(self.inspect(each)["RestartCount"]) for each in self.containers(service))
