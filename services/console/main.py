@@ -25,7 +25,7 @@ from libs.runtime.errors import (
     DependencyUnavailable,
 )
 from libs.runtime.masking import MaskingStream
-from libs.version import VERSION
+from libs.version import VERSION, build_id
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
 from services.console.session import SessionDescription, sessions_root
@@ -246,7 +246,8 @@ def replay(
         raise BadInput(f"session {recorded.name} has recorded nothing that could be replayed")
     first = next((outcome for outcome in outcomes if outcome.difference is not None), None)
     if json:
-        print_json({"session": recorded.name, "is_identical": first is None, "services": outcomes})
+        builds = {"recorded_by": recorded.build or None, "replayed_by": build_id()}
+        print_json({"session": recorded.name, "is_identical": first is None, **builds, "services": outcomes})
     else:
         for outcome in outcomes:
             word = "identical" if outcome.difference is None else "DIFFERENT"
@@ -255,6 +256,11 @@ def replay(
             print(f"{outcome.service:<10} {outcome.inputs:>9,} inputs {outcome.outputs:>9,} outputs  {word}{since}")
         if first is not None and first.difference is not None:
             print(f"{first.service}: {_describe_difference(first.difference)}")
+            if recorded.build != build_id():
+                print(
+                    f"It was recorded by {recorded.build or 'a build that it does not name'}, this is {build_id()}: "
+                    f"`perpflow rehearse {recorded.name}` lists what this one decides differently"
+                )
         else:
             print(f"{sum(outcome.outputs for outcome in outcomes):,} outputs of {recorded.name} are byte-identical")
     raise typer.Exit(EXIT_OK if first is None else EXIT_CHECK_FAILED)

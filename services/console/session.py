@@ -28,6 +28,7 @@ def sessions_root() -> Path:
 @dataclass(frozen=True, slots=True)
 class SessionDescription:
     """One run. `environment` is what its services were started with, secrets left out; `layout` is spread or fused.
+    `build` is the code that ran (`libs.version.build_id`), empty for builds that did not note it.
 
     Its folder and what is in it are this user's alone. The one secret in there is `password_file`, the embedded
     ClickHouse's password, which is made anew at each start and opens nothing but this session's tables.
@@ -47,6 +48,7 @@ class SessionDescription:
     clickhouse_user: str = "default"
     environment: dict[str, str] = field(default_factory=dict)
     layout: str = "spread"
+    build: str = ""
 
     @property
     def run_dir(self) -> Path:

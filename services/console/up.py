@@ -32,6 +32,7 @@ from libs.runtime.masking import SECRETS
 from libs.runtime.placement import ONE_PARTITION, Placement, service_of
 from libs.runtime.settings import CHAIN, PlatformSettings, StoreSettings, load_settings, variables_of
 from libs.store.errors import StoreError, StoreUnavailable
+from libs.version import build_id
 from libs.wire.topics import MARKET_EVENTS, dead_topic
 from services.console.control import send_commands
 from services.console.drain import GROUPS, UNENDING, wait_until_drained
@@ -200,6 +201,7 @@ def prepare_session(
         speed=options.speed,
         instrument=options.instrument,
         layout=layout,
+        build=build_id(),
         bus=bus or f"sqlite:{folder / 'bus.db'}",
         topic_prefix=topic_prefix_of(name) if bus.startswith("kafka:") else "",
         clickhouse=shared_clickhouse,

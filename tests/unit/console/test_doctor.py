@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from libs.version import VERSION
-from services.console import main as console
 from services.console.containers import examine_compose
+from tests.unit.console.conftest import Perpflow
 
 ROOT = Path(__file__).resolve().parents[3]
-Perpflow = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def perpflow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Perpflow:
-    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
-
-    def call(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["perpflow", *words])
-        with pytest.raises(SystemExit) as ended:
-            console.main()
-        return int(ended.value.code or 0), capsys.readouterr().out
-
-    return call
 
 
 def tools(monkeypatch: pytest.MonkeyPatch, folder: Path, **bodies: str) -> None:
