@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate placement models-table
+.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate misbehaviours placement models-table
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -104,6 +104,9 @@ simulate: .venv/.dev ## seeded sessions with mishaps, then those defects that on
 
 soak: .venv/.dev ## an hour of random kills, hangs and a second session, everything measured (SOAK="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.soak.run $(SOAK)
+
+misbehaviours: .venv/.dev ## an exchange that misbehaves in every known way, and how long each took to recover from
+	@$(BIN)/python -m tests.soak.misbehaviours
 
 placement: .venv/.dev ## many partitions whose replicas come, go and are killed (PLACEMENT="--bus kafka --instruments 50")
 	@$(BIN)/python -m tests.kit.scaled $(PLACEMENT)

@@ -137,6 +137,15 @@ class SqliteBus:
         with self._log.reading():
             return {each: self._log.head(self._log.partition_id(each)) for each in topic_partitions}
 
+    def size_bytes(self) -> int:
+        """Return how much of the file is in use; what was removed makes room for what comes."""
+        with self._log.reading() as database:
+            pages, unused, page_bytes = (
+                database.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return int((pages - unused) * page_bytes)
+
     def end_offsets(
         self,
         topic_partitions: Iterable[TopicPartition],

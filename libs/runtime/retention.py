@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -37,6 +37,8 @@ from libs.runtime.snapshots import (
 from libs.wire.topics import TOPICS, journal_topic, state_topic
 
 _SOURCE_STATE = state_topic("ingestion")
+# What ages are shortened to, one after the other, where the log is over its bound: from half a week to a minute.
+_AGES_MS = (*(302_400_000 >> halved for halved in range(13)), 60_000)
 
 
 @dataclass(slots=True)
@@ -67,11 +69,11 @@ class RetentionPass:
         self._clock = clock
         self._snapshots: dict[tuple[str, int], list[SnapshotPlace]] = {}
 
-    def apply(self) -> Removal:
-        """Remove what nobody needs any more."""
+    def apply(self, *, max_age_ms: int | None = None) -> Removal:
+        """Remove what nobody needs any more; `max_age_ms` shortens the ages of this pass further."""
         places = partitions_of(self._bus, tuple(TOPICS))
         begins = dict(self._bus.beginning_offsets(places))
-        bounds = _Bounds(self._find_over_age(places, begins))
+        bounds = _Bounds(self._find_over_age(places, begins, max_age_ms))
         counts = self._bus.topics()
         for service in JOURNALLED_SERVICES:
             for task in self._placement.tasks(service):
@@ -90,14 +92,15 @@ class RetentionPass:
         return Removal(cut, {at: offset - begins[at] for at, offset in cut.items()}, bounds.holders)
 
     def _find_over_age(
-        self, places: list[TopicPartition], begins: Mapping[TopicPartition, int]
+        self, places: list[TopicPartition], begins: Mapping[TopicPartition, int], max_age_ms: int | None
     ) -> dict[TopicPartition, int]:
+        longest_ms = min((each for each in (self._max_age_ms, max_age_ms) if each is not None), default=None)
         now_ms = self._clock.now_ns() // 1_000_000
         since: dict[TopicPartition, int] = {}
         for at in places:
             age_ms = TOPICS[at.topic].retention_ms
             if age_ms > 0:
-                since[at] = now_ms - (age_ms if self._max_age_ms is None else min(age_ms, self._max_age_ms))
+                since[at] = now_ms - (age_ms if longest_ms is None else min(age_ms, longest_ms))
         found = dict(self._bus.offsets_for_times(since))
         ends = self._bus.end_offsets(found)
         for at, offset in found.items():
@@ -204,12 +207,43 @@ class _Bounds:
         self.offsets[at] = max(self.offsets[at], min(offset, self._kept.get(at, offset)))
 
 
+@runtime_checkable
+class SizedBus(Protocol):
+    """A bus whose records take up a known space on this machine."""
+
+    def size_bytes(self) -> int:
+        """Return how much of it is in use."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RetentionTimes:
-    """How often a pass runs, and what shortens the ages of topics that are not kept for ever; seconds."""
+    """How often a pass runs, and what shortens the ages of topics that are not kept for ever; seconds.
+
+    `max_bytes` bounds the log of a bus that knows its size: beyond it records go at a younger age, down to a minute.
+    """
 
     every_s: float
     max_age_s: float | None = None
+    max_bytes: int | None = None
+
+
+def apply_within(retention: RetentionPass, bus: Bus, max_bytes: int | None) -> tuple[Removal, int]:
+    """Apply retention, at ever younger ages while the log is larger than its bound; return what went, and by how many
+    bytes the log is over its bound still: what somebody needs is never taken.
+    """
+    removal = retention.apply()
+    if max_bytes is None or not isinstance(bus, SizedBus):
+        return removal, 0
+    for age_ms in _AGES_MS:
+        if bus.size_bytes() <= max_bytes:
+            break
+        further = retention.apply(max_age_ms=age_ms)
+        removal.begins |= further.begins
+        for at, count in further.removed.items():
+            removal.removed[at] = removal.removed.get(at, 0) + count
+        removal.held = further.held
+    return removal, max(0, bus.size_bytes() - max_bytes)
 
 
 class RetentionThread:
@@ -235,6 +269,7 @@ class RetentionThread:
         self._logger = logger
         self._every_s = times.every_s
         self._max_age_ms = None if times.max_age_s is None else int(times.max_age_s * 1000)
+        self._max_bytes = times.max_bytes
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
         labels, registry = ("service",), metrics.registry
@@ -250,6 +285,13 @@ class RetentionThread:
         self._held = Gauge(
             "perpflow_retention_held_partitions",
             "Partitions with records over age that somebody still needs",
+            labels,
+            registry=registry,
+        )
+
+        self._over = Gauge(
+            "perpflow_log_over_bytes",
+            "By how much the log is larger than its bound though nothing more may go",
             labels,
             registry=registry,
         )
@@ -275,11 +317,18 @@ class RetentionThread:
         # One bus for all of them: what was learnt of the snapshots stays known.
         retention = RetentionPass(bus, self._clock, max_age_ms=self._max_age_ms, placement=self._placement)
         while True:
-            self._note(retention.apply())
+            self._note(*apply_within(retention, bus, self._max_bytes))
             if self._stopped.wait(self._every_s):
                 return
 
-    def _note(self, removal: Removal) -> None:
+    def _note(self, removal: Removal, over_bytes: int) -> None:
+        self._over.labels(self._service).set(over_bytes)
+        if over_bytes:
+            self._logger.error(
+                "the log is over its bound and everything in it is still needed",
+                over_bytes=over_bytes,
+                held={f"{at.topic}/{at.partition}": holder for at, holder in removal.held.items()},
+            )
         self._passes.labels(self._service).inc()
         self._held.labels(self._service).set(len(removal.held))
         for at, count in removal.removed.items():

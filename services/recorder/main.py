@@ -41,7 +41,7 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         )
         health.watch("bus", bus.ping)
         health.watch("store", loop.check_store)
-        ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s)
+        ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s, settings.retention_max_bytes)
         placement, clock = session_placement(platform), SystemClock()
         beside = RetentionThread(
             NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement

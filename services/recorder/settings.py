@@ -21,6 +21,9 @@ class RecorderSettings(BaseSettings):
     retry_min_ms: int = Field(200, ge=1, description="first pause after ClickHouse was found down; doubles")
     retry_max_ms: int = Field(5_000, ge=1)
     retention_every_s: float = Field(600.0, gt=0, description="how often old records are removed from the topics")
+    retention_max_bytes: int = Field(
+        20_000_000_000, ge=1_000_000, description="size of the embedded log beyond which records go at a younger age"
+    )
     retention_max_age_s: float | None = Field(
         None, gt=0, description="shortens what the topics keep; those kept for ever stay so"
     )

@@ -155,6 +155,14 @@ CASES: dict[str, list[Case]] = {
         # It never committed anything: no series at all.
         Case({MARKET: "0+100x40"}, "8m", {MARKET: "0+100x40", COMMITS: "0+5x40"}),
     ],
+    "LogOverSize": [
+        Case(
+            {'perpflow_log_over_bytes{service="recorder"}': "5000x40"},
+            "7m",
+            {'perpflow_log_over_bytes{service="recorder"}': "5000 0x40"},
+            RECORDER,
+        )
+    ],
     "RetentionFails": [
         Case(
             {'perpflow_retention_failures_total{service="recorder"}': "_x6 1x20"},

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import structlog
 
+from libs.clock import SYSTEM_CLOCK
 from libs.domain.bars import Bar, BarRevision
 from libs.domain.events import DeadInput
 from libs.domain.market import DepthDelta, DepthSnapshot, Gap, GapKind, GapState, LateTrade, MarketEvent, Trade
@@ -193,6 +194,14 @@ class Followed:
         self.exchange = exchange
         self.out: list[Output] = []
         self.health = FeedHealth(BTC, {}, {}, None, None)
+        self.ended_s = 0.0
+
+    def take(self, read: Iterable[Output]) -> None:
+        """Add what was read, and note when a gap ended last."""
+        for event in read:
+            self.out.append(event)
+            if isinstance(event, Gap) and event.state is not GapState.OPEN:
+                self.ended_s = SYSTEM_CLOCK.monotonic_s()
 
     @property
     def gaps(self) -> list[Gap]:
@@ -287,12 +296,12 @@ def follow(mishap: Mishap, *, restarts: bool = False, **settings: Any) -> Follow
             source.open(None)
             eventually(
                 lambda: all(exchange.connections.values()),
-                step=lambda: followed.out.extend(source.read(5000, 10)),
+                step=lambda: followed.take(source.read(5000, 10)),
                 within_s=30,
             )
             # The first frame begins the minute, so that its bar is built from trades.
             exchange.publish(1)
-            eventually(lambda: followed.out, step=lambda: followed.out.extend(source.read(5000, 10)), within_s=30)
+            eventually(lambda: followed.out, step=lambda: followed.take(source.read(5000, 10)), within_s=30)
             minute, restarted = exchange.next_ms // 60_000, False
             while exchange.published < len(exchange.frames):
                 if exchange.next_ms // 60_000 > minute:
@@ -303,7 +312,7 @@ def follow(mishap: Mishap, *, restarts: bool = False, **settings: Any) -> Follow
                     frame.at_ms < (minute + 1) * 60_000 for frame in exchange.frames[exchange.published :]
                 )
                 exchange.publish(min(CHUNK, max(1, to_boundary)))
-                followed.out.extend(source.read(5000, 20))
+                followed.take(source.read(5000, 20))
                 if restarts and not restarted and GapState.OPEN in states(followed, GapKind.TRADES):
                     restarted = True
                     cursor = source.cursor()
@@ -311,9 +320,7 @@ def follow(mishap: Mishap, *, restarts: bool = False, **settings: Any) -> Follow
                     source = make_source(exchange, **settings)
                     exchange.publish(CHUNK)
                     source.open(cursor)
-            eventually(
-                lambda: not followed.missing(), step=lambda: followed.out.extend(source.read(5000, 20)), within_s=60
-            )
+            eventually(lambda: not followed.missing(), step=lambda: followed.take(source.read(5000, 20)), within_s=60)
             followed.health = source.feed_health()[0]
         finally:
             source.close()
@@ -326,7 +333,7 @@ def read_all_sent(followed: Followed, source: LiveSource) -> None:
 
     def read() -> None:
         read = source.read(5000, 30)
-        followed.out.extend(read)
+        followed.take(read)
         quiet[0] = 0 if read or not followed.exchange.has_sent_all else quiet[0] + 1
 
     eventually(lambda: quiet[0] >= 3, step=read, within_s=60)
@@ -405,16 +412,16 @@ BOOKS = {
 }
 
 
-@pytest.mark.parametrize("name", BOOKS)
-def test_a_lost_book_is_told_of_and_known_again_after_a_snapshot(name: str) -> None:
-    with a_fake_exchange(BOOKS[name]) as exchange:
+def follow_book(mishap: Mishap) -> Followed:
+    """Follow an exchange that loses the book, while the market goes on, until it is known again."""
+    with a_fake_exchange(mishap) as exchange:
         followed = Followed(exchange)
         source = make_source(exchange)
         try:
             source.open(None)
 
             def read() -> None:
-                followed.out.extend(source.read(5000, 10))
+                followed.take(source.read(5000, 10))
 
             eventually(lambda: all(exchange.connections.values()), step=read, within_s=30)
 
@@ -437,6 +444,12 @@ def test_a_lost_book_is_told_of_and_known_again_after_a_snapshot(name: str) -> N
             goes_on_until(is_known_again)
         finally:
             source.close()
+    return followed
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_lost_book_is_told_of_and_known_again_after_a_snapshot(name: str) -> None:
+    followed = follow_book(BOOKS[name])
     book = [event for event in followed.out if isinstance(event, DepthSnapshot | Gap)]
     kinds = [event.state.name if isinstance(event, Gap) else "snapshot" for event in book]
     assert kinds[0] == "snapshot"

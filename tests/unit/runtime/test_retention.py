@@ -22,7 +22,7 @@ from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_last, read_topic
-from libs.runtime.retention import Removal, RetentionPass
+from libs.runtime.retention import Removal, RetentionPass, SizedBus, apply_within
 from libs.runtime.shell import CoreShell
 from libs.runtime.snapshots import group_topics, partitions_of
 from libs.runtime.verify import find_start, verify_service
@@ -447,3 +447,32 @@ def test_recovery_handles_only_what_came_after_the_newest_snapshot(bus: Bus) -> 
     # At most a snapshot's distance and the batch that was in hand when it came due.
     assert 0 < again._snapshots.records <= 30 + 7
     again.close()
+
+
+def test_a_log_over_its_bound_lets_records_go_at_a_younger_age(tmp_path: Path) -> None:
+    with open_bus(f"sqlite:{tmp_path / 'bus.db'}") as bus:
+        bus.create_topics(TopicSpec(name) for name in topics.TOPICS)
+        publish(bus, *(a_trade(number, event_id="x" * 400 + f"-{number}") for number in range(3000)))
+        run_the_others(bus)
+        shell = a_shell(bus)
+        run_dry(shell)
+        shell.close()
+        assert isinstance(bus, SizedBus)
+        size = bus.size_bytes()
+        retention = RetentionPass(bus, in_ms(topics.HOUR_MS))
+        assert apply_within(retention, bus, size)[0].begins == {}
+        removal, over = apply_within(retention, bus, size // 2)
+        assert over == 0
+        assert removal.begins[MARKET] > 0
+        assert bus.size_bytes() <= size // 2
+
+
+def test_what_is_needed_stays_though_the_log_is_over_its_bound(tmp_path: Path) -> None:
+    with open_bus(f"sqlite:{tmp_path / 'bus.db'}") as bus:
+        bus.create_topics(TopicSpec(name) for name in topics.TOPICS)
+        publish(bus, *(a_trade(number, event_id="x" * 400 + f"-{number}") for number in range(3000)))
+        assert isinstance(bus, SizedBus)
+        removal, over = apply_within(RetentionPass(bus, in_ms(topics.HOUR_MS)), bus, bus.size_bytes() // 2)
+        assert over > 0
+        assert removal.begins == {}
+        assert MARKET in removal.held
