@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from libs.runtime.errors import EXIT_CHECK_FAILED, BadInput
+from services.console.models_registry import shorten
 from services.console.output import print_json
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def promote_model(
         return
     found = _find_session(session)
     running = _running_models(found)
-    if entry.reference not in running and reference not in running:
+    if entry.reference not in running:
         raise BadInput(
             f"session {found.name} does not run {entry.reference}; it runs {', '.join(running) or 'no model'}. A new "
             "model starts as a shadow: set PERPFLOW_INFERENCE_SHADOWS and start the session again"
@@ -217,7 +218,7 @@ def _running_models(session: SessionDescription) -> list[str]:
     environment = session.environment
     shadows = json_module.loads(environment.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
     champion = environment.get("PERPFLOW_INFERENCE_CHAMPION", "")
-    return [one for one in (champion, *shadows) if one]
+    return [shorten(one) for one in (champion, *shadows) if one]
 
 
 def _is_promoted(session: SessionDescription) -> bool:
@@ -229,7 +230,7 @@ def _is_promoted(session: SessionDescription) -> bool:
     from services.console.accounts import read_event
     from services.console.session_bus import open_session_bus
 
-    champions = _running_models(session)[:1]
+    champions = [one for one in [session.environment.get("PERPFLOW_INFERENCE_CHAMPION")] if one]
     with open_session_bus(session) as bus:
         where = TopicPartition(CONTROL_COMMANDS, 0)
         first, end = bus.beginning_offsets([where])[where], bus.end_offsets([where])[where]

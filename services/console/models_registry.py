@@ -115,6 +115,12 @@ def read_entry(folder: Path) -> ModelEntry:
     return entry
 
 
+def shorten(reference: str) -> str:
+    """Return a reference with as much of the hash as a version has, however much of it was given."""
+    name, _, version = reference.partition("/")
+    return f"{name}/{version[:_VERSION_DIGITS]}" if version else name
+
+
 def read_default(models_dir: Path) -> str:
     """Return the reference, whole hash and all, of the model that sessions begin with; empty where there is none."""
     path = models_dir / CHAMPION_FILE

@@ -187,6 +187,23 @@ def test_model_that_the_session_does_not_run_is_not_promoted(a_session: SessionD
     assert commanded(a_session) == []
 
 
+def test_model_that_a_session_names_by_its_whole_hash_is_the_same_model(a_session: SessionDescription) -> None:
+    registry = a_session.folder / "models"
+    (reference,) = json.loads(a_session.environment["PERPFLOW_INFERENCE_SHADOWS"])
+    whole = f"mine/{find_entry(registry, reference).bundle_sha256}"
+    a_session.environment["PERPFLOW_INFERENCE_SHADOWS"] = json.dumps([whole])
+    perpflow("models", "promote", whole, "--models", str(registry))
+    assert [one.arguments["model"] for one in commanded(a_session)] == [reference]
+
+
+def test_first_champion_of_a_session_that_had_none_is_not_rolled_back(a_session: SessionDescription) -> None:
+    a_session.environment["PERPFLOW_INFERENCE_CHAMPION"] = ""
+    (reference,) = json.loads(a_session.environment["PERPFLOW_INFERENCE_SHADOWS"])
+    perpflow("models", "promote", reference, "--models", str(a_session.folder / "models"))
+    with pytest.raises(BadInput, match="nothing to roll back to"):
+        perpflow("models", "rollback")
+
+
 def test_rollback_goes_as_far_back_as_promotions_went(a_session: SessionDescription) -> None:
     with pytest.raises(BadInput, match="nothing to roll back to"):
         perpflow("models", "rollback")
