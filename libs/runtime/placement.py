@@ -161,6 +161,8 @@ class Placement:
         kind = key_kind(topic) if topic in TOPICS else "service"
         if kind == "instrument":
             return self.instrument_partition(key.decode(errors="replace"), count)
+        if kind == "account" and not self.accounts:
+            return 0
         placed = self.accounts.get(key.decode(errors="replace")) if kind == "account" else None
         return partition_of(key, count) if placed is None else placed.partition
 

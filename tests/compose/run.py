@@ -22,6 +22,10 @@ _SETTINGS = """
 [platform]
 snapshot_every_s = 20
 
+[platform.accounts.paper]
+partition = 0
+instruments = ["BTCUSDT.BINANCE"]
+
 [recorder]
 retention_every_s = 15
 retention_max_age_s = 45

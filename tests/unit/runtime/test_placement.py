@@ -75,6 +75,14 @@ def test_a_partition_without_an_account_has_no_account_task() -> None:
     assert [task.partition for task in a_placement().tasks("features")] == [0, 1, 2, 3]
 
 
+def test_where_no_account_is_placed_the_one_there_is_writes_where_its_task_reads() -> None:
+    placement = Placement(4)
+    for service in ("strategy", "risk", "execution"):
+        (task,) = placement.tasks(service)
+        for name in (b"paper", b"testnet", b"live"):
+            assert placement.choose(topics.ACCOUNTS, name, 4) == task.partition
+
+
 def test_one_partition_is_the_service_itself_and_reads_everything() -> None:
     (task,) = Placement().tasks("risk")
     one = {spec.name: spec.partitions for spec in Placement().topics()}
