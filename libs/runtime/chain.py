@@ -32,8 +32,9 @@ from libs.domain.events import Core, Event
 from libs.runtime.control_lane import ControlLane
 from libs.runtime.errors import BadInput
 from libs.runtime.handler import CoreHandler, Decode, Handled, Input
-from libs.runtime.metrics import ByTopic, ServiceMetrics
+from libs.runtime.metrics import ByTopic, LagGauge, ServiceMetrics
 from libs.runtime.opened import opened
+from libs.runtime.outcomes import note_outcome
 from libs.runtime.placement import Task, has_outside_producers
 from libs.runtime.records import (
     NO_OFFSET_YET,
@@ -45,10 +46,10 @@ from libs.runtime.records import (
     stamped_record,
 )
 from libs.runtime.recovery import Recovered, find_positions, recover_core
-from libs.runtime.snapshots import SnapshotSchedule, snapshot_record, state_key, take_snapshot
-from libs.wire import Encoded, decode_any
-from libs.wire.records import CoreSnapshot, InputRun, JournalEntry, encode_journal_entry
-from libs.wire.topics import CASCADE_ORDER, dead_topic, journal_topic
+from libs.runtime.snapshots import SnapshotSchedule, journal_record, snapshot_record, take_snapshot
+from libs.wire import decode_any
+from libs.wire.records import CoreSnapshot, InputRun
+from libs.wire.topics import CASCADE_ORDER, dead_topic
 
 # How long the group offsets of what only the chain itself writes may be behind: nobody but a person looks at them.
 _SETTLE_EVERY_S = 1.0
@@ -260,20 +261,7 @@ class ChainShell:
         raise EndlessCascade(f"more than {_CASCADE_LIMIT} records came of one, of which {queue[0]!r:.200} is the next")
 
     def _collect(self, member: _Member, record: Record, handled: Handled) -> Iterable[NewRecord]:
-        if handled.is_repeat:
-            self._metrics.duplicates.labels(member.task.service, record.topic).inc()
-            return
-        if handled.dead is not None:
-            self._metrics.dead_letters.labels(member.task.service, record.topic).inc()
-            self._logger.error(
-                "dead letter",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                key=record.key.decode(errors="replace"),
-                event_id=handled.event_id,
-                reason=handled.dead.reason,
-            )
+        note_outcome(record, handled, member.task.service, self._metrics, self._logger)
         for each in handled.outputs:
             # A dead letter lies where its source does, whatever its key says.
             is_dead = each.topic == dead_topic(record.topic)
@@ -349,7 +337,7 @@ class ChainShell:
             lags: Counter[str] = Counter()
             for at in member.starts.keys() & ends.keys():
                 lags[at.topic] += max(0, ends[at] - member.starts[at])
-            member.show_lags(lags)
+            member.lags.show(lags)
 
     def close(self) -> None:
         """Write snapshots, so that the next start has nothing to handle again, and let go."""
@@ -398,8 +386,7 @@ class _Member:
         self.records_in = ByTopic[prometheus_client.Counter](metrics.records_in, service)
         self.records_out = ByTopic[prometheus_client.Counter](metrics.records_out, service)
         self.hop_latency = ByTopic[prometheus_client.Histogram](metrics.hop_latency, service)
-        self._lag = metrics.lag
-        self._shown_lags: Counter[str] = Counter()
+        self.lags = LagGauge(metrics.lag, service)
         self._decode = decode
         self._begins: dict[TopicPartition, int] = {}
 
@@ -460,11 +447,9 @@ class _Member:
             )
             for each in self.runs
         )
-        entry = JournalEntry(self.task.service, tuple(runs))
+        consumed = list(runs)
         self.runs = []
-        topic, key = journal_topic(self.task.service), state_key(self.task.partition)
-        encoded = Encoded(topic, key, encode_journal_entry(entry), "journal_entry")
-        return stamped_record(encoded, self.task.name, made_at, partition=self.task.partition)
+        return journal_record(self.task, consumed, made_at)
 
     def take_snapshot(self, bus: Bus, ends: Mapping[TopicPartition, int]) -> CoreSnapshot:
         """Return the snapshot; `ends` are behind all that the chain has written to what others write as well."""
@@ -473,13 +458,7 @@ class _Member:
         taken = take_snapshot(bus, self.handler, self.task, self._begins, positions)
         return replace(taken, own_positions=own)
 
-    def show_lags(self, lags: Counter[str]) -> None:
-        """Show how far behind it is; the tasks of a process share the gauges."""
-        for topic in lags.keys() | self._shown_lags.keys():
-            self._lag.labels(self.task.service, topic).inc(lags[topic] - self._shown_lags[topic])
-        self._shown_lags = lags
-
     def close(self) -> None:
-        self.show_lags(Counter())
+        self.lags.clear()
         if self.consumer is not None:
             self.consumer.close()

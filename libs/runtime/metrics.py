@@ -34,6 +34,26 @@ class ByTopic(dict[str, T]):
         return found
 
 
+class LagGauge:
+    """A task's part of its service's lag by topic: the tasks of a process share the gauges, so each adds and takes away
+    its own."""
+
+    def __init__(self, lag: Gauge, service: str) -> None:
+        self._lag = lag
+        self._service = service
+        self._shown: Mapping[str, int] = {}
+
+    def show(self, lags: Mapping[str, int]) -> None:
+        """Replace what was shown of this task."""
+        for topic in lags.keys() | self._shown.keys():
+            self._lag.labels(self._service, topic).inc(lags.get(topic, 0) - self._shown.get(topic, 0))
+        self._shown = lags
+
+    def clear(self) -> None:
+        """Take away what was shown."""
+        self.show({})
+
+
 class ServiceMetrics:
     """The metrics of one service, in a registry of its own; `own` are those that this service alone has."""
 

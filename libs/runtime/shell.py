@@ -28,18 +28,15 @@ from libs.clock import Clock
 from libs.domain.events import Core
 from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
 from libs.runtime.handler import CoreHandler, Decode, Handled, Input
-from libs.runtime.metrics import ByTopic, ServiceMetrics
+from libs.runtime.metrics import ByTopic, LagGauge, ServiceMetrics
 from libs.runtime.opened import opened
+from libs.runtime.outcomes import note_outcome
 from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_stamps, stamped_record
 from libs.runtime.recovery import find_positions, recover_core
-from libs.runtime.snapshots import SnapshotSchedule, snapshot_record, state_key, take_snapshot
-from libs.wire import Encoded, decode_any
-from libs.wire.records import (
-    InputRun,
-    JournalEntry,
-    encode_journal_entry,
-)
+from libs.runtime.snapshots import SnapshotSchedule, journal_record, snapshot_record, take_snapshot
+from libs.wire import decode_any
+from libs.wire.records import InputRun
 from libs.wire.topics import dead_topic, journal_topic
 
 
@@ -89,7 +86,7 @@ class CoreShell:
         self._acting_topics = acting_topics
         self._handled_positions: dict[tuple[str, int], int] = {}
         self._last_lag_at = 0.0
-        self._shown_lags: Counter[str] = Counter()
+        self._lags = LagGauge(metrics.lag, service)
         self._transactions = metrics.transactions.labels(service)
         self._records_in = ByTopic[prometheus_client.Counter](metrics.records_in, service)
         self._records_out = ByTopic[prometheus_client.Counter](metrics.records_out, service)
@@ -162,22 +159,8 @@ class CoreShell:
             runs.append([record.topic, record.partition, record.offset, record.offset + 1])
 
     def _collect(self, outputs: list[NewRecord], record: Record, handled: Handled) -> None:
-        if handled.is_repeat:
-            self._metrics.duplicates.labels(self.service, record.topic).inc()
-            return
-        encoded = handled.outputs
-        if handled.dead is not None:
-            self._metrics.dead_letters.labels(self.service, record.topic).inc()
-            self._logger.error(
-                "dead letter",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                key=record.key.decode(errors="replace"),
-                event_id=handled.event_id,
-                reason=handled.dead.reason,
-            )
-        for each in encoded:
+        note_outcome(record, handled, self.service, self._metrics, self._logger)
+        for each in handled.outputs:
             # A dead letter lies where its source does, whatever its key says.
             partition = record.partition if each.topic == dead_topic(record.topic) else None
             outputs.append(stamped_record(each, self._task.name, self._clock.now_ns(), record.headers, partition))
@@ -187,15 +170,11 @@ class CoreShell:
         opened(self._lane).check(written)
         if self._check_outputs is not None:
             self._check_outputs(outputs)
-        entry = JournalEntry(
-            self.service, tuple(InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs)
-        )
-        key = state_key(self._task.partition)
-        encoded = Encoded(self._journal.topic, key, encode_journal_entry(entry), "journal_entry")
-        journal = stamped_record(encoded, self._task.name, self._clock.now_ns(), partition=self._task.partition)
-        offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in entry.runs}
+        consumed = [InputRun(str(run[0]), int(run[1]), int(run[2]), int(run[3])) for run in runs]
+        journal = journal_record(self._task, consumed, self._clock.now_ns())
+        offsets = {TopicPartition(run.topic, run.partition): run.next_offset for run in consumed}
         commit_records(opened(self._producer), [*outputs, journal, *extra], opened(self._consumer), offsets)
-        for run in entry.runs:
+        for run in consumed:
             self._handled_positions[(run.topic, run.partition)] = run.next_offset
         for topic, count in written.items():
             self._records_out[topic].inc(count)
@@ -228,13 +207,7 @@ class CoreShell:
         lags: Counter[str] = Counter()
         for where, end in ends.items():
             lags[where.topic] += max(0, end - self._handled_positions.get((where.topic, where.partition), 0))
-        self._show_lags(lags)
-
-    def _show_lags(self, lags: Counter[str]) -> None:
-        # The tasks of a process share the gauges: each adds and takes away its own part.
-        for topic in lags.keys() | self._shown_lags.keys():
-            self._metrics.lag.labels(self.service, topic).inc(lags[topic] - self._shown_lags[topic])
-        self._shown_lags = lags
+        self._lags.show(lags)
 
     def has_waiting_control(self) -> bool:
         """Whether a command has come that the core has not handled; the bus is read anew."""
@@ -242,7 +215,7 @@ class CoreShell:
 
     def close(self) -> None:
         """Write a snapshot, so that the next start has nothing to handle again, and let go."""
-        self._show_lags(Counter())
+        self._lags.clear()
         if self._producer is not None:
             if self._consumer is not None and self._snapshots.records:
                 self._write_snapshot()
@@ -252,7 +225,7 @@ class CoreShell:
 
     def release(self) -> None:
         """Let go without writing anything, after an error."""
-        self._show_lags(Counter())
+        self._lags.clear()
         if self._producer is not None:
             self._producer.close()
         if self._consumer is not None:

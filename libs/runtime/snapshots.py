@@ -15,7 +15,14 @@ from libs.runtime.handler import CoreHandler
 from libs.runtime.placement import Task
 from libs.runtime.records import read_range, stamped_record
 from libs.wire import Encoded
-from libs.wire.records import CoreSnapshot, decode_core_snapshot, encode_core_snapshot
+from libs.wire.records import (
+    CoreSnapshot,
+    InputRun,
+    JournalEntry,
+    decode_core_snapshot,
+    encode_core_snapshot,
+    encode_journal_entry,
+)
 from libs.wire.topics import RECORDED_TOPICS, TOPICS, dead_topic, journal_topic, state_topic
 
 _OWN_TOPICS = ("journal.", "state.", "dead.")
@@ -137,6 +144,13 @@ def take_snapshot(
         handler.seen(),
         {(at.topic, at.partition): ends[at] for at in outputs},
     )
+
+
+def journal_record(task: Task, runs: Sequence[InputRun], made_at: int) -> NewRecord:
+    """Return the journal's record of what a transaction of a task consumed, made at a wall time, in ns."""
+    entry = encode_journal_entry(JournalEntry(task.service, tuple(runs)))
+    encoded = Encoded(journal_topic(task.service), state_key(task.partition), entry, "journal_entry")
+    return stamped_record(encoded, task.name, made_at, partition=task.partition)
 
 
 def snapshot_record(snapshot: CoreSnapshot, task: Task, made_at: int) -> NewRecord:
