@@ -57,9 +57,12 @@ def rules_of(principal: str, prefix: str = "") -> list[AclRule]:
     if principal == CHAIN:
         # It does what six services do, in their names.
         every = [rule for service in CORE_SERVICES for rule in rules_of(service, prefix)]
-        return list(
-            dict.fromkeys([*every, AclRule("transactional_id", f"{prefix}{CHAIN}", ("WRITE",), is_prefix=True)])
-        )
+        own = [
+            # What it polls it polls under its own name.
+            AclRule("group", f"{prefix}{CHAIN}", ("READ",), is_prefix=True),
+            AclRule("transactional_id", f"{prefix}{CHAIN}", ("WRITE",), is_prefix=True),
+        ]
+        return list(dict.fromkeys([*every, *own]))
     rules = [
         AclRule("topic", f"{prefix}{topic}", operations)
         for topic in _known_topics()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from infra.kafka.acls import PRINCIPALS, TOPICS_JOB, apply_rules, rules_of
+from infra.kafka.acls import PRINCIPALS, TOPICS_JOB, AclRule, apply_rules, rules_of
 from libs.bus.api import BusDenied, BusError, NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
 from libs.bus.security import KafkaSecurity
 from libs.runtime.placement import Placement
+from libs.runtime.settings import CHAIN
 from libs.runtime.snapshots import group_topics, output_topics
 from libs.wire.topics import BARS_CLOSED, COMMANDS, CONTROL_COMMANDS, CORE_SERVICES, MARKET_EVENTS, journal_topic
 from tests.kit.kafka import NoKafka, a_kafka
@@ -137,3 +138,9 @@ def test_no_rule_lets_a_principal_do_everything() -> None:
         for rule in rules_of(principal, PREFIX):
             assert "ALL" not in rule.operations
             assert rule.name.startswith(PREFIX)
+
+
+def test_a_chain_may_do_what_its_services_may_and_polls_under_its_own_name() -> None:
+    own = set(rules_of(CHAIN, PREFIX))
+    assert own >= {rule for service in CORE_SERVICES for rule in rules_of(service, PREFIX)}
+    assert AclRule("group", f"{PREFIX}{CHAIN}", ("READ",), is_prefix=True) in own
