@@ -20,11 +20,13 @@ from services.console.training_commands import FAMILIES as OFFERED
 from services.inference.core import decode_manifest
 from services.inference.onnx import find_model, load_model
 from services.training.calibration import fit_calibration, fit_temperature
+from services.training.core.examples import Examples
 from services.training.core.labels import LabelOptions, Labels
 from services.training.core.verdict import Verdict
 from services.training.evaluation import find_suspects
 from services.training.export import ExportError, check_export
-from services.training.families import FAMILIES, FamilyError, Task, load_family
+from services.training.families import FAMILIES, FamilyError, FitRequest, Task, load_family
+from services.training.families.lightgbm import tune
 from services.training.fitting import ModelChoice, Sample, fit_model
 from services.training.market_data import TrainingBars, read_bars, simulate_bars
 from services.training.training import TrainingOptions, train_model
@@ -120,6 +122,30 @@ def test_graph_agrees_with_its_framework_on_a_thousand_recorded_windows(family: 
     rows = model.raw_rows(sample)
     windows = np.stack([rows[place - model.window + 1 : place + 1] for place in usable[-1_000:]])
     assert check_export(model.export(), model, windows) < 1e-5
+
+
+def test_trials_tune_within_the_training_examples_alone() -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed; pip install -e '.[training]'")
+    sample = planted()
+    tuned = dataclasses.replace(choose("lightgbm"), parameters={**SMALL["lightgbm"], "trials": 3})
+    first = fit_model(sample, TRAIN, CALIBRATE, tuned)
+    again = fit_model(sample, TRAIN, CALIBRATE, tuned)
+    plain = fit_model(sample, TRAIN, CALIBRATE, choose("lightgbm"))
+    assert first.export() == again.export() != plain.export()
+    # What is held back may change what stops and calibrates, never what was chosen.
+    family = load_family("lightgbm")
+    requests = [
+        FitRequest(
+            _examples(sample, TRAIN), _examples(sample, held_back), Task.CLASSIFY, 1, family.complete({"trees": 10})
+        )
+        for held_back in (CALIBRATE, TEST)
+    ]
+    assert tune(requests[0], 3) == tune(requests[1], 3)
+
+
+def _examples(sample: Sample, places: np.ndarray) -> Examples:
+    rows = np.nan_to_num(sample.values.astype(np.float32))
+    return Examples(rows, places, 1, sample.classes(places, 0.4), sample.labels.moves[places])
 
 
 def test_tft_says_which_variables_and_which_bars_it_looked_at() -> None:
