@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -35,13 +35,14 @@ from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.source import FeedHealth
 from libs.venues.api import FrameDecoder, MarketData
-from libs.venues.errors import VenueError, VenueRefused, VenueUnavailable
+from libs.venues.errors import VenueError, VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
 from services.ingestion.core.gaps import GapLog, OpenGap, as_late
 from services.ingestion.core.liveness import Liveness
 from services.ingestion.core.stream import Stream, StreamState, add_gaps, add_trade_times
 from services.ingestion.fills import FetchedTrades, TradeFill
+from services.ingestion.patience import AnswerT, ask_for
 
 _MINUTE = 60 * NANOSECONDS
 _SEAM_PATIENCE_NS = 1_500_000_000
@@ -62,7 +63,6 @@ _STEADY: dict[type, str] = {
 }
 
 Output = MarketEvent | DeadInput
-AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,20 +275,15 @@ class LiveSource:
             self._stream.normaliser.forget_trades()
 
     def _wait_for(self, ask: Callable[[], AnswerT]) -> AnswerT:
-        deadline = self._clock.monotonic_s() + self._start_timeout_s
-        while True:
-            try:
-                return ask()
-            except VenueRefused as error:
-                raise BadInput(
-                    f"{error}; correct PERPFLOW_INGESTION_INSTRUMENT or PERPFLOW_INGESTION_REST_URL"
-                ) from error
-            except VenueUnavailable as error:
-                if self._clock.monotonic_s() >= deadline:
-                    raise DependencyUnavailable(
-                        f"{error}; check the network or choose another market (simulated, recorded:PATH)"
-                    ) from error
-                self._clock.sleep(_RETRY_S)
+        return ask_for(
+            ask,
+            self._start_timeout_s,
+            pause_s=_RETRY_S,
+            monotonic=self._clock.monotonic_s,
+            sleep=self._clock.sleep,
+            where_unavailable="check the network or choose another market (simulated, recorded:PATH)",
+            where_refused="correct PERPFLOW_INGESTION_INSTRUMENT or PERPFLOW_INGESTION_REST_URL",
+        )
 
     def _take(self, arrival: Arrival, out: list[Output]) -> None:
         carries_trades = arrival.stream in self._trade_streams

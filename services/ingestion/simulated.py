@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TypeVar
 
 from libs.clock import SYSTEM_CLOCK
 from libs.domain.instruments import split_instrument_id
-from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.venues.errors import VenueRefused, VenueUnavailable
+from libs.runtime.errors import BadInput
+from libs.venues.errors import VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.registry import SIMULATED, find_venue
 from libs.venues.simulated import SimulatedFrame, SimulatedMarketClient
 from services.ingestion.core.stream import Stream
 from services.ingestion.feed import Feed, FeedSource, Pacer, decode_cursor
 from services.ingestion.items import Item
+from services.ingestion.patience import AnswerT, ask_for
 
-T = TypeVar("T")
 _PAGE = 2000
 _PAUSE_S = 0.1
 
@@ -85,19 +84,16 @@ class SimulatedSource(FeedSource):
         super().close()
         self._client.close()
 
-    def _wait_for(self, ask: Callable[[], T]) -> T:
-        deadline = self._monotonic() + self._start_timeout_s
-        while True:
-            try:
-                return ask()
-            except VenueUnavailable as error:
-                if self._monotonic() >= deadline:
-                    raise DependencyUnavailable(
-                        f"{error}; start the simulated exchange or correct PERPFLOW_INGESTION_EXCHANGE_URL"
-                    ) from error
-                self._sleep(_PAUSE_S)
-            except VenueRefused as error:
-                raise BadInput(f"{error}; PERPFLOW_INGESTION_EXCHANGE_URL must be a simulated exchange") from error
+    def _wait_for(self, ask: Callable[[], AnswerT]) -> AnswerT:
+        return ask_for(
+            ask,
+            self._start_timeout_s,
+            pause_s=_PAUSE_S,
+            monotonic=self._monotonic,
+            sleep=self._sleep,
+            where_unavailable="start the simulated exchange or correct PERPFLOW_INGESTION_EXCHANGE_URL",
+            where_refused="PERPFLOW_INGESTION_EXCHANGE_URL must be a simulated exchange",
+        )
 
     def _read_items(self, after: int, clock: int) -> Generator[Item | None]:
         while True:

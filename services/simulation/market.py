@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from libs.domain.bars import Bar
 from libs.domain.events import Core
 from libs.domain.market import BestQuote, ClockTick, FundingSettled, MarketEvent, MarkPrice, Trade
 from libs.domain.numbers import NANOSECONDS
@@ -29,7 +30,7 @@ class SessionMarket:
 
     def __init__(self, events: Sequence[MarketEvent], bars: Core) -> None:
         self.encoded = [encode(event) for event in events]
-        self.bars = [encode(bar) for event in events for bar in bars.handle(event)]
+        self.bars = [encode(bar) for event in events for bar in bars.handle(event) if isinstance(bar, Bar)]
         self.decode = DecodedOnce()
         for encoded in self.encoded:
             self.decode(encoded.topic, encoded.payload)

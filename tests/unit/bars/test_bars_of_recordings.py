@@ -24,7 +24,8 @@ def _bars_of(path: Path, history: Path | None = None) -> list[Bar]:
     source = RecordedSource(path, instrument=BTC, pacer=Pacer(0), history=history)
     source.open(None)
     core = BarsCore()
-    return [bar for event in read_all(source, 5000) if not isinstance(event, DeadInput) for bar in core.handle(event)]
+    events = (event for event in read_all(source, 5000) if not isinstance(event, DeadInput))
+    return [bar for event in events for bar in core.handle(event) if isinstance(bar, Bar)]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from libs.domain.bars import Bar
 from libs.domain.events import DeadInput
 from libs.domain.instruments import find_instrument
 from libs.domain.market import (
@@ -110,7 +111,7 @@ def test_live_market_has_history_seam_book_and_every_trade(exchange: Served, mak
         for event in events
         if not isinstance(event, DeadInput)
         for bar in core.handle(event)
-        if bar.timeframe == "1m"
+        if isinstance(bar, Bar) and bar.timeframe == "1m"
     ]
     assert {right.open_time - left.open_time for left, right in pairwise(ones)} == {60 * NANOSECONDS}
     assert not ones[-1].is_history
