@@ -4,31 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from math import isqrt
 
 from libs.domain.instruments import Instrument
 from libs.domain.market import Side
 from libs.domain.numbers import SCALE, to_e8
 from libs.matching.book import Book
 
+_NO_IMPACT = Decimal(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Slippage:
-    """Slippage in integers of 1e-8: `rate` per multiple of known quantity, the band as rates of the best price."""
+    """Slippage in integers of 1e-8: `rate` per multiple of known quantity, the band as rates of the best price.
+
+    `impact` is the rate that an order of a whole bar's volume adds where bars are the market; it grows with the root of
+    the order's share.
+    """
 
     rate: int
     tick: int
     highest_rate: int
     lowest_rate: int
+    impact: int = 0
 
     @classmethod
-    def of(cls, rules: Instrument, slippage_bps: Decimal) -> Slippage:
+    def of(cls, rules: Instrument, slippage_bps: Decimal, impact_bps: Decimal = _NO_IMPACT) -> Slippage:
         """Return the slippage of an instrument; the band is its price multipliers (Binance's market take bound)."""
         return cls(
             rate=int(slippage_bps * SCALE / 10_000),
             tick=to_e8(rules.tick_size),
             highest_rate=to_e8(rules.price_multiplier_up),
             lowest_rate=to_e8(rules.price_multiplier_down),
+            impact=int(impact_bps * SCALE / 10_000),
         )
+
+    def rate_of(self, quantity: int, volume: int) -> int:
+        """Return the rate of a market order where no book was ever seen, by its share of a volume (0: not known).
+
+        Source: the square-root law of impact, as in Almgren, Thum, Hauptmann and Li (2005), Direct Estimation of Equity
+        Market Impact.
+        """
+        if not self.impact or not volume:
+            return self.rate
+        return self.rate + self.impact * isqrt(quantity * SCALE * SCALE // volume) // SCALE
 
     def worsen(self, taker: Side, price: int, rate: int) -> int:
         """Return a price made worse for the taker by a rate of 1e-8, rounded away from it to a whole tick."""
@@ -42,18 +61,20 @@ class Slippage:
 
 
 def take_liquidity(
-    book: Book, slippage: Slippage, taker: Side, limit: int | None, quantity: int, reference: int
+    book: Book, slippage: Slippage, taker: Side, limit: int | None, quantity: int, reference: int, volume: int = 0
 ) -> list[tuple[int, int]]:
     """Take up to `quantity` within `limit` (None: a market order); return (price, quantity) pairs, best first.
 
     A limit order gets known levels only. A market order's remainder beyond them fills at the last level's price made
     worse by rate x (1 + remainder / known), unless that lies outside the band. Where no book was ever seen,
-    everything fills at `reference` (the last price, 0 for none) made worse by the rate.
+    everything fills at `reference` (the last price, 0 for none) made worse by the rate, and a market order by the
+    impact of its share of `volume`, that of the last bar.
     """
     if not book.has_levels:
         if not reference:
             return []
-        price = slippage.worsen(taker, reference, slippage.rate)
+        rate = slippage.rate if limit is not None else slippage.rate_of(quantity, volume)
+        price = slippage.worsen(taker, reference, rate)
         return [(price, quantity)] if is_within(taker, price, limit) else []
     if limit is not None:
         return book.take(taker, limit, quantity)

@@ -36,6 +36,7 @@ class MatcherState:
     last_price: int = 0
     has_ticks: bool = False
     has_bars: bool = False
+    last_volume: int = 0
     resting: list[VenueOrder] = field(default_factory=list)
     conditional: list[VenueOrder] = field(default_factory=list)
     waiting: list[VenueOrder] = field(default_factory=list)
@@ -55,7 +56,7 @@ class Matcher(MatcherState):
         self.terms = terms
         self.outcomes: list[MatchOutcome] = []
         self._worst: tuple[int, int] | None = None
-        self._slippage = Slippage.of(rules, terms.slippage_bps)
+        self._slippage = Slippage.of(rules, terms.slippage_bps, terms.impact_bps)
 
     @property
     def is_bar_driven(self) -> bool:
@@ -122,6 +123,7 @@ class Matcher(MatcherState):
                 is_through = price < limit if order.side is Side.BUY else price > limit
                 if volume > 0 and is_through and order in self.resting:
                     volume -= self._fill_resting(order, volume, event.event_time, event.event_id)
+        self.last_volume = event.volume_e8
         self._settle(event.event_time, event.event_id, 0)
 
     def close_bar(self) -> None:
@@ -266,7 +268,10 @@ class Matcher(MatcherState):
             return
         wanted = self._fillable(order)
         reference = self._taking_reference(order.side)
-        taken = take_liquidity(self.book, self._slippage, order.side, None, wanted, reference) if wanted else []
+        taken: list[tuple[int, int]] = []
+        if wanted:
+            volume = 0 if self.has_ticks else self.last_volume
+            taken = take_liquidity(self.book, self._slippage, order.side, None, wanted, reference, volume)
         if not taken and wanted:
             return
         self.waiting.remove(order)

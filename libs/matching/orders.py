@@ -31,17 +31,21 @@ class MatchingTerms:
 
     `slippage_bps`: how much worse than the last known level a market order's remainder fills; it grows with the
     remainder in multiples of what the known levels gave. Where no book was ever seen it is the distance from the last
-    price to the nearest offer. `no_liquidity_timeout_ns`: how long a market order waits for a market.
-    `bar_open_grace_ns`: orders arriving this long after a bar's open still get its open. `bar_fill`: see `BarFill`.
+    price to the nearest offer. `impact_bps`: what a market order of the last bar's whole volume adds where bars are the
+    market; a smaller one adds the root of its share of it. `no_liquidity_timeout_ns`: how long a market order waits for
+    a market. `bar_open_grace_ns`: orders arriving this long after a bar's open still get its open. `bar_fill`: see
+    `BarFill`.
     """
 
     slippage_bps: Decimal = Decimal("2")
     no_liquidity_timeout_ns: int = 10 * NANOSECONDS
     bar_open_grace_ns: int = 5 * NANOSECONDS
     bar_fill: BarFill = BarFill.NEXT_OPEN
+    impact_bps: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
-        if self.slippage_bps < 0 or self.no_liquidity_timeout_ns < 0 or self.bar_open_grace_ns < 0:
+        amounts = (self.slippage_bps, self.impact_bps, self.no_liquidity_timeout_ns, self.bar_open_grace_ns)
+        if any(amount < 0 for amount in amounts):
             raise ValueError(f"matching terms must be 0 or more, got {self}")
 
 

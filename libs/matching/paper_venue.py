@@ -106,9 +106,13 @@ class PaperVenue(PaperVenueState):
         """Whether no order is on its way or open anywhere."""
         return not self._pending and all(not matcher.open_order_count for matcher in self._matchers.values())
 
-    def pass_bars(self, instrument: str, event_time: int, close_e8: int) -> None:
-        """Go to the end of bars or trades during which it `has_no_orders`: the last at `event_time`, at `close_e8`."""
+    def pass_bars(self, instrument: str, event_time: int, close_e8: int, volume_e8: int = 0) -> None:
+        """Go to the end of bars or trades during which it `has_no_orders`: the last at `event_time`, at `close_e8`.
+
+        `volume_e8` is the last bar's.
+        """
         self._matchers[instrument].last_price = close_e8
+        self._matchers[instrument].last_volume = volume_e8
         self._market_time = max(self._market_time, event_time)
 
     def open_order_ids(self) -> list[str]:

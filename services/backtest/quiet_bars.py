@@ -155,7 +155,7 @@ class QuietBars:
 
     def _take_over(self, bars: list[Bar], place: int, equity: Ints, quantity: Decimal) -> None:
         last, passed = bars[-1], self._columns.slice(place, place + len(bars))
-        self._execution.pass_bars(last.instrument, last.event_time, last.close_e8, len(bars))
+        self._execution.pass_bars(last.instrument, last.event_time, last.close_e8, last.volume_e8, len(bars))
         self._risk.pass_bars(
             last.instrument,
             last.timeframe,

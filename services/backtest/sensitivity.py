@@ -13,6 +13,7 @@ ASSUMPTIONS = {
     "taker fee rate": "execution.taker_fee_rate",
     "latency, ms": "execution.latency_ms",
     "slippage, bps": "execution.slippage_bps",
+    "impact, bps": "execution.impact_bps",
 }
 """What is varied, and the setting behind it."""
 

@@ -189,6 +189,9 @@ def sensitivity(
     fees: Annotated[str, typer.Option(metavar="A,B", help="Taker fee rates, of notional.")] = "0,0.0002,0.0005,0.001",
     latency_ms: Annotated[str, typer.Option(metavar="A,B", help="Latencies from decision to venue.")] = "0,50,250,1000",
     slippage_bps: Annotated[str, typer.Option(metavar="A,B", help="Slippages of market orders.")] = "0,1,2,5",
+    impact_bps: Annotated[
+        str, typer.Option(metavar="A,B", help="Impacts of an order of a bar's whole volume, where bars are the market.")
+    ] = "10,50",
     input_: InputOption = None,
     seed: SeedOption = 7,
     span: SpanOption = "2h",
@@ -212,7 +215,8 @@ def sensitivity(
     from services.backtest.sensitivity import ASSUMPTIONS, measure_sensitivity
 
     plan = _make_plan(strategy, [], input_, seed, span, from_, to, balance, set_, instrument)
-    given = [[value.strip() for value in text.split(",") if value.strip()] for text in (fees, latency_ms, slippage_bps)]
+    texts = (fees, latency_ms, slippage_bps, impact_bps)
+    given = [[value.strip() for value in text.split(",") if value.strip()] for text in texts]
     with _progress("backtests", json) as show:
         base, found = measure_sensitivity(
             plan, dict(zip(ASSUMPTIONS, given, strict=True)), output, workers=1, progress=show

@@ -47,5 +47,6 @@ def build_paper_venue(settings: ExecutionSettings) -> PaperVenue:
             slippage_bps=settings.slippage_bps,
             no_liquidity_timeout_ns=settings.no_liquidity_timeout_s * SECOND,
             bar_fill=settings.bar_fill,
+            impact_bps=settings.impact_bps,
         ),
     )

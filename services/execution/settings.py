@@ -33,6 +33,9 @@ class ExecutionSettings(BaseSettings):
     maker_fee_rate: Decimal | None = Field(default=None, ge=Decimal("-0.01"), le=Decimal("0.01"))
     taker_fee_rate: Decimal | None = Field(default=None, ge=Decimal("-0.01"), le=Decimal("0.01"))
     slippage_bps: Decimal = Field(default=Decimal(2), ge=0, le=500)
+    impact_bps: Decimal = Field(
+        default=Decimal(0), ge=0, le=5_000, description="of an order of a bar's whole volume, where bars are the market"
+    )
     bar_fill: BarFill = Field(default=BarFill.NEXT_OPEN, description="where bars are the whole market, see `BarFill`")
     no_liquidity_timeout_s: int = Field(default=10, ge=0, le=3_600)
     account_interval_s: int = Field(default=5, ge=1, le=3_600)

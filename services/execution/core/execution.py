@@ -137,10 +137,10 @@ class ExecutionCore(ExecutionState):
         venue = self._venue
         return venue is not None and venue.is_idle(instrument) and not self._open_ids and self._told is not None
 
-    def pass_bars(self, instrument: str, event_time: int, close_e8: int, count: int) -> None:
+    def pass_bars(self, instrument: str, event_time: int, close_e8: int, volume_e8: int, count: int) -> None:
         """Go to the end of `count` bars during which it `is_quiet`, as if they had been handled one by one."""
         assert self._venue is not None, "only a paper venue passes bars"
-        self._venue.pass_bars(instrument, event_time, close_e8)
+        self._venue.pass_bars(instrument, event_time, close_e8, volume_e8)
         states = count if self._ledger.has_open_position else 0
         self._ledger.pass_bars(instrument, close_e8, states)
         if states:

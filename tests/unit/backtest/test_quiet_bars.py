@@ -84,6 +84,7 @@ SETTINGS: dict[str, Sequence[str]] = {
         "risk.hard_drawdown_fraction=0.03",
     ),
     "drawdown": (*ORACLE, "risk.soft_drawdown_fraction=0.004", "risk.hard_drawdown_fraction=0.008"),
+    "impact": (*ORACLE, "execution.impact_bps=500"),
     "stops": (*ORACLE, "risk.stop_loss_fraction=0.004", "risk.take_profit_fraction=0.01"),
     "default-limits": (),
 }

@@ -93,14 +93,16 @@ def an_exchange_bar(
     )
 
 
-def a_venue(latency_ms: int = 0, slippage_bps: str = "2", bar_fill: BarFill = BarFill.NEXT_OPEN) -> PaperVenue:
+def a_venue(
+    latency_ms: int = 0, slippage_bps: str = "2", bar_fill: BarFill = BarFill.NEXT_OPEN, impact_bps: str = "0"
+) -> PaperVenue:
     """A paper venue of BTCUSDT; without latency a command acts as soon as a market was seen."""
     return PaperVenue(
         "paper",
         [find_instrument(BTC)],
         latency=LatencyModel(order_ns=latency_ms * 1_000_000, cancel_ns=latency_ms * 1_000_000),
         fees=FeeModel(),
-        terms=MatchingTerms(slippage_bps=Decimal(slippage_bps), bar_fill=bar_fill),
+        terms=MatchingTerms(slippage_bps=Decimal(slippage_bps), bar_fill=bar_fill, impact_bps=Decimal(impact_bps)),
     )
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from libs.domain.market import Side
 from libs.domain.orders import Liquidity, OrderType, PlaceOrder, ReportKind, TimeInForce
+from libs.matching import BarFill
 from tests.kit.builders import BTC, START, a_mark, a_quote, a_tick, a_trade
-from tests.unit.matching.builders import a_delta, a_depth, a_place, a_venue, feed, fills, kinds
+from tests.unit.matching.builders import a_delta, a_depth, a_place, a_venue, an_exchange_bar, feed, fills, kinds
 
 ACCEPTED, REJECTED, FILL, EXPIRED = ReportKind.ACCEPTED, ReportKind.REJECTED, ReportKind.FILL, ReportKind.EXPIRED
 BOOK = a_depth([("59999", "1"), ("59998", "2")], [("60000", "1"), ("60001", "2"), ("60005", "3")])
@@ -205,3 +206,20 @@ def test_reduction_is_exempt_from_the_minimum_notional() -> None:
 
 def test_another_accounts_commands_are_not_ours() -> None:
     assert feed(a_venue(), BOOK, replace(a_place(), account="other")) == []
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price"),
+    # A hundredth of a bar's volume of 40 adds a tenth of the 100 bps, a quarter half, a whole one all.
+    [("0.4", "60072"), ("10", "60312"), ("40", "60612")],
+)
+def test_impact_grows_with_the_root_of_the_share_of_the_last_bar(quantity: str, price: str) -> None:
+    venue = a_venue(slippage_bps="2", bar_fill=BarFill.CLOSE, impact_bps="100")
+    bar = an_exchange_bar(0, ("60000", "60000", "60000", "60000"), volume="40")
+    ((paid, filled),) = fills(feed(venue, bar, a_place(quantity=quantity, seconds=60)))
+    assert (Decimal(paid), filled) == (Decimal(price), quantity)
+
+
+def test_impact_is_of_markets_of_bars_alone() -> None:
+    venue = a_venue(slippage_bps="2", impact_bps="100")
+    assert fills(feed(venue, a_trade(price="60000"), a_place(quantity="10"))) == [("60012", "10")]
