@@ -45,8 +45,9 @@ KILLED = (
     "recorder",
     "exchange",
     "monitoring",
+    "chain",
 )
-STOPPED = ("bars", "features", "inference", "strategy", "risk", "execution", "recorder")
+STOPPED = ("bars", "features", "inference", "strategy", "risk", "execution", "recorder", "chain")
 SAMPLE_EVERY_S = 5.0
 HANG_S = 8.0
 # Growth that is noise: a sample may fall before or after a checkpoint, a merge, a retention pass.
@@ -161,7 +162,7 @@ class Soak:
         return [
             *("up", "--market", "simulated", "--seed", str(self._options.seed), "--speed", f"{self._options.speed:g}"),
             *("--span", f"{span_s:g}s", "--session", session, "--port", "0", "--summary", str(summary)),
-            *("--layout", "spread"),
+            *("--layout", self._options.layout),
         ]
 
     def _sample(self) -> None:
@@ -189,9 +190,13 @@ class Soak:
             if not self._is_whole():
                 continue
             if self._chance.random() < 0.75:
-                self._kill(self._chance.choice(KILLED))
+                self._kill(self._choose(KILLED))
             else:
-                self._hang(self._chance.choice(STOPPED))
+                self._hang(self._choose(STOPPED))
+
+    def _choose(self, names: tuple[str, ...]) -> str:
+        there = self._pids()
+        return self._chance.choice([name for name in names if name in there] or [names[0]])
 
     def _signal(self, name: str, number: int) -> bool:
         pid = self._pids().get(name)
@@ -312,6 +317,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--span", help="market time instead: 26h")
     parser.add_argument("--speed", type=float, default=60.0, help="market seconds per second")
     parser.add_argument("--seed", type=int, default=3, help="of the market and of the mishaps")
+    parser.add_argument("--layout", choices=("spread", "fused"), default="spread")
     parser.add_argument("--kafka", metavar="HOST:PORT", help="run on this broker instead of the SQLite bus")
     parser.add_argument("--least-kills", type=int, default=5)
     parser.add_argument("--least-rounds", type=int, default=10)
