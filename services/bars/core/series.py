@@ -36,7 +36,6 @@ from services.bars.core.steps import (
     Records,
     aggregate_minute,
     clear_slot,
-    loop_trades,
     notional_e8,
     shift_slots,
     start_slots,
@@ -163,8 +162,11 @@ class BarSeries:
         )
 
     def pass_trades(self, times: Ints, prices_e8: Ints, quantities_e8: Ints, is_buyer_maker: Flags) -> None:
-        """Count trades before the deadline into their minutes, as if each had been taken."""
-        loop_trades(self.head, self.slots, MINUTE, times, prices_e8, quantities_e8, is_buyer_maker)
+        """Count trades of the open minute as if each had been taken. Raises `ValueError` for any other."""
+        columns = (times, prices_e8, quantities_e8, is_buyer_maker)
+        counted = step_trades(self.head, self.slots, MINUTE, self.deadline, 0, *columns)
+        if counted < len(times):
+            raise ValueError(f"trade {counted} at {times[counted]} does not belong to the minute since {self.opened}")
 
     def take_trades(self, trades: TradeArrays) -> list[Bar | BarRevision]:
         """Take trades in their order, as `take_trade` would one by one; return the bars that they close or correct."""

@@ -180,15 +180,6 @@ def step_trade(
 
 
 @njit(cache=True)
-def loop_trades(
-    head: Records, slots: Records, length: int, times: Ints, prices: Ints, quantities: Ints, makers: Flags
-) -> None:
-    """Count trades one after the other, none of which closes the minute."""
-    for at in range(len(times)):
-        step_trade(head, slots, length, times[at], prices[at], quantities[at], makers[at])
-
-
-@njit(cache=True)
 def step_trades(
     head: Records,
     slots: Records,
