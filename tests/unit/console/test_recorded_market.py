@@ -46,7 +46,9 @@ def market_events(minutes: int, history_bars: int = 0) -> Iterator[Event]:
 
 @pytest.mark.slow
 def test_run_over_a_topic_has_the_digests_of_the_run_over_its_source() -> None:
-    options = BacktestOptions(BTC, trade_from=START + MINUTE // 2, until=START + 2 * MINUTE, digests=True)
+    options = BacktestOptions(
+        BTC, champion="starter", trade_from=START + MINUTE // 2, until=START + 2 * MINUTE, digests=True
+    )
     bus = a_bus(market_events(3, history_bars=30))
     recorded = run_backtest(open_bus_market(bus, BTC, origin=ORIGIN), options)
     made = run_backtest(open_simulation(7, minutes=3, history_bars=30), options)
