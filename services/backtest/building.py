@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from libs.domain.bars import TIMEFRAMES
+from libs.indicators.feature_set import FeatureSet
 from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
 from libs.runtime.errors import BadInput
 from libs.runtime.handler import Input
@@ -27,6 +28,7 @@ from services.execution.inputs import INPUTS as EXECUTION_INPUTS
 from services.execution.settings import ExecutionSettings
 from services.features.core import FeaturesCore
 from services.features.inputs import INPUTS as FEATURES_INPUTS
+from services.features.settings import FeaturesSettings
 from services.inference.core import InferenceCore, ManifestError, ScoredModel
 from services.inference.inputs import INPUTS as INFERENCE_INPUTS
 from services.inference.onnx import load_models
@@ -83,9 +85,7 @@ def build_stages(options: BacktestOptions, timeframe: str, *, is_simulated: bool
     notes: list[str] = []
     if options.digests or strategy_core.handles("on_forecast"):
         models = _load_models(options, timeframe, notes, is_simulated=is_simulated)
-        read = [(one.manifest.feature_set, one.manifest.timeframe) for one in models]
-        sets = dict.fromkeys(read or [(DEFAULT_FEATURE_SET, timeframe)])
-        stages.append(Stage("features", FeaturesCore(*(load_feature_set(*one) for one in sets)), FEATURES_INPUTS))
+        stages.append(Stage("features", FeaturesCore(*_feature_sets(options, models, timeframe)), FEATURES_INPUTS))
         if models:
             stages.append(Stage("inference", InferenceCore(models), INFERENCE_INPUTS))
     parameters = {
@@ -120,6 +120,15 @@ def _strategy_settings(options: BacktestOptions, timeframe: str, account: str) -
         options,
         {"instruments": (options.instrument,), "account": account, "timeframe": timeframe, "strategies": chosen},
     )
+
+
+def _feature_sets(options: BacktestOptions, models: Sequence[ScoredModel], timeframe: str) -> list[FeatureSet]:
+    """Return the sets that the settings name, else those that the models read, else the default one."""
+    settings = _settings(FeaturesSettings, options, {})
+    if "feature_sets" in settings.model_fields_set:
+        return settings.load()
+    read = [(one.manifest.feature_set, one.manifest.timeframe) for one in models]
+    return [load_feature_set(*one) for one in dict.fromkeys(read or [(DEFAULT_FEATURE_SET, timeframe)])]
 
 
 def _load_models(

@@ -150,7 +150,7 @@ def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[
 
 @pytest.mark.skipif(not CAPTURE.exists(), reason=f"no recorded market data at {CAPTURE}")
 def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
-    platform = Platform(folder / "recorded", **PATIENT)
+    platform = Platform(folder / "recorded", **PATIENT, PERPFLOW_INFERENCE_CHAMPION="starter")
     platform.folder.mkdir()
     outcome = platform.up("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20")
     assert_is_whole(outcome)
