@@ -40,6 +40,10 @@ def _all_places(wanted: Mapping[str, _Reads]) -> set[TopicPartition]:
     return {where for reads in wanted.values() for places in reads.values() for where in places}
 
 
+def _offsets_behind(committed: int | None, begin: int, end: int) -> int:
+    return max(0, end - (begin if committed is None else committed))
+
+
 def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin: int, end: int) -> int:
     """Return how many offsets lie between a group's committed one and `end`, 0 where no record does.
 
@@ -59,20 +63,29 @@ def read_lags(
     services: Sequence[str],
     leaving_out: Collection[str] = (),
     placement: Placement = ONE_PARTITION,
+    *,
+    with_markers: bool = False,
 ) -> dict[str, int]:
-    """Return how many offsets the tasks of each service are behind in what they read, but for `leaving_out`."""
+    """Return how many offsets the tasks of each service are behind in what they read, but for `leaving_out`.
+
+    `with_markers` counts the log's own markers too, where Kafka keeps any: never 0 there, but without a look at records
+    behind each group.
+    """
     wanted = _find_reads(bus, services, placement, leaving_out)
     ends = bus.end_offsets(_all_places(wanted))
-    return {service: _behind(bus, reads, ends) for service, reads in wanted.items()}
+    return {service: _behind(bus, reads, ends, with_markers=with_markers) for service, reads in wanted.items()}
 
 
-def _behind(bus: Bus, reads: _Reads, ends: Mapping[TopicPartition, int]) -> int:
+def _behind(bus: Bus, reads: _Reads, ends: Mapping[TopicPartition, int], *, with_markers: bool = False) -> int:
     behind = 0
     for group, places in reads.items():
         committed = bus.committed(group, places)
         begins = bus.beginning_offsets([where for where in places if committed[where] is None])
         behind += sum(
-            _records_behind(bus, where, committed[where], begins.get(where, 0), ends[where]) for where in places
+            _offsets_behind(committed[where], begins.get(where, 0), ends[where])
+            if with_markers
+            else _records_behind(bus, where, committed[where], begins.get(where, 0), ends[where])
+            for where in places
         )
     return behind
 

@@ -244,9 +244,9 @@ class ScaledSession:
             if code is not None:
                 raise AssertionError(f"{each.log.name} ended with {code}: {each.log.read_text()[-2000:]}")
 
-    def lags(self) -> dict[str, int]:
-        """Return how far behind each service is."""
-        return read_lags(self.bus, CORE_SERVICES, placement=self.placement)
+    def lags(self, *, with_markers: bool = False) -> dict[str, int]:
+        """Return how far behind each service is; soon where the log's own markers may count too."""
+        return read_lags(self.bus, CORE_SERVICES, placement=self.placement, with_markers=with_markers)
 
     def drain(self, within_s: float = 600.0) -> None:
         """Wait until every service has handled everything, twice in a row."""
@@ -302,7 +302,7 @@ def run_disturbed(session: ScaledSession, events: Sequence[MarketEvent], *, is_s
         for start in range(0, len(part), _CHUNK):
             publish(session.bus, part[start : start + _CHUNK])
             eventually(
-                lambda: sum(session.lags().values()) < _AHEAD * len(CORE_SERVICES),
+                lambda: sum(session.lags(with_markers=True).values()) < _AHEAD * len(CORE_SERVICES),
                 step=session.check_alive,
                 every_s=0.05,
                 within_s=300.0,

@@ -94,3 +94,13 @@ def test_lags_are_counted_in_records(bus: Bus) -> None:
     detecting.publish(MARKET_EVENTS, 70)
     detecting.publish(FEATURE_VECTORS, 3)
     assert read_lags(bus, ("bars", "inference", "features")) == {"bars": 70, "inference": 3, "features": 0}
+
+
+def test_lags_with_markers_are_those_without_where_the_log_keeps_none(bus: Bus) -> None:
+    detecting = Detecting(bus)
+    detecting.publish(MARKET_EVENTS, 5)
+    detecting.handle("bars", MARKET_EVENTS)
+    detecting.publish(MARKET_EVENTS, 3)
+    detecting.publish(BARS_CLOSED, 2)
+    found = read_lags(bus, ("bars", "features"), with_markers=True)
+    assert found == read_lags(bus, ("bars", "features")) == {"bars": 3, "features": 2}
