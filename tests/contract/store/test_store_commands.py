@@ -102,4 +102,6 @@ def test_an_opened_session_serves_others_until_it_is_stopped(var: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+        if process.stdout is not None:
+            process.stdout.close()
     assert perpflow("sql", "SELECT count() AS n FROM trades", "--json") == '{"n":5}\n'
