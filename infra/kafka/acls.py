@@ -153,19 +153,24 @@ def apply_rules(address: str, security: KafkaSecurity, principals: Iterable[str]
         ResourceType,
     )
 
+    # Each once, which the client insists on: the chain's rules are those of several services.
+    wanted = {
+        (rule.kind, rule.name, rule.is_prefix, principal, operation)
+        for principal in principals
+        for rule in rules_of(principal, prefix)
+        for operation in rule.operations
+    }
     bindings = [
         AclBinding(
-            ResourceType[rule.kind.upper()],
-            rule.name,
-            ResourcePatternType.PREFIXED if rule.is_prefix else ResourcePatternType.LITERAL,
+            ResourceType[kind.upper()],
+            name,
+            ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL,
             f"User:{principal}",
             "*",
             AclOperation[operation],
             AclPermissionType.ALLOW,
         )
-        for principal in principals
-        for rule in rules_of(principal, prefix)
-        for operation in rule.operations
+        for kind, name, is_prefix, principal, operation in sorted(wanted)
     ]
     admin = AdminClient({"bootstrap.servers": address, **security.client_settings()})
     for binding, future in admin.create_acls(bindings, request_timeout=_ANSWER_TIMEOUT_S).items():

@@ -113,7 +113,12 @@ class Drill:
         return None
 
     def verify(self) -> None:
-        """Replay what the topics hold, compare them with the tables, and check what must hold of every order."""
+        """Replay what the topics hold, compare them with the tables, and check what must hold of every order.
+
+        The market stands still meanwhile: replay reads inputs that a running service may not have answered yet.
+        """
+        self.stack.compose("stop", "ingestion")
+        eventually(lambda: not any(self._lags()), within_s=_SLOW_S, every_s=2)
         answer = self.stack.cli_json("replay", "--verify", timeout_s=1800)
         assert answer["is_identical"], answer
         outputs = sum(each["outputs"] for each in answer["services"])
@@ -123,7 +128,12 @@ class Drill:
             f"replay: {outputs:,} outputs byte-identical; check: {sum(checked['topics'].values()):,} records in "
             f"topics and tables, {checked['orders']} orders, {checked['fills']} fills"
         )
+        self.stack.compose("start", "ingestion")
         self.facts.setdefault("verified", []).append({"outputs": outputs, "fills": checked["fills"]})
+
+    def _lags(self) -> list[int]:
+        """Return what each group has still to read."""
+        return [row["lag"] or 0 for row in self.stack.cli_json("status")["services"]]
 
     def kill(self) -> None:
         """Kill the program of each container once; it is started again and goes on."""
