@@ -95,6 +95,9 @@ class Strategy:
     Bars of history come first, marked `is_history`: learn from them, targets answered to them are ignored.
     """
 
+    # Set once `start` has run; looked up at every assignment of a strategy that may see every trade.
+    _assignable: frozenset[str] | None = None
+
     name: str = parameter("", description="tells strategies of one account apart")
     timeframe: str = parameter("1m", description="timeframe of the bars that `on_bar` receives")
     timer_s: int = parameter(0, minimum=0, description="seconds of market time between `on_timer` calls; 0 for none")
@@ -108,7 +111,7 @@ class Strategy:
             object.__setattr__(self, name, value)
         self.indicators = Indicators(self.timeframe)
         self.start()
-        object.__setattr__(self, "_is_started", True)
+        object.__setattr__(self, "_assignable", frozenset(declaration_of(type(self)).state))
 
     def start(self) -> None:
         """Check parameters against one another and name the indicators to use; called once. Raises ValueError."""
@@ -136,7 +139,8 @@ class Strategy:
             self.indicators.restore(state["indicators"])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_is_started", False) and name not in declaration_of(type(self)).state:
+        assignable = self._assignable
+        if assignable is not None and name not in assignable:
             raise AttributeError(
                 f"strategy {self.name} assigns {name}, which is not declared and would be forgotten at a restart; "
                 f"declare it in the class: {name}: TYPE = state(...)"
