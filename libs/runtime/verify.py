@@ -133,32 +133,41 @@ def _survive(
 def journalled_inputs(
     task: Task, inputs: Sequence[Input], bus: Bus, start: Start = _BEGINNING, decode: Decode = decode_any
 ) -> Iterator[Record]:
-    """Yield a session's inputs of a task from a start on, in the order in which it consumed them.
+    """Return a session's inputs of a task from a start on, in the order in which it consumed them, as far as they go at
+    this moment: what they led to can be read afterwards, though the session goes on.
 
     A service that keeps no journal (Faust) has one input, whose order is the partition's; so has one that kept none for
     a while, up to what its group has committed.
     """
     journal = TopicPartition(journal_topic(task.service), task.partition)
     end = bus.end_offsets([journal])[journal]
+    unjournalled: dict[TopicPartition, int] = {}
+    if len(inputs) == 1:
+        places = task.places(bus.topics(), [inputs[0].topic])
+        committed = bus.committed(task.group, places)
+        ends = bus.end_offsets(places) if end == 0 else {}
+        unjournalled = {at: ends.get(at, committed[at] or 0) for at in places}
+    return _read_inputs(task, bus, start, decode, end, unjournalled)
+
+
+def _read_inputs(
+    task: Task, bus: Bus, start: Start, decode: Decode, end: int, unjournalled: Mapping[TopicPartition, int]
+) -> Iterator[Record]:
     handled = dict(start.inputs)
     reader = RunReader(bus, own_starts(start.snapshot))
     try:
-        for entry in read_range(bus, journal.topic, journal.partition, start.journal, end):
+        for entry in read_range(bus, journal_topic(task.service), task.partition, start.journal, end):
             for run in decode(entry.topic, entry.value).runs:
                 if run.own_producer or run.next_offset > handled.get(TopicPartition(run.topic, run.partition), 0):
                     yield from reader.take(run)
         taken = reader.positions()
     finally:
         reader.close()
-    if len(inputs) == 1:
-        places = task.places(bus.topics(), [inputs[0].topic])
-        committed = bus.committed(task.group, places)
-        for at in places:
-            first = max(handled.get(at, 0), taken.get(at, 0))
-            if end == 0:
-                yield from read_from(bus, at, first)
-            else:
-                yield from read_range(bus, at.topic, at.partition, first, committed[at] or 0)
+    for at, until in unjournalled.items():
+        first = max(handled.get(at, 0), taken.get(at, 0))
+        if end == 0:
+            first = max(first, bus.beginning_offsets([at])[at])
+        yield from read_range(bus, at.topic, at.partition, first, until)
 
 
 def read_from(bus: Bus, at: TopicPartition, offset: int) -> Iterator[Record]:
@@ -173,18 +182,26 @@ def verify_service(
     """Replay a task of one service, its only one by default, from the oldest possible place and compare key and payload
     of everything it published since, in order, topic by topic.
 
-    Raises `BusError` where there is no place to start from.
+    The session may go on meanwhile: it is compared up to where it stands now. Raises `BusError` where there is no place
+    to start from.
     """
     task = task or Task(service)
     start = find_start(bus, task, decode)
     topics = output_topics(service)
+    # In this order: whatever stands below the ends is of the inputs, whatever the inputs led to is recorded.
+    ends = bus.end_offsets(task.places(bus.topics(), topics))
+    unhandled = _unhandled(bus, task, inputs)
+    records = journalled_inputs(task, inputs, bus, start, decode)
     recorded = {topic: _recorded(bus, topic, task, start) for topic in topics}
     result = Verification(task.name, counts=dict.fromkeys(topics, 0), verified_from=start.describe())
     handler = _handler(task, core, inputs, start, decode)
-    for record in journalled_inputs(task, inputs, bus, start, decode):
+    for record in records:
+        outputs = handler.handle(record).outputs
+        expectations = [next(recorded[output.topic], None) for output in outputs]
+        if outputs and expectations[0] is None and record.offset >= unhandled.get(_place(record), record.offset + 1):
+            break
         result.inputs += 1
-        for output in handler.handle(record).outputs:
-            expected = next(recorded[output.topic], None)
+        for output, expected in zip(outputs, expectations, strict=True):
             if expected is None or (expected.key, expected.value) != (output.key, output.payload):
                 result.difference = _difference(result, output.topic, expected, output, record)
                 return result
@@ -192,10 +209,23 @@ def verify_service(
             result.counts[output.topic] += 1
     for topic in topics:
         surplus = next(recorded[topic], None)
-        if surplus is not None:
+        if surplus is not None and surplus.offset < ends[_place(surplus)]:
             result.difference = _difference(result, topic, surplus, None, None)
             return result
     return result
+
+
+def _unhandled(bus: Bus, task: Task, inputs: Sequence[Input]) -> Mapping[TopicPartition, int]:
+    """Return from where on a task without a journal may not have handled its input; nothing for one that keeps one."""
+    journal = TopicPartition(journal_topic(task.service), task.partition)
+    if bus.end_offsets([journal])[journal]:
+        return {}
+    places = task.places(bus.topics(), [each.topic for each in inputs])
+    return {at: offset or 0 for at, offset in bus.committed(task.group, places).items()}
+
+
+def _place(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
 
 
 def _handler(task: Task, core: Core, inputs: Sequence[Input], start: Start, decode: Decode = decode_any) -> CoreHandler:
@@ -278,16 +308,21 @@ def compare_decisions(
     """
     task = task or Task(service)
     start = find_start(bus, task)
+    ends = bus.end_offsets(task.places(bus.topics(), output_topics(service)))
+    records = journalled_inputs(task, inputs, bus, start)
     recorded: dict[tuple[str, str], str] = {}
+    later: set[tuple[str, str]] = set()
     for topic in output_topics(service):
         if topic in _NO_DECISIONS or topic.startswith("dead."):
             continue
         for record in _recorded(bus, topic, task, start):
             event = decode(topic, record.value)
             recorded[(topic, event.event_id)] = _decision(event)
+            if record.offset >= ends[_place(record)]:
+                later.add((topic, event.event_id))
     result = Decisions(task.name, compared_from=start.describe())
     handler = _handler(task, core, inputs, start)
-    for record in journalled_inputs(task, inputs, bus, start):
+    for record in records:
         result.inputs += 1
         for output in handler.handle(record).outputs:
             if output.topic in _NO_DECISIONS or output.topic.startswith("dead."):
@@ -301,6 +336,7 @@ def compare_decisions(
             result.changed += before is not None
             result.added += before is None
             _note(result, output.topic, event.event_id, before or "nothing", now)
+    recorded = {key: before for key, before in recorded.items() if key not in later}
     result.missing = len(recorded)
     for (topic, event_id), before in recorded.items():
         _note(result, topic, event_id, before, "nothing")

@@ -84,11 +84,11 @@ def publish(bus: Bus, *events: Event, headers: bool = True) -> None:
     producer.close()
 
 
-def a_shell(bus: Bus, *, snapshot_every: int = 20_000, batch: int = 7) -> CoreShell:
+def a_shell(bus: Bus, *, snapshot_every: int = 20_000, batch: int = 7, inputs: Sequence[Input] = INPUTS) -> CoreShell:
     shell = CoreShell(
         "risk",
         CountingCore(),
-        INPUTS,
+        inputs,
         bus,
         ServiceMetrics("risk"),
         configure_logging("risk", level="error"),
@@ -244,6 +244,26 @@ def test_replay_names_the_first_difference(bus: Bus) -> None:
     assert result.difference.cause == f"{topics.MARKET_EVENTS}/0@3"
     assert "message='4'" in result.difference.recorded
     assert "message='5'" in result.difference.replayed
+
+
+@pytest.mark.parametrize("inputs", [INPUTS, INPUTS[:1]], ids=["several inputs", "one input"])
+def test_a_session_that_goes_on_is_compared_up_to_where_it_stood(bus: Bus, inputs: Sequence[Input]) -> None:
+    publish(bus, *(a_trade(number) for number in range(1, 6)))
+    shell = a_shell(bus, inputs=inputs)
+    run_dry(shell)
+
+    class Beside(CountingCore):
+        def handle(self, event: Event) -> Sequence[Event]:
+            if self.count == 2:
+                publish(bus, *(a_trade(number) for number in range(6, 9)))
+                run_dry(shell)
+            return super().handle(event)
+
+    result = verify_service("risk", Beside(), inputs, bus)
+    assert (result.difference, result.inputs, result.outputs) == (None, 5, 5)
+    publish(bus, a_trade(9))
+    assert verify_service("risk", CountingCore(), inputs, bus).outputs == 8
+    shell.close()
 
 
 def test_replay_notices_an_output_that_no_input_explains(bus: Bus) -> None:
