@@ -11,14 +11,16 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +97,15 @@ def start_kafka_container() -> FoundKafka | None:
     environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     environment |= {f"KAFKA_{name.replace('.', '_').upper()}": str(value) for name, value in _IN_HASTE.items()}
     environment["KAFKA_ADVERTISED_LISTENERS"] = f"PLAINTEXT://{address}"
-    try:
-        broker = DockerContainer(image, env=environment).with_bind_ports(9092, number)
-        broker.start()
-    except (DockerException, OSError):
+    broker: DockerContainer | None = None
+    with suppress(DockerException, OSError):
+        broker = DockerContainer(image, env=environment).with_bind_ports(9092, number).start()
+    if broker is None:
+        # The client of an engine that does not answer leaves its sockets to the garbage collector, which would warn of
+        # them in the middle of any test.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
         return None
     atexit.register(broker.stop)
     deadline = Deadline(_START_TIMEOUT_S)
