@@ -34,7 +34,7 @@ def run_search(
     try:
         import optuna
     except ImportError as error:
-        raise BadInput("--optuna needs optuna: pip install 'perpflow[research]'") from error
+        raise BadInput('optuna is not installed; in the checkout of perpflow: pip install -e ".[research]"') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = open_results(results, plan)
     distributions = {name: _distribution(optuna.distributions, values) for name, values in plan.varied}

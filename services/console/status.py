@@ -164,7 +164,7 @@ def examine() -> list[Finding]:
     findings = [Finding("python", sys.version_info >= (3, 11), True, version)]
     in_container = is_container()
     for module, purpose in _MODULES.items():
-        is_there = importlib.util.find_spec(module) is not None
+        is_there = module in sys.modules or importlib.util.find_spec(module) is not None
         is_needed = module == "confluent_kafka" or not (in_container or module in ("torch", "faust"))
         findings.append(Finding(module, is_there, is_needed, purpose))
     root = sessions_root()

@@ -34,6 +34,7 @@ DEAD = 'perpflow_dead_letters_total{service="bars",topic="market.events.v1"}'
 GAP = 'perpflow_gaps_total{service="ingestion",kind="trades",state="late"}'
 FILLED_GAP = 'perpflow_gaps_total{service="ingestion",kind="trades",state="filled"}'
 COMMITS = 'perpflow_transactions_total{service="execution"}'
+PSI = 'perpflow_input_psi{{service="inference",model="btc",input="{}"}}'
 REFUSED = 'perpflow_page_sign_ins_total{service="monitoring",outcome="refused"}'
 
 
@@ -188,6 +189,14 @@ CASES: dict[str, list[Case]] = {
             {"instance": "monitoring"},
         )
     ],
+    "ModelInputsMoved": [
+        Case(
+            {PSI.format(1): "0.5x1600", PSI.format(2): "0.3x1600", PSI.format(3): "0.1x1600"},
+            "380m",
+            {PSI.format(1): "0.5x1600", PSI.format(2): "0.1x1600", PSI.format(3): "0.1x1600"},
+            {"model": "btc"},
+        )
+    ],
 }
 # Eval times at which the quiet series are looked at; late, so that what has long been there counts as old.
 QUIET_AT = {"DeadLetters": "8m", "RetentionFails": "90m", "RetentionHeld": "380m"}
@@ -201,6 +210,8 @@ NEEDS_NO_ALERT = {
     "perpflow_tasks_taken": "a takeover is how a task goes on, and shows in ServiceDown where a process has gone",
     "perpflow_retention_passes": "failed passes have their own counter",
     "perpflow_retention_removed": "counts what is meant to go",
+    "perpflow_input_ks": "the same drift as perpflow_input_psi by another measure, to look at beside it",
+    "perpflow_model_seconds": "says which model takes how long; a slow one shows in SlowHandling and ConsumerLag",
 }
 
 
