@@ -65,5 +65,5 @@ def test_search_ends_with_the_choices(ran: list[dict[str, Any]], tmp_path: Path)
 
 def test_search_without_optuna_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(BadInput, match=r"pip install 'perpflow\[research\]'"):
+    with pytest.raises(BadInput, match=r'pip install -e "\.\[research\]"'):
         run_search(PLAN, 5, tmp_path / "sweep.jsonl", by="sharpe", seed=3)

@@ -21,7 +21,12 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "services.console", *arguments],
         cwd=cwd,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": str(Path(__file__).resolve().parents[3]),
+            "PATH": "/usr/bin:/bin",
+            # Sessions of other tests run beside this one.
+            "XDG_STATE_HOME": str(cwd / "state"),
+        },
         capture_output=True,
         text=True,
         timeout=60,
