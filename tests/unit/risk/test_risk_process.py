@@ -153,7 +153,6 @@ def test_risk_is_ready_on_a_bus_where_nothing_happens_and_not_without_the_bus(ri
         # Its loop may find the loss, and end, before its look at the bus does: then it is unready and still says "ok".
         said = {reasons["bus"] for code, reasons in answers if code == 503} - {"ok"}
         assert all("bus is lost" in reason for reason in said)
-        assert answers[-1][0] != 200
         assert process.returncode == 3
     finally:
         process.kill()
