@@ -11,12 +11,13 @@ says, which a hard cut would not where two queries are nearly alike.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from services.training.families.family import Family, FitRequest, Task
-from services.training.families.torch_models import TRAINING_PARAMETERS, TorchModel, fit_network
+from services.training.families.torch_models import TRAINING_PARAMETERS, fit_network
 
 _STEEPNESS = 10.0
 
@@ -98,15 +99,11 @@ def _make(window: int, inputs: int, request: FitRequest) -> Informer:
     )
 
 
-def _fit(request: FitRequest) -> TorchModel:
-    return fit_network(_make, request)
-
-
 FAMILY = Family(
     name="informer",
     summary="Informer over 96 bars",
     window=96,
     tasks=(Task.CLASSIFY,),
-    fit=_fit,
+    fit=partial(fit_network, _make),
     parameters={**TRAINING_PARAMETERS, "width": 32, "layers": 2, "heads": 4, "dropout": 0.1},
 )

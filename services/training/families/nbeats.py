@@ -6,11 +6,13 @@ answer. The inputs of a bar are first mixed into a few channels, since the origi
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from services.training.families.family import Family, FitRequest, Task
-from services.training.families.torch_models import TRAINING_PARAMETERS, TorchModel, fit_network
+from services.training.families.torch_models import TRAINING_PARAMETERS, fit_network
 
 
 class _Block(nn.Module):
@@ -47,15 +49,11 @@ def _make(window: int, inputs: int, request: FitRequest) -> Nbeats:
     return Nbeats(window, inputs, int(parameters["channels"]), int(parameters["width"]), int(parameters["blocks"]))
 
 
-def _fit(request: FitRequest) -> TorchModel:
-    return fit_network(_make, request)
-
-
 FAMILY = Family(
     name="nbeats",
     summary="N-BEATS over 60 bars",
     window=60,
     tasks=(Task.CLASSIFY,),
-    fit=_fit,
+    fit=partial(fit_network, _make),
     parameters={**TRAINING_PARAMETERS, "channels": 8, "width": 64, "blocks": 4},
 )

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from services.training.families.family import Family, FitRequest, Task
-from services.training.families.torch_models import TRAINING_PARAMETERS, TorchModel, fit_network
+from services.training.families.torch_models import TRAINING_PARAMETERS, fit_network
 from services.training.families.transformer import EncoderLayer
 
 
@@ -59,16 +61,12 @@ def _make(window: int, inputs: int, request: FitRequest) -> PatchTransformer:
     )
 
 
-def _fit(request: FitRequest) -> TorchModel:
-    return fit_network(_make, request)
-
-
 FAMILY = Family(
     name="patchtst",
     summary="PatchTST over 60 bars",
     window=60,
     tasks=(Task.CLASSIFY,),
-    fit=_fit,
+    fit=partial(fit_network, _make),
     parameters={
         **TRAINING_PARAMETERS,
         "channels": 8,

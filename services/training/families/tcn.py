@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from services.training.families.family import Family, FitRequest, Task
-from services.training.families.torch_models import TRAINING_PARAMETERS, TorchModel, fit_network
+from services.training.families.torch_models import TRAINING_PARAMETERS, fit_network
 
 _KERNEL = 3
 
@@ -51,15 +53,11 @@ def _make(_window: int, inputs: int, request: FitRequest) -> TemporalConvolution
     )
 
 
-def _fit(request: FitRequest) -> TorchModel:
-    return fit_network(_make, request)
-
-
 FAMILY = Family(
     name="tcn",
     summary="temporal convolutional network over 60 bars",
     window=60,
     tasks=(Task.CLASSIFY,),
-    fit=_fit,
+    fit=partial(fit_network, _make),
     parameters={**TRAINING_PARAMETERS, "width": 24, "layers": 4, "dropout": 0.1},
 )

@@ -11,12 +11,13 @@ over all of them. The attention's heads share their values, so that its weights 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from services.training.families.family import Family, FitRequest, Task
-from services.training.families.torch_models import TRAINING_PARAMETERS, TorchModel, fit_network
+from services.training.families.torch_models import TRAINING_PARAMETERS, fit_network
 
 
 class _Gate(nn.Module):
@@ -102,15 +103,11 @@ def _make(_window: int, inputs: int, request: FitRequest) -> TemporalFusion:
     return TemporalFusion(inputs, int(parameters["width"]), int(parameters["heads"]), float(parameters["dropout"]))
 
 
-def _fit(request: FitRequest) -> TorchModel:
-    return fit_network(_make, request)
-
-
 FAMILY = Family(
     name="tft",
     summary="temporal fusion transformer over 168 bars",
     window=168,
     tasks=(Task.CLASSIFY,),
-    fit=_fit,
+    fit=partial(fit_network, _make),
     parameters={**TRAINING_PARAMETERS, "width": 16, "heads": 4, "dropout": 0.1},
 )

@@ -9,12 +9,13 @@ Attention Is All You Need (Vaswani et al. 2017), encoder only, pre-norm (Xiong e
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from services.training.families.family import Family, FitRequest, Task
-from services.training.families.torch_models import TRAINING_PARAMETERS, TorchModel, fit_network
+from services.training.families.torch_models import TRAINING_PARAMETERS, fit_network
 
 
 class EncoderLayer(nn.Module):
@@ -74,15 +75,11 @@ def _make(window: int, inputs: int, request: FitRequest) -> Transformer:
     )
 
 
-def _fit(request: FitRequest) -> TorchModel:
-    return fit_network(_make, request)
-
-
 FAMILY = Family(
     name="transformer",
     summary="transformer encoder over 60 bars",
     window=60,
     tasks=(Task.CLASSIFY,),
-    fit=_fit,
+    fit=partial(fit_network, _make),
     parameters={**TRAINING_PARAMETERS, "width": 32, "layers": 2, "heads": 4, "dropout": 0.1},
 )
