@@ -24,7 +24,14 @@ from libs.domain.control import ALL_ACCOUNTS, ControlAction
 from libs.domain.instruments import DEFAULT_INSTRUMENT, DEFAULT_INSTRUMENTS
 from libs.runtime.child import child_command
 from libs.runtime.configuration import Configuration
-from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, BadInput, DependencyUnavailable
+from libs.runtime.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CHECK_FAILED,
+    EXIT_OK,
+    EXIT_UNAVAILABLE,
+    BadInput,
+    DependencyUnavailable,
+)
 from libs.runtime.health import heartbeat_path
 from libs.runtime.lag import read_lags
 from libs.runtime.listening import ReservedPort, reserve_preferred
@@ -347,9 +354,10 @@ class _Run:
                 is_drained = self._run_until_done(bus)
                 is_drained = self._stop_services(bus) and is_drained
                 exit_code = self._report(bus, is_drained)
-        except GaveUp as error:
+        except (GaveUp, BusLost) as error:
+            # A lost bus is seen by the thread that watches it or by this one, whichever looks first.
             self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
-            exit_code = error.exit_code
+            exit_code = error.exit_code if isinstance(error, GaveUp) else EXIT_UNAVAILABLE
         finally:
             # ClickHouse last, so that services can still write to it.
             self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from libs.bus.api import TopicSpec
 from libs.bus.kafka import KafkaBus
+from libs.bus.kafka_session import SETTLING_CODES
 from tests.kit.kafka import NoKafka, find_kafka
 from tests.kit.waiting import eventually
 
@@ -33,8 +34,8 @@ def test_a_member_that_leaves_before_its_first_poll_leaves_cleanly() -> None:
             assert member.assignment() == frozenset()
 
 
-# A busy broker does not answer in time, or has yet to find who coordinates the group.
-_LATER = (KafkaError.NOT_COORDINATOR, KafkaError._TIMED_OUT)
+# A busy broker does not answer in time, or has yet to find or to load who coordinates the group.
+_LATER = SETTLING_CODES | {KafkaError._TIMED_OUT}
 
 
 def _is_stable(admin: AdminClient, group: str) -> bool:
