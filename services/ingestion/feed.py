@@ -15,7 +15,7 @@ from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.opened import opened
 from libs.runtime.source import FeedHealth
-from services.ingestion.core.stream import Stream, StreamState, add_known, add_trade_times
+from services.ingestion.core.stream import Stream, StreamState, add_known, add_trade_times, rename_fields
 from services.ingestion.items import Item, release
 
 
@@ -74,7 +74,7 @@ class FeedCursor:
     stream: StreamState
 
 
-_CURSOR = StateFormat("feed-cursor", 3, FeedCursor, migrations={1: add_trade_times, 2: add_known})
+_CURSOR = StateFormat("feed-cursor", 4, FeedCursor, migrations={1: add_trade_times, 2: add_known, 3: rename_fields})
 
 
 class Feed:

@@ -1,7 +1,7 @@
 """Follows a live market: its venue's streams and answers, made into one stream that knows of every gap in it.
 
 Missed trades are fetched beside the reading. Until they are there, trades wait, and so does what would close the bar
-that they belong to, for a stated time; everything else goes on. A gap is told of on the bus, and stays with the cursor
+that they belong to, for a stated time; everything else goes on. A gap is an event on the bus, and stays with the cursor
 until it is filled. The book is synchronised anew after a break of its chain, the minute in which the stream began is
 completed from its kline.
 """
@@ -40,12 +40,12 @@ from libs.venues.frames import FrameError
 from libs.venues.streams import Arrival, ArrivalKind, StreamReader
 from services.ingestion.core.gaps import GapLog, OpenGap, as_late
 from services.ingestion.core.liveness import Liveness
-from services.ingestion.core.stream import Stream, StreamState, add_gaps, add_trade_times
+from services.ingestion.core.stream import Stream, StreamState, add_gaps, add_trade_times, rename_fields
 from services.ingestion.fills import FetchedTrades, TradeFill
 from services.ingestion.patience import AnswerT, ask_for
 
 _MINUTE = 60 * NANOSECONDS
-_SEAM_PATIENCE_NS = 1_500_000_000
+_JOIN_PATIENCE_NS = 1_500_000_000
 _RETRY_S = 1.0
 _LONG_OUTAGE_NS = 10 * _MINUTE
 _QUIET_S = 1.0
@@ -71,12 +71,12 @@ class LiveCursor:
 
     origin: str
     stream: StreamState
-    seam_open: int
+    join_minute: int
     next_kline_open: int
     gaps: list[OpenGap]
 
 
-_CURSOR = StateFormat("live-cursor", 3, LiveCursor, migrations={1: add_trade_times, 2: add_gaps})
+_CURSOR = StateFormat("live-cursor", 4, LiveCursor, migrations={1: add_trade_times, 2: add_gaps, 3: rename_fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class LiveSource:
         self._futures: dict[str, Future[Any]] = {}
         self._history: list[ExchangeBar] = []
         self._frames = 0
-        self._seam_open = 0
+        self._join_minute = 0
         self._next_kline_open = 0
         self._heard_s = self._clock.monotonic_s()
         self._lost_market_s: float | None = self._clock.monotonic_s()
@@ -157,7 +157,7 @@ class LiveSource:
         self._wait: _Wait | None = None
         self._fill: TradeFill | None = None
         self._gap_log = GapLog(instrument)
-        self._told: list[Output] = []
+        self._pending: list[Output] = []
         self._gaps = 0
 
     @property
@@ -188,8 +188,8 @@ class LiveSource:
         for bar in self._history:
             out.extend(self._stream.accept(bar))
         self._history = []
-        out.extend(self._told)
-        self._told = []
+        out.extend(self._pending)
+        self._pending = []
         self._run_requests(out)
         self._run_fill(out)
         deadline = self._clock.monotonic_s() + timeout_ms / 1000
@@ -202,7 +202,7 @@ class LiveSource:
             self._take(arrival, out)
         self._run_fill(out)
         self._watch_liveness()
-        self._watch_seam()
+        self._watch_join_minute()
         self._keep_clock(out)
         return out
 
@@ -228,7 +228,7 @@ class LiveSource:
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""
         return _CURSOR.encode(
-            LiveCursor(self._origin, self._stream.state(), self._seam_open, self._next_kline_open, self._gap_log.gaps)
+            LiveCursor(self._origin, self._stream.state(), self._join_minute, self._next_kline_open, self._gap_log.gaps)
         )
 
     @property
@@ -251,13 +251,13 @@ class LiveSource:
         if kept.origin != self._origin:
             raise BadInput(f"this session was following {kept.origin}, not {self._origin}; start a new session")
         self._stream.restore(kept.stream)
-        self._seam_open, self._next_kline_open = kept.seam_open, kept.next_kline_open
-        # One that nobody was told of shows again once the streams are there.
-        self._gap_log.gaps = [gap for gap in kept.gaps if gap.is_told]
+        self._join_minute, self._next_kline_open = kept.join_minute, kept.next_kline_open
+        # One that was not reported shows again once the streams are there.
+        self._gap_log.gaps = [gap for gap in kept.gaps if gap.is_reported]
         last = self._stream.normaliser.max_event_time
         if not last:
             return
-        self._lose_book("restarted", self._told)
+        self._lose_book("restarted", self._pending)
         bars = self._wait_for(lambda: self._data.klines(start_ms=(last - last % _MINUTE) // 1_000_000, limit=1500))
         if bars and bars[-1].close_time - last > _LONG_OUTAGE_NS:
             # Too much for trades one by one: klines stand for the minutes missed, this one's comes when it is over.
@@ -269,9 +269,9 @@ class LiveSource:
                 to_time=bars[-1].close_time,
                 first_number=max(0, self._stream.normaliser.last_trade_id + 1),
             )
-            self._tell(gap, GapState.LOST, self._told)
+            self._report(gap, GapState.LOST, self._pending)
             self._history = bars
-            self._seam_open = bars[-1].close_time
+            self._join_minute = bars[-1].close_time
             self._stream.normaliser.forget_trades()
 
     def _wait_for(self, ask: Callable[[], AnswerT]) -> AnswerT:
@@ -331,13 +331,13 @@ class LiveSource:
         self._fill = TradeFill(gap, received_time)
 
     def _find_first_missing(self) -> tuple[int, int]:
-        """Return the number (0 where there are none) and time from which on trades are neither there nor told of."""
+        """Return number (0: none) and time from which on trades are neither there nor reported as missing."""
         normaliser = self._stream.normaliser
         number = normaliser.last_trade_id + 1 if normaliser.last_trade_id >= 0 else 0
         from_time = normaliser.last_trade_time
         for gap in sorted(self._gap_log.of(GapKind.TRADES), key=lambda gap: gap.from_time):
             follows = gap.first_number <= number <= gap.last_number if number else gap.from_time == from_time
-            if gap.is_told and gap.to_time and follows:
+            if gap.is_reported and gap.to_time and follows:
                 number, from_time = gap.last_number + 1 if number else 0, gap.to_time
         return number, from_time
 
@@ -384,7 +384,7 @@ class LiveSource:
         elif isinstance(event, DepthDelta):
             self._check_chain(event, out)
         if not self._stream.first_event_time:
-            self._seam_open = event.event_time - event.event_time % _MINUTE
+            self._join_minute = event.event_time - event.event_time % _MINUTE
         out.extend(self._stream.accept(event))
         if isinstance(event, DepthSnapshot):
             self._end_book_gaps(out)
@@ -410,7 +410,7 @@ class LiveSource:
             self._wait = _Wait(now + self._wait_for_trades_s, boundary, until_trade=True)
 
     def _is_next(self, trade: Trade, out: list[Output]) -> bool:
-        """Tell whether a trade may go out: it is the next, or what is missing before it has been told of."""
+        """Tell whether a trade may go out: it is the next, or what is missing before it has been reported."""
         for gap in self._gap_log.of(GapKind.TRADES):
             if not gap.to_time and gap.from_time <= trade.event_time:
                 # It was not known how far it reaches.
@@ -418,10 +418,10 @@ class LiveSource:
                 if gap.first_number:
                     gap.last_number = trade.venue_trade_id - 1
                 if not gap.first_number or gap.last_number >= gap.first_number:
-                    self._tell(gap, GapState.OPEN, out)
-                elif gap.is_told:
+                    self._report(gap, GapState.OPEN, out)
+                elif gap.is_reported:
                     # None was missing: there were none.
-                    self._tell(gap, GapState.FILLED, out)
+                    self._report(gap, GapState.FILLED, out)
                 else:
                     self._gap_log.drop(gap)
                 return True
@@ -446,9 +446,9 @@ class LiveSource:
         if self._wait is not None and (now >= self._wait.deadline_s or len(self._deferred) >= _MAX_DEFERRED):
             self._give_up_waiting(out)
         if self._fill is None and self._wait is None:
-            told = next((gap for gap in self._gap_log.of(GapKind.TRADES) if gap.is_told and gap.to_time), None)
-            if told is not None:
-                self._fill = TradeFill(told, self._clock.now_ns(), is_late=True)
+            known = next((gap for gap in self._gap_log.of(GapKind.TRADES) if gap.is_reported and gap.to_time), None)
+            if known is not None:
+                self._fill = TradeFill(known, self._clock.now_ns(), is_late=True)
         if self._fill is None:
             return
         fetched = self._fill.poll(self._pool, self._data, now, self._log_fetch_error)
@@ -460,19 +460,19 @@ class LiveSource:
         self._logger.error("trades could not be fetched", reason=reason)
 
     def _give_up_waiting(self, out: list[Output]) -> None:
-        """Let what waits go out; what is missing comes late, and whoever reads the bars is told so before."""
+        """Let what waits go out; what is missing comes late, and that is reported before."""
         if self._fill is not None:
             self._fill.is_late = True
-            self._tell_open(self._fill.gap, out)
+            self._report_open(self._fill.gap, out)
         elif self._stream.normaliser.last_trade_time:
             first, from_time = self._find_first_missing()
             gap = self._gap_log.open(GapKind.TRADES, "no trades come", from_time=from_time, first_number=first)
-            self._tell_open(gap, out)
+            self._report_open(gap, out)
         self._release(out)
 
-    def _tell_open(self, gap: OpenGap, out: list[Output]) -> None:
-        if not gap.is_told or gap.to_time:
-            self._tell(gap, GapState.OPEN, out)
+    def _report_open(self, gap: OpenGap, out: list[Output]) -> None:
+        if not gap.is_reported or gap.to_time:
+            self._report(gap, GapState.OPEN, out)
 
     def _release(self, out: list[Output]) -> None:
         self._wait, self._defers_all = None, False
@@ -500,21 +500,21 @@ class LiveSource:
                     event = as_late(event, gap)
                 out.append(event)
         state = GapState.LOST if fetched.is_lost else GapState.LATE if late_count else GapState.FILLED
-        if missing or gap.last_number or gap.is_told or fetched.is_lost:
+        if missing or gap.last_number or gap.is_reported or fetched.is_lost:
             if not gap.to_time and missing:
                 gap.to_time = missing[-1].event_time
             if gap.first_number and not gap.last_number and missing:
                 gap.last_number = missing[-1].venue_trade_id
-            self._tell(gap, state, out)
+            self._report(gap, state, out)
         else:
             self._gap_log.drop(gap)
         if not fill.is_late or self._lost_market_s is None:
             self._release(out)
 
-    def _tell(self, gap: OpenGap, state: GapState, out: list[Output]) -> None:
+    def _report(self, gap: OpenGap, state: GapState, out: list[Output]) -> None:
         at = self._stream.normaliser.max_event_time or gap.from_time
         self._logger.warning("gap", gap=gap.gap_id, state=state.name, reason=gap.reason)
-        out.append(self._gap_log.tell(gap, state, at, self._clock.now_ns()))
+        out.append(self._gap_log.report(gap, state, at, self._clock.now_ns()))
 
     def _decode(self, payload: bytes, received_time: int) -> Sequence[MarketEvent]:
         frame = self._decoder.open(payload)
@@ -540,7 +540,7 @@ class LiveSource:
                 first_number=normaliser.last_final_update_id + 1,
                 last_number=event.first_update_id - 1,
             )
-            self._tell(gap, GapState.OPEN, out)
+            self._report(gap, GapState.OPEN, out)
             self._stream.normaliser.hold_depth()
             self._ask_for_book()
 
@@ -549,14 +549,14 @@ class LiveSource:
         if normaliser.max_event_time and not normaliser.is_holding:
             normaliser.hold_depth()
             gap = self._gap_log.open(GapKind.BOOK, reason, from_time=normaliser.max_event_time)
-            self._tell(gap, GapState.OPEN, out)
+            self._report(gap, GapState.OPEN, out)
 
     def _end_book_gaps(self, out: list[Output]) -> None:
         if self._stream.normaliser.is_holding:
             return
         for gap in list(self._gap_log.of(GapKind.BOOK)):
             gap.to_time = self._stream.normaliser.max_event_time
-            self._tell(gap, GapState.FILLED, out)
+            self._report(gap, GapState.FILLED, out)
 
     def _ask_for_book(self) -> None:
         if not self._data.pushes_snapshots:
@@ -635,23 +635,23 @@ class LiveSource:
                 if reader.name == self._carried_by[kind]:
                     reader.reconnect(f"no {kind} came for {silent_s:.1f} s")
 
-    def _watch_seam(self) -> None:
-        is_due = self._stream.normaliser.max_event_time >= self._seam_open + _MINUTE + _SEAM_PATIENCE_NS
-        if self._seam_open and is_due and "klines" not in self._futures:
+    def _watch_join_minute(self) -> None:
+        is_due = self._stream.normaliser.max_event_time >= self._join_minute + _MINUTE + _JOIN_PATIENCE_NS
+        if self._join_minute and is_due and "klines" not in self._futures:
             self._due_s.setdefault("klines", self._clock.monotonic_s())
 
     def _ask_klines(self) -> list[ExchangeBar]:
-        start = min(self._next_kline_open or self._seam_open, self._seam_open)
+        start = min(self._next_kline_open or self._join_minute, self._join_minute)
         return self._data.klines(start_ms=start // 1_000_000, limit=1500)
 
     def _take_klines(self, bars: list[ExchangeBar], out: list[Output]) -> None:
-        if not any(bar.open_time == self._seam_open for bar in bars):
+        if not any(bar.open_time == self._join_minute for bar in bars):
             self._ask_again("klines")
             return
         for bar in bars:
-            if self._next_kline_open <= bar.open_time <= self._seam_open:
+            if self._next_kline_open <= bar.open_time <= self._join_minute:
                 out.extend(self._stream.accept(bar))
-        self._seam_open = 0
+        self._join_minute = 0
 
     def _keep_clock(self, out: list[Output]) -> None:
         silent_s = self._clock.monotonic_s() - self._heard_s

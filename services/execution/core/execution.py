@@ -62,7 +62,7 @@ _MarketEvent = Trade | BestQuote | DepthSnapshot | DepthDelta | MarkPrice | Fund
 
 @dataclass(eq=False)
 class ExecutionState:
-    """What is kept between events; `_told` is what consumers last got of the account."""
+    """What is kept between events; `_published` is what the topics last got of the account."""
 
     ledger: ExecutionLedgerState
     gate: SendGate
@@ -73,11 +73,15 @@ class ExecutionState:
     _closed_ids: dict[str, None] = field(default_factory=dict)
     _intents: dict[str, None] = field(default_factory=dict)
     _alert_count: int = 0
-    _told: tuple[Decimal, tuple[Decimal, ...], int] | None = None
+    _published: tuple[Decimal, tuple[Decimal, ...], int] | None = None
     _next_account_time: int = 0
 
 
-STATE = StateFormat("execution", 1, ExecutionState)
+def _rename_published(values: dict[str, Any]) -> dict[str, Any]:
+    return {("_published" if name == "_told" else name): value for name, value in values.items()}
+
+
+STATE = StateFormat("execution", 2, ExecutionState, migrations={1: _rename_published})
 
 
 class ExecutionCore(ExecutionState):
@@ -135,7 +139,7 @@ class ExecutionCore(ExecutionState):
     def is_quiet(self, instrument: str) -> bool:
         """Whether the next bar of a market of bars can change nothing here but the price and the account's equity."""
         venue = self._venue
-        return venue is not None and venue.is_idle(instrument) and not self._open_ids and self._told is not None
+        return venue is not None and venue.is_idle(instrument) and not self._open_ids and self._published is not None
 
     def pass_bars(self, instrument: str, event_time: int, close_e8: int, volume_e8: int, count: int) -> None:
         """Go to the end of `count` bars during which it `is_quiet`, as if they had been handled one by one."""
@@ -154,7 +158,7 @@ class ExecutionCore(ExecutionState):
             and venue.has_no_orders
             and not venue.is_bar_driven(instrument)
             and not self._open_ids
-            and self._told is not None
+            and self._published is not None
         )
 
     @property
@@ -202,7 +206,7 @@ class ExecutionCore(ExecutionState):
 
     def _on_market(self, event: _MarketEvent) -> Sequence[Event]:
         reports: Sequence[Event] = self._venue.handle(event) if self._venue is not None else NOTHING
-        is_due = self._told is None and self._has_books
+        is_due = self._published is None and self._has_books
         ledger = self._ledger
         if isinstance(event, BestQuote):
             ledger.observe_quote(event)
@@ -226,7 +230,7 @@ class ExecutionCore(ExecutionState):
         return isinstance(event, ClockTick) and self._venue is not None and self._venue.is_bar_driven(event.instrument)
 
     def _account_state(self, event_time: int, cause_id: str) -> Event:
-        self._told = (*self._ledger.summary(), len(self._open_ids))
+        self._published = (*self._ledger.summary(), len(self._open_ids))
         self._next_account_time = event_time + self._account_interval_ns
         return self._ledger.make_state(event_time, cause_id, len(self._open_ids), self._opening_orders())
 
@@ -241,7 +245,7 @@ class ExecutionCore(ExecutionState):
         return opening
 
     def _account_state_if_changed(self, event_time: int, cause_id: str) -> Sequence[Event]:
-        if not self._has_books or self._told == (*self._ledger.summary(), len(self._open_ids)):
+        if not self._has_books or self._published == (*self._ledger.summary(), len(self._open_ids)):
             return NOTHING
         return [self._account_state(event_time, cause_id)]
 

@@ -10,7 +10,7 @@ from libs.domain.market import Gap, GapKind, GapState, LateTrade, Trade
 
 @dataclass(slots=True)
 class OpenGap:
-    """A gap that is not filled. `is_told` says whether an event has told of it; `to_time` 0 is an end not known yet."""
+    """A gap that is not filled. `is_reported` says whether an event was published for it; `to_time` 0: end unknown."""
 
     gap_id: str
     kind: GapKind
@@ -19,7 +19,7 @@ class OpenGap:
     first_number: int
     last_number: int
     reason: str
-    is_told: bool = False
+    is_reported: bool = False
 
     def holds(self, trade: Trade, *, with_edges: bool) -> bool:
         """Tell whether a trade lies within. Without numbers, those at the very edges may be ones that are known."""
@@ -61,13 +61,13 @@ class GapLog:
         """Yield the open gaps of a kind."""
         return (gap for gap in self.gaps if gap.kind is kind)
 
-    def tell(self, gap: OpenGap, state: GapState, event_time: int, received_time: int) -> Gap:
+    def report(self, gap: OpenGap, state: GapState, event_time: int, received_time: int) -> Gap:
         """Return the event of a gap's state; every state but OPEN ends it."""
         event_id = f"{gap.gap_id}/{state.name.lower()}"
         if state is GapState.OPEN:
-            # It may be told of before it is known how far it reaches, and then again.
-            event_id += f"/{gap.to_time}" if gap.is_told else ""
-            gap.is_told = True
+            # It may be reported before it is known how far it reaches, and then again.
+            event_id += f"/{gap.to_time}" if gap.is_reported else ""
+            gap.is_reported = True
         else:
             self.drop(gap)
         return Gap(

@@ -21,7 +21,7 @@ class StreamState:
     """What is kept of a stream."""
 
     first_event_time: int
-    seam_open: int
+    join_minute: int
     is_over: bool
     normaliser: NormaliserState
     known: Known
@@ -46,6 +46,16 @@ def add_gaps(values: dict[str, Any]) -> dict[str, Any]:
     return {**add_known(values), "gaps": []}
 
 
+def rename_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring a kept cursor of version 3 up: the join minute and what was reported of a gap had other names."""
+    for holder in (values, values["stream"]):
+        if "seam_open" in holder:
+            holder["join_minute"] = holder.pop("seam_open")
+    for gap in values.get("gaps", ()):
+        gap["is_reported"] = gap.pop("is_told")
+    return values
+
+
 @dataclass(slots=True)
 class Stream:
     """What goes out for each event that comes in, and whether the span is over.
@@ -62,7 +72,7 @@ class Stream:
     known: Known = field(default_factory=Known)
     first_event_time: int = 0
     is_over: bool = False
-    _seam_open: int = 0
+    _join_minute: int = 0
 
     def __post_init__(self) -> None:
         self.normaliser = Normaliser(self.instrument)
@@ -77,9 +87,9 @@ class Stream:
             return []
         if not self.first_event_time and not (isinstance(event, ExchangeBar) and event.is_history):
             self.first_event_time = event.event_time
-            self._seam_open = _seam_of(event)
+            self._join_minute = _join_minute_of(event)
         out = self.normaliser.accept(event)
-        self._close_seam(out)
+        self._close_join_minute(out)
         self._end_span(out)
         return out
 
@@ -91,23 +101,23 @@ class Stream:
 
     def state(self) -> StreamState:
         """Return what is kept; settings and klines are not part of it."""
-        return StreamState(self.first_event_time, self._seam_open, self.is_over, self.normaliser.state, self.known)
+        return StreamState(self.first_event_time, self._join_minute, self.is_over, self.normaliser.state, self.known)
 
     def restore(self, state: StreamState) -> None:
         """Take over what was kept."""
-        self.first_event_time, self._seam_open = state.first_event_time, state.seam_open
+        self.first_event_time, self._join_minute = state.first_event_time, state.join_minute
         self.is_over, self.normaliser.state, self.known = state.is_over, state.normaliser, state.known
 
-    def _close_seam(self, out: list[MarketEvent]) -> None:
-        if not self._seam_open:
+    def _close_join_minute(self, out: list[MarketEvent]) -> None:
+        if not self._join_minute:
             return
-        close_time = self._seam_open + 60 * NANOSECONDS
+        close_time = self._join_minute + 60 * NANOSECONDS
         if self.normaliser.max_event_time < close_time:
             return
         for kline in self.klines:
-            if kline.open_time == self._seam_open:
+            if kline.open_time == self._join_minute:
                 out.insert(0, kline)
-        self._seam_open = 0
+        self._join_minute = 0
 
     def _end_span(self, out: list[MarketEvent]) -> None:
         if not self.span_ns:
@@ -120,7 +130,7 @@ class Stream:
                 return
 
 
-def _seam_of(event: MarketEvent) -> int:
+def _join_minute_of(event: MarketEvent) -> int:
     # A stream that begins on the minute, and one of klines, has no partial minute.
     if isinstance(event, ExchangeBar) or not event.event_time % (60 * NANOSECONDS):
         return 0

@@ -1,4 +1,4 @@
-"""The account: when it is told, what funding costs, what the mark is."""
+"""The account: when it is published, what funding costs, what the mark is."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def test_real_venues_wallet_goes_before_our_reckoning_and_has_its_funding() -> N
     late = a_mark(2, "60000", seconds=8 * HOUR + 1, next_funding_time=START + 16 * HOUR * NANOSECONDS)
     outputs = run(core, late, a_settlement())
     assert {state.wallet_balance for state in accounts(outputs)} <= {Decimal("9999.7")}
-    (told,) = accounts(run(core, the_books("9993.7")))
-    assert (told.wallet_balance, told.position(BTC).quantity) == (Decimal("9993.7"), Decimal("0.1"))
+    (account,) = accounts(run(core, the_books("9993.7")))
+    assert (account.wallet_balance, account.position(BTC).quantity) == (Decimal("9993.7"), Decimal("0.1"))
 
 
 def test_real_venues_books_that_differ_halt_until_they_are_taken_over() -> None:

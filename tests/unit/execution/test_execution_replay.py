@@ -121,6 +121,15 @@ def test_restored_core_goes_on_as_if_never_saved(events: list[Event], saving_at:
     assert restored.snapshot() == straight.snapshot()
 
 
+def test_a_snapshot_of_the_build_before_is_read() -> None:
+    core, _, _ = drive(a_core(), [a_mark(1)])
+    kept = core.snapshot()
+    assert kept.count(b'"_published"') == 1
+    again = a_core()
+    again.restore(kept.replace(b'"version":2', b'"version":1').replace(b'"_published"', b'"_told"'))
+    assert again.snapshot() == kept
+
+
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(happenings())

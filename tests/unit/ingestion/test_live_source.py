@@ -56,7 +56,9 @@ def make_live() -> Iterator[MakeLive]:
                 BinanceDecoder(),
                 instrument=BTC,
                 history_bars=20,
-                stale_after_s=2.0,
+                # On a slow machine nothing is silent, and no trade late, only because it was a while in coming.
+                stale_after_s=60.0,
+                wait_for_trades_s=600.0,
                 open_interest_every_s=0.3,
                 start_timeout_s=0.0,
             )
@@ -68,7 +70,7 @@ def make_live() -> Iterator[MakeLive]:
 
 def _read_until(source: LiveSource, is_enough: Callable[[list[Output]], object]) -> list[Output]:
     out: list[Output] = []
-    eventually(lambda: is_enough(out), within_s=30, step=lambda: out.extend(source.read(1000, 100)))
+    eventually(lambda: is_enough(out), within_s=120, step=lambda: out.extend(source.read(1000, 100)))
     return out
 
 
@@ -94,7 +96,7 @@ def _deltas_follow_on(events: list[Output]) -> bool:
 
 
 @pytest.mark.slow
-def test_live_market_has_history_seam_book_and_every_trade(exchange: Served, make_live: MakeLive) -> None:
+def test_live_market_has_history_join_minute_book_and_every_trade(exchange: Served, make_live: MakeLive) -> None:
     source = make_live(exchange.url)
     source.open(None)
     events = _read_until(source, lambda out: _seconds(out) > 200)

@@ -1,4 +1,4 @@
-"""Whatever an exchange does, each trade is there once or told of as missing, and bars are right or marked."""
+"""Whatever an exchange does, each trade is there once or reported missing, and bars are right or marked."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ class Followed:
         return [event.reason for event in self.out if isinstance(event, DeadInput)]
 
     def missing(self) -> list[int]:
-        """The trades that are neither there nor told of as missing."""
+        """The trades that are neither there nor reported missing."""
         there = {event.venue_trade_id for event in self.out if isinstance(event, Trade | LateTrade)}
         lost = [gap for gap in self.gaps if gap.kind is GapKind.TRADES and gap.state is GapState.LOST]
         published = [trade["a"] for trade in self.exchange.trades]
@@ -471,9 +471,9 @@ def test_silence_ends_with_another_connection_and_nothing_missing(mishap: Mishap
 def test_bars_that_close_in_a_silence_that_nothing_tells_of_are_marked_and_revised() -> None:
     followed = follow(FallsSilent("aggTrade"), stale_after_s=0.7, wait_for_trades_s=0.05)
     followed.check()
-    told = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
-    assert len({gap.event_id for gap in told}) == len(told)
-    assert (told[0].state, told[0].to_time) == (GapState.OPEN, 0)
+    reported = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
+    assert len({gap.event_id for gap in reported}) == len(reported)
+    assert (reported[0].state, reported[0].to_time) == (GapState.OPEN, 0)
     incomplete = [bar.open_time for bar in followed.bars() if bar.is_incomplete]
     assert incomplete
     assert {bar.open_time for bar in followed.bars() if isinstance(bar, BarRevision)} >= set(incomplete)
@@ -495,11 +495,11 @@ def test_trades_that_are_given_too_late_are_on_record_and_mark_their_bar() -> No
     followed.check()
     late = [event for event in followed.out if isinstance(event, LateTrade)]
     assert len(late) == 5
-    told = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
-    assert [gap.state for gap in told] == [GapState.OPEN, GapState.LATE]
-    assert {event.gap_id for event in late} == {gap.gap_id for gap in told}
+    reported = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
+    assert [gap.state for gap in reported] == [GapState.OPEN, GapState.LATE]
+    assert {event.gap_id for event in late} == {gap.gap_id for gap in reported}
     assert [type(bar) for bar in followed.bars() if bar.is_incomplete] == [Bar]
-    assert (told[0].first_number, told[0].last_number) == (late[0].venue_trade_id, late[-1].venue_trade_id)
+    assert (reported[0].first_number, reported[0].last_number) == (late[0].venue_trade_id, late[-1].venue_trade_id)
 
 
 def test_quotes_do_not_wait_for_a_slow_answer() -> None:
@@ -514,5 +514,5 @@ def test_a_gap_is_kept_over_a_restart_and_filled_then() -> None:
     failing = [httpx.Response(500)] * 2
     followed = follow(AnswersBadly(*failing), restarts=True, wait_for_trades_s=0.1)
     followed.check()
-    told = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
-    assert [gap.state for gap in told if gap.gap_id == told[0].gap_id] == [GapState.OPEN, GapState.LATE]
+    reported = [gap for gap in followed.gaps if gap.kind is GapKind.TRADES]
+    assert [gap.state for gap in reported if gap.gap_id == reported[0].gap_id] == [GapState.OPEN, GapState.LATE]

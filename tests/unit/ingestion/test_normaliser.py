@@ -98,7 +98,7 @@ def test_state_survives_being_kept_with_held_deltas() -> None:
     assert one.state == other.state
 
 
-def test_seam_kline_takes_the_place_of_the_first_partial_minute() -> None:
+def test_join_minute_kline_takes_the_place_of_the_first_partial_minute() -> None:
     klines = [a_kline(minute) for minute in range(-2, 2)]
     stream = Stream(BTC, klines=klines)
     events = [a_trade(1, seconds=30), a_trade(2, seconds=59), a_trade(3, seconds=60.5)]
@@ -107,7 +107,7 @@ def test_seam_kline_takes_the_place_of_the_first_partial_minute() -> None:
     assert isinstance(out[4], ClockTick)
 
 
-def test_stream_that_begins_on_the_minute_has_no_seam() -> None:
+def test_stream_that_begins_on_the_minute_has_no_join_minute() -> None:
     stream = Stream(BTC, klines=[a_kline(0)])
     out = [event for item in (a_trade(1), a_trade(2, seconds=61)) for event in stream.accept(item)]
     assert a_kline(0) not in out

@@ -56,6 +56,20 @@ def test_resuming_anywhere_gives_the_same_stream(capture: Path) -> None:
     assert len(whole) == 200 + 60
 
 
+def test_a_cursor_of_the_build_before_goes_on(capture: Path) -> None:
+    whole = read_all(_source(capture))
+    source = _source(capture)
+    out = list(source.read(37, 100))
+    cursor = source.cursor()
+    assert cursor.count(b'"join_minute"') == 1
+    older = cursor.replace(b'"version":4', b'"version":3').replace(b'"join_minute"', b'"seam_open"')
+    source = RecordedSource(capture, instrument=BTC, pacer=Pacer(0))
+    source.open(older)
+    while not source.is_finished:
+        out += source.read(37, 100)
+    assert out == whole
+
+
 def test_cursor_of_other_files_is_refused(capture: Path, tmp_path: Path) -> None:
     cursor = _source(capture).cursor()
     other = write_capture(tmp_path / "other.ns-jsonl", [trade_line(1, 0)])
@@ -161,7 +175,7 @@ def test_read_gives_up_after_its_timeout(capture: Path) -> None:
     assert now[0] == pytest.approx(0.25)
 
 
-def test_history_and_seam_come_from_klines(tmp_path: Path, capture: Path) -> None:
+def test_history_and_join_minute_come_from_klines(tmp_path: Path, capture: Path) -> None:
     history = _write_klines(tmp_path / "klines.parquet", range(-5, 2))
     events = read_all(_source(capture, history=history, history_bars=3))
     bars = [event for event in events if isinstance(event, ExchangeBar)]
