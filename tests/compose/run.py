@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,10 @@ class Drill:
         stack = self.stack
         code, out = stack.cli("users", "add", "drill", "--role", "operator", "--token")
         assert code == 0, out
-        stack.token = out.strip()
+        stack.keep_token(out.strip())
         stack.free_ports()
         started = SYSTEM_CLOCK.monotonic_s()
-        stack.compose("up", "-d", "--no-build", *stack.services(), timeout_s=900)
+        stack.up()
         self.facts["up_s"] = round(SYSTEM_CLOCK.monotonic_s() - started, 1)
         eventually(lambda: stack.state().get("fills") is not None, within_s=_SLOW_S, every_s=0.5)
         self.facts["page_s"] = round(SYSTEM_CLOCK.monotonic_s() - started, 1)
@@ -170,7 +170,6 @@ class Drill:
             (container,) = self.stack.containers(server)
             run(("docker", "kill", container))
             run(("docker", "start", container))
-            eventually(lambda s=server: self.stack.is_healthy(s), within_s=_SLOW_S, every_s=1)
             self._all_healthy()
             self._goes_on(f"after {server} was killed")
 
@@ -191,7 +190,7 @@ class Drill:
         orders = self.stack.cli_json("check")["orders"]
         self.stack.compose("down", timeout_s=600)
         started = SYSTEM_CLOCK.monotonic_s()
-        self.stack.compose("up", "-d", "--no-build", *self.stack.services(), timeout_s=900)
+        self.stack.up()
         self._all_healthy()
         self.facts["warm_up_s"] = round(SYSTEM_CLOCK.monotonic_s() - started, 1)
         assert self.stack.cli_json("check")["orders"] >= orders
@@ -214,6 +213,7 @@ class Drill:
     def scale(self) -> None:
         """Share two partitions of a service out to two replicas."""
         self.stack.up("--scale", "bars=2")
+        self._all_healthy()
         numbers = {
             line.removeprefix("PERPFLOW_REPLICA=")
             for container in self.stack.containers("bars")
@@ -236,14 +236,12 @@ class Drill:
         self.facts["backup_mb"] = round(sum(each.stat().st_size for each in folder.glob("*.tar")) / 1e6)
         stack.compose("down", "-v", timeout_s=600)
         run((str(ROOT / "infra/docker/restore"), str(folder), *stack.words), timeout_s=900)
-        stack.compose("up", "-d", "--no-build", *stack.services(), timeout_s=900)
+        stack.up()
         self._all_healthy()
         self._goes_on(f"restored from a backup of {self.facts['backup_mb']} MB into new volumes")
 
     def _all_healthy(self) -> None:
-        waiting = [name for name in self.stack.services() if name != "topics"]
-        for name in waiting:
-            eventually(lambda n=name: self.stack.is_healthy(n), within_s=_SLOW_S, every_s=1)
+        eventually(lambda: not self.stack.unwell(), within_s=2 * _SLOW_S, every_s=0.5)
 
     def _goes_on(self, text: str) -> None:
         """Wait until a forecast comes of market time after now: the whole chain has moved."""
@@ -256,23 +254,14 @@ class Drill:
         eventually(lambda: newest() > before, within_s=_SLOW_S, every_s=1)
         self.stack.say(text)
 
+    def remove(self) -> None:
+        """Remove containers, networks and volumes."""
+        self.stack.close()
+
 
 _STEPS = (
-    "build",
-    "reproduce",
-    "first_fill",
-    "verify",
-    "kill",
-    "logs",
-    "hang",
-    "servers",
-    "retention",
-    "verify",
-    "down_up",
-    "halt",
-    "scale",
-    "restore",
-    "verify",
+    *("build", "reproduce", "first_fill", "verify", "kill", "logs", "hang", "servers", "retention", "verify"),
+    *("down_up", "halt", "scale", "restore", "verify", "remove"),
 )
 
 
@@ -282,7 +271,11 @@ def main() -> int:
     parser.add_argument("--speed", type=float, default=10.0, help="market seconds per second")
     parser.add_argument("--partitions", type=int, default=2)
     parser.add_argument("--steps", default=",".join(_STEPS).replace("_", "-"), help="which of the steps, in order")
-    parser.add_argument("--keep", action="store_true", help="leave the containers when a step fails")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="keep the project's files here and its containers, and go on with it where it is there",
+    )
     given = parser.parse_args()
     steps = [step.replace("-", "_") for step in given.steps.split(",")]
     unknown = set(steps) - set(_STEPS)
@@ -293,35 +286,49 @@ def main() -> int:
         print(f"skipped: {checked.stderr.strip()}")
         return 0
     print(checked.stdout.strip())
-    folder = Path(tempfile.mkdtemp(prefix="perpflow-compose-"))
-    stack = Stack(folder, speed=given.speed, partitions=given.partitions, settings=_SETTINGS)
-    print(
-        f"project {stack.project}; left out, for their images cannot be had here: {', '.join(stack.left_out) or 'none'}"
-    )
-    drill = Drill(stack)
-    failed = ""
-    for step in steps:
-        stack.say(f"== {step.replace('_', ' ')}")
-        work: Callable[[], None] = getattr(drill, step)
-        try:
-            work()
-        except (AssertionError, StackError, KeyError, ValueError, subprocess.TimeoutExpired) as error:
-            failed = f"{step}: {type(error).__name__}: {error}"
-            break
-    (ROOT / "var").mkdir(exist_ok=True)
-    (ROOT / "var" / "compose-test.json").write_text(json.dumps(drill.facts, indent=2) + "\n")
-    print(json.dumps(drill.facts, indent=2))
+    if given.folder is not None:
+        given.folder.mkdir(parents=True, exist_ok=True)
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="perpflow-compose-"))
+    stack = Stack(folder.resolve(), speed=given.speed, partitions=given.partitions, settings=_SETTINGS)
+    left_out = ", ".join(stack.left_out) or "none"
+    print(f"project {stack.project}; left out, for their images cannot be had here: {left_out}")
+    failed = _run(Drill(stack), steps)
     if failed:
         print(f"FAILED at {failed}", file=sys.stderr)
-        if given.keep:
-            print(f"left: docker compose {' '.join(stack.words)} ...", file=sys.stderr)
-            return 1
+    if given.folder is not None:
+        print(f"left: docker compose {' '.join(stack.words)} ...; remove it by --steps remove", file=sys.stderr)
+        return 1 if failed else 0
+    if failed:
         print(
             stack.compose("ps", "-a", check=False), stack.compose("logs", "--tail", "15", check=False), file=sys.stderr
         )
     stack.close()
     shutil.rmtree(folder, ignore_errors=True)
     return 1 if failed else 0
+
+
+def _run(drill: Drill, steps: Sequence[str]) -> str:
+    """Run steps; return what failed, empty where nothing did. Facts go on from those of an earlier run."""
+    facts_file = drill.stack.folder / "facts.json"
+    if facts_file.exists():
+        drill.facts.update(json.loads(facts_file.read_text()))
+    failed = ""
+    for step in steps:
+        drill.stack.say(f"== {step.replace('_', ' ')}")
+        work: Callable[[], None] = getattr(drill, step)
+        started = SYSTEM_CLOCK.monotonic_s()
+        try:
+            work()
+        except (AssertionError, StackError, KeyError, ValueError, subprocess.TimeoutExpired) as error:
+            failed = f"{step}: {type(error).__name__}: {error}"
+            break
+        took = drill.facts.setdefault("steps_s", {}).setdefault(step, [])
+        took.append(round(SYSTEM_CLOCK.monotonic_s() - started))
+        facts_file.write_text(json.dumps(drill.facts))
+    (ROOT / "var").mkdir(exist_ok=True)
+    (ROOT / "var" / "compose-test.json").write_text(json.dumps(drill.facts, indent=2) + "\n")
+    print(json.dumps(drill.facts, indent=2))
+    return failed
 
 
 if __name__ == "__main__":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import os
 import resource
 import secrets
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from libs.runtime.listening import ReservedPort
 ROOT = Path(__file__).resolve().parents[2]
 # Started where their images are here or can be pulled.
 OPTIONAL = ("prometheus", "alertmanager", "grafana")
+_PORTS = ("PAGE", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
 _PULL_S = 90.0
 _FILES_FOR_CLICKHOUSE = 262_144
 
@@ -28,38 +30,53 @@ class StackError(Exception):
     """A command of docker failed; the text is what it said."""
 
 
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as the engine lists it. `is_well`: it runs, and is healthy where it has a check."""
+
+    container_id: str
+    service: str
+    is_well: bool
+
+
 class Stack:
-    """A project. `say` prints a line with the time since its start."""
+    """A project, described in a folder; one that describes a project already is taken up again."""
 
     def __init__(self, folder: Path, *, speed: float, partitions: int, settings: str) -> None:
-        self.project = f"perpflow-test-{os.getpid()}"
         self.folder = folder
+        self.project = folder.name.lower()
         self._started = SYSTEM_CLOCK.monotonic_s()
-        self.token = ""
-        self._ports = {name: ReservedPort() for name in ("PAGE", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")}
-        secrets_folder = folder / "secrets"
-        secrets_folder.mkdir(mode=0o700)
-        for name in ("clickhouse_password", "grafana_password"):
-            (secrets_folder / name).write_text(secrets.token_hex(24))
-            (secrets_folder / name).chmod(0o444)
-        (folder / "perpflow.toml").write_text(settings)
-        password = (secrets_folder / "clickhouse_password").read_bytes()
-        variables = {
-            "COMPOSE_PROFILES": "simulated",
-            "SPEED": f"{speed:g}",
-            "PARTITIONS": str(partitions),
-            "SECRETS": str(secrets_folder),
-            "SETTINGS_FILE": str(folder / "perpflow.toml"),
-            "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(password).hexdigest(),
-            **{f"{name}_PORT": str(port.number) for name, port in self._ports.items()},
-        }
-        (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        self._reserved: list[ReservedPort] = []
+        if not (folder / "env").exists():
+            self._describe(speed, partitions, settings)
+        variables = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
+        self.page = f"http://127.0.0.1:{variables['PAGE_PORT']}"
         self.words = ["-p", self.project, "--env-file", str(folder / "env"), "-f", str(ROOT / "docker-compose.yml")]
         if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < _FILES_FOR_CLICKHOUSE:
             # The engine may raise no limit above its own.
             (folder / "limits.yml").write_text("services: {clickhouse: {ulimits: !reset null}}\n")
             self.words += ["-f", str(folder / "limits.yml")]
         self.left_out = tuple(name for name in OPTIONAL if not self._has_image(name))
+
+    def _describe(self, speed: float, partitions: int, settings: str) -> None:
+        self._reserved = [ReservedPort() for _ in _PORTS]
+        secrets_folder = self.folder / "secrets"
+        secrets_folder.mkdir(mode=0o700)
+        for name in ("clickhouse_password", "grafana_password"):
+            (secrets_folder / name).write_text(secrets.token_hex(24))
+            (secrets_folder / name).chmod(0o444)
+        (self.folder / "perpflow.toml").write_text(settings)
+        password = (secrets_folder / "clickhouse_password").read_bytes()
+        variables = {
+            "COMPOSE_PROFILES": "simulated",
+            "SPEED": f"{speed:g}",
+            "PARTITIONS": str(partitions),
+            "SECRETS": str(secrets_folder),
+            "SETTINGS_FILE": str(self.folder / "perpflow.toml"),
+            "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(password).hexdigest(),
+            **{f"{name}_PORT": str(port.number) for name, port in zip(_PORTS, self._reserved, strict=True)},
+        }
+        (self.folder / "env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
 
     def say(self, text: str) -> None:
         """Print a line for whoever waits."""
@@ -70,26 +87,32 @@ class Stack:
         return SYSTEM_CLOCK.monotonic_s() - self._started
 
     @property
-    def page(self) -> str:
-        """The address of the page."""
-        return f"http://127.0.0.1:{self._ports['PAGE'].number}"
+    def token(self) -> str:
+        """The page's token of the drill's user; empty where it has none yet."""
+        path = self.folder / "token"
+        return path.read_text() if path.exists() else ""
+
+    def keep_token(self, token: str) -> None:
+        """Keep the token for this run and those that take the project up."""
+        (self.folder / "token").write_text(token)
 
     def free_ports(self) -> None:
         """Let go of the ports, for the containers to take."""
-        for port in self._ports.values():
+        for port in self._reserved:
             port.close()
 
     def compose(self, *words: str, given: str | None = None, timeout_s: float = 600.0, check: bool = True) -> str:
         """Run `docker compose` and return what it printed. Raises `StackError`."""
         return run(("docker", "compose", *self.words, *words), given=given, timeout_s=timeout_s, check=check)
 
+    @functools.cache  # noqa: B019 - a stack lives as long as its process
     def services(self) -> list[str]:
         """Return the services that are started: all of the profile whose images are here."""
         return [name for name in self.compose("config", "--services").split() if name not in self.left_out]
 
     def up(self, *more: str) -> None:
-        """Start everything and wait until it is healthy."""
-        self.compose("up", "-d", "--wait", "--wait-timeout", "400", "--no-build", *more, *self.services())
+        """Start everything."""
+        self.compose("up", "-d", "--no-build", *more, *self.services(), timeout_s=900)
 
     def cli(self, *words: str, given: str | None = None, timeout_s: float = 600.0) -> tuple[int, str]:
         """Run the command line in a container of its own; return its exit code and what it printed, log lines apart."""
@@ -119,9 +142,26 @@ class Stack:
             return {}
         return facts
 
+    def look(self) -> list[Container]:
+        """Return the project's containers, in one question to the engine."""
+        mine = (f"label=com.docker.compose.project={self.project}", "label=com.docker.compose.oneoff=False")
+        shape = '{{.ID}}\t{{.Label "com.docker.compose.service"}}\t{{.State}}\t{{.Status}}'
+        listed = run(("docker", "ps", "-a", "--no-trunc", *(f"--filter={each}" for each in mine), "--format", shape))
+        rows = [line.split("\t") for line in listed.splitlines()]
+        return [
+            Container(number, service, state == "running" and "(" not in status.replace("(healthy)", ""))
+            for number, service, state, status in rows
+        ]
+
     def containers(self, service: str) -> list[str]:
         """Return the ids of a service's containers."""
-        return self.compose("ps", "-aq", service).split()
+        return [each.container_id for each in self.look() if each.service == service]
+
+    def unwell(self) -> list[str]:
+        """Return the services that do not run, or are not healthy, in any of their containers."""
+        seen = self.look()
+        well = {each.service for each in seen} - {each.service for each in seen if not each.is_well}
+        return sorted(set(self.services()) - well - {"topics"})
 
     def inspect(self, container: str) -> dict[str, Any]:
         """Return what the engine knows of a container."""
@@ -136,14 +176,6 @@ class Stack:
     def restarts(self, service: str) -> int:
         """Return how often the containers of a service were started again by their restart policy."""
         return sum(int(self.inspect(each)["RestartCount"]) for each in self.containers(service))
-
-    def is_healthy(self, service: str) -> bool:
-        """Whether all containers of a service run and are healthy, or have no check."""
-        states = [self.inspect(each)["State"] for each in self.containers(service)]
-        return bool(states) and all(
-            each["Status"] == "running" and each.get("Health", {}).get("Status", "healthy") == "healthy"
-            for each in states
-        )
 
     def signal(self, service: str, signal: str) -> None:
         """Send a signal to a service's program from inside its first container, where process 1 is another."""

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from infra.local.clickhouse.admission import USER, Credential
+from infra.local.clickhouse.admission import HASH_VARIABLE, USER, Credential
 from infra.local.clickhouse.sandbox import confine
 from libs.runtime.health import Heartbeat
 
@@ -22,7 +22,7 @@ _DRAIN_S = 10.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns 0, 2 for a bad password file, 3 where the path or port is taken."""
+    """Serve until SIGTERM or SIGINT. Returns 0, 2 for a bad password or hash, 3 where the path or port is taken."""
     options = _read_arguments(arguments)
     os.umask(0o077)
     heartbeat = Heartbeat(options.heartbeat)
@@ -33,9 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     # DateTime values without a zone mean UTC on every machine; the engine reads this when it is loaded.
     os.environ["TZ"] = "UTC"
     try:
-        credential = Credential.read(options.password_file)
+        credential = (
+            Credential(os.environ.get(HASH_VARIABLE, ""))
+            if options.password_file is None
+            else Credential.read(options.password_file)
+        )
     except (OSError, ValueError) as error:
-        log.error("cannot take the password from %s: %s", options.password_file, error)
+        log.error("cannot take the password from %s: %s", options.password_file or HASH_VARIABLE, error)
         return EXIT_BAD_INPUT
     # The library starts threads and a first engine, in a temporary folder, as soon as it is loaded.
     os.environ["TMPDIR"] = str(options.path / "tmp")
@@ -50,15 +54,16 @@ def main(arguments: list[str] | None = None) -> int:
     from infra.local.clickhouse.errors import EngineError
     from infra.local.clickhouse.server import HOST, ClickHouseServer
 
+    host = options.listen or HOST
     try:
         engine = Engine(options.path)
     except (PathLocked, EngineError, OSError) as error:
         log.error("cannot open %s: %s", options.path, error)
         return EXIT_UNAVAILABLE
     try:
-        server = ClickHouseServer(engine, options.port, credential, heartbeat.beat)
-    except OSError as error:
-        log.error("cannot listen on %s:%d: %s; choose another --port (0: any)", HOST, options.port, error.strerror)
+        server = ClickHouseServer(engine, options.port, credential, heartbeat.beat, host)
+    except (OSError, ValueError) as error:
+        log.error("cannot listen on %s:%d: %s; choose another --port (0: any)", host, options.port, error)
         engine.close()
         return EXIT_UNAVAILABLE
 
@@ -70,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, stop)
     if options.port_file is not None:
         _write_port(options.port_file, server.port)
-    log.info("ClickHouse %s (chDB) serves %s at http://%s:%d", engine.version, options.path, HOST, server.port)
+    log.info("ClickHouse %s (chDB) serves %s at http://%s:%d", engine.version, options.path, host, server.port)
     server.serve_forever(poll_interval=0.2)
     if not server.drain(_DRAIN_S):
         log.warning("a query still runs after %d s; it is abandoned", int(_DRAIN_S))
@@ -86,9 +91,12 @@ def _read_arguments(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m infra.local.clickhouse", description="A ClickHouse server for one machine, on chDB."
     )
     parser.add_argument("--path", type=Path, required=True, help="folder of the data; created where it is missing")
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--port", type=int, required=True, help="port; 0 takes a free one")
+    parser.add_argument("--listen", metavar="ADDRESS", help="address instead of 127.0.0.1, for a container")
     parser.add_argument(
-        "--password-file", type=Path, required=True, help=f"file of mode 0600 with the password of user {USER}"
+        "--password-file",
+        type=Path,
+        help=f"file of mode 0600 with the password of user {USER}; without it {HASH_VARIABLE} holds its SHA-256",
     )
     parser.add_argument("--port-file", type=Path, help="file to write the port to once it answers")
     parser.add_argument("--heartbeat", type=Path, help="file whose time says that the server makes progress")

@@ -6,6 +6,7 @@ a tagged ``__exception__`` block, as servers since 25.11 do.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import random
@@ -53,7 +54,7 @@ class BadRequest(Exception):
 
 
 class ClickHouseServer(ThreadingHTTPServer):
-    """Serves an engine on 127.0.0.1; `beat` is called every time around. Raises `OSError` where the port is taken."""
+    """Serves an engine on `host`; `beat` is called every time around. Raises `OSError` where the port is taken."""
 
     daemon_threads = True
     # Connections are dropped at shutdown once no query is running; idle ones are not waited for.
@@ -61,7 +62,12 @@ class ClickHouseServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, engine: Engine, port: int, credential: Credential, beat: Callable[[], None] = lambda: None
+        self,
+        engine: Engine,
+        port: int,
+        credential: Credential,
+        beat: Callable[[], None] = lambda: None,
+        host: str = HOST,
     ) -> None:
         self.engine = engine
         self.credential = credential
@@ -70,7 +76,8 @@ class ClickHouseServer(ThreadingHTTPServer):
         self.queries = ThreadPoolExecutor(_MAX_QUERIES, thread_name_prefix="query")
         self._active = 0
         self._changed = threading.Condition()
-        super().__init__((HOST, port), _Handler)
+        self.is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        super().__init__((host, port), _Handler)
 
     @property
     def port(self) -> int:
@@ -144,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_request(self) -> None:
         """Answer from the headers where they are enough: no body is read of somebody who does not know the password."""
-        foreign = find_foreign_origin(self.headers)
+        foreign = find_foreign_origin(self.headers, is_local=self.server.is_local)
         if foreign:
             self._refuse_unread(lambda: self._send_text(HTTPStatus.FORBIDDEN, f"{foreign}\n"))
             return

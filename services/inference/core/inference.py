@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,12 @@ class InferenceState:
     windows: dict[str, dict[str, _InstrumentWindow]] = field(default_factory=dict)
 
 
-_STATE = StateFormat("inference", 2, InferenceState)
+def _one_set(state: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 served one feature set, and the champion that its settings named."""
+    return {"windows": {state["schema_hash"]: state["windows"]}}
+
+
+_STATE = StateFormat("inference", 2, InferenceState, migrations={1: _one_set})
 
 
 class InferenceCore:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,6 +157,21 @@ def test_windows_of_other_features_are_not_taken_over() -> None:
     kept = first.snapshot()
     with pytest.raises(ValueError, match="start a new session"):
         InferenceCore([a_model(a_manifest(schema_hash="cd" * 32))]).restore(kept)
+
+
+def test_a_state_of_the_version_before_is_gone_on_from() -> None:
+    rows = np.array([[1.0, 0.0, 10.0], [2.0, 0.0, 20.0], [NAN, 0.0, 30.0]])
+    body = {
+        "schema_hash": HASH,
+        "windows": {BTC: {"last_time": START + 3 * MINUTE, "rows": {"dtype": "<f8", "shape": [3, 3], "at": 0}}},
+    }
+    kept = orjson.dumps({"name": "inference", "version": 1, "state": body}) + b"\n" + rows.tobytes()
+    seen: list[npt.NDArray[np.float32]] = []
+    core = InferenceCore([a_recorder(seen)])
+    core.restore(kept)
+    assert core.handle(a_vector(3)) == []
+    assert the_forecast(core.handle(a_vector(4, (4, 0, 40)))).role is ModelRole.CHAMPION
+    assert np.array_equal(seen[0], np.array([[[2, 20], [NAN, 30], [4, 40]]], dtype=np.float32), equal_nan=True)
 
 
 def test_deeper_model_takes_over_the_window_and_leaves_the_rest_unknown() -> None:
