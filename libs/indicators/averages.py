@@ -7,14 +7,11 @@ first `n` changes, MACD's two averages start on the same bar, true range begins 
 from __future__ import annotations
 
 import math
-from typing import Final
 
 from libs.indicators.arrays import Code, Memory
 from libs.indicators.compiling import compiled
 from libs.indicators.instruction import RING_A, RING_B, RING_C, RING_D, STATE, VALUE, N, P, Q
 from libs.indicators.rolling import roll_sum, roll_variance
-
-BOLLINGER_STATE: Final = 7
 
 
 @compiled

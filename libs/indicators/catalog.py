@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from libs.indicators.averages import BOLLINGER_STATE
 from libs.indicators.kinds import Count, Kind, Params, kind, lead_of, output
-from libs.indicators.oscillators import DIRECTION_STATE
-from libs.indicators.regimes import HURST_STATE, PERMUTATIONS
-from libs.indicators.rolling import COVARIANCE_STATE, EXTREME_STATE, SUM_STATE, VARIANCE_STATE
+from libs.indicators.state_sizes import (
+    BOLLINGER_STATE,
+    COVARIANCE_STATE,
+    DIRECTION_STATE,
+    EXTREME_STATE,
+    HURST_STATE,
+    PERMUTATIONS,
+    SUM_STATE,
+    VARIANCE_STATE,
+)
 
 
 def _bars(count: int) -> Count:

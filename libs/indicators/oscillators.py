@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 from libs.indicators.arrays import Code, Memory
 from libs.indicators.compiling import compiled
 from libs.indicators.instruction import RING_A, RING_B, RING_C, STATE, VALUE, N, P, Q
-from libs.indicators.rolling import EXTREME_STATE, SUM_STATE, roll_highest, roll_lowest, roll_sum
-
-DIRECTION_STATE: Final = 4
+from libs.indicators.rolling import roll_highest, roll_lowest, roll_sum
+from libs.indicators.state_sizes import EXTREME_STATE, SUM_STATE
 
 
 @compiled

@@ -7,7 +7,8 @@ import math
 from libs.indicators.arrays import Code, Memory
 from libs.indicators.compiling import compiled
 from libs.indicators.instruction import RING_A, RING_B, RING_C, RING_D, STATE, VALUE, N
-from libs.indicators.rolling import EXTREME_STATE, roll_highest, roll_lowest
+from libs.indicators.rolling import roll_highest, roll_lowest
+from libs.indicators.state_sizes import EXTREME_STATE
 
 
 @compiled

@@ -8,11 +8,9 @@ from typing import Final
 from libs.indicators.arrays import Code, Memory
 from libs.indicators.compiling import compiled
 from libs.indicators.instruction import RING_A, RING_B, RING_C, STATE, VALUE, N, P
-from libs.indicators.rolling import SUM_STATE, VARIANCE_STATE, roll_covariance, roll_sum, roll_variance
+from libs.indicators.rolling import roll_covariance, roll_sum, roll_variance
+from libs.indicators.state_sizes import HURST_LAGS, PERMUTATIONS, SUM_STATE, VARIANCE_STATE
 
-HURST_LAGS: Final = 5
-HURST_STATE: Final = 2 * HURST_LAGS + 1
-PERMUTATIONS: Final = 6
 _DAY_S: Final = 86400.0
 
 

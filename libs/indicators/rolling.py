@@ -13,11 +13,6 @@ from typing import Final
 from libs.indicators.arrays import Memory
 from libs.indicators.compiling import compiled
 
-SUM_STATE: Final = 3
-VARIANCE_STATE: Final = 6
-EXTREME_STATE: Final = 2
-COVARIANCE_STATE: Final = 9
-
 _NOISE: Final = 1e-15
 
 

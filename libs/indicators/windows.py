@@ -12,7 +12,8 @@ import math
 from libs.indicators.arrays import Code, Memory
 from libs.indicators.compiling import compiled
 from libs.indicators.instruction import RING_A, RING_B, STATE, VALUE, N, P
-from libs.indicators.rolling import VARIANCE_STATE, roll_sum, roll_variance
+from libs.indicators.rolling import roll_sum, roll_variance
+from libs.indicators.state_sizes import VARIANCE_STATE
 
 
 @compiled
