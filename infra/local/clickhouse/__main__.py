@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     from infra.local.clickhouse.errors import EngineError
     from infra.local.clickhouse.server import HOST, ClickHouseServer
 
-    host = options.listen or HOST
+    host = HOST if options.listen is None else str(options.listen)
     try:
         engine = Engine(options.path)
     except (PathLocked, EngineError, OSError) as error:
@@ -62,8 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_UNAVAILABLE
     try:
         server = ClickHouseServer(engine, options.port, credential, heartbeat.beat, host)
-    except (OSError, ValueError) as error:
-        log.error("cannot listen on %s:%d: %s; choose another --port (0: any)", host, options.port, error)
+    except OSError as error:
+        log.error("cannot listen on %s:%d: %s; choose another --port (0: any)", host, options.port, error.strerror)
         engine.close()
         return EXIT_UNAVAILABLE
 
@@ -92,7 +93,9 @@ def _read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--path", type=Path, required=True, help="folder of the data; created where it is missing")
     parser.add_argument("--port", type=int, required=True, help="port; 0 takes a free one")
-    parser.add_argument("--listen", metavar="ADDRESS", help="address instead of 127.0.0.1, for a container")
+    parser.add_argument(
+        "--listen", type=ip_address, metavar="ADDRESS", help="address instead of 127.0.0.1, for a container"
+    )
     parser.add_argument(
         "--password-file",
         type=Path,

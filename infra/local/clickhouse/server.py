@@ -6,7 +6,6 @@ a tagged ``__exception__`` block, as servers since 25.11 do.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import random
@@ -20,6 +19,7 @@ from concurrent.futures import TimeoutError as NotYet
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from time import monotonic_ns
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,7 +76,7 @@ class ClickHouseServer(ThreadingHTTPServer):
         self.queries = ThreadPoolExecutor(_MAX_QUERIES, thread_name_prefix="query")
         self._active = 0
         self._changed = threading.Condition()
-        self.is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        self.is_local = ip_address(host).is_loopback
         super().__init__((host, port), _Handler)
 
     @property
