@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from services.training.core.bars import BarTable
 from services.training.core.baselines import rule_scores
+from services.training.core.distribution import ScoredReturns
+from services.training.core.examples import gather_windows
 from services.training.core.labels import LabelOptions, classify
 from services.training.core.measures import Forecasts, Measured, measure, side_score
 from services.training.core.splits import Fold
 from services.training.core.trading import Costs, Traded, decide, resample_mean, sharpe_ratio, trade
 from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
+from services.training.families import Explained
 from services.training.fitting import FittedModel, ModelChoice, Sample, fit_model
 
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -27,6 +30,8 @@ SUSPECT_AUC = 0.65
 """A single input that ranks the returns of bars better than this knows more than the past."""
 
 _VOLATILITY_INPUTS = 6
+_SHOWN = 20
+_EXPLAINED, _LEAST_EXPLAINED = 1000, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Evaluation:
     folds: int
     importance: Mapping[str, float] = field(default_factory=dict)
     suspects: tuple[str, ...] = ()
+    contributions: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -81,32 +87,34 @@ def evaluate(
     tested = np.unique(np.concatenate([fold.test for fold in folds]))
     horizon_ns = label.horizon * bars.step_ns
     scored = []
-    last: FittedModel | None = None
+    fitted: list[FittedModel] = []
     for competitor in competitors:
         own = Sample(sample.names, sample.values, sample.labels, competitor.wanted or sample.wanted)
-        probabilities, expected, dead_bands, fitted = _forecast_folds(own, folds, tested, competitor, progress)
-        last = last or fitted
+        pooled = _forecast_folds(own, folds, tested, competitor, progress)
+        fitted = fitted or pooled.fitted
         classes = (
-            classify(sample.labels.moves[tested], dead_bands)
+            classify(sample.labels.moves[tested], pooled.dead_bands)
             if sample.labels.classes is None
             else sample.labels.classes[tested]
         )
         forecasts = Forecasts(
             bars.open_times[tested],
-            side_score(probabilities),
+            side_score(pooled.probabilities),
             classes,
             sample.labels.moved_bps[tested],
-            expected,
-            probabilities,
+            pooled.expected,
+            pooled.probabilities,
+            pooled.returns,
         )
-        scored.append(_score(competitor.name, forecasts, decide(expected, costs), horizon_ns, costs, seed))
+        scored.append(_score(competitor.name, forecasts, decide(pooled.expected, costs), horizon_ns, costs, seed))
     shared = scored[0].forecasts
     for name, score in rule_scores(bars.close, tested, label.horizon).items():
         forecasts = Forecasts(shared.times, score, shared.classes, shared.moved_bps)
         scored.append(_score(name, forecasts, np.sign(score), horizon_ns, costs, seed))
-    scored.append(_majority(shared, horizon_ns, costs, seed))
+    deviation_bps = sample.labels.deviation_bps[tested]
+    scored.append(_majority(shared, horizon_ns, costs, seed, _places_of(folds, tested), fitted, deviation_bps))
+    last = fitted[-1]
     suspects = find_suspects(sample, folds[-1].test)
-    assert last is not None
     evidence, verdict, reason = _judge(scored, suspects)
     return Evaluation(
         tuple(scored),
@@ -118,6 +126,7 @@ def evaluate(
         len(folds),
         permutation_importance(last, sample, folds[-1].test, seed),
         suspects,
+        explain(last, sample, folds[-1].test, seed),
     )
 
 
@@ -143,13 +152,12 @@ def find_suspects(sample: Sample, places: Places) -> tuple[str, ...]:
 def permutation_importance(model: FittedModel, sample: Sample, places: Places, seed: int) -> dict[str, float]:
     """Return how much the log loss of the last tested bars grows when an input's values are shuffled among them.
 
-    Breiman 2001; over 1,000 windows at most, the twenty inputs that matter most.
+    Breiman 2001; over 1,000 windows at most, fewer of long ones, the twenty inputs that matter most.
     """
     chance = np.random.default_rng(seed)
-    chosen = np.sort(chance.choice(places, min(1000, len(places)), replace=False))
-    rows = model.raw_rows(sample)
-    offsets = np.arange(-model.window + 1, 1)
-    windows = rows[chosen[:, np.newaxis] + offsets]
+    count = min(len(places), max(_LEAST_EXPLAINED, _EXPLAINED // model.window))
+    chosen = np.sort(chance.choice(places, count, replace=False))
+    windows = gather_windows(model.raw_rows(sample), chosen, model.window)
     classes = sample.classes(chosen, model.dead_band)
     own = np.arange(len(chosen))
 
@@ -163,7 +171,21 @@ def permutation_importance(model: FittedModel, sample: Sample, places: Places, s
         shuffled = windows.copy()
         shuffled[:, :, place] = windows[chance.permutation(len(chosen)), :, place]
         grown[name] = loss(shuffled) - plain
-    return dict(sorted(grown.items(), key=lambda one: -one[1])[:20])
+    return dict(sorted(grown.items(), key=lambda one: -one[1])[:_SHOWN])
+
+
+def explain(model: FittedModel, sample: Sample, places: Places, seed: int) -> dict[str, float]:
+    """Return the mean magnitude of each input's SHAP values (Lundberg and Lee 2017) over the last tested bars.
+
+    Over 1,000 windows at most, the twenty inputs that matter most; nothing for a family that cannot say.
+    """
+    if not isinstance(model.fitted, Explained):
+        return {}
+    chosen = np.sort(np.random.default_rng(seed).choice(places, min(_EXPLAINED, len(places)), replace=False))
+    windows = model.inputs.scale(gather_windows(model.raw_rows(sample), chosen, model.window))
+    means = np.abs(model.fitted.contributions(windows)).mean(axis=0).reshape(model.window, -1).sum(axis=0)
+    found = zip(model.inputs.names, means.tolist(), strict=True)
+    return dict(sorted(found, key=lambda one: -one[1])[:_SHOWN])
 
 
 def volatility_inputs(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -171,13 +193,25 @@ def volatility_inputs(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(one for one in wanted if "volatility" in one or one.startswith("natr"))[:_VOLATILITY_INPUTS]
 
 
+@dataclass(frozen=True, slots=True)
+class _Pooled:
+    """What a competitor forecast of the tested bars, and the models that did, fold by fold."""
+
+    probabilities: Floats
+    expected: Floats
+    dead_bands: Floats
+    returns: ScoredReturns
+    fitted: list[FittedModel]
+
+
 def _forecast_folds(
     sample: Sample, folds: Sequence[Fold], tested: Places, competitor: Competitor, progress: Progress
-) -> tuple[Floats, Floats, Floats, FittedModel]:
-    probabilities, expected = np.zeros((len(tested), 3)), np.zeros(len(tested))
-    dead_bands, times = np.zeros(len(tested)), np.zeros(len(tested))
-    fitted: FittedModel | None = None
-    for number, fold in enumerate(folds, start=1):
+) -> _Pooled:
+    probabilities = np.zeros((len(tested), 3))
+    expected, dead_bands, crps, low, high, times = np.zeros((6, len(tested)))
+    models = []
+    labels = sample.labels
+    for number, (fold, at) in enumerate(zip(folds, _places_of(folds, tested), strict=True), start=1):
         what = f"{competitor.name}, fold {number} of {len(folds)}"
         fitted = fit_model(
             sample,
@@ -187,13 +221,23 @@ def _forecast_folds(
             lambda done, total, loss, what=what: progress(what, done, total, loss),  # type: ignore[misc]
         )
         own_probabilities, own_expected = fitted.forecast_bars(sample, fold.test)
-        at = np.searchsorted(tested, fold.test)
+        scored = fitted.returns.score(own_probabilities, labels.deviation_bps[fold.test], labels.moved_bps[fold.test])
         probabilities[at] += own_probabilities
         expected[at] += own_expected
         dead_bands[at] += fitted.dead_band
+        crps[at] += scored.crps_bps
+        low[at] += scored.low_bps
+        high[at] += scored.high_bps
         times[at] += 1.0
-    assert fitted is not None
-    return probabilities / times[:, np.newaxis], expected / times, dead_bands / times, fitted
+        models.append(fitted)
+        chosen = own_probabilities[np.arange(len(at)), sample.classes(fold.test, fitted.dead_band)]
+        progress(f"{what}, out of sample", 1, 1, float(-np.log(np.clip(chosen, 1e-12, 1.0)).mean()))
+    returns = ScoredReturns(crps / times, low / times, high / times)
+    return _Pooled(probabilities / times[:, np.newaxis], expected / times, dead_bands / times, returns, models)
+
+
+def _places_of(folds: Sequence[Fold], tested: Places) -> list[Places]:
+    return [np.searchsorted(tested, fold.test) for fold in folds]
 
 
 def _score(name: str, forecasts: Forecasts, positions: Floats, horizon_ns: int, costs: Costs, seed: int) -> Scored:
@@ -211,14 +255,30 @@ def _score(name: str, forecasts: Forecasts, positions: Floats, horizon_ns: int, 
     )
 
 
-def _majority(shared: Forecasts, horizon_ns: int, costs: Costs, seed: int) -> Scored:
-    """Score the forecast that knows only how often each class comes: expanding shares, each bar's own past alone."""
+def _majority(
+    shared: Forecasts,
+    horizon_ns: int,
+    costs: Costs,
+    seed: int,
+    places: Sequence[Places],
+    fitted: Sequence[FittedModel],
+    deviation_bps: Floats,
+) -> Scored:
+    """Score the forecast that knows only how often each class comes: expanding shares, each bar's own past alone.
+
+    Its distribution of returns has the classes' parts as each fold's training bars had them, and no wider an interval.
+    """
     counts = np.cumsum(np.eye(3)[shared.classes], axis=0)
     reach = int(np.searchsorted(shared.times, shared.times[0] + horizon_ns, side="right"))
     past = np.vstack([np.zeros((reach, 3)), counts])[: len(shared)] + 1.0
     probabilities = past / past.sum(axis=1, keepdims=True)
+    crps, low, high = np.zeros((3, len(shared)))
+    for at, model in zip(places, fitted, strict=True):
+        own = replace(model.returns, widening=0.0).score(probabilities[at], deviation_bps[at], shared.moved_bps[at])
+        crps[at], low[at], high[at] = own.crps_bps, own.low_bps, own.high_bps
     zeros = np.zeros(len(shared))
-    forecasts = Forecasts(shared.times, zeros, shared.classes, shared.moved_bps, zeros, probabilities)
+    returns = ScoredReturns(crps, low, high)
+    forecasts = Forecasts(shared.times, zeros, shared.classes, shared.moved_bps, zeros, probabilities, returns)
     return _score("majority", forecasts, zeros, horizon_ns, costs, seed)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.training.calibration import Calibration, ExpectedReturn, fit_calibration, fit_expected_return
+from services.training.core.distribution import ReturnDistribution, fit_distribution
 from services.training.core.examples import ChosenInputs, Examples, choose_inputs, gather_windows
 from services.training.core.labels import Labels, classify, fit_dead_band
 from services.training.families import Family, FitRequest, FittedFamily, Task
@@ -61,6 +62,7 @@ class FittedModel:
     fitted: FittedFamily
     calibration: Calibration
     expected: ExpectedReturn
+    returns: ReturnDistribution
 
     def forecast(self, windows: Singles) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) and expected returns in bps (n,) of windows (n, window, inputs), not scaled."""
@@ -109,8 +111,11 @@ def fit_model(
         [fitted.answer(held_back.windows(first, first + _AT_ONCE)) for first in range(0, len(held_back), _AT_ONCE)]
     )
     calibration = fit_calibration(answers, held_back.classes, choice.task)
-    expected = fit_expected_return(calibration.apply(answers), held_back.classes, sample.labels.moved_bps[calibrate])
-    return FittedModel(inputs, choice.window, dead_band, fitted, calibration, expected)
+    probabilities = calibration.apply(answers)
+    expected = fit_expected_return(probabilities, held_back.classes, sample.labels.moved_bps[calibrate])
+    moves = sample.labels.moves
+    returns = fit_distribution(moves[train], sample.classes(train, dead_band), moves[calibrate], probabilities)
+    return FittedModel(inputs, choice.window, dead_band, fitted, calibration, expected, returns)
 
 
 def as_singles(values: Floats) -> Singles:

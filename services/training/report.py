@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ _COLUMNS = (
     ("brier", "Brier"),
     ("calibration_error", "ECE"),
     ("r2", "R2"),
+    ("direction_accuracy", "direction"),
+    ("crps", "CRPS, bps"),
+    ("coverage", "coverage of 0.9"),
+    ("interval_bps", "interval, bps"),
 )
 
 
@@ -50,6 +54,7 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
         },
         "suspects": list(evaluation.suspects),
         "importance": {name: _rounded(one) for name, one in evaluation.importance.items()},
+        "contributions": {name: _rounded(one) for name, one in evaluation.contributions.items()},
         "model": _describe(evaluation.scored[0]),
         "beside": {one.name: _describe(one) for one in evaluation.scored[1:]},
     }
@@ -89,6 +94,7 @@ def write_html(manifest: Manifest, evaluation: Evaluation) -> bytes:
         "<h2>Permutation importance</h2>",
         "<p>Growth of the log loss when an input is shuffled.</p>",
         _bars(evaluation.importance),
+        *_shap(evaluation.contributions),
         "<h2>Setting</h2>",
         f"<pre>{html.escape(json.dumps({'label': manifest.label, 'training': manifest.training}, indent=1))}</pre>",
     ]
@@ -178,7 +184,13 @@ def _reliability(scored: Scored) -> str:
     return f'<svg width="{_HEIGHT}" height="{_HEIGHT}" role="img">{diagonal}{"".join(dots)}</svg>'
 
 
-def _bars(importance: Any) -> str:
+def _shap(contributions: Mapping[str, float]) -> list[str]:
+    if not contributions:
+        return []
+    return ["<h2>SHAP</h2>", "<p>Mean magnitude of an input's contribution.</p>", _bars(contributions)]
+
+
+def _bars(importance: Mapping[str, float]) -> str:
     largest = max((abs(one) for one in importance.values()), default=0.0) or 1.0
     rows = "".join(
         f'<tr><td>{html.escape(name)}</td><td><svg width="200" height="10"><rect '

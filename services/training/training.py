@@ -100,13 +100,30 @@ def find_examples(bars: BarTable, sample: Sample, label: LabelOptions, window: i
 
 def make_folds(usable: npt.NDArray[np.int64], bars: BarTable, options: TrainingOptions) -> list[Fold]:
     """Split for the options' validation: purged by the labels' reach, with an embargo of a day, a tenth at most."""
-    embargo = min(DAY_NS // bars.step_ns, len(usable) // 10 // max(1, options.folds))
-    shared = {"purge_bars": options.label.reach, "embargo_bars": embargo}
+    shared = _gaps(usable, bars, options.label, options.folds)
     if options.validation == "combinatorial":
         return split_combinatorial(
             usable, groups=options.folds, test_groups=2, calibration_share=CALIBRATION_SHARE, **shared
         )
     return split_walk_forward(usable, folds=options.folds, calibration_share=CALIBRATION_SHARE, **shared)
+
+
+def split_cross_validation(
+    usable: npt.NDArray[np.int64], bars: BarTable, label: LabelOptions, folds: int
+) -> list[Fold]:
+    """Split for purged cross-validation: each fold is tested by a fit to all the others, those behind it too."""
+    return split_combinatorial(
+        usable,
+        groups=folds,
+        test_groups=1,
+        calibration_share=CALIBRATION_SHARE,
+        **_gaps(usable, bars, label, folds),
+    )
+
+
+def _gaps(usable: npt.NDArray[np.int64], bars: BarTable, label: LabelOptions, folds: int) -> dict[str, int]:
+    embargo = min(DAY_NS // bars.step_ns, len(usable) // 10 // max(1, folds))
+    return {"purge_bars": label.reach, "embargo_bars": embargo}
 
 
 def choose_model(options: TrainingOptions) -> ModelChoice:

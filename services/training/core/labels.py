@@ -50,13 +50,15 @@ class Labels:
     """Per bar: returns from the next open over the horizon in bps and in deviations, NaN where not known yet.
 
     `classes` are final for barriers and meta-labels; for terciles they need the training bars' dead band. `side` is
-    the rule's call that a meta-label judges, else 0.
+    the rule's call that a meta-label judges, else 0. `deviation_bps` is the volatility over the horizon known at the
+    bar.
     """
 
     moved_bps: Floats
     moves: Floats
     classes: Classes | None
     side: Classes
+    deviation_bps: Floats
 
 
 def make_labels(bars: BarTable, options: LabelOptions) -> Labels:
@@ -74,7 +76,7 @@ def make_labels(bars: BarTable, options: LabelOptions) -> Labels:
         side = call_reversal(bars.close, options.horizon)
         assert classes is not None
         classes = meta_classes(classes, side)
-    return Labels(moved_bps, moves, classes, side)
+    return Labels(moved_bps, moves, classes, side, deviation * BPS)
 
 
 def entered_returns(opens: Floats, horizon: int) -> Floats:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from services.training.core.distribution import ScoredReturns
 from services.training.core.labels import DOWN, FLAT, UP
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -45,6 +46,7 @@ class Forecasts:
     moved_bps: Floats
     expected_bps: Floats | None = None
     probabilities: Floats | None = None
+    returns: ScoredReturns | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -54,7 +56,8 @@ def measure(forecasts: Forecasts, seed: int, resamples: int = RESAMPLES) -> dict
     """Measure forecasts. What needs probabilities or expected returns is left out where there are none.
 
     ``auc`` is of up against down over every bar that moved, by the sign of the return; ``auc_direction`` over bars
-    whose class is not flat; ``auc_move`` of a move against flat. ``balanced_accuracy`` is of the sign.
+    whose class is not flat; ``auc_move`` of a move against flat. ``balanced_accuracy`` and ``direction_accuracy`` are
+    of the sign; ``crps`` is in bps, ``coverage`` the share of returns in the interval, ``interval_bps`` its width.
     """
     days = forecasts.times // DAY_NS
     _, number_of = np.unique(days, return_inverse=True)
@@ -86,13 +89,23 @@ def _measures_of(forecasts: Forecasts) -> dict[str, Callable[[Floats], float]]:
         "auc": _ranked(score[has_moved], moved[has_moved] > 0.0, has_moved),
         "auc_direction": _ranked(score[is_sided], classes[is_sided] == UP, is_sided),
         "balanced_accuracy": _balanced(score > 0.0, moved > 0.0, has_moved & (score != 0.0)),
+        "direction_accuracy": _accuracy((score > 0.0) == (moved > 0.0), has_moved & (score != 0.0)),
     }
     if forecasts.expected_bps is not None:
         residuals, squares = (forecasts.expected_bps - moved) ** 2, moved**2
         made["r2"] = lambda weights: 1.0 - float(weights @ residuals) / max(1e-12, float(weights @ squares))
     if forecasts.probabilities is not None:
         made |= _probabilistic(forecasts.probabilities, classes)
+    if forecasts.returns is not None:
+        scored = forecasts.returns
+        made["crps"] = _mean(scored.crps_bps)
+        made["coverage"] = _mean(((scored.low_bps <= moved) & (moved <= scored.high_bps)).astype(np.float64))
+        made["interval_bps"] = _mean(scored.high_bps - scored.low_bps)
     return made
+
+
+def _mean(values: Floats) -> Callable[[Floats], float]:
+    return lambda weights: float(weights @ values / weights.sum())
 
 
 def _probabilistic(probabilities: Floats, classes: Classes) -> dict[str, Callable[[Floats], float]]:
@@ -148,6 +161,14 @@ def _balanced(
         if not ups.sum() or not downs.sum():
             return float("nan")
         return 0.5 * float(ups @ called / ups.sum() + downs @ ~called / downs.sum())
+
+    return accuracy
+
+
+def _accuracy(is_right: npt.NDArray[np.bool_], counted: npt.NDArray[np.bool_]) -> Callable[[Floats], float]:
+    def accuracy(weights: Floats) -> float:
+        total = float(weights @ counted)
+        return float(weights @ (is_right & counted)) / total if total > 0.0 else float("nan")
 
     return accuracy
 

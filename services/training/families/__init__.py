@@ -1,6 +1,15 @@
 """Model families, one file each: a fitter that takes examples and returns what answers them, in its own framework and
 as an ONNX graph."""
 
-from services.training.families.family import FAMILIES, Family, FamilyError, FitRequest, FittedFamily, Task, load_family
+from services.training.families.family import (
+    FAMILIES,
+    Explained,
+    Family,
+    FamilyError,
+    FitRequest,
+    FittedFamily,
+    Task,
+    load_family,
+)
 
-__all__ = ["FAMILIES", "Family", "FamilyError", "FitRequest", "FittedFamily", "Task", "load_family"]
+__all__ = ["FAMILIES", "Explained", "Family", "FamilyError", "FitRequest", "FittedFamily", "Task", "load_family"]

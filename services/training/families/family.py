@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,15 @@ class FittedFamily(Protocol):
 
     def graph(self) -> onnx.ModelProto:
         """Return the same as a graph from `GRAPH_INPUT` (batch, window, inputs) to `GRAPH_OUTPUT`."""
+        ...
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A fitted model that can say what each of its inputs contributes to an answer."""
+
+    def contributions(self, windows: npt.NDArray[np.float32]) -> Answers:
+        """Return SHAP values of scaled windows (n, window x inputs), their magnitudes added up over classes."""
         ...
 
 

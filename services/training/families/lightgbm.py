@@ -38,6 +38,12 @@ class LightgbmModel:
         flat = windows.reshape(len(windows), -1)
         return np.asarray(self.booster.predict(flat, num_threads=1), dtype=np.float64)
 
+    def contributions(self, windows: npt.NDArray[np.float32]) -> Answers:
+        """Return exact SHAP values of trees (Lundberg et al. 2020), their magnitudes added up over classes."""
+        flat = windows.reshape(len(windows), -1)
+        made = np.asarray(self.booster.predict(flat, pred_contrib=True, num_threads=1), dtype=np.float64)
+        return np.asarray(np.abs(made.reshape(len(flat), -1, flat.shape[1] + 1)[:, :, :-1]).sum(axis=1))
+
     def graph(self) -> onnx.ModelProto:
         """Return the booster as a graph."""
         with warnings.catch_warnings():

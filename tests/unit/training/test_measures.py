@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import log_loss as reference_log_loss
 
+from services.training.core.distribution import ScoredReturns
 from services.training.core.measures import DAY_NS, Forecasts, measure, side_score
 from services.training.core.trading import Costs, decide, resample_mean, sharpe_ratio, trade
 from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
@@ -19,7 +20,9 @@ def some_forecasts(count: int = 2_000, signal: float = 0.5) -> Forecasts:
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     classes = np.where(moved > 4, 2, np.where(moved < -4, 0, 1))
     times = np.arange(count, dtype=np.int64) * HOUR
-    return Forecasts(times, side_score(probabilities), classes, moved, side_score(probabilities) * 5, probabilities)
+    returns = ScoredReturns(np.abs(moved), np.full(count, -10.0), np.full(count, 10.0))
+    score = side_score(probabilities)
+    return Forecasts(times, score, classes, moved, score * 5, probabilities, returns)
 
 
 def test_measures_agree_with_scikit_learn() -> None:
@@ -32,6 +35,10 @@ def test_measures_agree_with_scikit_learn() -> None:
     assert measured["auc_move"] == pytest.approx(roc_auc_score(sided, 1 - made.probabilities[:, 1]))
     assert measured["log_loss"] == pytest.approx(reference_log_loss(made.classes, made.probabilities))
     assert measured["brier"] == pytest.approx(brier_score_loss(made.classes, made.probabilities))
+    assert measured["direction_accuracy"] == pytest.approx(accuracy_score(made.moved_bps > 0, made.score > 0))
+    assert measured["crps"] == pytest.approx(np.abs(made.moved_bps).mean())
+    assert measured["coverage"] == pytest.approx((np.abs(made.moved_bps) <= 10).mean())
+    assert measured["interval_bps"] == 20.0
     assert measured["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(made.moved_bps > 0, made.score > 0))
 
 

@@ -23,7 +23,7 @@ from services.training.calibration import fit_calibration, fit_temperature
 from services.training.core.examples import Examples
 from services.training.core.labels import LabelOptions, Labels
 from services.training.core.verdict import Verdict
-from services.training.evaluation import find_suspects
+from services.training.evaluation import explain, find_suspects, permutation_importance
 from services.training.export import ExportError, check_export
 from services.training.families import FAMILIES, FamilyError, FitRequest, Task, load_family
 from services.training.families.lightgbm import tune
@@ -65,7 +65,7 @@ def planted(count: int = 3_000, seed: int = 1) -> Sample:
     values = np.random.default_rng(seed).normal(size=(count, 5)) * [1, 10, 0.1, 1, 1] + [0, 50, 0, 1, 1]
     values[::17, 2] = np.nan
     moves = values[:, 0] + np.random.default_rng(seed + 1).normal(size=count) * 0.3
-    labels = Labels(moves * 10, moves, None, np.zeros(count, dtype=np.int64))
+    labels = Labels(moves * 10, moves, None, np.zeros(count, dtype=np.int64), np.full(count, 10.0))
     return Sample(("a", "b", "c", "d", "e"), values, labels, ("a", "b", "c", "d", "e"))
 
 
@@ -331,3 +331,11 @@ def test_faults_of_a_file_are_named(day: TrainingBars, tmp_path: Path) -> None:
     close[9] = -1.0
     with pytest.raises(BadInput, match=r"c\.parquet: row 10: close -1\.0 is no price"):
         read_bars(write_bars(tmp_path / "c.parquet", day, close=close))
+
+
+def test_permutation_and_shap_name_the_input_that_decides() -> None:
+    sample = planted()
+    model = fit_model(sample, TRAIN, CALIBRATE, choose("lightgbm"))
+    assert next(iter(permutation_importance(model, sample, TEST, 1))) == "a"
+    assert next(iter(explain(model, sample, TEST, 1))) == "a"
+    assert explain(fit_model(sample, TRAIN, CALIBRATE, choose("logistic")), sample, TEST, 1) == {}

@@ -29,7 +29,17 @@ def write_cell(folder: Path, name: str, auc: float, net: float, seed: int) -> No
     scored = {name: a_scored(auc, net), "reversal": a_scored(0.54, -3.0)}
     path = folder / f"{SPANS[0].file.removesuffix('.parquet')}-{name}.json"
     path.write_text(
-        json.dumps({"tested_bars": 1000, "scored": scored, "daily": {name: daily, "reversal": rule}, "suspects": []})
+        json.dumps(
+            {
+                "tested_bars": 1000,
+                "scored": scored,
+                "daily": {name: daily, "reversal": rule},
+                "suspects": [],
+                "importance": {"rsi_14": 0.1},
+                "contributions": {},
+                "cpu_seconds": 3.0,
+            }
+        )
     )
 
 
@@ -37,12 +47,15 @@ def test_cells_that_are_not_made_are_marked_and_verdicts_count_every_trial(tmp_p
     write_cell(tmp_path, "logistic", 0.56, 0.0, 1)
     write_cell(tmp_path, "lightgbm", 0.57, 2.0, 2)
     page = write_table(tmp_path, ["logistic", "lightgbm", "tft"])
-    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("|")}
+    measured, regressed, explained = page.split("\n\n")[2], page.split("\n\n")[4], page.split("\n\n")[6]
+    rows = {line.split("|")[1].strip(): line for line in measured.splitlines()}
     assert "left out" in rows["tft"]
     assert "no edge after costs" in rows["logistic"]
     assert rows["lightgbm"].endswith("| edge |")
     assert rows["reversal"].endswith("|  |")
     assert "0.570 (0.560 to 0.580)" in rows["lightgbm"]
+    assert "| lightgbm | left out |" in regressed
+    assert "| lightgbm | rsi_14 |  |" in explained
     # The other spans have no cell at all.
     assert page.count("Left out: the time did not suffice.") == 2
 
