@@ -77,6 +77,9 @@ def train_models(
         LabelChoice, typer.Option(help="Terciles of returns, triple barrier, or meta-labels.")
     ] = LabelChoice.TERCILES,
     barrier: Annotated[float, typer.Option(min=0.1, max=10.0, help="Barriers' distance, in deviations.")] = 1.0,
+    outlook: Annotated[
+        int, typer.Option(min=0, max=90, metavar="DAYS", help="Days ahead that tft forecasts moments of too.")
+    ] = 0,
     folds: Annotated[int, typer.Option(min=1, max=60, help="Tests before the final fit.")] = 3,
     validation: Annotated[ValidationChoice, typer.Option(help="How to test.")] = ValidationChoice.WALK_FORWARD,
     parameter: Annotated[
@@ -101,6 +104,8 @@ def train_models(
       perpflow train-models --input bars_1m.parquet --name btc --horizon 1h
 
       perpflow train-models --input bars_5m.parquet --family logistic --label barrier --folds 6 --json
+
+      perpflow train-models --input bars_1h.parquet --family tft --outlook 30
 
       perpflow train-models --simulated-seed 11 --days 30 --name sim --family transformer --param epochs=2
 
@@ -140,7 +145,7 @@ def train_models(
                 task=task,
                 feature_set=feature_set,
                 window=window,
-                label=LabelOptions(bars_ahead, label.value, barrier, costs.round_trip_bps),
+                label=LabelOptions(bars_ahead, label.value, barrier, costs.round_trip_bps, outlook),
                 folds=folds,
                 validation=validation.value,
                 parameters=parameters,

@@ -15,10 +15,11 @@ from services.training.core.distribution import ScoredReturns
 from services.training.core.examples import gather_windows
 from services.training.core.labels import LabelOptions, classify
 from services.training.core.measures import Forecasts, Measured, measure, side_score
+from services.training.core.outlook import OutlookScore, score_outlook
 from services.training.core.splits import Fold
 from services.training.core.trading import Costs, Traded, decide, resample_mean, sharpe_ratio, trade
 from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
-from services.training.families import Explained
+from services.training.families import Explained, Looking
 from services.training.fitting import FittedModel, ModelChoice, Sample, fit_model
 
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -31,6 +32,7 @@ SUSPECT_AUC = 0.65
 
 _VOLATILITY_INPUTS = 6
 _SHOWN = 20
+_AT_ONCE = 2048
 _EXPLAINED, _LEAST_EXPLAINED = 1000, 200
 
 
@@ -71,6 +73,9 @@ class Evaluation:
     importance: Mapping[str, float] = field(default_factory=dict)
     suspects: tuple[str, ...] = ()
     contributions: Mapping[str, float] = field(default_factory=dict)
+    outlook: OutlookScore | None = None
+    variables: Mapping[str, float] = field(default_factory=dict)
+    attention: tuple[float, ...] = ()
 
 
 def evaluate(
@@ -127,6 +132,8 @@ def evaluate(
         permutation_importance(last, sample, folds[-1].test, seed),
         suspects,
         explain(last, sample, folds[-1].test, seed),
+        judge_outlook(fitted, sample, folds),
+        *look(last, sample, folds[-1].test, seed),
     )
 
 
@@ -186,6 +193,36 @@ def explain(model: FittedModel, sample: Sample, places: Places, seed: int) -> di
     means = np.abs(model.fitted.contributions(windows)).mean(axis=0).reshape(model.window, -1).sum(axis=0)
     found = zip(model.inputs.names, means.tolist(), strict=True)
     return dict(sorted(found, key=lambda one: -one[1])[:_SHOWN])
+
+
+def judge_outlook(fitted: Sequence[FittedModel], sample: Sample, folds: Sequence[Fold]) -> OutlookScore | None:
+    """Score the outlooks of all folds together, bars of the day's scale, or None where there is none."""
+    parts = []
+    for model, fold in zip(fitted, folds, strict=True):
+        if sample.paths is None or not isinstance(model.fitted, Looking):
+            return None
+        rows = model.inputs.scale(model.raw_rows(sample))
+        forecast = np.concatenate(
+            [
+                model.fitted.outlook(gather_windows(rows, fold.test[first : first + _AT_ONCE], model.window))
+                for first in range(0, len(fold.test), _AT_ONCE)
+            ]
+        )
+        parts.append((forecast, sample.paths[fold.test], fold.train))
+    forecasts, paths = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
+    assert sample.paths is not None
+    return score_outlook(forecasts, paths, sample.paths[parts[0][2]])
+
+
+def look(model: FittedModel, sample: Sample, places: Places, seed: int) -> tuple[dict[str, float], tuple[float, ...]]:
+    """Return the mean weights of the variables that weigh most and of the bars, oldest first; empty without them."""
+    if not isinstance(model.fitted, Looking):
+        return {}, ()
+    chosen = np.sort(np.random.default_rng(seed).choice(places, min(_LEAST_EXPLAINED, len(places)), replace=False))
+    windows = model.inputs.scale(gather_windows(model.raw_rows(sample), chosen, model.window))
+    variables, bars = model.fitted.looked_at(windows)
+    found = sorted(zip(model.inputs.names, variables.tolist(), strict=True), key=lambda one: -one[1])
+    return dict(found[:_SHOWN]), tuple(bars.tolist())
 
 
 def volatility_inputs(wanted: Sequence[str]) -> tuple[str, ...]:

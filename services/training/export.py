@@ -18,7 +18,7 @@ from services.training.fitting import FittedModel
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 TOLERANCE = 1e-5
-"""How far ONNX Runtime may be from the framework, in probability and, as a share of its scale, in expected return."""
+"""How far ONNX Runtime may be from the framework, in probability; as a share of scale, in return and outlook."""
 
 _BATCHES = (1, 32)
 
@@ -37,14 +37,18 @@ def check_export(exported: bytes, model: FittedModel, windows: npt.NDArray[np.fl
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     probabilities, moves = model.forecast(windows)
+    outlook = model.outlook(windows)
     scale = max(1.0, *(abs(one) for one in model.expected.class_bps))
     worst = 0.0
     for size in _BATCHES:
         for first in range(0, len(windows), size):
             part = slice(first, first + size)
-            got, got_moves = session.run(None, {"vectors": windows[part]})
+            got, got_moves, *got_outlook = session.run(None, {"vectors": windows[part]})
             worst = max(worst, float(np.abs(got - probabilities[part]).max()))
             worst = max(worst, float(np.abs(got_moves - moves[part]).max()) / scale)
+            if outlook is not None:
+                gaps = np.abs(got_outlook[0] - outlook[part]) / np.maximum(1.0, np.abs(outlook).max(axis=0))
+                worst = max(worst, float(gaps.max()))
     if not worst <= TOLERANCE:
         raise ExportError(f"ONNX Runtime and the framework differ by {worst:.2e}, at most {TOLERANCE:g} is allowed")
     return worst

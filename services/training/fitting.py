@@ -13,7 +13,8 @@ from services.training.calibration import Calibration, ExpectedReturn, fit_calib
 from services.training.core.distribution import ReturnDistribution, fit_distribution
 from services.training.core.examples import ChosenInputs, Examples, choose_inputs, gather_windows
 from services.training.core.labels import Labels, classify, fit_dead_band
-from services.training.families import Family, FitRequest, FittedFamily, Task
+from services.training.core.outlook import LEVELS, SCALE_INPUT, day_scales_bps
+from services.training.families import Family, FitRequest, FittedFamily, Looking, Task
 from services.training.families.family import Number
 from services.training.graphs import GraphPart, graph_bytes, serve
 
@@ -38,12 +39,17 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What can be learnt from: feature values (bars, features) by name, their labels, and the inputs wanted."""
+    """What can be learnt from: feature values (bars, features) by name, their labels, and the inputs wanted.
+
+    `paths` (bars, days) are the returns up to each day's end, where an outlook is asked for.
+    """
 
     names: tuple[str, ...]
     values: Floats
     labels: Labels
     wanted: tuple[str, ...]
+    paths: Floats | None = None
+    step_ns: int = 0
 
     def classes(self, places: Places, dead_band: float) -> npt.NDArray[np.int64]:
         """Return the classes of bars."""
@@ -63,6 +69,7 @@ class FittedModel:
     calibration: Calibration
     expected: ExpectedReturn
     returns: ReturnDistribution
+    day_scales_bps: Floats | None = None
 
     def forecast(self, windows: Singles) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) and expected returns in bps (n,) of windows (n, window, inputs), not scaled."""
@@ -87,7 +94,16 @@ class FittedModel:
         tail = GraphPart()
         self.calibration.extend(tail)
         self.expected.extend(tail)
-        return graph_bytes(serve(self.fitted.graph(), self.inputs, self.window, tail))
+        return graph_bytes(serve(self.fitted.graph(), self.inputs, self.window, tail, self.day_scales_bps))
+
+    def outlook(self, windows: Singles) -> Floats | None:
+        """Return mean and deviation, in bps, and skew (n, days, 3) of windows that are not scaled, or None."""
+        if self.day_scales_bps is None or not isinstance(self.fitted, Looking):
+            return None
+        moments = self.fitted.outlook(self.inputs.scale(windows))[:, :, len(LEVELS) :]
+        volatility = windows[:, -1, self.inputs.names.index(SCALE_INPUT)].astype(np.float64)
+        moments[:, :, :2] *= volatility[:, np.newaxis, np.newaxis] * self.day_scales_bps[:, np.newaxis]
+        return moments
 
 
 def fit_model(
@@ -99,12 +115,20 @@ def fit_model(
     rows = inputs.scale(as_singles(sample.values[:, inputs.indices]))
 
     def examples(places: Places) -> Examples:
-        return Examples(rows, places, choice.window, sample.classes(places, dead_band), sample.labels.moves[places])
+        paths = None if sample.paths is None or not choice.family.has_outlook else sample.paths[places]
+        moves = sample.labels.moves[places]
+        return Examples(rows, places, choice.window, sample.classes(places, dead_band), moves, paths)
 
     held_back = examples(calibrate)
     fitted = choice.family.fit(
         FitRequest(
-            examples(train), held_back, choice.task, choice.seed, choice.family.complete(choice.parameters), on_step
+            examples(train),
+            held_back,
+            choice.task,
+            choice.seed,
+            choice.family.complete(choice.parameters),
+            on_step,
+            inputs.names,
         )
     )
     answers = np.concatenate(
@@ -115,7 +139,12 @@ def fit_model(
     expected = fit_expected_return(probabilities, held_back.classes, sample.labels.moved_bps[calibrate])
     moves = sample.labels.moves
     returns = fit_distribution(moves[train], sample.classes(train, dead_band), moves[calibrate], probabilities)
-    return FittedModel(inputs, choice.window, dead_band, fitted, calibration, expected, returns)
+    scales: Floats | None = None
+    if isinstance(fitted, Looking) and sample.paths is not None:
+        if SCALE_INPUT not in inputs.names:
+            raise ValueError(f"an outlook needs the input {SCALE_INPUT}; choose a feature set that has it")
+        scales = day_scales_bps(sample.paths.shape[1], sample.step_ns)
+    return FittedModel(inputs, choice.window, dead_band, fitted, calibration, expected, returns, scales)
 
 
 def as_singles(values: Floats) -> Singles:

@@ -12,7 +12,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from services.training.core.examples import CLIP, ChosenInputs
-from services.training.families.family import GRAPH_INPUT, GRAPH_OUTPUT
+from services.training.core.outlook import LEVELS, SCALE_INPUT
+from services.training.families.family import GRAPH_INPUT, GRAPH_OUTLOOK, GRAPH_OUTPUT
 
 OPSET = 20
 _ML_OPSET = 3
@@ -55,8 +56,17 @@ def flatten_first(model: onnx.ModelProto, window: int, inputs: int) -> onnx.Mode
     )
 
 
-def serve(family: onnx.ModelProto, scaling: ChosenInputs, window: int, tail: GraphPart) -> onnx.ModelProto:
-    """Return the graph that inference runs: raw vectors in, calibrated probabilities and expected return out."""
+def serve(
+    family: onnx.ModelProto,
+    scaling: ChosenInputs,
+    window: int,
+    tail: GraphPart,
+    day_scales_bps: npt.NDArray[np.float64] | None = None,
+) -> onnx.ModelProto:
+    """Return the graph that inference runs: raw vectors in, calibrated probabilities and expected return out.
+
+    With `day_scales_bps`, which the last bar's volatility is multiplied by, the family's outlook comes out too.
+    """
     front = GraphPart()
     front.constant("means", scaling.means)
     front.constant("scales", scaling.scales)
@@ -68,14 +78,38 @@ def serve(family: onnx.ModelProto, scaling: ChosenInputs, window: int, tail: Gra
     front.node("Clip", ["divided", "lowest", "highest"], "clipped")
     front.node("IsNaN", ["vectors"], "is_unknown")
     front.node("Where", ["is_unknown", "unknown", "clipped"], GRAPH_INPUT)
-    body = _prefixed(family.graph, "family_")
+    outputs: list[tuple[str, Sequence[int | str]]] = [
+        ("probabilities", ["batch", 3]),
+        ("expected_return_bps", ["batch"]),
+    ]
+    if day_scales_bps is not None:
+        _extend_outlook(tail, scaling.names.index(SCALE_INPUT), window, day_scales_bps)
+        outputs.append(("outlook", ["batch", len(day_scales_bps), 3]))
+    body = _prefixed(family.graph, "family_", {GRAPH_OUTLOOK: GRAPH_OUTLOOK})
     return _close(
         [*front.nodes, *body.node, *tail.nodes],
         [*front.constants, *body.initializer, *tail.constants],
         (window, len(scaling.names)),
-        [("probabilities", ["batch", 3]), ("expected_return_bps", ["batch"])],
+        outputs,
         "vectors",
     )
+
+
+def _extend_outlook(tail: GraphPart, place: int, window: int, day_scales_bps: npt.NDArray[np.float64]) -> None:
+    """Scale means and deviations by the last bar's volatility, from `GRAPH_OUTLOOK` to ``outlook``."""
+    count = len(LEVELS)
+    tail.constant("last_bar", [window - 1], np.int64)
+    tail.constant("volatility_place", [place], np.int64)
+    tail.constant("day_scales", day_scales_bps[np.newaxis, :, np.newaxis])
+    for name, values in (("sized_from", [count]), ("skew_from", [count + 2]), ("skew_to", [count + 3]), ("day", [2])):
+        tail.constant(name, values, np.int64)
+    tail.node("Gather", ["vectors", "last_bar"], "last_vector", axis=1)
+    tail.node("Gather", ["last_vector", "volatility_place"], "volatility", axis=2)
+    tail.node("Mul", ["volatility", "day_scales"], "sizes")
+    tail.node("Slice", [GRAPH_OUTLOOK, "sized_from", "skew_from", "day"], "sized")
+    tail.node("Slice", [GRAPH_OUTLOOK, "skew_from", "skew_to", "day"], "skews")
+    tail.node("Mul", ["sized", "sizes"], "sized_bps")
+    tail.node("Concat", ["sized_bps", "skews"], "outlook", axis=2)
 
 
 def graph_bytes(model: onnx.ModelProto) -> bytes:

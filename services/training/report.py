@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from services.inference.core import Manifest
 from services.training.core.measures import Measured
+from services.training.core.outlook import OutlookScore
 from services.training.evaluation import Evaluation, Scored
 
 Floats = npt.NDArray[np.float64]
@@ -55,6 +56,9 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "suspects": list(evaluation.suspects),
         "importance": {name: _rounded(one) for name, one in evaluation.importance.items()},
         "contributions": {name: _rounded(one) for name, one in evaluation.contributions.items()},
+        "outlook": _describe_outlook(evaluation.outlook),
+        "variable_weights": {name: _rounded(one) for name, one in evaluation.variables.items()},
+        "bar_weights": [_rounded(one) for one in evaluation.attention],
         "model": _describe(evaluation.scored[0]),
         "beside": {one.name: _describe(one) for one in evaluation.scored[1:]},
     }
@@ -95,6 +99,7 @@ def write_html(manifest: Manifest, evaluation: Evaluation) -> bytes:
         "<p>Growth of the log loss when an input is shuffled.</p>",
         _bars(evaluation.importance),
         *_shap(evaluation.contributions),
+        *_outlook(evaluation),
         "<h2>Setting</h2>",
         f"<pre>{html.escape(json.dumps({'label': manifest.label, 'training': manifest.training}, indent=1))}</pre>",
     ]
@@ -182,6 +187,44 @@ def _reliability(scored: Scored) -> str:
             dots.append(f'<circle cx="{x * _HEIGHT:.1f}" cy="{_HEIGHT - y * _HEIGHT:.1f}" r="3" fill="{_COLOURS[0]}"/>')
     diagonal = f'<line x1="0" y1="{_HEIGHT}" x2="{_HEIGHT}" y2="0" stroke="#999"/>'
     return f'<svg width="{_HEIGHT}" height="{_HEIGHT}" role="img">{diagonal}{"".join(dots)}</svg>'
+
+
+def _describe_outlook(score: OutlookScore | None) -> list[dict[str, float | None]]:
+    if score is None:
+        return []
+    return [
+        {
+            "day": day,
+            "skill": _rounded(float(skill)),
+            "coverage": _rounded(float(covered)),
+            **{name: _rounded(float(one)) for name, one in zip(("mean", "deviation", "skew"), moments, strict=True)},
+        }
+        for day, (skill, covered, moments) in enumerate(
+            zip(score.skill, score.coverage, score.moments, strict=True), start=1
+        )
+    ]
+
+
+def _outlook(evaluation: Evaluation) -> list[str]:
+    """Return what a model with an outlook forecasts of each day, and what it looks at."""
+    parts: list[str] = []
+    if evaluation.outlook is not None:
+        names = ("day", "skill", "coverage", "mean", "deviation", "skew")
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{one[name]}</td>" for name in names) + "</tr>"
+            for one in _describe_outlook(evaluation.outlook)
+        )
+        heads = "".join(f"<th>{name}</th>" for name in names)
+        said = (
+            "Quantile loss against that of the training bars' own quantiles (skill above 0 is better), coverage of "
+            "0.9, and the mean forecast moments in units of the volatility up to the day's end."
+        )
+        parts += ["<h2>Days ahead</h2>", f"<p>{said}</p>", f"<table><tr>{heads}</tr>{rows}</table>"]
+    if evaluation.variables:
+        parts += ["<h2>Variable weights</h2>", _bars(evaluation.variables)]
+    if evaluation.attention:
+        parts += ["<h2>Attention by bar, oldest first</h2>", _lines([("weight", np.array(evaluation.attention))])]
+    return parts
 
 
 def _shap(contributions: Mapping[str, float]) -> list[str]:

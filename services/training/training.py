@@ -18,8 +18,8 @@ from services.inference.core import Manifest, ModelInput
 from services.training.core.bars import BarTable
 from services.training.core.examples import TooFewBars, choose_names, find_usable_bars, gather_windows
 from services.training.core.features import compute_features
-from services.training.core.labels import LabelOptions, make_labels
-from services.training.core.measures import DAY_NS
+from services.training.core.labels import DAY_NS, LabelOptions, make_labels
+from services.training.core.outlook import SCALE_INPUT, make_paths
 from services.training.core.splits import Fold, split_calibration, split_combinatorial, split_walk_forward
 from services.training.core.trading import Costs
 from services.training.evaluation import Competitor, Evaluation, Progress, evaluate, volatility_inputs
@@ -30,6 +30,7 @@ from services.training.fitting import ModelChoice, Sample, fit_model
 from services.training.market_data import TrainingBars
 from services.training.report import describe_evaluation, write_html, write_json
 
+Floats: TypeAlias = npt.NDArray[np.float64]
 Validation: TypeAlias = Literal["walk-forward", "combinatorial"]
 
 CALIBRATION_SHARE = 0.15
@@ -89,12 +90,19 @@ def make_sample(bars: BarTable, feature_set: str, label: LabelOptions) -> Sample
     """Return features and labels of every bar; the inputs wanted are those that mean the same at every price."""
     features = compute_features(bars, feature_set)
     wanted = choose_names(load_feature_set(feature_set, bars.timeframe))
-    return Sample(features.names, features.values, make_labels(bars, label), wanted)
+    paths: Floats | None = None
+    if label.outlook_days:
+        if SCALE_INPUT not in features.names:
+            raise BadInput(f"an outlook needs the feature {SCALE_INPUT}, which {feature_set} does not have")
+        volatility = features.values[:, features.names.index(SCALE_INPUT)]
+        paths = make_paths(bars, volatility, label.outlook_days)
+    return Sample(features.names, features.values, make_labels(bars, label), wanted, paths, bars.step_ns)
 
 
 def find_examples(bars: BarTable, sample: Sample, label: LabelOptions, window: int) -> npt.NDArray[np.int64]:
     """Return the bars that can be learnt from or tested. Raises `TooFewBars`."""
-    usable = find_usable_bars(bars.open_times, bars.step_ns, window=window, ahead=label.reach, warm_up=window + 60)
+    reach = label.reach(bars.step_ns)
+    usable = find_usable_bars(bars.open_times, bars.step_ns, window=window, ahead=reach, warm_up=window + 60)
     return usable[np.isfinite(sample.labels.moves[usable])]
 
 
@@ -123,7 +131,7 @@ def split_cross_validation(
 
 def _gaps(usable: npt.NDArray[np.int64], bars: BarTable, label: LabelOptions, folds: int) -> dict[str, int]:
     embargo = min(DAY_NS // bars.step_ns, len(usable) // 10 // max(1, folds))
-    return {"purge_bars": label.reach, "embargo_bars": embargo}
+    return {"purge_bars": label.reach(bars.step_ns), "embargo_bars": embargo}
 
 
 def choose_model(options: TrainingOptions) -> ModelChoice:
@@ -133,6 +141,8 @@ def choose_model(options: TrainingOptions) -> ModelChoice:
         family.complete(options.parameters)
         if options.task and options.task not in family.tasks:
             raise FamilyError(f"family {family.name} cannot {options.task}; it can {', '.join(family.tasks)}")
+        if options.label.outlook_days and not family.has_outlook:
+            raise FamilyError(f"family {family.name} gives no outlook; tft does")
     except FamilyError as error:
         raise BadInput(str(error)) from error
     task = Task(options.task) if options.task else family.tasks[0]
@@ -166,7 +176,7 @@ def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> 
         folds = make_folds(usable, bars, options)
         competitors = choose_competitors(choice, sample.wanted, options.seed, compares=options.compares)
         evaluation = evaluate(bars, sample, folds, competitors, options.label, options.costs, options.seed, progress)
-        train, calibrate = split_calibration(usable, options.label.reach, CALIBRATION_SHARE)
+        train, calibrate = split_calibration(usable, options.label.reach(bars.step_ns), CALIBRATION_SHARE)
         if not len(train) or not len(calibrate):
             raise TooFewBars("too few bars remain to train and calibrate on; give more bars")
         final = fit_model(
@@ -199,6 +209,7 @@ def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> 
             "horizon_bars": options.label.horizon,
             "barrier_deviations": options.label.barrier_deviations,
             "round_trip_bps": options.label.round_trip_bps,
+            "outlook_days": options.label.outlook_days,
             "dead_band_deviations": final.dead_band,
         },
         training={

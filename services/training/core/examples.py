@@ -51,7 +51,8 @@ class ChosenInputs:
 class Examples:
     """Windows that end at `places` of the scaled `rows` (bars, inputs), and what followed.
 
-    `classes` are DOWN, FLAT, UP; `moves` the returns in units of the volatility over the horizon.
+    `classes` are DOWN, FLAT, UP; `moves` the returns in units of the volatility over the horizon; `paths` (n, days)
+    those up to the end of each day ahead, where an outlook is asked for.
     """
 
     rows: Singles
@@ -59,6 +60,7 @@ class Examples:
     window: int
     classes: Classes
     moves: Floats
+    paths: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.places)

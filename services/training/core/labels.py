@@ -22,6 +22,7 @@ Classes: TypeAlias = npt.NDArray[np.int64]
 LabelKind: TypeAlias = Literal["terciles", "barrier", "meta"]
 
 DOWN, FLAT, UP = 0, 1, 2
+DAY_NS = 86_400 * 10**9
 BPS = 1e4
 EWMA_DECAY = 0.97
 """Memory of the volatility estimate: RiskMetrics' monthly decay, about 33 bars."""
@@ -32,17 +33,20 @@ ENTRY_DELAY = 1
 
 @dataclass(frozen=True, slots=True)
 class LabelOptions:
-    """What to forecast. `horizon` is in bars; barriers are `barrier_deviations` away, at least `round_trip_bps`."""
+    """What to forecast. `horizon` is in bars; barriers are `barrier_deviations` away, at least `round_trip_bps`.
+
+    `outlook_days` are those ahead that a model with an outlook forecasts too, 0 for none.
+    """
 
     horizon: int
     kind: LabelKind = "terciles"
     barrier_deviations: float = 1.0
     round_trip_bps: float = 9.0
+    outlook_days: int = 0
 
-    @property
-    def reach(self) -> int:
-        """Bars behind the example's own that its label looks at."""
-        return self.horizon + ENTRY_DELAY
+    def reach(self, step_ns: int) -> int:
+        """Return the bars behind the example's own that its label looks at."""
+        return max(self.horizon, self.outlook_days * (DAY_NS // step_ns)) + ENTRY_DELAY
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from services.training.core.distribution import ScoredReturns
-from services.training.core.labels import DOWN, FLAT, UP
+from services.training.core.labels import DAY_NS, DOWN, FLAT, UP
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Classes: TypeAlias = npt.NDArray[np.int64]
 
-DAY_NS = 86_400 * 10**9
 RESAMPLES = 200
 _COVERED = 0.95
 

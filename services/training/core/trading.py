@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from services.training.core.measures import DAY_NS
+from services.training.core.labels import DAY_NS
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Times: TypeAlias = npt.NDArray[np.int64]

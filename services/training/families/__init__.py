@@ -8,8 +8,19 @@ from services.training.families.family import (
     FamilyError,
     FitRequest,
     FittedFamily,
+    Looking,
     Task,
     load_family,
 )
 
-__all__ = ["FAMILIES", "Explained", "Family", "FamilyError", "FitRequest", "FittedFamily", "Task", "load_family"]
+__all__ = [
+    "FAMILIES",
+    "Explained",
+    "Family",
+    "FamilyError",
+    "FitRequest",
+    "FittedFamily",
+    "Looking",
+    "Task",
+    "load_family",
+]

@@ -20,6 +20,7 @@ Answers: TypeAlias = npt.NDArray[np.float64]
 
 GRAPH_INPUT = "scaled"
 GRAPH_OUTPUT = "raw"
+GRAPH_OUTLOOK = "raw_outlook"
 
 
 class Task(StrEnum):
@@ -35,7 +36,10 @@ class FamilyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FitRequest:
-    """What to fit: `train` to learn from, `validate` to stop by. `on_step` receives steps done, steps in all, loss."""
+    """What to fit: `train` to learn from, `validate` to stop by. `on_step` receives steps done, steps in all, loss.
+
+    `names` are the inputs'.
+    """
 
     train: Examples
     validate: Examples
@@ -43,6 +47,7 @@ class FitRequest:
     seed: int
     parameters: Mapping[str, Number] = field(default_factory=dict)
     on_step: Callable[[int, int, float], None] = lambda _done, _total, _loss: None
+    names: tuple[str, ...] = ()
 
 
 class FittedFamily(Protocol):
@@ -66,6 +71,22 @@ class Explained(Protocol):
         ...
 
 
+@runtime_checkable
+class Looking(Protocol):
+    """A fitted model that answers an outlook too, and says what it looked at."""
+
+    def outlook(self, windows: npt.NDArray[np.float32]) -> Answers:
+        """Answer scaled windows: quantiles, mean, deviation and skew (n, days, levels + 3), in deviations.
+
+        As a graph it is `GRAPH_OUTLOOK`.
+        """
+        ...
+
+    def looked_at(self, windows: npt.NDArray[np.float32]) -> tuple[Answers, Answers]:
+        """Return the mean weights of the variables (inputs,) and of the bars (window,)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A family: its default window in bars, its tasks, the default first, and its parameters with their defaults."""
@@ -76,6 +97,7 @@ class Family:
     tasks: tuple[Task, ...]
     fit: Callable[[FitRequest], FittedFamily]
     parameters: Mapping[str, Number] = field(default_factory=dict)
+    has_outlook: bool = False
 
     def complete(self, given: Mapping[str, Number]) -> dict[str, Number]:
         """Return the defaults with what was given. Raises `FamilyError` for a parameter that there is not."""

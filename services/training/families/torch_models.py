@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from services.training.core.examples import Examples
-from services.training.families.family import GRAPH_INPUT, GRAPH_OUTPUT, Answers, FitRequest
+from services.training.core.outlook import LEVELS
+from services.training.families.family import GRAPH_INPUT, GRAPH_OUTLOOK, GRAPH_OUTPUT, Answers, FitRequest
 from services.training.families.sklearn_models import balance, check_classes
 
 MakeNetwork = Callable[[int, int, FitRequest], nn.Module]
-"""Makes an untrained module: window, inputs and request to logits of the classes (batch, 3)."""
+"""Makes an untrained module: window, inputs and request to logits of the classes (batch, 3), with an outlook or not."""
 
 _AT_ONCE = 2048
 
@@ -31,12 +32,17 @@ class _Probabilities(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, bars: Tensor) -> Tensor:
-        return torch.softmax(self.network(bars), dim=-1)
+    def forward(self, bars: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        answer = self.network(bars)
+        if isinstance(answer, tuple):
+            return torch.softmax(answer[0], dim=-1), answer[1]
+        return torch.softmax(answer, dim=-1)
 
 
 class TorchModel:
     """A trained module that answers probabilities."""
+
+    _outputs: tuple[str, ...] = (GRAPH_OUTPUT,)
 
     def __init__(self, network: nn.Module, window: int, inputs: int) -> None:
         self._served = _Probabilities(network).eval()
@@ -45,9 +51,13 @@ class TorchModel:
 
     def answer(self, windows: npt.NDArray[np.float32]) -> Answers:
         """Answer windows (n, window, inputs)."""
+        return self._answer(windows, 0)
+
+    def _answer(self, windows: npt.NDArray[np.float32], place: int) -> Answers:
         with torch.no_grad():
             parts = [self._served(part) for part in torch.from_numpy(windows).split(_AT_ONCE)]
-        return np.asarray(torch.cat(parts).numpy().astype(np.float64))
+        chosen = [part[place] if isinstance(part, tuple) else part for part in parts]
+        return np.asarray(torch.cat(chosen).numpy().astype(np.float64))
 
     def graph(self) -> onnx.ModelProto:
         """Return the module as a graph with an open batch."""
@@ -66,7 +76,7 @@ class TorchModel:
                     dynamo=True,
                     opset_version=20,
                     input_names=[GRAPH_INPUT],
-                    output_names=[GRAPH_OUTPUT],
+                    output_names=self._outputs,
                     dynamic_shapes=({0: torch.export.Dim("batch")},),
                     external_data=False,
                     verbose=False,
@@ -75,6 +85,25 @@ class TorchModel:
             exporter.setLevel(level)
         proto: onnx.ModelProto = program.model_proto
         return proto
+
+
+class LookingModel(TorchModel):
+    """A trained module that answers an outlook too."""
+
+    _outputs = (GRAPH_OUTPUT, GRAPH_OUTLOOK)
+
+    def outlook(self, windows: npt.NDArray[np.float32]) -> Answers:
+        """Answer quantiles and moments of each day ahead."""
+        return self._answer(windows, 1)
+
+    def looked_at(self, windows: npt.NDArray[np.float32]) -> tuple[Answers, Answers]:
+        """Return the mean weights of the variables and of the bars."""
+        with torch.no_grad():
+            _, variables, bars = self._served.network.explain(torch.from_numpy(windows))
+        return (
+            np.asarray(variables.mean(dim=(0, 1)).numpy().astype(np.float64)),
+            np.asarray(bars.mean(dim=0).numpy().astype(np.float64)),
+        )
 
 
 def fit_network(make: MakeNetwork, request: FitRequest) -> TorchModel:
@@ -103,7 +132,8 @@ def fit_network(make: MakeNetwork, request: FitRequest) -> TorchModel:
         order = shuffle.permutation(len(train))[:per_epoch]
         for first in range(0, per_epoch, size):
             chosen = order[first : first + size]
-            loss = loss_of(network(_windows(train, chosen)), torch.from_numpy(train.classes[chosen]))
+            paths = None if train.paths is None else train.paths[chosen]
+            loss = _loss_of(network(_windows(train, chosen)), train.classes[chosen], paths, loss_of)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=False)
@@ -114,7 +144,8 @@ def fit_network(make: MakeNetwork, request: FitRequest) -> TorchModel:
         if reached < best:
             best, kept = reached, copy.deepcopy(network.state_dict())
     network.load_state_dict(kept)
-    return TorchModel(network, train.window, train.rows.shape[1])
+    made = TorchModel if train.paths is None else LookingModel
+    return made(network, train.window, train.rows.shape[1])
 
 
 def _windows(examples: Examples, chosen: npt.NDArray[np.int64]) -> Tensor:
@@ -128,9 +159,29 @@ def _loss(network: nn.Module, examples: Examples, loss_of: nn.Module) -> float:
     with torch.no_grad():
         for first in range(0, len(examples), _AT_ONCE):
             part = torch.from_numpy(examples.windows(first, first + _AT_ONCE))
-            classes = torch.from_numpy(examples.classes[first : first + _AT_ONCE])
-            total += float(loss_of(network(part), classes)) * len(classes)
+            classes = examples.classes[first : first + _AT_ONCE]
+            paths = None if examples.paths is None else examples.paths[first : first + _AT_ONCE]
+            total += float(_loss_of(network(part), classes, paths, loss_of)) * len(classes)
     return total / max(1, len(examples))
+
+
+def _loss_of(
+    answer: Tensor | tuple[Tensor, Tensor],
+    classes: npt.NDArray[np.int64],
+    paths: npt.NDArray[np.float64] | None,
+    loss_of: nn.Module,
+) -> Tensor:
+    """Return the classes' loss, and with an outlook the quantile loss of the days that are known on top of it."""
+    labels = torch.from_numpy(classes)
+    if not isinstance(answer, tuple) or paths is None:
+        return loss_of(answer, labels)
+    logits, outlook = answer
+    levels = torch.tensor(LEVELS)
+    happened = torch.from_numpy(paths.astype(np.float32)).unsqueeze(-1)
+    is_known = torch.isfinite(happened)
+    gaps = torch.where(is_known, happened, 0.0) - outlook[..., : len(LEVELS)]
+    losses = torch.maximum(levels * gaps, (levels - 1.0) * gaps) * is_known
+    return loss_of(logits, labels) + losses.sum() / torch.clamp(is_known.sum() * len(LEVELS), min=1)
 
 
 TRAINING_PARAMETERS = {

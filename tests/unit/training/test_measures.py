@@ -6,7 +6,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score
 from sklearn.metrics import log_loss as reference_log_loss
 
 from services.training.core.distribution import ScoredReturns
-from services.training.core.measures import DAY_NS, Forecasts, measure, side_score
+from services.training.core.labels import DAY_NS
+from services.training.core.measures import Forecasts, measure, side_score
 from services.training.core.trading import Costs, decide, resample_mean, sharpe_ratio, trade
 from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
 

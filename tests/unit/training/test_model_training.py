@@ -20,13 +20,15 @@ from services.console.training_commands import FAMILIES as OFFERED
 from services.inference.core import decode_manifest
 from services.inference.onnx import find_model, load_model
 from services.training.calibration import fit_calibration, fit_temperature
-from services.training.core.examples import Examples
+from services.training.core.examples import Examples, gather_windows
 from services.training.core.labels import LabelOptions, Labels
+from services.training.core.outlook import LEVELS, SCALE_INPUT
 from services.training.core.verdict import Verdict
 from services.training.evaluation import explain, find_suspects, permutation_importance
 from services.training.export import ExportError, check_export
-from services.training.families import FAMILIES, FamilyError, FitRequest, Task, load_family
+from services.training.families import FAMILIES, FamilyError, FitRequest, Looking, Task, load_family
 from services.training.families.lightgbm import tune
+from services.training.families.tft import WEEK, TemporalFusion
 from services.training.fitting import ModelChoice, Sample, fit_model
 from services.training.market_data import TrainingBars, read_bars, simulate_bars
 from services.training.training import TrainingOptions, train_model
@@ -148,17 +150,65 @@ def _examples(sample: Sample, places: np.ndarray) -> Examples:
     return Examples(rows, places, 1, sample.classes(places, 0.4), sample.labels.moves[places])
 
 
-def test_tft_says_which_variables_and_which_bars_it_looked_at() -> None:
+def with_calendar() -> Sample:
+    """Make hourly features with a calendar and a daily column, and paths of three days that the first one decides."""
+    honest = planted()
+    hours = np.arange(3_000)
+    week = 2 * np.pi * hours / 168
+    day = 2 * np.pi * hours / 24
+    daily = np.repeat(np.random.default_rng(8).normal(size=125), 24)
+    volatility = np.full(3_000, 0.01) + hours * 1e-9
+    calendar = (np.sin(week), np.cos(week), np.sin(day), np.cos(day))
+    values = np.column_stack([honest.values[:, 0], volatility, *calendar, daily])
+    names = ("a", SCALE_INPUT, *WEEK, "hour_sine", "hour_cosine", "rsi_14_1d")
+    paths = honest.values[:, :1] * [1.0, 0.5, 0.25] + np.random.default_rng(9).normal(size=(3_000, 3)) * 0.2
+    return Sample(names, values, honest.labels, names, paths, 3_600 * 10**9)
+
+
+@pytest.mark.slow
+def test_tft_forecasts_the_days_ahead_and_says_what_it_looked_at() -> None:
+    sample = with_calendar()
+    parameters = {"epochs": 4, "examples_per_epoch": 2_000, "width": 8, "batch": 64, "learning_rate": 1e-2}
+    model = fit_model(sample, TRAIN, CALIBRATE, dataclasses.replace(choose("tft"), parameters=parameters))
+    windows = gather_windows(model.raw_rows(sample), TEST[:64], model.window)
+    assert check_export(model.export(), model, windows) < 1e-5
+    moments = model.outlook(windows)
+    assert moments is not None
+    assert sample.paths is not None
+    assert moments.shape == (64, 3, 3)
+    # In bps: a volatility of 1 % a bar over a day of 24.
+    assert np.corrcoef(moments[:, 0, 0], sample.paths[TEST[:64], 0])[0, 1] > 0.8
+    assert moments[:, 0, 0].std() == pytest.approx(0.01 * 24**0.5 * 1e4, rel=0.4)
+    fitted = model.fitted
+    assert isinstance(fitted, Looking)
+    quantiles = fitted.outlook(model.inputs.scale(windows))[:, :, : len(LEVELS)]
+    assert (np.diff(quantiles, axis=2) > 0).all()
+    variables, bars = fitted.looked_at(model.inputs.scale(windows))
+    assert (variables.sum(), bars.sum()) == (pytest.approx(1.0, abs=1e-4), pytest.approx(1.0, abs=1e-4))
+    assert len(bars) == model.window
+
+
+def test_days_ahead_are_known_of_the_future_by_the_calendar() -> None:
     import torch
 
-    from services.training.families.tft import TemporalFusion
+    network = TemporalFusion(4, 8, 4, 0.0, static=[3], known=[0, 1, 2], days=7)
+    angle = 1.1
+    known = network._known_of(torch.tensor([[np.sin(angle), np.cos(angle), 5.0, 9.0]], dtype=torch.float32))
+    assert known.shape == (1, 7, 4)
+    ahead = angle + 2 * np.pi * 3 / 7
+    assert known[0, 2].tolist() == pytest.approx([np.sin(ahead), np.cos(ahead), 5.0, 3 / 7], abs=1e-5)
+    # A week later the time of week is what it was.
+    assert known[0, 6, :2].tolist() == pytest.approx([np.sin(angle), np.cos(angle)], abs=1e-5)
 
-    torch.manual_seed(1)
-    with torch.no_grad():
-        logits, variables, bars = TemporalFusion(5, 8, 4, 0.0).explain(torch.randn(3, 6, 5))
-    assert (logits.shape, variables.shape, bars.shape) == ((3, 3), (3, 6, 5), (3, 6))
-    assert torch.allclose(variables.sum(dim=-1), torch.ones(3, 6))
-    assert torch.allclose(bars.sum(dim=-1), torch.ones(3))
+
+def test_outlook_is_refused_of_families_and_feature_sets_that_have_none(day: TrainingBars, tmp_path: Path) -> None:
+    ahead = LabelOptions(horizon=5, outlook_days=2)
+    for changes, message in (
+        ({"label": ahead}, "family logistic gives no outlook; tft does"),
+        ({"label": ahead, "family": "tft", "feature_set": "seven_v1"}, f"needs the feature {SCALE_INPUT}"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            train_model(day, dataclasses.replace(OPTIONS, **changes), tmp_path, be_quiet)
 
 
 def test_command_offers_the_families_there_are() -> None:
