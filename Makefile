@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate misbehaviours placement models-table
+.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate misbehaviours two-venues captures store-outage placement models-table
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -107,6 +107,15 @@ soak: .venv/.dev ## an hour of random kills, hangs and a second session, everyth
 
 misbehaviours: .venv/.dev ## an exchange that misbehaves in every known way, and how long each took to recover from
 	@$(BIN)/python -m tests.soak.misbehaviours
+
+two-venues: .venv/.dev ## two venues and ten symbols at once, in real time, for ten minutes (MINUTES=2)
+	@$(BIN)/python -m tests.soak.two_venues --minutes $(or $(MINUTES),10)
+
+captures: .venv/.dev ## bars of every recorded capture against its trades and the exchange's klines, in a table
+	@$(BIN)/python -m tests.soak.captures
+
+store-outage: .venv/.dev ## 62 s without ClickHouse, every process killed meanwhile; OUTAGE="--hour" fakes an hour of it
+	@$(BIN)/python -m tests.soak.store_outage $(OUTAGE)
 
 placement: .venv/.dev ## many partitions whose replicas come, go and are killed (PLACEMENT="--bus kafka --instruments 50")
 	@$(BIN)/python -m tests.kit.scaled $(PLACEMENT)

@@ -100,7 +100,7 @@ class MarketData(Protocol):
         ...
 
     def check_rules(self) -> None:
-        """Refuse an instrument whose trading rules are not those that the venue states."""
+        """Refuse a symbol that the venue does not list, or whose declared rules are not those that it states."""
         ...
 
     def depth_answer(self) -> bytes:

@@ -14,7 +14,7 @@ from libs.venues.binance_history import open_history
 from libs.venues.binance_rules import read_rules
 from libs.venues.frames import Frame, FrameError
 from libs.venues.rest import RestClient
-from libs.venues.rules import check_rules
+from libs.venues.rules import check_market
 
 DEPTH_LIMIT = 1000
 KLINE_LIMIT = 1500
@@ -53,9 +53,9 @@ class BinanceMarketData:
         return int(self._rest.get_json("/fapi/v1/time")["serverTime"])
 
     def check_rules(self) -> None:
-        """Refuse an instrument whose trading rules are not those that Binance states."""
+        """Refuse a symbol that Binance does not list, or whose declared rules are not those that it states."""
         answer = self._rest.get_json("/fapi/v1/exchangeInfo")
-        check_rules([self._instrument], read_rules(answer, {self._symbol}))
+        check_market(self._instrument, read_rules(answer, {self._symbol}))
 
     def depth_answer(self) -> bytes:
         """Return the book's snapshot as it was answered."""

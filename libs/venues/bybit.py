@@ -21,7 +21,7 @@ from libs.venues.bybit_rest import ask
 from libs.venues.errors import VenueUnavailable
 from libs.venues.frames import FrameError
 from libs.venues.rest import RestClient
-from libs.venues.rules import PERPETUAL, TradingRules, check_rules
+from libs.venues.rules import PERPETUAL, TradingRules, check_market
 
 KLINE_LIMIT = 1000
 TRADE_LIMIT = 1000
@@ -67,8 +67,8 @@ class BybitMarketData:
         return int(ask(self._rest, "/v5/market/time")["timeNano"]) // 1_000_000
 
     def check_rules(self) -> None:
-        """Refuse an instrument whose trading rules are not those that Bybit states."""
-        check_rules([self._instrument], read_rules(self._ask_symbol("/v5/market/instruments-info"), {self._symbol}))
+        """Refuse a symbol that Bybit does not list, or whose declared rules are not those that it states."""
+        check_market(self._instrument, read_rules(self._ask_symbol("/v5/market/instruments-info"), {self._symbol}))
 
     def depth_answer(self) -> bytes:
         """Return the book's snapshot as it was answered."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from libs.domain.instruments import find_instrument
+from libs.domain.instruments import INSTRUMENTS, find_instrument, split_instrument_id
 from libs.domain.numbers import format_decimal
 from libs.venues.errors import VenueRefused
 
@@ -45,6 +45,22 @@ def check_rules(instruments: Iterable[str], stated: Mapping[str, TradingRules], 
             f"the venue's trading rules are not those declared: {'; '.join(found)}; "
             "correct the instrument in libs/domain/instruments.py"
         )
+
+
+def check_market(instrument: str, stated: Mapping[str, TradingRules]) -> None:
+    """Raise `VenueRefused` for an instrument whose market cannot be followed: not listed, or no perpetual.
+
+    One that is not declared here is followed and never traded; the rules of a declared one must be the venue's.
+    """
+    if instrument in INSTRUMENTS:
+        check_rules([instrument], stated)
+        return
+    symbol, _ = split_instrument_id(instrument)
+    rules = stated.get(symbol)
+    if rules is None:
+        raise VenueRefused(f"the venue does not list {symbol}; check the symbol")
+    if rules.contract_type != PERPETUAL:
+        raise VenueRefused(f"{symbol} is a {rules.contract_type}, not a perpetual; choose a perpetual")
 
 
 def _compare(name: str, stated: Mapping[str, TradingRules], *, may_be_looser: bool) -> Sequence[str]:

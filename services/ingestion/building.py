@@ -25,8 +25,14 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
     """Make the source that the settings name. Raises `BadInput` where several instruments lack an exchange each."""
     pacer = Pacer(settings.speed)
     if len(settings.instruments) < 2:
-        return _build_one(settings, pacer)
+        return _build_one(settings, pacer, {})
     kind, _, path = settings.market.partition(":")
+    venues = {split_instrument_id(instrument)[1] for instrument in settings.instruments}
+    if kind == "live" and len(venues) > 1 and (settings.rest_url or settings.stream_url):
+        raise BadInput(
+            "PERPFLOW_INGESTION_REST_URL and PERPFLOW_INGESTION_STREAM_URL are addresses of one venue, the instruments "
+            f"are of {', '.join(sorted(venues))}; give PERPFLOW_INGESTION_REST_URLS and PERPFLOW_INGESTION_STREAM_URLS"
+        )
     if kind == "recorded" and "{symbol}" not in path:
         raise BadInput(f"recorded:{path} is of one instrument; write {{symbol}} where the files of several differ")
     if kind == "simulated" and len(settings.exchange_urls) != len(settings.instruments):
@@ -35,17 +41,23 @@ def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
             f"{len(settings.instruments)} instruments; give each its own"
         )
     sources: dict[str, EventSource] = {}
+    budgets: dict[str, RequestBudget] = {}
     for number, instrument in enumerate(settings.instruments):
         own: dict[str, object] = {"instrument": instrument}
         own["market"] = settings.market.replace("{symbol}", split_instrument_id(instrument)[0])
         if kind == "simulated":
             own["exchange_url"] = settings.exchange_urls[number]
         # One pacer: they share a clock.
-        sources[instrument] = _build_one(settings.model_copy(update=own), pacer, is_renamed=kind == "simulated")
+        sources[instrument] = _build_one(
+            settings.model_copy(update=own), pacer, budgets, is_renamed=kind == "simulated"
+        )
     return MergedSource(sources)
 
 
-def _build_one(settings: IngestionSettings, pacer: Pacer, *, is_renamed: bool = False) -> EventSource:
+def _build_one(
+    settings: IngestionSettings, pacer: Pacer, budgets: dict[str, RequestBudget], *, is_renamed: bool = False
+) -> EventSource:
+    """Make the source of one instrument; those of a venue share its budget."""
     kind, _, path = settings.market.partition(":")
     span_ns = int(settings.span_s * 1e9)
     if kind == "recorded":
@@ -63,16 +75,12 @@ def _build_one(settings: IngestionSettings, pacer: Pacer, *, is_renamed: bool = 
         except UnknownVenue as error:
             raise BadInput(f"PERPFLOW_INGESTION_INSTRUMENT={settings.instrument}: {error}") from None
         rest_url, stream_url = venue.market_addresses
+        rest_url = settings.rest_urls.get(venue.name) or settings.rest_url or rest_url
+        stream_url = settings.stream_urls.get(venue.name) or settings.stream_url or stream_url
+        budget = budgets.setdefault(venue.name, RequestBudget(venue.weight_per_minute))
+        rest = RestClient(rest_url, timeout_s=_ANSWER_WITHIN_S, budget=budget)
         return LiveSource(
-            venue.open_market(
-                RestClient(
-                    settings.rest_url or rest_url,
-                    timeout_s=_ANSWER_WITHIN_S,
-                    budget=RequestBudget(venue.weight_per_minute),
-                ),
-                settings.instrument,
-                settings.stream_url or stream_url,
-            ),
+            venue.open_market(rest, settings.instrument, stream_url),
             venue.make_decoder(),
             instrument=settings.instrument,
             span_ns=span_ns,

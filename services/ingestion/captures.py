@@ -1,4 +1,4 @@
-"""Reads captures line by line: ``<ns> <json>``, cryptofeed's ``<unix time>: <json>``, and plain frames, gzipped or not.
+"""Reads captures by line: ``<ns> <json>``, cryptofeed's ``<unix time>: <json>``, plain frames, CSV; gzipped or not.
 
 A line that cannot be read becomes an item with an error and its line number; reading goes on behind it.
 """
@@ -16,6 +16,7 @@ from typing import IO, cast
 
 from libs.venues.api import FrameDecoder
 from libs.venues.frames import Frame, FrameError
+from libs.venues.recorder_csv import read_csv_lines
 from services.ingestion.items import Item
 
 _NS_LINE = re.compile(rb"(\d{16,20}) (\{.*)", re.DOTALL)
@@ -43,15 +44,15 @@ class CaptureReader:
         """
         line_number = 0
         with closing(_open(path)) as file:
+            lines = read_csv_lines(file) if ".csv" in path.suffixes else enumerate(file, start=1)
             while True:
                 problem = ""
                 try:
-                    line = file.readline()
-                except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                    line, problem = b"", f"the gzip stream is broken: {error}"
-                if not line and not problem:
+                    line_number, line = next(lines)
+                except StopIteration:
                     return
-                line_number += 1
+                except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                    line_number, line, problem = line_number + 1, b"", f"the gzip stream is broken: {error}"
                 if line_number > after_line:
                     item = _broken(line, problem) if problem else self._read_line(line, clock)
                     if item is not None:

@@ -223,7 +223,9 @@ class LiveSource:
         now = self._clock.monotonic_s()
         ages = {kind: now - came_s for kind, came_s in self._last_came_s.items()}
         levels = (0, 0) if self._stream.normaliser.is_holding and self._book_levels else self._book_levels
-        return [FeedHealth(self._instrument, ages, dict(self._reconnects), self._clock_offset_s, levels)]
+        # Before the first connection there was none further.
+        reconnects = {stream: max(0, count) for stream, count in self._reconnects.items()}
+        return [FeedHealth(self._instrument, ages, reconnects, self._clock_offset_s, levels)]
 
     def cursor(self) -> bytes:
         """Return the position behind everything read so far."""

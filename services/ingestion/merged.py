@@ -6,6 +6,7 @@ Order between instruments is nobody's business: each has a partition's order of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from libs.domain.events import DeadInput
@@ -53,18 +54,29 @@ class MergedSource:
             source.open(cursors.get(instrument))
 
     def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent | DeadInput]:
-        """Return what is due of the instrument that is furthest behind, or of the next that has something."""
-        waiting = sorted(
-            (name for name, source in self._sources.items() if not source.is_finished), key=self._reached.__getitem__
-        )
-        for wait_ms in (0, min(timeout_ms, _LONGEST_WAIT_MS)):
-            for name in waiting:
-                events = self._sources[name].read(min(max_events, _BATCH), wait_ms)
-                if events:
-                    times = (event.received_time for event in events if not isinstance(event, DeadInput))
-                    self._reached[name] = max(times, default=self._reached[name])
-                    return events
-        return ()
+        """Return what is due, a little of the instrument that is furthest behind again and again.
+
+        Where nothing is, each instrument is waited for in turn, for its share of a short time.
+        """
+        out: list[MarketEvent | DeadInput] = []
+        while len(out) < max_events and self._read_next(out, max_events, 0):
+            pass
+        if not out:
+            wait_ms = min(timeout_ms, max(1, _LONGEST_WAIT_MS // len(self._sources)))
+            self._read_next(out, max_events, wait_ms)
+        return out
+
+    def _read_next(self, out: list[MarketEvent | DeadInput], max_events: int, wait_ms: int) -> bool:
+        """Read of the first that has something, the one furthest behind first; tell whether one had."""
+        waiting = (name for name, source in self._sources.items() if not source.is_finished)
+        for name in sorted(waiting, key=self._reached.__getitem__):
+            events = self._sources[name].read(min(max_events - len(out), _BATCH), wait_ms)
+            if events:
+                times = (event.received_time for event in events if not isinstance(event, DeadInput))
+                self._reached[name] = max(times, default=self._reached[name])
+                out += events
+                return True
+        return False
 
     def cursor(self) -> bytes:
         """Return what covers everything read of every source."""
@@ -85,6 +97,7 @@ class MergedSource:
         return all(source.is_finished for source in self._sources.values())
 
     def close(self) -> None:
-        """Close every source."""
-        for source in self._sources.values():
-            source.close()
+        """Close every source, all at once: each waits for its connections."""
+        with ThreadPoolExecutor(len(self._sources)) as pool:
+            for closing in [pool.submit(source.close) for source in self._sources.values()]:
+                closing.result()

@@ -20,7 +20,7 @@ from services.ingestion.tables import kline_range, read_klines, read_table
 
 _MINUTE = 60 * NANOSECONDS
 _WHOLE_FILE = 2**63
-_SUFFIXES = (".ns-jsonl", ".ns-jsonl.gz", ".jsonl", ".jsonl.gz", ".gz", ".parquet")
+_SUFFIXES = (".ns-jsonl", ".ns-jsonl.gz", ".jsonl", ".jsonl.gz", ".csv", ".gz", ".parquet")
 
 
 class Recording:

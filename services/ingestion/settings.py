@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from libs.domain.instruments import DEFAULT_INSTRUMENT, UnknownInstrument, split_instrument_id
+from libs.domain.instruments import DEFAULT_INSTRUMENT, LISTINGS, UnknownInstrument, split_instrument_id
 
 
 class IngestionSettings(BaseSettings):
@@ -31,6 +31,8 @@ class IngestionSettings(BaseSettings):
     follow_exchange_clock: bool = Field(default=False, description="pace by the simulated exchange's clock")
     rest_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="left open, the venue's own")
     stream_url: str = Field(default="", pattern=r"^(wss?://\S+)?$", description="left open, the venue's own")
+    rest_urls: dict[str, str] = Field(default={}, description="instead of `rest_url`, by venue, for several venues")
+    stream_urls: dict[str, str] = Field(default={}, description="instead of `stream_url`, by venue")
     stale_after_s: float = Field(default=10.0, gt=0, le=300, description="reconnect when nothing came for so long")
     wait_for_trades_s: float = Field(
         default=10.0, gt=0, le=60, description="how long a bar waits for trades that are missing"
@@ -44,6 +46,17 @@ class IngestionSettings(BaseSettings):
     def _are_instruments(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             cls._is_instrument(value)
+        return values
+
+    @field_validator("rest_urls", "stream_urls")
+    @classmethod
+    def _are_addresses(cls, values: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        schemes = ("http://", "https://") if info.field_name == "rest_urls" else ("ws://", "wss://")
+        for venue, url in values.items():
+            if venue not in LISTINGS:
+                raise ValueError(f"unknown venue {venue!r}; known: {', '.join(sorted(LISTINGS))}")
+            if not url.startswith(schemes):
+                raise ValueError(f"the address of {venue} is {url!r}; give one that begins with {schemes[0]}")
         return values
 
     @field_validator("instrument")

@@ -11,7 +11,7 @@ import pytest
 
 from libs.venues.binance_rules import read_rules
 from libs.venues.errors import VenueRefused, VenueUnavailable
-from libs.venues.rules import check_rules
+from libs.venues.rules import check_market, check_rules
 from tests.kit.builders import BTC
 
 # The form of Binance's answer, with its filters of production for BTCUSDT.
@@ -100,3 +100,19 @@ def test_recorded_answers_are_read() -> None:
         check_rules([BTC], read_rules(demo, {"BTCUSDT"}))
     old = json.loads((FIXTURES / "fapi_v1_exchangeInfo_20210722.json").read_text())
     assert len(read_rules(old, {row["symbol"] for row in old["symbols"]})) == 122
+
+
+def test_a_symbol_that_is_not_declared_is_followed_where_the_venue_lists_a_perpetual_of_it() -> None:
+    answer = deepcopy(ANSWER)
+    answer["symbols"] += [
+        {**answer["symbols"][0], "symbol": "NKNUSDT"},
+        {**answer["symbols"][0], "symbol": "NKNUSDT_270326", "contractType": "CURRENT_QUARTER"},
+    ]
+    rules = read_rules(answer, {"BTCUSDT", "NKNUSDT", "NKNUSDT_270326"})
+    check_market("NKNUSDT.BINANCE", rules)
+    with pytest.raises(VenueRefused, match="does not list NKMUSDT; check the symbol"):
+        check_market("NKMUSDT.BINANCE", rules)
+    with pytest.raises(VenueRefused, match="NKNUSDT_270326 is a CURRENT_QUARTER, not a perpetual"):
+        check_market("NKNUSDT_270326.BINANCE", rules)
+    with pytest.raises(VenueRefused, match=r"tick size is 0\.01 at the venue"):
+        check_market(BTC, stated(tickSize="0.01"))
