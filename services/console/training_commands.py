@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ FAMILIES = (
     "forest",
     "boosting",
     "lightgbm",
+    "xgboost",
     "ensemble",
     "stacked",
     "transformer",
@@ -90,6 +92,10 @@ def train_models(
     funding: Annotated[float, typer.Option(min=-10.0, max=10.0, help="Funding that longs pay, in bps an hour.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of everything that is drawn.")] = 1,
     compare: Annotated[bool, typer.Option("--compare/--no-compare", help="Test simpler models beside it.")] = True,
+    track: Annotated[bool, typer.Option("--track", help="Track the training in MLflow.")] = False,
+    track_in: Annotated[
+        str, typer.Option(metavar="URL", help="Where --track does: a folder, or an MLflow server's URL.")
+    ] = "var/mlruns",
     promote: Annotated[bool, typer.Option("--promote", help="Have new sessions begin with it.")] = False,
     accept_no_edge: Annotated[bool, typer.Option("--accept-no-edge", help="Promote it without an edge too.")] = False,
     starter: Annotated[bool, typer.Option("--starter", help="Rebuild the model that ships with perpflow.")] = False,
@@ -152,7 +158,9 @@ def train_models(
                 costs=costs,
                 compares=compare,
             )
-            trained = train_model(data, options, output, progress)
+            trained = _train_tracked(
+                track_in if track else "", name, partial(train_model, data, options, output, progress)
+            )
     if json:
         print_json(_describe(trained))
     else:
@@ -174,6 +182,21 @@ def train_models(
     elif not json:
         shadows = f"PERPFLOW_INFERENCE_SHADOWS='[\"{reference}\"]'"
         print(f"  shadow   PERPFLOW_INFERENCE_MODELS_DIR={output} {shadows} perpflow up")
+
+
+def _train_tracked(uri: str, name: str, train: Callable[[], TrainedModel]) -> TrainedModel:
+    if not uri:
+        return train()
+    from services.training.tracking import Tracker
+
+    tracker = Tracker(uri, name)
+    try:
+        trained = train()
+    except BaseException:
+        tracker.fail()
+        raise
+    sys.stderr.write(f"tracked as run {tracker.finish(trained)} in {uri}\n")
+    return trained
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, int | float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +27,8 @@ Places: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Progress: TypeAlias = Callable[[str, int, int, float], None]
 """Receives the current stage, the steps done, the steps in all, and the loss, NaN where there is none."""
+
+FitKept: TypeAlias = Callable[[str, Callable[[], FittedModel]], FittedModel]
 
 SUSPECT_AUC = 0.65
 """A single input that ranks the returns of bars better than this knows more than the past."""
@@ -87,15 +90,19 @@ def evaluate(
     costs: Costs,
     seed: int,
     progress: Progress,
+    fit_kept: FitKept = lambda _name, fit: fit(),
 ) -> Evaluation:
-    """Fit every competitor in every fold, pool what it forecasts of the tested bars, and judge the first."""
+    """Fit every competitor in every fold, pool what it forecasts of the tested bars, and judge the first.
+
+    `fit_kept` receives a name and a fit, and may return what an earlier run of the same training fitted.
+    """
     tested = np.unique(np.concatenate([fold.test for fold in folds]))
     horizon_ns = label.horizon * bars.step_ns
     scored = []
     fitted: list[FittedModel] = []
     for competitor in competitors:
         own = Sample(sample.names, sample.values, sample.labels, competitor.wanted or sample.wanted)
-        pooled = _forecast_folds(own, folds, tested, competitor, progress)
+        pooled = _forecast_folds(own, folds, tested, competitor, progress, fit_kept)
         fitted = fitted or pooled.fitted
         classes = (
             classify(sample.labels.moves[tested], pooled.dead_bands)
@@ -242,7 +249,12 @@ class _Pooled:
 
 
 def _forecast_folds(
-    sample: Sample, folds: Sequence[Fold], tested: Places, competitor: Competitor, progress: Progress
+    sample: Sample,
+    folds: Sequence[Fold],
+    tested: Places,
+    competitor: Competitor,
+    progress: Progress,
+    fit_kept: FitKept,
 ) -> _Pooled:
     probabilities = np.zeros((len(tested), 3))
     expected, dead_bands, crps, low, high, times = np.zeros((6, len(tested)))
@@ -250,13 +262,9 @@ def _forecast_folds(
     labels = sample.labels
     for number, (fold, at) in enumerate(zip(folds, _places_of(folds, tested), strict=True), start=1):
         what = f"{competitor.name}, fold {number} of {len(folds)}"
-        fitted = fit_model(
-            sample,
-            fold.train,
-            fold.calibrate,
-            competitor.choice,
-            lambda done, total, loss, what=what: progress(what, done, total, loss),  # type: ignore[misc]
-        )
+        on_step = partial(progress, what)
+        fit = partial(fit_model, sample, fold.train, fold.calibrate, competitor.choice, on_step)
+        fitted = fit_kept(what, fit)
         own_probabilities, own_expected = fitted.forecast_bars(sample, fold.test)
         scored = fitted.returns.score(own_probabilities, labels.deviation_bps[fold.test], labels.moved_bps[fold.test])
         probabilities[at] += own_probabilities

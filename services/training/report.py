@@ -14,6 +14,7 @@ import numpy.typing as npt
 from services.inference.core import Manifest
 from services.training.core.measures import Measured
 from services.training.core.outlook import OutlookScore
+from services.training.core.verdict import NEEDED_DEFLATED_SHARPE, TOLERATED_OVERFITTING
 from services.training.evaluation import Evaluation, Scored
 
 Floats = npt.NDArray[np.float64]
@@ -88,6 +89,8 @@ def write_html(manifest: Manifest, evaluation: Evaluation) -> bytes:
         f"<h1>{html.escape(title)}</h1>",
         f"<p><strong>{html.escape(evaluation.verdict.value)}</strong>: {html.escape(evaluation.reason)}.</p>",
         f"<p>{html.escape(describe_line(manifest, evaluation))}</p>",
+        "<h2>Evidence</h2>",
+        _evidence(evaluation),
         "<h2>Measures</h2>",
         "<p>All out-of-sample bars pooled; in brackets what 95 of 100 resamples of whole days hold.</p>",
         _table(evaluation.scored),
@@ -110,6 +113,29 @@ def write_html(manifest: Manifest, evaluation: Evaluation) -> bytes:
     )
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'.encode()
+
+
+def _evidence(evaluation: Evaluation) -> str:
+    """Return what the verdict stands on, each beside what the rules ask of it."""
+    evidence, costs = evaluation.evidence, evaluation.costs
+    overfitting = "too few days to tell" if evidence.overfitting is None else f"{evidence.overfitting:.2f}"
+    rows = (
+        ("AUC, least of its interval", f"{evidence.auc_low:.3f}", "above 0.5"),
+        ("net bps a day", f"{evidence.mean_net_bps:.2f}", "above 0"),
+        ("net bps a day, least of its interval", f"{evidence.mean_net_low_bps:.2f}", "above 0"),
+        (
+            "deflated Sharpe ratio over all trials",
+            f"{evidence.deflated_sharpe:.2f}",
+            f"{NEEDED_DEFLATED_SHARPE} or more",
+        ),
+        ("probability of backtest overfitting", overfitting, f"below {TOLERATED_OVERFITTING}"),
+        ("inputs that know the future", ", ".join(evaluation.suspects) or "none", "none"),
+        ("fee and half the spread, bps a side", f"{costs.fee_bps:g} + {costs.half_spread_bps:g}", ""),
+        ("funding, bps an hour held long", f"{costs.funding_bps_per_hour:g}", ""),
+        ("tests", f"{evaluation.folds} folds, {len(evaluation.scored[0].forecasts):,} bars", ""),
+    )
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    return f"<table><tr><th></th><th>measured</th><th>asked for</th></tr>{cells}</table>"
 
 
 def _describe(scored: Scored) -> dict[str, Any]:

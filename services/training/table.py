@@ -25,7 +25,7 @@ from services.training.core.labels import LabelOptions
 from services.training.core.trading import Costs
 from services.training.core.verdict import judge
 from services.training.evaluation import Competitor, evaluate, volatility_inputs, weigh_evidence
-from services.training.families import FAMILIES, Task, load_family
+from services.training.families import FAMILIES, Task, installed_families, load_family
 from services.training.families.family import Number
 from services.training.fitting import ModelChoice, Sample
 from services.training.market_data import read_bars
@@ -127,8 +127,9 @@ def main(arguments: Sequence[str] | None = None, clock: Clock = SYSTEM_CLOCK) ->
 
 def _rows(order: Sequence[str]) -> list[tuple[str, Task | None]]:
     """Return what there is a cell of: each family by its own task, then those that regress, cross-validated."""
-    regressing = [name for name in order if Task.REGRESS in load_family(name).tasks]
-    return [(_VOLATILITY, None), *((name, None) for name in order), *((name, Task.REGRESS) for name in regressing)]
+    there_are = [name for name in order if name in installed_families()]
+    regressing = [name for name in there_are if Task.REGRESS in load_family(name).tasks]
+    return [(_VOLATILITY, None), *((name, None) for name in there_are), *((name, Task.REGRESS) for name in regressing)]
 
 
 def _cell_path(cells: Path, span: Span, name: str, task: Task | None) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from libs.indicators.feature_sets import load_feature_set
 from libs.runtime.errors import BadInput
 from services.inference.core import Manifest, ModelInput
+from services.training.checkpoints import open_checkpoints
 from services.training.core.bars import BarTable
 from services.training.core.examples import TooFewBars, choose_names, find_usable_bars, gather_windows
 from services.training.core.features import compute_features
@@ -22,7 +24,7 @@ from services.training.core.labels import DAY_NS, LabelOptions, make_labels
 from services.training.core.outlook import SCALE_INPUT, make_paths
 from services.training.core.splits import Fold, split_calibration, split_combinatorial, split_walk_forward
 from services.training.core.trading import Costs
-from services.training.evaluation import Competitor, Evaluation, Progress, evaluate, volatility_inputs
+from services.training.evaluation import Competitor, Evaluation, FitKept, Progress, evaluate, volatility_inputs
 from services.training.export import check_export, sign_manifest, write_bundle
 from services.training.families import FamilyError, Task, load_family
 from services.training.families.family import Number
@@ -71,11 +73,17 @@ class TrainedModel:
 
 
 def train_model(data: TrainingBars, options: TrainingOptions, output: Path, progress: Progress) -> TrainedModel:
-    """Train, evaluate and export into ``output/NAME/VERSION``. Raises `BadInput`."""
-    exported, manifest, evaluation = _train(data, options, progress)
+    """Train, evaluate and export into ``output/NAME/VERSION``. Raises `BadInput`.
+
+    Goes on where a training of the same data, options and code was killed; the files come out the same.
+    """
+    facts = {"data": data.description, "options": asdict(options)}
+    checkpoints = open_checkpoints(output, facts)
+    exported, manifest, evaluation = _train(data, options, progress, checkpoints.fit)
     folder = output / options.name / manifest.version
     reports = {REPORT_JSON: write_json(manifest, evaluation), REPORT_HTML: write_html(manifest, evaluation)}
     write_bundle(folder, exported, manifest, reports)
+    checkpoints.clear()
     return TrainedModel(folder, manifest, evaluation)
 
 
@@ -165,7 +173,12 @@ def choose_competitors(choice: ModelChoice, wanted: tuple[str, ...], seed: int, 
     return competitors
 
 
-def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> tuple[bytes, Manifest, Evaluation]:
+def _train(
+    data: TrainingBars,
+    options: TrainingOptions,
+    progress: Progress,
+    fit_kept: FitKept = lambda _name, fit: fit(),
+) -> tuple[bytes, Manifest, Evaluation]:
     choice = choose_model(options)
     bars = data.table
     progress("features", 0, 1, math.nan)
@@ -175,13 +188,14 @@ def _train(data: TrainingBars, options: TrainingOptions, progress: Progress) -> 
         usable = find_examples(bars, sample, options.label, choice.window)
         folds = make_folds(usable, bars, options)
         competitors = choose_competitors(choice, sample.wanted, options.seed, compares=options.compares)
-        evaluation = evaluate(bars, sample, folds, competitors, options.label, options.costs, options.seed, progress)
+        evaluation = evaluate(
+            bars, sample, folds, competitors, options.label, options.costs, options.seed, progress, fit_kept
+        )
         train, calibrate = split_calibration(usable, options.label.reach(bars.step_ns), CALIBRATION_SHARE)
         if not len(train) or not len(calibrate):
             raise TooFewBars("too few bars remain to train and calibrate on; give more bars")
-        final = fit_model(
-            sample, train, calibrate, choice, lambda done, total, loss: progress("final fit", done, total, loss)
-        )
+        on_step = partial(progress, "final fit")
+        final = fit_kept("final fit", partial(fit_model, sample, train, calibrate, choice, on_step))
     except (TooFewBars, ValueError) as error:
         raise BadInput(str(error)) from error
     progress("export", 0, 1, math.nan)

@@ -10,6 +10,7 @@ from services.training.families.family import (
     FittedFamily,
     Looking,
     Task,
+    installed_families,
     load_family,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "FittedFamily",
     "Looking",
     "Task",
+    "installed_families",
     "load_family",
 ]

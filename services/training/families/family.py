@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -114,6 +115,7 @@ FAMILIES = (
     "forest",
     "boosting",
     "lightgbm",
+    "xgboost",
     "ensemble",
     "stacked",
     "transformer",
@@ -125,6 +127,14 @@ FAMILIES = (
 )
 """Every family there is, each a module here of that name."""
 
+OPTIONAL = ("xgboost",)
+"""Families whose library is an extra of its own, of the same name."""
+
+
+def installed_families() -> tuple[str, ...]:
+    """Return the families whose libraries are installed."""
+    return tuple(name for name in FAMILIES if name not in OPTIONAL or importlib.util.find_spec(name) is not None)
+
 
 def load_family(name: str) -> Family:
     """Return a family. Raises `FamilyError` for an unknown name, `DependencyUnavailable` without its libraries."""
@@ -133,8 +143,9 @@ def load_family(name: str) -> Family:
     try:
         module: Any = importlib.import_module(f"services.training.families.{name}")
     except ModuleNotFoundError as error:
+        extra = error.name if error.name in OPTIONAL else "training"
         raise DependencyUnavailable(
-            f'{error.name} is not installed; in the checkout of perpflow: pip install -e ".[training]"'
+            f'{error.name} is not installed; in the checkout of perpflow: pip install -e ".[{extra}]"'
         ) from None
     family: Family = module.FAMILY
     return family

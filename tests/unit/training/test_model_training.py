@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +23,17 @@ from services.console.training_commands import FAMILIES as OFFERED
 from services.inference.core import decode_manifest
 from services.inference.onnx import find_model, load_model
 from services.training.calibration import fit_calibration, fit_temperature
+from services.training.checkpoints import open_checkpoints
 from services.training.core.examples import Examples, gather_windows
 from services.training.core.labels import LabelOptions, Labels
 from services.training.core.outlook import LEVELS, SCALE_INPUT
 from services.training.core.verdict import Verdict
 from services.training.evaluation import explain, find_suspects, permutation_importance
 from services.training.export import ExportError, check_export
-from services.training.families import FAMILIES, FamilyError, FitRequest, Looking, Task, load_family
+from services.training.families import FAMILIES, FamilyError, FitRequest, Looking, Task, installed_families, load_family
 from services.training.families.lightgbm import tune
 from services.training.families.tft import WEEK, TemporalFusion
-from services.training.fitting import ModelChoice, Sample, fit_model
+from services.training.fitting import FittedModel, ModelChoice, Sample, fit_model
 from services.training.market_data import TrainingBars, read_bars, simulate_bars
 from services.training.training import TrainingOptions, train_model
 
@@ -37,6 +41,7 @@ SMALL: dict[str, dict[str, int | float]] = {
     "forest": {"trees": 10, "leaf_examples": 20},
     "boosting": {"trees": 10, "leaf_examples": 20},
     "lightgbm": {"trees": 10, "leaf_examples": 20},
+    "xgboost": {"trees": 10, "leaf_weight": 10.0},
     "transformer": {"epochs": 1, "examples_per_epoch": 512, "width": 8, "layers": 1},
     "tcn": {"epochs": 1, "examples_per_epoch": 256, "width": 8, "layers": 2},
     "nbeats": {"epochs": 1, "examples_per_epoch": 256, "width": 8, "blocks": 2},
@@ -78,7 +83,9 @@ def choose(family: str, task: Task | None = None, seed: int = 1) -> ModelChoice:
 
 
 NEURAL = ("transformer", "tcn", "nbeats", "patchtst", "informer", "tft")
-QUICK = [(family, task) for family in FAMILIES if family not in NEURAL for task in load_family(family).tasks]
+QUICK = [
+    (family, task) for family in installed_families() if family not in NEURAL for task in load_family(family).tasks
+]
 TRAIN, CALIBRATE, TEST = np.arange(10, 2_000), np.arange(2_000, 2_400), np.arange(2_400, 3_000)
 
 
@@ -104,7 +111,7 @@ def test_family_learns_exports_what_it_learnt_and_does_it_again(family: str, tas
 
 @pytest.mark.slow
 @pytest.mark.skipif(not RECORDED.is_file(), reason=f"{RECORDED} is absent")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", installed_families())
 def test_graph_agrees_with_its_framework_on_a_thousand_recorded_windows(family: str) -> None:
     from services.training.training import find_examples, make_sample
 
@@ -292,6 +299,76 @@ def test_same_data_and_seed_give_the_same_files(day: TrainingBars, trained: Path
         assert (again / name).read_bytes() == (trained / name).read_bytes()
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from services.training.market_data import simulate_bars
+from services.training.training import train_model
+from tests.unit.training.test_model_training import RESUMED
+
+def progress(what, done, total, loss):
+    if what == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_model(simulate_bars(5, 1), RESUMED, Path(sys.argv[1]), progress)
+"""
+RESUMED = dataclasses.replace(OPTIONS, family="lightgbm", parameters=SMALL["lightgbm"], folds=2)
+
+
+@pytest.mark.slow
+def test_training_killed_between_windows_goes_on_there_and_comes_out_the_same(
+    day: TrainingBars, tmp_path: Path
+) -> None:
+    whole = train_model(day, RESUMED, tmp_path / "whole", be_quiet).folder
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), "lightgbm, fold 2 of 2"])
+    assert killed.returncode == -signal.SIGKILL
+    seen: set[str] = set()
+    resumed = train_model(day, RESUMED, tmp_path / "killed", lambda what, *_rest: seen.add(what)).folder
+    assert "lightgbm, fold 1 of 2" not in seen
+    assert {"lightgbm, fold 2 of 2", "final fit"} <= seen
+    for name in ("model.onnx", "manifest.json", "report.json", "report.html"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    assert not list((tmp_path / "killed" / ".unfinished").iterdir())
+
+
+def refuse_to_fit() -> FittedModel:
+    raise LookupError("this was not to be fitted again")
+
+
+def test_checkpoints_of_another_training_are_not_seen(tmp_path: Path) -> None:
+    one, other = (open_checkpoints(tmp_path, {"seed": seed}) for seed in (1, 2))
+    model = fit_model(planted(), TRAIN, CALIBRATE, choose("linear"))
+    assert one.fit("fold", lambda: model) is model
+    with pytest.raises(LookupError):
+        other.fit("fold", refuse_to_fit)
+    assert one.fit("fold", refuse_to_fit).export() == model.export()
+
+
+@pytest.mark.slow
+def test_training_is_tracked_in_a_folder_of_mlflow(day: TrainingBars, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed; pip install -e '.[tracking]'")
+    from mlflow.tracking import MlflowClient
+
+    from services.training.tracking import Tracker
+
+    with pytest.raises(BadInput, match="give a folder, or the URL"):
+        Tracker("ftp://host", "small")
+    tracker = Tracker(str(tmp_path / "runs"), "small")
+    run_id = tracker.finish(train_model(day, OPTIONS, tmp_path, be_quiet))
+    client = MlflowClient(tracking_uri=(tmp_path / "runs").as_uri())
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["family"] == "logistic"
+    assert run.data.params["label.horizon_bars"] == "5"
+    assert run.data.metrics["auc.value"] > 0
+    assert run.data.tags["reference"] == f"small/{trained.name}"
+    assert {one.path for one in client.list_artifacts(run_id)} >= {"model.onnx", "report.html"}
+    Tracker(str(tmp_path / "runs"), "small").fail()
+    (experiment,) = (one for one in client.search_experiments() if one.name == "small")
+    statuses = {one.info.status for one in client.search_runs([experiment.experiment_id])}
+    assert statuses == {"FINISHED", "FAILED"}
+
+
 def test_another_horizon_gives_another_version(day: TrainingBars, trained: Path, tmp_path: Path) -> None:
     other = train_model(day, dataclasses.replace(OPTIONS, label=LabelOptions(horizon=6)), tmp_path, be_quiet).folder
     assert other.name != trained.name
@@ -316,7 +393,10 @@ def test_manifest_says_on_what_it_was_trained_and_how_well_it_did(trained: Path)
     assert {"majority", "last sign", "reversal", "buy and hold"} <= set(metrics["beside"])
     report = json.loads((trained / "report.json").read_text())
     assert report["verdict"] == manifest.verdict
-    assert manifest.verdict in (trained / "report.html").read_text()
+    page = (trained / "report.html").read_text()
+    assert manifest.verdict in page
+    for part in ("Evidence", "deflated Sharpe ratio", "CRPS, bps", "coverage of 0.9", "Permutation importance"):
+        assert part in page
 
 
 def test_exported_file_is_small_and_names_no_place_of_its_making(trained: Path) -> None:
