@@ -184,6 +184,8 @@ class KafkaProducer:
         self._name = transactional_id
         self._transaction = TransactionGuard(transactional_id)
         self._steps: list[Callable[[float], None]] = []
+        self._undelivered: KafkaError | None = None
+        self._is_undecided = False
         self._client = KafkaClientProducer(
             {
                 **session.settings,
@@ -197,6 +199,9 @@ class KafkaProducer:
                 "compression.type": "lz4",
                 "message.max.bytes": LONGEST_MESSAGE_BYTES,
                 "queue.buffering.max.messages": 1_000_000,
+                # A commit whose messages failed does not say why.
+                "delivery.report.only.error": True,
+                "on_delivery": self._note_undelivered,
             }
         )
         self._run(lambda left_s: self._client.init_transactions(left_s), "opening", limit_s=_OPENING_TIMEOUT_S)
@@ -209,7 +214,11 @@ class KafkaProducer:
         self._transaction.require_none()
         self._run(lambda _: self._client.begin_transaction(), "beginning a transaction of")
         self._transaction.begin()
-        self._steps = []
+        self._steps, self._undelivered = [], None
+
+    def _note_undelivered(self, error: KafkaError, _message: object) -> None:
+        # What follows the first failure is given up with it.
+        self._undelivered = self._undelivered or error
 
     def send(self, records: Iterable[NewRecord]) -> None:
         self._transaction.require("send")
@@ -261,7 +270,9 @@ class KafkaProducer:
     def abort(self) -> None:
         self._transaction.require("abort")
         self._transaction.end()
+        self._is_undecided = True
         self._run(lambda left_s: self._client.abort_transaction(left_s), "aborting a transaction of")
+        self._is_undecided = False
 
     def close(self) -> None:
         if self._transaction.is_closed:
@@ -275,10 +286,12 @@ class KafkaProducer:
                 # Who took over has aborted it.
                 pass
             except BusError:
-                # The broker aborts it, by its timeout or when the id is opened again. To close this client would wait
-                # for the broker without limit; to drop it does not.
-                del self._client
-                return
+                self._is_undecided = True
+        if self._is_undecided:
+            # The broker ends it, by its timeout or when the id is opened again. To close this client would wait for the
+            # broker without limit; to drop it does not.
+            del self._client
+            return
         try:
             self._client.close()
         except KafkaException as error:
@@ -295,14 +308,15 @@ class KafkaProducer:
         doing: str,
         *,
         can_replay: bool = False,
-        limit_s: float = ANSWER_TIMEOUT_S,
+        limit_s: float | None = None,
     ) -> None:
         """Make a call until it succeeds or fails for good.
 
-        A broker that restarts breaks the open transaction ("requires abort"): it is aborted and its steps are made
-        again, which is exact, for a transaction that could not commit has no effect.
+        A broker that restarts, or is away for longer than messages may wait, breaks the open transaction ("requires
+        abort"): it is aborted and its steps are made again, which is exact, for a transaction that could not commit has
+        no effect.
         """
-        deadline = Deadline(limit_s, self._session.clock)
+        deadline = Deadline(ANSWER_TIMEOUT_S if limit_s is None else limit_s, self._session.clock)
         must_replay = False
         while True:
             try:
@@ -315,14 +329,17 @@ class KafkaProducer:
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
                 is_broken = cause.txn_requires_abort() or cause.code() == KafkaError._STATE
+                if cause.code() == KafkaError._INCONSISTENT and self._undelivered is not None:
+                    cause, is_broken = self._undelivered, True
                 may_pass = cause.retriable() or cause.code() in SETTLING_CODES or cause.code() == KafkaError._STATE
                 if not may_pass or cause.fatal() or (is_broken and not can_replay) or deadline.is_over:
-                    raise self._session.error(error, f"{doing} producer {self._name}") from error
+                    raise self._session.error(cause, f"{doing} producer {self._name}") from error
                 must_replay = must_replay or is_broken
             self._session.clock.sleep(0.005)
 
     def _replay(self, deadline: Deadline) -> None:
         self._client.abort_transaction(_time_for(deadline))
+        self._undelivered = None
         self._client.begin_transaction()
         for step in self._steps:
             step(_time_for(deadline))

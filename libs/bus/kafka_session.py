@@ -49,6 +49,8 @@ _AWAY = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
+    # A commit that nobody answered is still under way.
+    KafkaError._CONFLICT,
 }
 # What passes by itself: a broker that restarts, an offset in an undecided transaction, a coordinator that still loads.
 SETTLING_CODES = {
@@ -56,6 +58,8 @@ SETTLING_CODES = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TIMED_OUT,
     KafkaError._MSG_TIMED_OUT,
+    # What a transaction hears of whose messages were given up after too long a wait.
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.LEADER_NOT_AVAILABLE,

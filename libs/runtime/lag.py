@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from libs.bus.api import Bus, TopicPartition
 from libs.clock import SYSTEM_CLOCK
 from libs.runtime.placement import ONE_PARTITION, Placement
-from libs.runtime.records import read_range
+from libs.runtime.records import read_ranges
 from libs.runtime.snapshots import group_topics, partitions_of
 from libs.wire.topics import CORES
 
@@ -40,24 +40,6 @@ def _all_places(wanted: Mapping[str, _Reads]) -> set[TopicPartition]:
     return {where for reads in wanted.values() for places in reads.values() for where in places}
 
 
-def _offsets_behind(committed: int | None, begin: int, end: int) -> int:
-    return max(0, end - (begin if committed is None else committed))
-
-
-def _records_behind(bus: Bus, where: TopicPartition, committed: int | None, begin: int, end: int) -> int:
-    """Return how many offsets lie between a group's committed one and `end`, 0 where no record does.
-
-    `begin` stands in for a group that has committed none.
-    """
-    at = begin if committed is None else committed
-    if at >= end:
-        return 0
-    if end - at <= _MARKER_TAIL:
-        # The tail may hold only the log's own markers, which no reader ever sees.
-        return sum(1 for _ in read_range(bus, where.topic, where.partition, at, end))
-    return end - at
-
-
 def read_lags(
     bus: Bus,
     services: Sequence[str],
@@ -68,26 +50,53 @@ def read_lags(
 ) -> dict[str, int]:
     """Return how many offsets the tasks of each service are behind in what they read, but for `leaving_out`.
 
-    `with_markers` counts the log's own markers too, where Kafka keeps any: never 0 there, but without a look at records
-    behind each group.
+    `with_markers` counts the log's own markers too, where Kafka keeps any: never 0 there, but without a look at the
+    records.
     """
     wanted = _find_reads(bus, services, placement, leaving_out)
-    ends = bus.end_offsets(_all_places(wanted))
-    return {service: _behind(bus, reads, ends, with_markers=with_markers) for service, reads in wanted.items()}
+    return _count_behind(bus, wanted, bus.end_offsets(_all_places(wanted)), with_markers=with_markers)
 
 
-def _behind(bus: Bus, reads: _Reads, ends: Mapping[TopicPartition, int], *, with_markers: bool = False) -> int:
-    behind = 0
-    for group, places in reads.items():
-        committed = bus.committed(group, places)
-        begins = bus.beginning_offsets([where for where in places if committed[where] is None])
-        behind += sum(
-            _offsets_behind(committed[where], begins.get(where, 0), ends[where])
-            if with_markers
-            else _records_behind(bus, where, committed[where], begins.get(where, 0), ends[where])
-            for where in places
-        )
+def _count_behind(
+    bus: Bus, wanted: Mapping[str, _Reads], ends: Mapping[TopicPartition, int], *, with_markers: bool = False
+) -> dict[str, int]:
+    """Return how many offsets each service is behind `ends`; unless `with_markers`, 0 where no record lies there."""
+    committed = {group: bus.committed(group, places) for reads in wanted.values() for group, places in reads.items()}
+    begins = bus.beginning_offsets({at for offsets in committed.values() for at in offsets if offsets[at] is None})
+    # Where each group goes on: at the first record where it has committed nothing.
+    positions = {
+        group: {at: begins[at] if offset is None else offset for at, offset in offsets.items()}
+        for group, offsets in committed.items()
+    }
+    tails = {} if with_markers else _read_tails(bus, positions.values(), ends)
+    behind = dict.fromkeys(wanted, 0)
+    for service, reads in wanted.items():
+        for group, places in reads.items():
+            for at in places:
+                position, end = positions[group][at], ends[at]
+                is_tail = at in tails and end - position <= _MARKER_TAIL
+                behind[service] += (
+                    sum(1 for offset in tails[at] if offset >= position) if is_tail else max(0, end - position)
+                )
     return behind
+
+
+def _read_tails(
+    bus: Bus, positions: Iterable[Mapping[TopicPartition, int]], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, list[int]]:
+    """Return the offsets of the records at which a group that is little behind may go on, by one reader for all.
+
+    The tail may hold only the log's own markers, which no reader ever sees.
+    """
+    starts: dict[TopicPartition, int] = {}
+    for offsets in positions:
+        for at, position in offsets.items():
+            if 0 < ends[at] - position <= _MARKER_TAIL:
+                starts[at] = min(starts.get(at, position), position)
+    tails: dict[TopicPartition, list[int]] = {at: [] for at in starts}
+    for record in read_ranges(bus, {at: (start, ends[at]) for at, start in starts.items()}):
+        tails[TopicPartition(record.topic, record.partition)].append(record.offset)
+    return tails
 
 
 class StallDetector:
@@ -125,8 +134,8 @@ class StallDetector:
             return [f"nothing is known of the services for the first {self._patience_s:g} s"]
         stalls = [
             f"{service} has stalled or lags by more than {self._patience_s:g} s"
-            for service, reads in self._wanted.items()
-            if _behind(self._bus, reads, old)
+            for service, behind in _count_behind(self._bus, self._wanted, old).items()
+            if behind
         ]
         for topic in self._moving:
             if all(ends[where] == old[where] for where in ends if where.topic == topic):

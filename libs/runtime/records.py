@@ -122,22 +122,29 @@ def read_last(bus: Bus, topic: str, partition: int = 0) -> Record | None:
 
 def read_range(bus: Bus, topic: str, partition: int, first: int, end: int) -> Iterator[Record]:
     """Yield the committed records of a partition with offsets in [first, end)."""
-    if first >= end:
+    return read_ranges(bus, {TopicPartition(topic, partition): (first, end)})
+
+
+def read_ranges(bus: Bus, ranges: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
+    """Yield the committed records with offsets in [first, end) of each partition, by one reader.
+
+    The records of a partition come in order.
+    """
+    ends = {at: end for at, (first, end) in ranges.items() if first < end}
+    if not ends:
         return
-    at = TopicPartition(topic, partition)
-    consumer = bus.consumer([topic])
+    consumer = bus.consumer(sorted({at.topic for at in ends}))
     try:
-        consumer.assign({at: first})
+        consumer.assign({at: ranges[at][0] for at in ends})
         idle = 0
-        while consumer.position(at) < end:
+        while any(consumer.position(at) < end for at, end in ends.items()):
             records = consumer.poll(4096, _POLL_MS)
             idle = 0 if records else idle + 1
             for record in records:
-                if record.offset >= end:
-                    return
-                yield record
+                if record.offset < ends[TopicPartition(record.topic, record.partition)]:
+                    yield record
             if idle >= _PATIENCE_POLLS:
-                # Nothing but holes is left below the end (transaction markers at the tail of a Kafka partition).
+                # Nothing but holes is left below the ends (transaction markers at the tail of a Kafka partition).
                 return
     finally:
         consumer.close()

@@ -175,6 +175,7 @@ class KafkaBroker:
         if logs is not None:
             self._command.insert(1, f"-Dlog4j2.configurationFile={logs}")
         self._config = config
+        self._log = self.directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
         subprocess.run(
             [*self._command, "kafka.tools.StorageTool", "format", "-t", "perpflowTests00000000w", "-c", str(config)],
@@ -186,8 +187,13 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start it, again after a `kill`, and wait for its first answer."""
-        log = self.directory / "broker.log"
-        with log.open("ab") as output:
+        self.launch()
+        assert self._process is not None
+        _await_answer(self._process, self.address, self._log, self._security)
+
+    def launch(self) -> None:
+        """Start it and wait for nothing. It ends with the thread that calls this."""
+        with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*self._command, "kafka.Kafka", str(self._config)],
                 stdout=output,
@@ -195,7 +201,6 @@ class KafkaBroker:
                 stdin=subprocess.DEVNULL,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
-        _await_answer(self._process, self.address, log, self._security)
 
     def kill(self) -> None:
         """Kill it, as a crash would."""

@@ -1,6 +1,7 @@
 """A session of many instruments, accounts and partitions whose replicas come, go and are killed; and what must hold.
 
-``python -m tests.kit.scaled --help`` runs one of any size (`make placement`: 50 instruments, 8 accounts, 8 partitions).
+``python -m tests.kit.scaled --help`` runs one of any size (`make placement`: 50 instruments, 8 accounts, 8 partitions),
+`--kill-broker` kills the broker too and starts it again, under load.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from libs.bus.api import Bus
+from libs.bus.api import Bus, BusUnavailable
 from libs.bus.memory import MemoryBus
 from libs.bus.open import open_bus
-from libs.clock import SystemClock
+from libs.clock import Deadline, SystemClock
 from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
 from libs.runtime.child import child_command
+from libs.runtime.errors import EXIT_BAD_INPUT, EXIT_OK
 from libs.runtime.lag import read_lags
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
@@ -35,6 +38,7 @@ from libs.runtime.placement import AccountPlacement, Placement, place_evenly, re
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.service import CoreService
 from libs.runtime.shell import CoreShell
+from libs.runtime.source import FeedHealth, SourceShell
 from libs.runtime.stop import SUPERVISOR_VARIABLE
 from libs.runtime.verify import verify_service
 from libs.wire import encode
@@ -42,6 +46,7 @@ from libs.wire.topics import CORE_SERVICES
 from services.backtest.inputs import open_simulation
 from services.console.summary import summarise_topics
 from tests.kit.buses import World, make_world
+from tests.kit.kafka import KafkaBroker, a_kafka
 from tests.kit.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,6 +56,7 @@ _SOURCE = "BTCUSDT"
 _CHUNK = 400
 # How far the slowest service may be behind what was published.
 _AHEAD = 4_000
+_OUTAGE_LIMIT_S = 300.0
 _STRATEGIES = [{"path": "ema_cross", "parameters": {"fast_bars": 2, "slow_bars": 4, "notional_usdt": "500"}}]
 
 
@@ -148,6 +154,93 @@ def publish(bus: Bus, events: Sequence[MarketEvent]) -> None:
     producer.close()
 
 
+class ListedEvents:
+    """A source of market events that are known beforehand, up to `until`. Its cursor is how many it has given."""
+
+    def __init__(self, events: Sequence[MarketEvent]) -> None:
+        self._events = events
+        self._given = 0
+        self.until = 0
+
+    def open(self, cursor: bytes | None) -> None:
+        """Begin, or resume behind a cursor."""
+        self._given = int(cursor or 0)
+
+    def read(self, max_events: int, timeout_ms: int) -> Sequence[MarketEvent]:
+        """Return the next."""
+        del timeout_ms
+        events = self._events[self._given : min(self.until, self._given + max_events)]
+        self._given += len(events)
+        return events
+
+    def cursor(self) -> bytes:
+        """Return how many were given."""
+        return b"%d" % self._given
+
+    def check_venue(self) -> None:
+        """There is none."""
+
+    def feed_health(self) -> Sequence[FeedHealth]:
+        """There is none."""
+        return ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all up to `until` were given."""
+        return self._given >= self.until
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+class Publisher:
+    """Publishes a market as ingestion does, and goes on behind what is committed where the bus was away."""
+
+    def __init__(self, bus: Bus, events: Sequence[MarketEvent]) -> None:
+        self._bus = bus
+        self._source = ListedEvents(events)
+        self._metrics = ServiceMetrics("ingestion")
+        self._shell: SourceShell | None = None
+
+    def publish_until(self, count: int, between: Callable[[], None]) -> None:
+        """Publish the events before `count`; `between` is called after each transaction."""
+        self._source.until = count
+        outage: Deadline | None = None
+        while not self._source.is_finished:
+            try:
+                self._step()
+            except BusUnavailable:
+                self.close()
+                outage = outage or Deadline(_OUTAGE_LIMIT_S)
+                if outage.is_over:
+                    raise
+                continue
+            outage = None
+            between()
+
+    def _step(self) -> None:
+        if self._shell is None:
+            logger = configure_logging("ingestion", level="error")
+            shell = SourceShell(
+                "ingestion",
+                self._source,
+                self._bus,
+                self._metrics,
+                logger,
+                clock=SystemClock(),
+                batch_max_records=_CHUNK,
+            )
+            shell.open()
+            self._shell = shell
+        self._shell.step(0)
+
+    def close(self) -> None:
+        """Let go of the bus."""
+        if self._shell is not None:
+            self._shell.release()
+            self._shell = None
+
+
 @dataclass(slots=True)
 class Replica:
     """A process of a service."""
@@ -179,6 +272,10 @@ class ScaledSession:
     replicas: list[Replica] = field(default_factory=list)
     ended: list[Replica] = field(default_factory=list)
     kills: int = 0
+    broker: KafkaBroker | None = None
+    restarts: Counter[str] = field(default_factory=Counter)
+    killed_at: float | None = None
+    outage_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.bus = open_bus(self.world.url, prefix=self.world.prefix, partitioner=self.placement.choose)
@@ -238,20 +335,49 @@ class ScaledSession:
         self.ended.append(replica)
 
     def check_alive(self) -> None:
-        """Raise where a replica ended by itself."""
-        for each in self.replicas:
+        """Raise where a replica ended by itself; once the broker was away start it again, as a supervisor does."""
+        for each in list(self.replicas):
             code = each.process.poll()
-            if code is not None:
+            if code is None:
+                continue
+            if code in (EXIT_OK, EXIT_BAD_INPUT) or self.killed_at is None:
                 raise AssertionError(f"{each.log.name} ended with {code}: {each.log.read_text()[-2000:]}")
+            self.replicas.remove(each)
+            self.ended.append(each)
+            self.start(each.service, each.number)
+            self.restarts[f"{each.service} {code}"] += 1
 
-    def lags(self, *, with_markers: bool = False) -> dict[str, int]:
-        """Return how far behind each service is; soon where the log's own markers may count too."""
-        return read_lags(self.bus, CORE_SERVICES, placement=self.placement, with_markers=with_markers)
+    def kill_broker(self) -> None:
+        """Kill the broker and start it again at once; it takes a while to answer."""
+        assert self.broker is not None
+        self.broker.kill()
+        self.killed_at = time.monotonic()
+        self.broker.launch()
 
-    def drain(self, within_s: float = 600.0) -> None:
+    def let_services_follow(self) -> None:
+        """Wait, after something was published, until no service is far behind."""
+        if self.killed_at is not None and not self.outage_s:
+            self.outage_s = time.monotonic() - self.killed_at
+        self.await_lags(lambda behind: behind < _AHEAD * len(CORE_SERVICES), with_markers=True)
+
+    def await_lags(
+        self, is_enough: Callable[[int], bool], *, with_markers: bool = False, within_s: float = 600.0
+    ) -> None:
+        """Wait until the lags of all services together are so; while the bus is away nothing is known of them."""
+
+        def look() -> bool:
+            try:
+                lags = read_lags(self.bus, CORE_SERVICES, placement=self.placement, with_markers=with_markers)
+            except BusUnavailable:
+                return False
+            return is_enough(sum(lags.values()))
+
+        eventually(look, step=self.check_alive, every_s=0.1, within_s=within_s)
+
+    def drain(self) -> None:
         """Wait until every service has handled everything, twice in a row."""
         for _ in range(2):
-            eventually(lambda: not any(self.lags().values()), step=self.check_alive, every_s=0.3, within_s=within_s)
+            self.await_lags(lambda behind: not behind)
 
     def await_owned(self, within_s: float = 120.0) -> None:
         """Wait until each task is ready in a replica that is alive."""
@@ -263,13 +389,13 @@ class ScaledSession:
             within_s=within_s,
         )
 
-    def count_owners(self) -> dict[str, int]:
-        """Return how many processes each task has been ready in."""
-        owners: dict[str, set[str]] = defaultdict(set)
+    def find_owners(self) -> dict[str, list[int]]:
+        """Return by task the number of the replica of each process that it has been ready in."""
+        owners: dict[str, list[int]] = defaultdict(list)
         for each in (*self.replicas, *self.ended):
-            for task in each.tasks():
-                owners[task].add(each.log.name)
-        return {task: len(names) for task, names in sorted(owners.items())}
+            for task in set(each.tasks()):
+                owners[task].append(each.number)
+        return dict(sorted(owners.items()))
 
     def close(self) -> None:
         """End what is left."""
@@ -281,7 +407,7 @@ class ScaledSession:
 
 def run_disturbed(session: ScaledSession, events: Sequence[MarketEvent], *, is_short: bool) -> None:
     """Run a session in which every task changes its owner: replicas are added, stopped and killed while the market
-    comes in. A short one moves every task once."""
+    comes in, and its broker where it has one. A short one moves every task once."""
     for service in CORE_SERVICES:
         session.start(service, 0)
     session.await_owned()
@@ -289,6 +415,7 @@ def run_disturbed(session: ScaledSession, events: Sequence[MarketEvent], *, is_s
     # ends, one half of the services by a kill, so that the other half of the tasks moves too.
     steps = [
         *((("start", service, 1),) for service in CORE_SERVICES),
+        *(((("kill-broker", "", 0),),) if session.broker is not None else ()),
         *((("kill" if place % 2 else "stop", service, 0),) for place, service in enumerate(CORE_SERVICES)),
         *(
             (("start", service, 0), ("kill", service, 1), ("start", service, 1))
@@ -296,22 +423,23 @@ def run_disturbed(session: ScaledSession, events: Sequence[MarketEvent], *, is_s
         ),
     ]
     share = len(events) // (len(steps) + 1)
-    for number in range(len(steps) + 1):
-        last = number == len(steps)
-        part = events[number * share :] if last else events[number * share : (number + 1) * share]
-        for start in range(0, len(part), _CHUNK):
-            publish(session.bus, part[start : start + _CHUNK])
-            eventually(
-                lambda: sum(session.lags(with_markers=True).values()) < _AHEAD * len(CORE_SERVICES),
-                step=session.check_alive,
-                every_s=0.05,
-                within_s=300.0,
+    publisher = Publisher(session.bus, events)
+    try:
+        for number in range(len(steps) + 1):
+            last = number == len(steps)
+            publisher.publish_until(
+                len(events) if last else (number + 1) * share,
+                session.let_services_follow,
             )
-        for what, service, replica in () if last else steps[number]:
-            if what == "start":
-                session.start(service, replica)
-            else:
-                session.end(service, replica, signal.SIGKILL if what == "kill" else signal.SIGTERM)
+            for what, service, replica in () if last else steps[number]:
+                if what == "kill-broker":
+                    session.kill_broker()
+                elif what == "start":
+                    session.start(service, replica)
+                else:
+                    session.end(service, replica, signal.SIGKILL if what == "kill" else signal.SIGTERM)
+    finally:
+        publisher.close()
     session.drain()
 
 
@@ -323,10 +451,12 @@ class Outcome:
     undisturbed: dict[str, str]
     invariants: dict[str, int]
     differences: dict[str, str]
-    owners: dict[str, int]
+    owners: dict[str, list[int]]
     counts: dict[str, int]
     kills: int
     run_s: float
+    restarts: dict[str, int]
+    outage_s: float
 
     @property
     def problems(self) -> list[str]:
@@ -334,18 +464,20 @@ class Outcome:
         found = [f"{name} differ" for name in COMPARED if self.digests[name] != self.undisturbed[name]]
         found += [f"{count} {name}" for name, count in self.invariants.items() if count]
         found += [f"{task} replays otherwise: {difference}" for task, difference in self.differences.items()]
-        found += [f"{task} never moved" for task, count in self.owners.items() if count < 2]
+        found += [f"{task} never moved" for task, replicas in self.owners.items() if len(set(replicas)) < 2]
         found += [f"no {name}" for name in ("intents", "orders", "fills") if not self.counts[name]]
         return found
 
 
-def run_and_check(kind: str, size: Size, folder: Path, *, is_short: bool = False) -> Outcome:
-    """Run a session on a kind of bus and return what it was."""
+def run_and_check(
+    kind: str, size: Size, folder: Path, *, is_short: bool = False, broker: KafkaBroker | None = None
+) -> Outcome:
+    """Run a session on a kind of bus and return what it was; on a broker of its own, that is killed meanwhile."""
     placement = make_placement(size)
     events = make_market(size, placement)
     undisturbed = undisturbed_digests(placement, events)
-    world = make_world(kind, folder)
-    session = ScaledSession(world, placement, folder)
+    world = make_world(kind, folder) if broker is None else World(kind, f"kafka:{broker.address}", "scaled.")
+    session = ScaledSession(world, placement, folder, broker=broker)
     begun = time.monotonic()
     try:
         run_disturbed(session, events, is_short=is_short)
@@ -365,10 +497,12 @@ def run_and_check(kind: str, size: Size, folder: Path, *, is_short: bool = False
             undisturbed,
             summary["invariants"],
             differences,
-            session.count_owners(),
+            session.find_owners(),
             {name: summary[name] for name in ("market_events", "bars", "intents", "orders", "fills", "dead_letters")},
             session.kills,
             run_s,
+            dict(session.restarts),
+            session.outage_s,
         )
     finally:
         session.close()
@@ -383,12 +517,19 @@ def main() -> int:
     parser.add_argument("--accounts", type=int, default=8)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--minutes", type=int, default=6)
+    parser.add_argument("--kill-broker", action="store_true", help="kill and restart a Kafka broker under load")
+    parser.add_argument("--logs", type=Path, help="an empty folder that keeps what the processes write")
     chosen = parser.parse_args()
+    if chosen.kill_broker and chosen.bus != "kafka":
+        parser.error("--kill-broker goes with --bus kafka")
     size = Size(chosen.instruments, chosen.accounts, chosen.partitions, chosen.minutes)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = run_and_check(chosen.bus, size, Path(folder))
-    moves = [count - 1 for count in outcome.owners.values()]
+    with ExitStack() as stack:
+        kept = nullcontext(chosen.logs) if chosen.logs else tempfile.TemporaryDirectory()
+        folder = Path(stack.enter_context(kept))
+        broker = stack.enter_context(a_kafka()) if chosen.kill_broker else None
+        outcome = run_and_check(chosen.bus, size, folder, broker=broker)
+    moves = [len(replicas) - 1 for replicas in outcome.owners.values()]
     print(f"{chosen.bus}: {size} in {time.monotonic() - begun:.0f} s; {outcome.counts}")
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s, megabytes = spent.ru_utime + spent.ru_stime, spent.ru_maxrss // 1024
@@ -397,6 +538,11 @@ def main() -> int:
         f"the session ran {outcome.run_s:.0f} s: {rate:.0f} market events/s, {cpu_s:.0f} s of processor time in its "
         f"processes, the largest of {megabytes} MB; load {load:.1f}"
     )
+    if chosen.kill_broker:
+        print(
+            f"the broker was killed; the next transaction ended {outcome.outage_s:.1f} s later; replicas started "
+            f"again, by service and exit code: {outcome.restarts or 'none'}"
+        )
     print(f"{outcome.kills} kills; {len(moves)} tasks moved {sum(moves)} times, each at least {min(moves)}")
     for problem in outcome.problems:
         print(f"DOES NOT HOLD: {problem}")

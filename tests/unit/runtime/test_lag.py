@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from libs.bus.api import Bus, NewRecord, TopicPartition, TopicSpec
+from libs.bus.api import Bus, Consumer, NewRecord, TopicPartition, TopicSpec
 from libs.bus.memory import MemoryBus
 from libs.runtime.lag import StallDetector, read_lags
 from libs.wire.topics import BARS_CLOSED, FEATURE_VECTORS, MARKET_EVENTS, TOPICS
@@ -104,3 +104,23 @@ def test_lags_with_markers_are_those_without_where_the_log_keeps_none(bus: Bus) 
     detecting.publish(BARS_CLOSED, 2)
     found = read_lags(bus, ("bars", "features"), with_markers=True)
     assert found == read_lags(bus, ("bars", "features")) == {"bars": 3, "features": 2}
+
+
+def test_one_reader_looks_at_the_tails_of_all_groups(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    detecting = Detecting(bus)
+    detecting.publish(MARKET_EVENTS, 5)
+    detecting.handle("risk", MARKET_EVENTS)
+    detecting.publish(MARKET_EVENTS, 3)
+    detecting.publish(BARS_CLOSED, 2)
+    detecting.handle("bars", MARKET_EVENTS)
+    opened: list[Sequence[str]] = []
+    open_consumer = bus.consumer
+
+    def note(topics: Sequence[str]) -> Consumer:
+        opened.append(topics)
+        return open_consumer(topics)
+
+    monkeypatch.setattr(bus, "consumer", note)
+    found = read_lags(bus, ("bars", "features", "risk", "execution"))
+    assert found == {"bars": 0, "features": 2, "risk": 3 + 2, "execution": 8}
+    assert opened == [[BARS_CLOSED, MARKET_EVENTS]]
