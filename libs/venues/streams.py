@@ -2,8 +2,8 @@
 
 A connection that is silent for too long is taken for dead. One near the venue's age limit, or that is suspected, is
 replaced while it is still read: another is opened beside it and takes its place once it has brought something and both
-have been open for a moment, so that nothing lies between them; what both bring the reader of the queue drops by number.
-A venue that begins a connection with the book's snapshot is reconnected instead. When the queue is full the thread
+have been open for a moment, so that nothing lies between them; what both bring the reader of the queue drops by number,
+a snapshot with which the new one begins too, where it is no newer than the book. When the queue is full the thread
 halts, and with it the reading of the socket: nothing is ever dropped.
 """
 
@@ -209,8 +209,6 @@ class StreamReader:
             reason = self._reconnect_reason or (
                 f"renewed after {self._renew_after_s:g} s" if now - current.opened_s > self._renew_after_s else ""
             )
-            if reason and self._declaration.resubscribe:
-                return reason
             if (reason or current.successor is not None) and self._replace(current, reason):
                 heard = self._clock.monotonic_s()
                 continue

@@ -180,7 +180,9 @@ class Normaliser:
                 state.depth_gaps += 1
             state.last_final_update_id = event.final_update_id
         elif isinstance(event, DepthSnapshot):
-            if event.last_update_id <= state.last_snapshot_id:
+            # A connection that takes another's place begins with a book that later changes have passed.
+            is_passed = not state.is_holding and event.last_update_id < state.last_final_update_id
+            if event.last_update_id <= state.last_snapshot_id or is_passed:
                 return False
             state.last_snapshot_id = event.last_update_id
             state.last_final_update_id = max(state.last_final_update_id, event.last_update_id)

@@ -8,7 +8,8 @@ import structlog
 from libs.clock import SYSTEM_CLOCK
 from libs.domain.bars import Bar, BarRevision
 from libs.domain.events import DeadInput
-from libs.domain.market import Gap, MarketEvent
+from libs.domain.market import DepthDelta, DepthSnapshot, Gap, MarketEvent, Trade
+from libs.domain.numbers import parse_e8
 from libs.runtime.errors import BadInput
 from libs.runtime.source import EventSource
 from libs.venues.registry import find_venue_of
@@ -19,7 +20,7 @@ from services.ingestion.live import LiveSource
 from services.ingestion.merged import MergedSource
 from services.ingestion.settings import IngestionSettings
 from tests.kit.fake_venues import FakeVenues, serve_venues
-from tests.kit.played_market import MINUTE_MS, PlayedMarket, find_wrong_bars, simulated_market
+from tests.kit.played_market import MINUTE_MS, Book, PlayedMarket, find_wrong_bars, simulated_market
 from tests.kit.waiting import eventually
 
 START_MS = 1_767_225_600_000
@@ -43,7 +44,7 @@ class VenuesClock:
         SYSTEM_CLOCK.sleep(seconds)
 
 
-def make_source(venues: FakeVenues) -> MergedSource:
+def make_source(venues: FakeVenues, **settings: float) -> MergedSource:
     sources: dict[str, EventSource] = {}
     for market in venues.markets.values():
         venue = find_venue_of(market.instrument)
@@ -52,10 +53,9 @@ def make_source(venues: FakeVenues) -> MergedSource:
             venue.make_decoder(),
             instrument=market.instrument,
             history_bars=0,
-            stale_after_s=60.0,
-            wait_for_trades_s=60.0,
             logger=structlog.get_logger(),
             clock=VenuesClock(venues),
+            **{"stale_after_s": 60.0, "wait_for_trades_s": 60.0, **settings},
         )
     return MergedSource(sources)
 
@@ -109,6 +109,52 @@ def test_markets_of_two_venues_are_followed_at_once_and_their_bars_are_those_of_
         assert len([bar for bar in bars[market.instrument] if bar.timeframe == "1m"]) == 3
         assert not find_wrong_bars(market, bars[market.instrument])
     assert not [event for event in follower.out if isinstance(event, Gap)]
+
+
+@pytest.mark.slow
+def test_connections_of_both_venues_are_renewed_and_nobody_notices() -> None:
+    recording = simulated_market(seed=7, minutes=2)
+    markets = [PlayedMarket(name, recording, START_MS) for name in ("BTCUSDT.BINANCE", "BTCUSDT.BYBIT")]
+    with serve_venues(markets) as venues:
+        source = make_source(venues, renew_after_s=0.2)
+        follower = Follower(source, venues)
+        try:
+            source.open(None)
+            eventually(lambda: venues.connections == 3, step=follower.read, within_s=60)
+
+            def play() -> None:
+                if venues.now_ms < START_MS + 100_000:
+                    venues.publish(venues.now_ms + 100)
+                follower.read()
+
+            def renewals() -> list[int]:
+                return [count for feed in source.feed_health() for count in feed.reconnects.values()]
+
+            eventually(lambda: min(renewals()) >= 2, step=play, within_s=120)
+            follower.read_all()
+        finally:
+            source.close()
+    assert not [event for event in follower.out if isinstance(event, Gap)]
+    for market in markets:
+        own = [event for event in follower.out if event.instrument == market.instrument]
+        trades = [event.event_id for event in own if isinstance(event, Trade)]
+        assert len(trades) == len(set(trades)) == sum(minute.count for minute in market.minutes.values())
+        book = Book({}, {})
+        for event in own:
+            if isinstance(event, DepthSnapshot):
+                book = Book({}, {})
+            if isinstance(event, DepthSnapshot | DepthDelta):
+                book.apply({"b": levels_of(event, "bid"), "a": levels_of(event, "ask")})
+        assert book == numeric(market.book)
+
+
+def levels_of(event: DepthSnapshot | DepthDelta, side: str) -> list[tuple[str, str]]:
+    prices, quantities = getattr(event, f"{side}_prices_e8"), getattr(event, f"{side}_quantities_e8")
+    return [(str(price), str(quantity)) for price, quantity in zip(prices, quantities, strict=True)]
+
+
+def numeric(book: Book) -> Book:
+    return Book(*({str(parse_e8(p)): str(parse_e8(q)) for p, q in side.items()} for side in (book.bids, book.asks)))
 
 
 def test_one_address_for_two_venues_is_refused() -> None:
