@@ -14,6 +14,7 @@ from typing import Protocol
 from libs.domain.market import ExchangeBar, MarketEvent, Trade
 from libs.domain.orders import PlaceOrder
 from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
+from libs.venues.archives import VenueArchive
 from libs.venues.frames import Frame
 from libs.venues.history import MarketHistory
 from libs.venues.rest import RestClient
@@ -198,9 +199,9 @@ class VenueAccess:
 class Venue:
     """One venue's declaration. Addresses are of REST and streams; nothing is asked when something is opened.
 
-    `open_market` takes an instrument id and the address of the streams; its questions, and those for the past, may
-    weigh `weight_per_minute` together, a plain one 1. `trading_addresses` go by mode; without
-    `open_trading` no orders can be sent there.
+    `archive` is what it publishes of its past in files. `open_market` takes an instrument id and the address of the
+    streams; its questions, and those for the past, may weigh `weight_per_minute` together, a plain one 1.
+    `trading_addresses` go by mode; without `open_trading` no orders can be sent there.
     """
 
     name: str
@@ -209,5 +210,6 @@ class Venue:
     open_market: Callable[[RestClient, str, str], MarketData]
     open_history: Callable[[RestClient], MarketHistory]
     weight_per_minute: int
+    archive: VenueArchive
     trading_addresses: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     open_trading: Callable[[VenueAccess], TradingVenue] | None = None

@@ -10,7 +10,7 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ExchangeBar, Trade
 from libs.venues.api import MarketData, StreamDeclaration, TradePage, TradePosition, TradingVenue, Venue, VenueAccess
 from libs.venues.binance_frames import BinanceDecoder, decode_frame, decode_klines
-from libs.venues.binance_history import open_history
+from libs.venues.binance_history import ARCHIVE, open_history
 from libs.venues.binance_rules import read_rules
 from libs.venues.frames import Frame, FrameError
 from libs.venues.rest import RestClient
@@ -130,6 +130,7 @@ VENUE = Venue(
     open_market,
     open_history,
     2400,
+    ARCHIVE,
     {"testnet": ("https://testnet.binancefuture.com", "wss://fstream.binancefuture.com"), "live": _LIVE},
     open_trading,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from libs.venues.archives import VenueArchive
 from libs.venues.history import (
     DAY_MS,
     HOUR_MS,
@@ -23,7 +24,18 @@ from libs.venues.history import (
 )
 from libs.venues.rest import RestClient
 
-ARCHIVE = "https://data.binance.vision/?prefix=data/futures/um/daily/"
+_DAILY = "data/futures/um/daily"
+ARCHIVE = VenueArchive(
+    "https://data.binance.vision",
+    {
+        "klines": f"{_DAILY}/klines/{{symbol}}/{{timeframe}}/{{symbol}}-{{timeframe}}-{{day}}.zip",
+        "mark": f"{_DAILY}/markPriceKlines/{{symbol}}/{{timeframe}}/{{symbol}}-{{timeframe}}-{{day}}.zip",
+        "trades": f"{_DAILY}/aggTrades/{{symbol}}/{{symbol}}-aggTrades-{{day}}.zip",
+        "open-interest": f"{_DAILY}/metrics/{{symbol}}/{{symbol}}-metrics-{{day}}.zip",
+    },
+    {"open-interest": "5m"},
+    ".CHECKSUM",
+)
 _INTEREST_DAYS = 30
 # Rows that one question gives at most, and its weight.
 _PAGES: dict[Kind, tuple[str, int, int]] = {
@@ -42,8 +54,7 @@ class BinanceHistory:
     reach: Mapping[Kind, tuple[int, str]] = {
         "open-interest": (
             _INTEREST_DAYS * DAY_MS,
-            f"Binance's REST interface gives open interest of the last {_INTEREST_DAYS} days alone; take metrics files "
-            f"from {ARCHIVE} and read them with `perpflow import`, or begin later",
+            f"Binance's REST interface gives open interest of the last {_INTEREST_DAYS} days alone",
         )
     }
 
@@ -58,7 +69,7 @@ class BinanceHistory:
         """Refuse books, and timeframes that there are not."""
         if kind == "book":
             raise HistoryRefused(
-                f"Binance's REST interface gives no past books; take bookDepth or bookTicker files from {ARCHIVE} "
+                f"Binance's REST interface gives no past books; take bookDepth or bookTicker files from {ARCHIVE.url} "
                 "or record books with `perpflow up --market live`"
             )
         known = _INTEREST_TIMEFRAMES if kind == "open-interest" else tuple(TIMEFRAME_MS)

@@ -16,7 +16,7 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ExchangeBar
 from libs.venues.api import MarketData, StreamDeclaration, TradePage, TradePosition, Venue
 from libs.venues.bybit_frames import BybitDecoder, decode_klines, read_trades
-from libs.venues.bybit_history import open_history
+from libs.venues.bybit_history import ARCHIVE, open_history
 from libs.venues.bybit_rest import ask
 from libs.venues.errors import VenueUnavailable
 from libs.venues.frames import FrameError
@@ -150,4 +150,5 @@ VENUE = Venue(
     open_market,
     open_history,
     7200,
+    ARCHIVE,
 )

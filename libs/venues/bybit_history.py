@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from libs.venues.archives import VenueArchive
 from libs.venues.bybit_rest import ask
 from libs.venues.history import (
     HOUR_MS,
@@ -22,7 +23,7 @@ from libs.venues.history import (
 )
 from libs.venues.rest import RestClient
 
-ARCHIVE = "https://public.bybit.com/trading/"
+ARCHIVE = VenueArchive("https://public.bybit.com", {"trades": "trading/{symbol}/{symbol}{day}.csv.gz"})
 _INTERVALS = {"1m": "1", "5m": "5", "15m": "15", "1h": "60", "4h": "240", "1d": "D"}
 _INTEREST_INTERVALS = {"5m": "5min", "15m": "15min", "1h": "1h", "4h": "4h", "1d": "1d"}
 # What a question takes as begin and end, and how many rows it gives at most.
@@ -49,12 +50,11 @@ class BybitHistory:
     def check(self, kind: Kind, timeframe: str) -> None:
         """Refuse trades and books: only the newest thousand and the present one can be asked for."""
         if kind in ("trades", "book"):
-            what = "the newest 1,000 trades" if kind == "trades" else "the present book"
+            if kind == "trades":
+                raise HistoryRefused("Bybit's REST interface gives the newest 1,000 trades alone")
             raise HistoryRefused(
-                f"Bybit's REST interface gives {what} alone; take files of past {kind} from "
-                f"{ARCHIVE if kind == 'trades' else 'https://www.bybit.com/derivatives/en/history-data'}"
-                f"{' and read them with `perpflow import`' if kind == 'trades' else ''}, or record them with "
-                "`perpflow up --market live`"
+                "Bybit's REST interface gives the present book alone; take files of past books from "
+                "https://www.bybit.com/derivatives/en/history-data or record them with `perpflow up --market live`"
             )
         known = tuple(_INTEREST_INTERVALS if kind == "open-interest" else _INTERVALS)
         refuse_timeframe(kind, timeframe, known, "Bybit")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.market import ExchangeBar
 from libs.venues.api import Venue
+from libs.venues.archives import NO_ARCHIVE
 from libs.venues.binance import open_market, open_trading
 from libs.venues.binance_frames import BinanceDecoder, decode_klines
 from libs.venues.binance_history import open_history
@@ -89,5 +90,13 @@ class SimulatedMarketClient:
 _ADDRESSES = ("http://127.0.0.1:8090", "ws://127.0.0.1:8090")
 
 VENUE = Venue(
-    "SIMULATED", _ADDRESSES, BinanceDecoder, open_market, open_history, 2400, {"testnet": _ADDRESSES}, open_trading
+    "SIMULATED",
+    _ADDRESSES,
+    BinanceDecoder,
+    open_market,
+    open_history,
+    2400,
+    NO_ARCHIVE,
+    {"testnet": _ADDRESSES},
+    open_trading,
 )

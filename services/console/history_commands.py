@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from services.console.output import print_json
 if TYPE_CHECKING:
     from libs.history.files import SeriesFiles
     from libs.history.series import Series
+    from libs.venues.archives import VenueArchive
     from libs.venues.history import MarketHistory
 
 _DAY_MS = 86_400_000
@@ -50,10 +52,18 @@ def collect_data(
         typer.Option(help="Where the venue does not answer, make up klines from this seed, marked so."),
     ] = None,
     url: Annotated[str, typer.Option(help="REST address of the exchange; the venue's own by default.")] = "",
+    from_archive: Annotated[
+        bool,
+        typer.Option(
+            "--from-archive", help="Take whole days from the files that the venue publishes; REST for the rest."
+        ),
+    ] = False,
+    archive_url: Annotated[str, typer.Option(help="Address of those files; the venue's own by default.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
     """Fetch a venue's past into Parquet, page by page; another call goes on where this one ended, forward and backward.
 
+    What REST does not give (open interest beyond 30 days, Bybit's past trades) comes from the venue's archive of files.
     Files say what they are of, and one of another symbol, kind or timeframe is refused. Prices are doubles, times UTC.
 
     Examples:
@@ -91,7 +101,7 @@ def collect_data(
             if sample_seed is None:
                 raise
             all_files = _write_sample(output, series, sample_seed, days or _USUAL_DAYS)
-            new_rows, now_ms = _count_rows(all_files), 0
+            new_rows, now_ms, absent = _count_rows(all_files), 0, []
         else:
             if begin is None and days is not None:
                 begin = now_ms - int(days * _DAY_MS)
@@ -99,7 +109,9 @@ def collect_data(
             if begin is not None and begin >= end:
                 raise BadInput(f"--from {from_ or 'now less --days'} is not before --to {to or 'now'}")
             stale = [files for files in all_files if not ttl_ms or files.fetched_ms < now_ms - ttl_ms]
-            new_rows = _collect(history, stale, begin, end, now_ms, is_quiet=json)
+            archive = _Archive(declared.archive, archive_url, is_wanted=from_archive)
+            new_rows = _collect(history, archive, stale, begin, end, now_ms, is_quiet=json)
+            absent = archive.absent
         finally:
             history.close()
     except VenueUnavailable as error:
@@ -113,6 +125,7 @@ def collect_data(
         "output": str(output),
         "new_rows": new_rows,
         "is_sample": now_ms == 0,
+        "days_not_in_archive": absent,
         "series": described,
         "seconds": round(SYSTEM_CLOCK.monotonic_s() - started_s, 3),
     }
@@ -123,6 +136,8 @@ def collect_data(
         return
     for each in described:
         print(f"{each['series']}: {each['rows']:,} rows up to {_show(each['last_time_ms'])}, {each['gaps']} gaps")
+    if absent:
+        print(f"the archive has no files of {len(absent)} days: {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}")
     print(f"{output}: {new_rows:,} rows are new")
 
 
@@ -152,8 +167,19 @@ def _open_files(output: Path, series: Sequence[Series], source: str) -> list[Ser
     return [SeriesFiles(output, each, source) for each in series]
 
 
+@dataclass(slots=True)
+class _Archive:
+    """The venue's archive, and the days of which it had no file. `is_wanted` takes what REST would give from it too."""
+
+    declared: VenueArchive
+    url: str
+    is_wanted: bool
+    absent: list[str] = field(default_factory=list)
+
+
 def _collect(
     history: MarketHistory,
+    archive: _Archive,
     all_files: Sequence[SeriesFiles],
     begin_ms: int | None,
     end_ms: int,
@@ -164,18 +190,46 @@ def _collect(
     from rich.console import Console
     from rich.progress import Progress
 
+    from libs.history.archived import collect_days, plan_days
     from libs.history.collection import collect, plan
-    from libs.venues.history import TimeSpan
+    from libs.venues.archives import ArchiveClient
+    from libs.venues.history import HistoryRefused, TimeSpan
 
     pieces = []
+    days = []
     for files in all_files:
         covered = files.covered
         usual_ms = covered[0].begin if covered else now_ms - _USUAL_DAYS * _DAY_MS
         span = TimeSpan(usual_ms if begin_ms is None else begin_ms, end_ms)
-        pieces += [(files, piece) for piece in plan(history, files, span, now_ms)]
+        is_archived = files.series.kind in archive.declared.paths
+        if archive.is_wanted and is_archived:
+            days += [(files, day) for day in plan_days(files, span, now_ms)]
+            span = TimeSpan(max(span.begin, now_ms - now_ms % _DAY_MS), span.end)
+        try:
+            planned = plan(history, files, span, now_ms)
+        except HistoryRefused:
+            if not is_archived:
+                raise
+            # The archive has what REST does not give any more.
+            reach_ms, _ = history.reach.get(files.series.kind, (0, ""))
+            oldest_ms = -(-(now_ms - reach_ms) // _DAY_MS) * _DAY_MS
+            days += [(files, day) for day in plan_days(files, TimeSpan(span.begin, min(span.end, oldest_ms)), now_ms)]
+            rest = TimeSpan(oldest_ms, span.end)
+            planned = plan(history, files, rest, now_ms) if reach_ms and rest.begin < rest.end else []
+        pieces += [(files, piece) for piece in planned]
     before = _count_rows(all_files)
     with Progress(console=Console(stderr=True), disable=is_quiet, transient=True) as progress:
-        task = progress.add_task("collecting", total=sum(piece.end - piece.begin for _, piece in pieces))
+        total_ms = sum(piece.end - piece.begin for _, piece in pieces) + len(days) * _DAY_MS
+        task = progress.add_task("collecting", total=total_ms)
+        if days:
+            with ArchiveClient(archive.declared, archive.url) as client:
+                missing = collect_days(
+                    client,
+                    days,
+                    now_ms=now_ms,
+                    advance=lambda covered_ms, _rows: progress.update(task, advance=covered_ms),
+                )
+            archive.absent += [f"{files.series} {_show(day)[:10]}" for files, day in missing]
         collect(
             history,
             pieces,

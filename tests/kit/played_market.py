@@ -218,15 +218,15 @@ class PlayedMarket:
                 yield begin_ms, Happening("depth", 0, books[-1].change_to(books[0]))
 
 
-def find_wrong_bars(market: PlayedMarket, bars: Iterable[Bar | BarRevision]) -> list[str]:
-    """Compare 1m bars, revisions behind the bars that they revise, with the sums of a market's trades.
+def find_wrong_bars(market: PlayedMarket, bars: Iterable[Bar | BarRevision], end_ms: int = 0) -> list[str]:
+    """Compare 1m bars, revisions behind the bars that they revise, with the sums of a market's trades up to a time.
 
     Returns what differs, minutes that are over and have no bar among it.
     """
     last = {bar.open_time // 1_000_000: bar for bar in bars if bar.timeframe == "1m"}
     wrong = []
     for at_ms, minute in market.minutes.items():
-        if at_ms + MINUTE_MS > market.now_ms:
+        if at_ms + MINUTE_MS > (end_ms or market.now_ms):
             continue
         bar = last.get(at_ms)
         name = f"{market.instrument} {(at_ms - market.start_ms) // MINUTE_MS}"

@@ -179,13 +179,13 @@ def test_the_newest_rows_are_asked_for_again_until_they_are_published(tmp_path: 
     ("venue", "kind", "timeframe", "reason"),
     [
         ("BINANCE", "book", "", r"no past books; take bookDepth .*data\.binance\.vision"),
-        ("BINANCE", "open-interest", "5m", "of the last 30 days alone; take metrics files"),
+        ("BINANCE", "open-interest", "5m", "of the last 30 days alone"),
         ("BINANCE", "open-interest", "1m", "no open-interest of 1m; choose from 5m, 15m, 1h, 4h, 1d"),
         (
             "BYBIT",
             "trades",
             "",
-            r"newest 1,000 trades alone; .*public\.bybit\.com/trading/ and read them with `perpflow import`",
+            "newest 1,000 trades alone",
         ),
         ("BYBIT", "book", "", "the present book alone"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import structlog
 
@@ -44,7 +46,7 @@ class VenuesClock:
         SYSTEM_CLOCK.sleep(seconds)
 
 
-def make_source(venues: FakeVenues, **settings: float) -> MergedSource:
+def make_source(venues: FakeVenues, **settings: Any) -> MergedSource:
     sources: dict[str, EventSource] = {}
     for market in venues.markets.values():
         venue = find_venue_of(market.instrument)
