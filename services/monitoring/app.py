@@ -279,6 +279,7 @@ class MonitoringApp:
                 now_ns, bus_problem = self._clock.now_ns(), self._health.reason_of("bus")
                 with self._lock:
                     self._dashboard.set_services(rows)
+                    self._dashboard.set_market_feeds(probe.feeds())
                     self._alerts.saw_services(conditions, now_ns)
                     self._alerts.saw_bus("" if bus_problem == _NOT_OPENED else bus_problem, now_ns)
                     changes = self._alerts.evaluate_bus(now_ns)

@@ -62,6 +62,7 @@ class Dashboard:
         self._dead_letters: deque[Row] = deque(maxlen=DEAD_LETTER_LIMIT)
         self._audit: deque[Row] = deque(maxlen=AUDIT_LIMIT)
         self._services: list[Row] = []
+        self._market_feeds: list[Row] = []
         self._topics: dict[str, Row] = {}
         self._feed: Row = {"is_connected": False, "message": "Connecting to the bus"}
         self._bars: dict[str, ChartSeries] = {}
@@ -108,6 +109,10 @@ class Dashboard:
     def set_services(self, services: Sequence[Row]) -> None:
         """Take the health of every service."""
         self._replace("services", "_services", list(services))
+
+    def set_market_feeds(self, feeds: Sequence[Row]) -> None:
+        """Take how the live feed of each instrument is."""
+        self._replace("market_feeds", "_market_feeds", list(feeds))
 
     def set_topics(self, topics: Mapping[str, Row]) -> None:
         """Take the length and rate of every topic's log."""
@@ -176,6 +181,7 @@ class Dashboard:
             "dead_letters": lambda: list(reversed(self._dead_letters)),
             "audit": lambda: list(reversed(self._audit)),
             "services": lambda: self._services,
+            "market_feeds": lambda: self._market_feeds,
             "topics": lambda: self._topics,
         }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from libs.clock import SYSTEM_CLOCK, Clock
 from libs.runtime.metrics import is_alive, processes_of, read_announcement
@@ -22,8 +23,26 @@ _ORDER = (
     *("ingestion", "exchange", "bars", "features", "inference", "strategy", "risk", "execution", "chain", "outbox"),
     "recorder",
 )
+_FEED_METRICS = frozenset(
+    {
+        "perpflow_message_age_seconds",
+        "perpflow_stream_reconnects_total",
+        "perpflow_clock_offset_seconds",
+        "perpflow_book_levels",
+    }
+)
 _IS_UP = {"running": True, **dict.fromkeys(("not ready", "hung", "down", "failed", "restarting"), False)}
 _ENDED = frozenset({"finished", "stopping", "stopped", "restarting", "failed", "hung"})
+
+
+@dataclass(slots=True)
+class FeedReading:
+    """How a live feed of an instrument is; what is not known is absent. Ages in s are by kind, levels by side."""
+
+    ages_s: dict[str, float] = field(default_factory=dict)
+    reconnects: int = 0
+    clock_offset_s: float | None = None
+    book_levels: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +56,7 @@ class Reading:
     dead_letters: float = 0.0
     hop_buckets: Mapping[float, float] = field(default_factory=dict)
     missing_dependencies: tuple[str, ...] = ()
+    feeds: Mapping[str, FeedReading] = field(default_factory=dict)
 
 
 def read_metrics(text: str, at_s: float) -> Reading:
@@ -50,6 +70,7 @@ def read_metrics(text: str, at_s: float) -> Reading:
     }
     buckets: dict[float, float] = {}
     missing: list[str] = []
+    feeds: dict[str, FeedReading] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in names:
@@ -59,7 +80,21 @@ def read_metrics(text: str, at_s: float) -> Reading:
             elif sample.name == "perpflow_hop_latency_seconds_bucket":
                 bound = float(sample.labels["le"])
                 buckets[bound] = buckets.get(bound, 0.0) + sample.value
-    return Reading(at_s, sums["in"], sums["out"], sums["lag"], sums["dead"], buckets, tuple(missing))
+            elif sample.name in _FEED_METRICS:
+                _note_feed(feeds.setdefault(sample.labels["instrument"], FeedReading()), sample)
+    return Reading(at_s, sums["in"], sums["out"], sums["lag"], sums["dead"], buckets, tuple(missing), feeds)
+
+
+def _note_feed(feed: FeedReading, sample: Sample) -> None:
+    match sample.name:
+        case "perpflow_message_age_seconds":
+            feed.ages_s[sample.labels["kind"]] = sample.value
+        case "perpflow_stream_reconnects_total":
+            feed.reconnects += int(sample.value)
+        case "perpflow_clock_offset_seconds":
+            feed.clock_offset_s = sample.value
+        case _:
+            feed.book_levels[sample.labels["side"]] = int(sample.value)
 
 
 def quantile_ms(older: Mapping[float, float], newer: Mapping[float, float], share: float) -> float | None:
@@ -81,6 +116,20 @@ def quantile_ms(older: Mapping[float, float], newer: Mapping[float, float], shar
             return (lower_bound + (bound - lower_bound) * part) * 1000
         lower_bound, lower_count = bound, count
     return None
+
+
+def feed_row(instrument: str, feed: FeedReading) -> Row:
+    """Return the page's row of a feed: its subscription that has been silent longest first."""
+    kind = max(feed.ages_s, key=feed.ages_s.__getitem__, default=None)
+    return {
+        "instrument": instrument,
+        "oldest_kind": kind,
+        "ages_s": {name: round(age_s, 1) for name, age_s in sorted(feed.ages_s.items())},
+        "reconnects": feed.reconnects,
+        "clock_offset_ms": None if feed.clock_offset_s is None else round(feed.clock_offset_s * 1000),
+        "bid_levels": feed.book_levels.get("bids"),
+        "ask_levels": feed.book_levels.get("asks"),
+    }
 
 
 @dataclass(slots=True)
@@ -105,6 +154,7 @@ class ServiceProbe:
         self._run_dir = run_dir
         self._urls = dict(service_urls)
         self._known: dict[str, _Known] = {}
+        self._ended: set[str] = set()
         self._client = httpx.Client(timeout=timeout_s, trust_env=False)
 
     def look(self) -> tuple[list[Row], list[ServiceCondition]]:
@@ -117,6 +167,10 @@ class ServiceProbe:
             row = self._look_at(name, announced.get(name, {}))
             rows.append(row)
             state = row["state"]
+            if state in _ENDED or state == "down":
+                self._ended.add(name)
+            else:
+                self._ended.discard(name)
             conditions.append(
                 ServiceCondition(
                     name,
@@ -128,6 +182,14 @@ class ServiceProbe:
                 )
             )
         return rows, conditions
+
+    def feeds(self) -> list[Row]:
+        """Return a row for each live feed, as the last look found it."""
+        found: dict[str, FeedReading] = {}
+        for name, known in self._known.items():
+            if known.readings and name not in self._ended:
+                found |= known.readings[-1].feeds
+        return [feed_row(instrument, found[instrument]) for instrument in sorted(found)]
 
     def _missing(self, name: str, state: str) -> tuple[str, ...]:
         readings = self._known[name].readings

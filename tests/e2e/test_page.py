@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from libs.access.users import Role
 from libs.bus.memory import MemoryBus
 from libs.domain.control import ControlAction, ControlCommand, TradingState
+from libs.runtime.health import HealthServer, ServiceHealth
+from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.records import read_topic
 from libs.wire import decode
 from libs.wire.topics import CONTROL_COMMANDS
@@ -226,3 +229,28 @@ def test_lost_server_is_said_and_found_again(page: Page) -> None:
         page.wait_for("document.getElementById('link').dataset.state === 'live'")
         make.publish(bus, [make.a_bar(0)])
         page.wait_for("document.getElementById('price-empty').hidden")
+
+
+def test_live_feeds_are_listed_and_one_without_a_book_stands_out(
+    page: Page, served: tuple[MonitoringApp, MemoryBus], tmp_path: Path
+) -> None:
+    app, _ = served
+    metrics = ServiceMetrics("ingestion")
+    for instrument, levels in (("BTCUSDT.BINANCE", 1000), ("XRPUSDT.BYBIT", 0)):
+        metrics.message_age.labels("ingestion", instrument, "trade").set(0.2)
+        metrics.reconnects.labels("ingestion", instrument, "market").inc(2)
+        for side in ("bids", "asks"):
+            metrics.book_levels.labels("ingestion", instrument, side).set(levels)
+    server = HealthServer(ServiceHealth("ingestion", tmp_path, metrics))
+    try:
+        facts = {"service": "ingestion", "pid": os.getpid(), "state": "running", "metrics_port": server.port}
+        (tmp_path / "ingestion.json").write_text(json.dumps(facts))
+        show(page, app)
+        page.wait_for("document.getElementById('rows-feeds').rows.length === 2")
+        assert page.read("document.getElementById('feeds').hidden") is False
+        assert page.read("document.getElementById('feeds-readout').textContent") == "1 of 2 without a book"
+        cells = "[...document.getElementById('rows-feeds').rows[0].cells].map((cell) => cell.textContent).join('|')"
+        assert page.read(cells) == "BTCUSDT.BINANCE|0.2 s|–|–|–|2|–|1,000 / 1,000"
+        assert not page.faults
+    finally:
+        server.close()

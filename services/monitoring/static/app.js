@@ -67,6 +67,7 @@ function draw() {
   if (touches("alerts")) panels.alerts(state);
   if (touches("topics", "dead_letters")) panels.flow(state);
   if (touches("services")) panels.services(state);
+  if (touches("market_feeds")) panels.marketFeeds(state);
   if (touches("audit")) panels.audit(state);
   const row = control.render(state.control);
   drawNotice(row);

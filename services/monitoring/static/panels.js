@@ -292,6 +292,23 @@ export function services(state) {
   ]);
 }
 
+const FEED_KINDS = ["trade", "depth_delta", "best_quote", "mark_price"];
+
+export function marketFeeds(state) {
+  const rows = state.market_feeds ?? [];
+  byId("feeds").hidden = rows.length === 0;
+  const lost = rows.filter((row) => row.bid_levels === 0).length;
+  put("feeds-readout", lost ? `${lost} of ${rows.length} without a book` : "\u00a0");
+  const age = (seconds) => (f.isKnown(seconds) ? `${f.number(seconds, 1)} s` : f.NONE);
+  syncRows("rows-feeds", rows, (row) => row.instrument, (row) => [
+    left(row.instrument),
+    ...FEED_KINDS.map((kind) => right(age(row.ages_s[kind]), kind === row.oldest_kind && row.ages_s[kind] > 10 ? { tone: "warn" } : {})),
+    right(f.number(row.reconnects, 0)),
+    right(f.isKnown(row.clock_offset_ms) ? `${f.signed(row.clock_offset_ms, 0)} ms` : f.NONE),
+    right(f.isKnown(row.bid_levels) ? `${f.number(row.bid_levels, 0)} / ${f.number(row.ask_levels, 0)}` : f.NONE, row.bid_levels === 0 ? { tone: "bad" } : {}),
+  ]);
+}
+
 export function audit(state) {
   const rows = state.audit ?? [];
   byId("audit-empty").hidden = rows.length > 0;

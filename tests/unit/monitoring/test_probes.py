@@ -71,6 +71,39 @@ def test_supervisor_counts_restarts_and_overrules_the_dead(tmp_path: Path) -> No
     assert (row["state"], row["restarts"]) == ("restarting", 2)
 
 
+def test_the_feeds_of_ingestion_are_rows_until_it_ends(tmp_path: Path) -> None:
+    metrics = ServiceMetrics("ingestion")
+    for kind, age_s in (("trade", 0.24), ("mark_price", 12.0)):
+        metrics.message_age.labels("ingestion", "BTCUSDT.BINANCE", kind).set(age_s)
+    metrics.reconnects.labels("ingestion", "BTCUSDT.BINANCE", "public").inc(2)
+    metrics.reconnects.labels("ingestion", "BTCUSDT.BINANCE", "market").inc()
+    metrics.clock_offset.labels("ingestion", "BTCUSDT.BINANCE").set(-0.0123)
+    for side in ("bids", "asks"):
+        metrics.book_levels.labels("ingestion", "BTCUSDT.BINANCE", side).set(1000)
+    metrics.message_age.labels("ingestion", "XRPUSDT.BYBIT", "trade").set(1.0)
+    server = HealthServer(ServiceHealth("ingestion", tmp_path, metrics), "127.0.0.1", 0)
+    with server:
+        write(tmp_path, "ingestion", service="ingestion", pid=os.getpid(), state="running", metrics_port=server.port)
+        probe = ServiceProbe(tmp_path, {})
+        assert probe.feeds() == []
+        probe.look()
+        first, second = probe.feeds()
+        assert first == {
+            "instrument": "BTCUSDT.BINANCE",
+            "oldest_kind": "mark_price",
+            "ages_s": {"mark_price": 12.0, "trade": 0.2},
+            "reconnects": 3,
+            "clock_offset_ms": -12,
+            "bid_levels": 1000,
+            "ask_levels": 1000,
+        }
+        assert (second["instrument"], second["clock_offset_ms"], second["bid_levels"]) == ("XRPUSDT.BYBIT", None, None)
+    write(tmp_path, "ingestion", service="ingestion", pid=os.getpid(), state="finished")
+    probe.look()
+    assert probe.feeds() == []
+    probe.close()
+
+
 def test_file_in_the_making_is_left_for_the_next_look(tmp_path: Path) -> None:
     (tmp_path / "bars.json").write_text('{"service": "ba')
     assert look(tmp_path) == []
