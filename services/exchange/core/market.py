@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,17 +71,10 @@ class SimulatedMarket:
         if history_minutes < 0:
             raise ValueError(f"history_minutes is {history_minutes}; it must be at least 0")
         self.seed = seed
-        self._market = np.zeros(1, dtype=MARKET)
-        self._seeds = np.array([seed], dtype=np.uint64)
-        self._book = np.zeros((4, DEPTH), dtype=np.int64)
-        self._published = np.zeros((4, DEPTH), dtype=np.int64)
-        self._rows = np.zeros((MAX_ROWS, ROW), dtype=np.int64)
-        self._levels = np.zeros((MAX_LEVELS, 2), dtype=np.int64)
+        start = _run_history(seed, history_minutes)
+        self._market, self._seeds, self._book, self._published, self.history = (each.copy() for each in start)
+        self._rows, self._levels = _make_buffers()
         self._sequence = 1
-        start_market(self._market[0], START_MS - history_minutes * MINUTE_MS, START_PRICE)
-        self.history = np.zeros((history_minutes, KLINE), dtype=np.int64)
-        for minute in range(history_minutes):
-            self._run(self.history[minute], is_first=False)
 
     @property
     def time_ms(self) -> int:
@@ -124,11 +118,44 @@ class SimulatedMarket:
         self._market, self._seeds, self._book, self._published = kept.market, kept.seeds, kept.book, kept.published
 
     def _run(self, kline: Ints, *, is_first: bool) -> tuple[int, int]:
-        last = int(kline[4])
-        count, level_count = run_minute(
+        return _advance(
             self._market, self._seeds, self._book, self._published, self._rows, self._levels, kline, is_first
         )
-        if not kline[9]:
-            # A minute without a trade stands still at the fair price.
-            kline[1:5] = last or int(self._market["price"][0] * 10.0)
-        return count, level_count
+
+
+# Two days of history take a second and a half: a process that wants a market twice, as a backtest does for its klines
+# and its events, simulates them once.
+@lru_cache(maxsize=4)
+def _run_history(seed: int, minutes: int) -> tuple[npt.NDArray[Any], ...]:
+    """Return the arrays of a market's state where its stream begins, and the klines before it."""
+    market = np.zeros(1, dtype=MARKET)
+    seeds = np.array([seed], dtype=np.uint64)
+    book, published = np.zeros((4, DEPTH), dtype=np.int64), np.zeros((4, DEPTH), dtype=np.int64)
+    rows, levels = _make_buffers()
+    start_market(market[0], START_MS - minutes * MINUTE_MS, START_PRICE)
+    history = np.zeros((minutes, KLINE), dtype=np.int64)
+    for kline in history:
+        _advance(market, seeds, book, published, rows, levels, kline, False)
+    return market, seeds, book, published, history
+
+
+def _make_buffers() -> tuple[Ints, Ints]:
+    return np.zeros((MAX_ROWS, ROW), dtype=np.int64), np.zeros((MAX_LEVELS, 2), dtype=np.int64)
+
+
+def _advance(
+    market: Any,
+    seeds: npt.NDArray[np.uint64],
+    book: Ints,
+    published: Ints,
+    rows: Ints,
+    levels: Ints,
+    kline: Ints,
+    is_first: bool,
+) -> tuple[int, int]:
+    last = int(kline[4])
+    count, level_count = run_minute(market, seeds, book, published, rows, levels, kline, is_first)
+    if not kline[9]:
+        # A minute without a trade stands still at the fair price.
+        kline[1:5] = last or int(market["price"][0] * 10.0)
+    return count, level_count
