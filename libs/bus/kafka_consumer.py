@@ -207,7 +207,7 @@ class KafkaConsumer:
         session = self._session
         wanted = [session.from_kafka(place) for place in places]
         if self._group is None or self.is_closed:
-            # A member that leaves may still be told of its share; its client answers no question any more.
+            # A member that leaves may still be assigned its share; its client answers no question any more.
             return
         if not wanted:
             self._has_share = True

@@ -203,8 +203,8 @@ class GapState(IntEnum):
 class Gap:
     """What a venue sent and did not reach us, between two times; known numbers of it, 0 where there are none.
 
-    A gap is told of once per state, under one `gap_id`; as OPEN with `to_time` 0 while it is not known how far it
-    reaches, and once more when it is. One that was filled before anything behind it went out is told of as FILLED
+    A gap is reported once per state, under one `gap_id`; as OPEN with `to_time` 0 while it is not known how far it
+    reaches, and once more when it is. One that was filled before anything behind it went out is reported as FILLED
     alone.
     """
 

@@ -28,7 +28,7 @@ COMMIT_EVERY_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 
 Advance: TypeAlias = Callable[[int, int], None]
-"""Told of each page: how many ms it covered, how many rows it had."""
+"""Called for each page: how many ms it covered, how many rows it had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Imported:
 
 
 def read_file(path: Path, *, venue: str, symbol: str = "", kind: str = "", timeframe: str = "") -> Imported:
-    """Read a file. What is not given is told by its columns and name; raises `HistoryError` where neither tells it."""
+    """Read a file. What is not given is read from its columns and name; raises `HistoryError` where neither has it."""
     table = _read_table(path)
     fitting = [form for form in _FORMS if form.fits(table.column_names) and kind in ("", form.kind)]
     if not fitting:

@@ -67,7 +67,7 @@ class ServiceMetrics:
         self.duplicates = Counter("perpflow_duplicates", "Repeated ids dropped", labels, registry=self.registry)
         self.dead_letters = Counter("perpflow_dead_letters", "Records dead-lettered", labels, registry=self.registry)
         gap = ("service", "kind", "state")
-        self.gaps = Counter("perpflow_gaps", "Gaps told of in what a venue sent", gap, registry=self.registry)
+        self.gaps = Counter("perpflow_gaps", "Gaps reported in what a venue sent", gap, registry=self.registry)
         feed = ("service", "instrument")
         self.message_age = Gauge(
             "perpflow_message_age_seconds",

@@ -89,7 +89,7 @@ class Table:
 
     @property
     def has_event_id(self) -> bool:
-        """Whether its records are told apart by an event id too."""
+        """Whether an event id identifies its records too."""
         return any(column.name == "event_id" for column in self.columns)
 
     def create(self) -> str:

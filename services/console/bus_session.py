@@ -59,7 +59,7 @@ def _describe(configuration: Configuration) -> SessionDescription:
         )
         for service in ("strategy", "risk", "execution")
     }
-    # By the prefix, which is how a session is told from others on its bus.
+    # By the prefix, which sets a session apart from others on its bus.
     name = platform.topic_prefix.rstrip(".") or "bus"
     return SessionDescription(
         name=name,

@@ -97,7 +97,7 @@ class Supervisor:
         on_hung: Callable[[str], None] = lambda _name: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`print_line(service, line)` is told every log line; `on_hung(service)` who was killed for hanging, from
+        """`print_line(service, line)` gets every log line; `on_hung(service)` who was killed for hanging, from
         within `watch`, and again where it raised `BusUnavailable`. `writer_lock` is what the processes queue on: a
         stopped stranger that holds it is killed."""
         self._clock = clock

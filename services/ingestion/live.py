@@ -586,9 +586,9 @@ class LiveSource:
             try:
                 self._asks[name][1](future.result(), out)
             except (VenueError, FrameError) as error:
-                wish_s = error.retry_after_s if isinstance(error, VenueUnavailable) else 0.0
+                retry_after_s = error.retry_after_s if isinstance(error, VenueUnavailable) else 0.0
                 self._logger.warning("request failed", request=name, reason=str(error))
-                self._due_s[name] = now + max(_RETRY_S, wish_s)
+                self._due_s[name] = now + max(_RETRY_S, retry_after_s)
 
     def _ask_again(self, name: str) -> None:
         self._due_s[name] = self._clock.monotonic_s() + _RETRY_S

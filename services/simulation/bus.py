@@ -19,7 +19,7 @@ Witness = Callable[[list[NewRecord]], None]
 class RoughBus:
     """Wraps a `MemoryBus`; whatever it does not change, it passes on.
 
-    `hang` lets the rest of the world go on, `witness` is told what a transaction committed.
+    `hang` lets the rest of the world go on, `witness` is called with what a transaction committed.
     """
 
     def __init__(self, bus: MemoryBus, mishaps: Mishaps, hang: Hang, witness: Witness) -> None:

@@ -83,9 +83,9 @@ class Trading:
 
     def close(self) -> None:
         for command in self.commands:
-            command.wait(timeout=30)
+            command.wait(timeout=120)
         for post in self.posts:
-            post.result(timeout=30)
+            post.result(timeout=120)
         self.pool.shutdown()
         self.bus.close()
 
@@ -116,7 +116,7 @@ class Trading:
         request = urllib.request.Request(
             f"{self.page}/api/control", body, {"Content-Type": "application/json"}, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             assert answer.status in (200, 202)
 
     def release(self) -> None:
@@ -133,7 +133,7 @@ class Trading:
         consumer = self.bus.consumer([topic])
         consumer.assign({where: self.bus.end_offsets([where])[where]})
         try:
-            assert consumer.poll(1, 20_000), f"nothing came on {topic} within 20 s"
+            assert consumer.poll(1, 120_000), f"nothing came on {topic} within 120 s"
         finally:
             consumer.close()
 
@@ -206,15 +206,15 @@ def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trading]:
         )
     running: Trading | None = None
     try:
-        eventually(lambda: len(platform.status()) > len(WORK) and all_run(platform), within_s=60)
+        eventually(lambda: len(platform.status()) > len(WORK) and all_run(platform), within_s=240)
         running = Trading(platform, process, switch)
-        eventually(lambda: running.given(0), within_s=30)
+        eventually(lambda: running.given(0), within_s=120)
         yield running
     finally:
         if running is not None:
             running.close()
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=240)
 
 
 def all_run(platform: Platform) -> bool:
@@ -234,21 +234,21 @@ def run_round(trading: Trading, name: str, way: str, number: signal.Signals) -> 
         # see the file, and where the process holds the log's lock, so that nobody gets anything onto it.
         eventually(
             lambda: time.monotonic() - stopped_at > (STOPPED_S if trading.halts(known) else HUNG_S),
-            within_s=15,
+            within_s=60,
         )
         os.kill(pid, signal.SIGCONT)
-    eventually(lambda: trading.halts(known), within_s=30)
+    eventually(lambda: trading.halts(known), within_s=120)
     # The event is the file's appearance, the HALT's taking by the log otherwise.
     halted_at = trading.switch.stat().st_mtime_ns if way == "file" else trading.halts(known)[0]
     # Intents go on coming and are refused, so what is missing below is missing because of the halt.
-    eventually(lambda: trading.refused_since(halted_at) >= 2, within_s=60)
-    eventually(trading.is_well, within_s=30)
+    eventually(lambda: trading.refused_since(halted_at) >= 2, within_s=240)
+    eventually(trading.is_well, within_s=120)
     assert trading.state() is TradingState.HALTED
     late = [given for given in trading.given(reports) if given.accepted_at > halted_at]
     slowest_ms = max((given.accepted_at - halted_at for given in late), default=0) / 1e6
     resumed_from = len(trading.read(REPORTS))
     trading.release()
-    eventually(lambda: trading.given(resumed_from), within_s=30)
+    eventually(lambda: trading.given(resumed_from), within_s=120)
     return slowest_ms
 
 

@@ -84,7 +84,7 @@ def make_placement(size: Size) -> Placement:
                 "PERPFLOW_RISK_MAX_ORDERS_PER_MINUTE": str(60 + number),
                 # The market comes as fast as it is handled, not as fast as it was.
                 "PERPFLOW_RISK_MAX_INTENT_AGE_MS": "3600000",
-                "PERPFLOW_RISK_MAX_MARKET_DATA_AGE_MS": "60000",
+                "PERPFLOW_RISK_MAX_MARKET_DATA_AGE_MS": "3600000",
             },
         )
         for number in range(size.accounts)
@@ -427,6 +427,9 @@ def run_disturbed(session: ScaledSession, events: Sequence[MarketEvent], *, is_s
     try:
         for number in range(len(steps) + 1):
             last = number == len(steps)
+            if last:
+                # On a slow machine every command may be behind the market; those there are fill in what is left of it.
+                session.drain()
             publisher.publish_until(
                 len(events) if last else (number + 1) * share,
                 session.let_services_follow,

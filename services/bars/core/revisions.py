@@ -16,7 +16,7 @@ MINUTE = TIMEFRAMES["1m"]
 KEPT_NS = 2 * TIMEFRAMES["1d"]
 """For how long bars that lack trades, and the trades that came late for them, are kept."""
 RECENT_NS = 5 * MINUTE
-"""For how long every bar is kept: a trade may come before anything has told that it is missing."""
+"""For how long every bar is kept: a trade may come before it is reported missing."""
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ class Revisions:
 
     def take_late(self, trade: LateTrade, notional_e8: int) -> None:
         """Keep a trade of a gap for the revisions that are made when the gap ends."""
-        # A gap may be told of only once it has ended, behind its trades.
+        # A gap may be reported only once it has ended, behind its trades.
         each = self.state.missing.setdefault(trade.gap_id, Missing(trade.event_time, 0))
         _add(each, trade, notional_e8)
 
