@@ -22,6 +22,7 @@ from tests.kit.platform import Platform, SessionOutcome
 from tests.kit.waiting import eventually
 
 _SESSION = ("--session", "outage", "--market", "simulated", "--seed", "3", "--speed", "20", "--span", "60m")
+_LAYOUT = ("--layout", "spread")
 _WHERE = TopicPartition(FORECASTS, 0)
 
 
@@ -43,7 +44,9 @@ def main() -> int:
 def _go_through(broker: KafkaBroker, folder: Path, seconds: float) -> str:
     platform = Platform(folder, PERPFLOW_BUS=f"kafka:{broker.address}")
     outcomes: list[SessionOutcome] = []
-    session = threading.Thread(target=lambda: outcomes.append(platform.up(*_SESSION, timeout_s=seconds + 1200)))
+    session = threading.Thread(
+        target=lambda: outcomes.append(platform.up(*_SESSION, *_LAYOUT, timeout_s=seconds + 1200))
+    )
     session.start()
     try:
         eventually(lambda: not session.is_alive() or forecasts_on(broker) > 5, within_s=600)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.kit.kafka import NoKafka, a_kafka
 from tests.kit.platform import Platform
 
-_SESSION = ("--market", "simulated", "--speed", "50", "--span", "5m")
+_SESSION = ("--market", "simulated", "--speed", "50", "--span", "5m", "--layout", "spread")
 
 
 def main() -> int:

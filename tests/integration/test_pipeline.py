@@ -14,7 +14,8 @@ from tests.kit.platform import SHARED, Platform, SessionOutcome
 CAPTURE = SHARED / "data/market/capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz"
 HISTORY = SHARED / "data/market/ohlcv/binance_spot_BTCUSDT_1m_20240726_20240825.parquet"
 COUNTS = ("market_events", "bars", "vectors", "forecasts", "intents", "verdicts", "orders", "fills")
-SIMULATED = ("--market", "simulated", "--seed", "7", "--speed", "60", "--span", "12m")
+SPREAD = ("--layout", "spread")
+SIMULATED = ("--market", "simulated", "--seed", "7", "--span", "12m", *SPREAD)
 KILLED = ("ingestion", "bars", "features", "inference", "strategy", "risk", "execution", "recorder", "exchange")
 
 pytestmark = pytest.mark.timeout(900)
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> tuple[Platform, SessionOutcome]:
     platform = Platform(folder, **PATIENT)
-    return platform, platform.up(*SIMULATED)
+    return platform, platform.up(*SIMULATED, "--speed", "60")
 
 
 def assert_is_whole(outcome: SessionOutcome) -> None:
@@ -141,7 +142,7 @@ def test_a_backtest_over_the_session_has_its_digests(undisturbed: tuple[Platform
 def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform = Platform(folder / "killed", **PATIENT)
     platform.folder.mkdir()
-    outcome = platform.up("--market", "simulated", "--seed", "7", "--speed", "30", "--span", "12m", kill=KILLED)
+    outcome = platform.up(*SIMULATED, "--speed", "30", kill=KILLED)
     assert_is_whole(outcome)
     # On a slow machine the market ends before everybody's turn has come.
     assert outcome.summary["restarts"] >= 3
@@ -154,7 +155,7 @@ def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[
 def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
     platform = Platform(folder / "recorded", **PATIENT, PERPFLOW_INFERENCE_CHAMPION="starter")
     platform.folder.mkdir()
-    outcome = platform.up("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20")
+    outcome = platform.up("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20", *SPREAD)
     assert_is_whole(outcome)
     assert outcome.summary["restarts"] == 0
     done = platform.call("replay", "--verify")
@@ -170,7 +171,7 @@ def test_on_kafka_killing_every_service_changes_nothing(
         pytest.skip(str(error))
     platform = Platform(folder / "kafka", PERPFLOW_BUS=f"kafka:{kafka.address}", **PATIENT)
     platform.folder.mkdir()
-    outcome = platform.up("--market", "simulated", "--seed", "7", "--speed", "20", "--span", "12m", kill=KILLED)
+    outcome = platform.up(*SIMULATED, "--speed", "20", kill=KILLED)
     assert_is_whole(outcome)
     # On a slow machine the market ends before everybody's turn has come.
     assert outcome.summary["restarts"] >= 3

@@ -89,10 +89,7 @@ class Platform:
         )
 
     def up(self, *arguments: str, timeout_s: float = 600, kill: Sequence[str] = ()) -> SessionOutcome:
-        """Run a session to its end, spread unless another layout is asked for; meanwhile kill -9 each service of
-        `kill`, one after the other."""
-        if "--layout" not in arguments:
-            arguments = (*arguments, "--layout", "spread")
+        """Run a session to its end; meanwhile kill -9 each service of `kill`, one after the other."""
         summary = self.folder / f"summary-{time.monotonic_ns()}.json"
         process = subprocess.Popen(
             [sys.executable, "-m", "services.console", "up", "--summary", str(summary), "--port", "0", *arguments],
