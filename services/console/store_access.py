@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from libs.clock import SYSTEM_ENTROPY, Entropy
 from libs.runtime.configuration import Configuration
@@ -11,8 +12,10 @@ from libs.runtime.errors import BadInput
 from libs.runtime.masking import SECRETS
 from libs.runtime.settings import StoreSettings, load_settings
 from libs.store.errors import StoreError
-from libs.store.store import Store
 from services.console.session import SessionDescription, make_private_folder
+
+if TYPE_CHECKING:
+    from libs.store.store import Store
 
 # The one user that infra/local/clickhouse knows.
 EMBEDDED_USER = "perpflow"
@@ -61,6 +64,9 @@ def open_configured(configuration: Configuration, address: str | None = None) ->
 
 
 def _open(address: str, database: str, user: str, password: str, ca_file: Path | None) -> Store:
+    # Its clients take half a second to import, and most commands open no store.
+    from libs.store.store import Store
+
     try:
         return Store(address, database, user=user, password=password, ca_file=ca_file)
     except StoreError as error:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,12 +20,14 @@ from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.listening import ReservedPort
 from libs.runtime.stop import SUPERVISOR_VARIABLE
 from libs.store.errors import StoreError, StoreUnavailable
-from libs.store.store import Store
 from services.console.output import print_json
 from services.console.plan import answers, base_environment
 from services.console.running import is_running
 from services.console.session import SessionDescription, load_session, locked_session, make_private_folder
 from services.console.store_access import EMBEDDED_USER, make_password, open_store, read_password
+
+if TYPE_CHECKING:
+    from libs.store.store import Store
 
 store_app = typer.Typer(name="store", help="Serve the tables of a session.", no_args_is_help=True)
 
