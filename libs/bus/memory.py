@@ -27,7 +27,7 @@ from libs.bus.api import (
 )
 from libs.bus.checks import TransactionGuard, check_assigned, check_group, check_member, check_open, foreign_consumer
 from libs.bus.clients import OpenClients
-from libs.bus.memory_log import MemoryLog
+from libs.bus.memory_log import MemoryLog, MemoryPartition
 from libs.bus.names import Names
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 
@@ -56,24 +56,29 @@ class MemoryBus:
             with _logs_lock:
                 self._log = _logs.setdefault(name, MemoryLog(clock, entropy))
         self._open = OpenClients()
+        self._counts: tuple[int, dict[str, int]] = (-1, {})
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
-        with self._log.changed:
+        with self._log.lock:
             for spec in specs:
                 self._log.create(TopicSpec(self._names.stored(spec.name), spec.partitions))
 
     def delete_topics(self, names: Iterable[str]) -> None:
-        with self._log.changed:
+        with self._log.lock:
             for name in names:
                 self._log.delete(self._names.stored(name))
 
     def topics(self) -> Mapping[str, int]:
-        with self._log.changed:
-            return {
-                self._names.plain(name): len(topic.partitions)
-                for name, topic in sorted(self._log.topics.items())
-                if self._names.has(name)
-            }
+        with self._log.lock:
+            version, counts = self._counts
+            if version != self._log.version:
+                counts = {
+                    self._names.plain(name): len(topic.partitions)
+                    for name, topic in sorted(self._log.topics.items())
+                    if self._names.has(name)
+                }
+                self._counts = self._log.version, counts
+            return dict(counts)
 
     def consumer(
         self,
@@ -94,7 +99,7 @@ class MemoryBus:
         return self._open.add(opened)
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        with self._log.changed:
+        with self._log.lock:
             return {each: self._log.partition(self._names.stored_place(each)).head() for each in topic_partitions}
 
     def end_offsets(
@@ -104,18 +109,18 @@ class MemoryBus:
         with_uncommitted: bool = False,  # noqa: ARG002
     ) -> Mapping[TopicPartition, int]:
         # An open transaction is not in the log: both ends are the same.
-        with self._log.changed:
+        with self._log.lock:
             return {each: self._log.partition(self._names.stored_place(each)).next_offset for each in topic_partitions}
 
     def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        with self._log.changed:
+        with self._log.lock:
             return {
                 each: self._log.partition(self._names.stored_place(each)).first_since(at)
                 for each, at in times_ms.items()
             }
 
     def committed(self, group: str, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int | None]:
-        with self._log.changed:
+        with self._log.lock:
             known = self._log.groups.get(self._names.stored(group))
             found: dict[TopicPartition, int | None] = {}
             for each in topic_partitions:
@@ -127,7 +132,7 @@ class MemoryBus:
         """Do nothing: the log lives in this process."""
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
-        with self._log.changed:
+        with self._log.lock:
             for place, offset in offsets.items():
                 self._log.delete_before(self._names.stored_place(place), offset)
 
@@ -155,7 +160,7 @@ class MemoryProducer:
         self._transaction = TransactionGuard(transactional_id)
         self._rows: list[tuple[TopicPartition, NewRecord]] = []
         self._offsets: list[tuple[MemoryConsumer, dict[TopicPartition, int]]] = []
-        with log.changed:
+        with log.lock:
             self._epoch = log.epochs[self._stored_name] = log.epochs.get(self._stored_name, 0) + 1
 
     @property
@@ -167,18 +172,18 @@ class MemoryProducer:
 
     def send(self, records: Iterable[NewRecord]) -> None:
         self._transaction.require("send")
-        names = self._names
-        for record in records:
-            stored = record
-            if not names.are_stored_as_they_are:
-                stored = replace(record, topic=names.stored(record.topic))
-            with self._log.changed:
+        names, log = self._names, self._log
+        with log.lock:
+            for record in records:
+                stored = record
+                if not names.are_stored_as_they_are:
+                    stored = replace(record, topic=names.stored(record.topic))
                 partition = record.partition
                 if partition is None:
-                    count = len(self._log.topic(stored.topic).partitions)
+                    count = len(log.topic(stored.topic).partitions)
                     partition = self._partitioner(record.topic, record.key, count)
                 place = TopicPartition(stored.topic, partition)
-                self._log.partition(place)
+                log.partition(place)
                 self._rows.append((place, stored))
 
     def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
@@ -190,7 +195,7 @@ class MemoryProducer:
     def commit(self) -> None:
         self._transaction.require("commit")
         log = self._log
-        with log.changed:
+        with log.lock:
             if log.epochs[self._stored_name] != self._epoch:
                 raise ProducerFenced(
                     f"producer {self._name} was taken over by a newer one with the same id: stop this process"
@@ -236,17 +241,22 @@ class MemoryConsumer:
         self._names = names
         self._topics = frozenset(map(names.stored, topics))
         self._group = names.stored(group) if group is not None else None
-        self._member = member_id if member_id is not None else f"dynamic-{log.entropy.token_hex(8)}"
         self._is_static = member_id is not None
+        if member_id is None:
+            member_id = "" if group is None else f"dynamic-{log.entropy.token_hex(8)}"
+        self._member = member_id
         self._start: Start = start
         self._positions: dict[TopicPartition, int] = {}
         self._order: list[TopicPartition] = []
+        # The logs of its partitions, looked up anew where topics came or went.
+        self._logs: dict[TopicPartition, MemoryPartition] = {}
+        self._logs_version = -1
         self._turn = 0
         self._generation = -1
         self._token = 0
         self._shares = group is not None and subscribes
         self.is_closed = False
-        with log.changed:
+        with log.lock:
             for topic in self._topics:
                 log.topic(topic)
             if self._group is not None:
@@ -258,7 +268,7 @@ class MemoryConsumer:
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Record]:
         self._require_open()
         deadline = Deadline(timeout_ms / 1000, self._log.clock)
-        with self._log.changed:
+        with self._log.lock:
             while True:
                 if self._shares and self._group is not None:
                     self._follow_group(self._group)
@@ -275,21 +285,27 @@ class MemoryConsumer:
             turn = self._turn % len(order)
             order = order[turn:] + order[:turn]
         self._turn += 1
+        if self._logs_version != self._log.version:
+            self._logs = {place: self._log.partition(place) for place in self._positions}
+            self._logs_version = self._log.version
+        positions, logs = self._positions, self._logs
         for place in order:
+            at, log = positions[place], logs[place]
+            if at >= log.next_offset:
+                continue
             room = max_records - len(records)
             if room <= 0:
                 break
-            found = self._log.read(place, self._positions[place], room)
-            if found:
-                self._positions[place] = found[-1].offset + 1
-                records += found
+            found = log.read(place, at, room)
+            positions[place] = found[-1].offset + 1
+            records += found
         names = self._names
         if names.are_stored_as_they_are:
             return records
         return [replace(each, topic=names.plain(each.topic)) for each in records]
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        with self._log.changed:
+        with self._log.lock:
             stored = self._stored(positions)
             if self._shares and self._group is not None:
                 self._log.leave(self._group, self._member, self._token)
@@ -311,14 +327,14 @@ class MemoryConsumer:
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         stored = self.stored_offsets(offsets)
-        with self._log.changed:
+        with self._log.lock:
             self.require_current()
             self.write_offsets(stored)
 
     def stored_offsets(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Translate offsets to the names of the log, for a producer of the same bus."""
         check_group(self._group)
-        with self._log.changed:
+        with self._log.lock:
             return self._stored(offsets)
 
     def require_current(self) -> None:
@@ -339,7 +355,7 @@ class MemoryConsumer:
         self._log.groups[check_group(self._group)].offsets.update(offsets)
 
     def close(self) -> None:
-        with self._log.changed:
+        with self._log.lock:
             if self._shares and self._group is not None:
                 self._log.leave(self._group, self._member, self._token)
                 self._shares = False
@@ -384,6 +400,7 @@ class MemoryConsumer:
     def _read_from(self, positions: dict[TopicPartition, int]) -> None:
         self._positions = positions
         self._order = sorted(positions)
+        self._logs_version = -1
 
     def _first_position(self, offsets: Mapping[TopicPartition, int], place: TopicPartition) -> int:
         committed = offsets.get(place)

@@ -29,6 +29,13 @@ class MemoryPartition:
         at = bisect_left(self.records, time_ms, key=lambda record: record.append_time_ms)
         return self.records[at].offset if at < len(self.records) else self.next_offset
 
+    def read(self, place: TopicPartition, offset: int, limit: int) -> list[Record]:
+        """Return up to `limit` records from an offset on; `place` is named in errors. Raises `OffsetGone`."""
+        head = self.head()
+        if offset < head:
+            raise offset_gone(place, offset, head)
+        return self.records[offset - head : offset - head + limit]
+
 
 @dataclass(slots=True)
 class MemoryTopic:
@@ -58,12 +65,17 @@ class MemoryGroup:
 
 
 class MemoryLog:
-    """What every `MemoryBus` of one name shares. Callers hold `changed` around every method and every field."""
+    """What every `MemoryBus` of one name shares. Callers hold `lock`, that of `changed`, around every method and field.
+
+    `version` rises with every topic that comes or goes.
+    """
 
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self.clock = clock
         self.entropy = entropy
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.version = 0
         self.topics: dict[str, MemoryTopic] = {}
         self.groups: dict[str, MemoryGroup] = {}
         self.epochs: dict[str, int] = {}
@@ -88,6 +100,7 @@ class MemoryLog:
         known = self.topics.get(spec.name)
         if known is None:
             self.topics[spec.name] = MemoryTopic(spec, [MemoryPartition() for _ in range(spec.partitions)])
+            self.version += 1
         else:
             check_same_partitions(spec, len(known.partitions))
 
@@ -95,6 +108,7 @@ class MemoryLog:
         """Delete a topic with its committed offsets, where it exists."""
         if self.topics.pop(name, None) is None:
             return
+        self.version += 1
         for group in self.groups.values():
             group.offsets = {place: offset for place, offset in group.offsets.items() if place.topic != name}
 
@@ -117,16 +131,6 @@ class MemoryLog:
                 )
             )
             log.next_offset += 1
-
-    def read(self, place: TopicPartition, offset: int, limit: int) -> list[Record]:
-        """Return up to `limit` records from an offset on. Raises `OffsetGone`."""
-        log = self.partition(place)
-        if offset >= log.next_offset:
-            return []
-        head = log.head()
-        if offset < head:
-            raise offset_gone(place, offset, head)
-        return log.records[offset - head : offset - head + limit]
 
     def delete_before(self, place: TopicPartition, offset: int) -> None:
         """Remove the records before an offset. Raises `BusError` for one past the end."""

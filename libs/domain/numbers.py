@@ -10,6 +10,7 @@ NANOSECONDS = 1_000_000_000
 MAX_E8 = 2**63 - 1
 
 _EXPONENT = Decimal("1E-8")
+_SCALE = Decimal(SCALE)
 # 38 digits hold price x quantity of anything an exchange lists; the default context's traps stay on.
 _CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
 # Bound once: these are called for every price of every event.
@@ -49,11 +50,11 @@ def to_e8(value: Decimal) -> int:
     """Scale a Decimal to an integer of 1e-8. Raises `InexactNumber` rather than round."""
     if not value.is_finite():
         raise InexactNumber(f"{value} is not a finite number")
-    scaled = _CONTEXT.multiply(value, Decimal(SCALE))
+    scaled = _multiply(value, _SCALE)
     as_integer = int(scaled)
     if as_integer != scaled:
         raise InexactNumber(f"{value} has more than eight decimals")
-    if abs(as_integer) > MAX_E8:
+    if not -MAX_E8 <= as_integer <= MAX_E8:
         raise InexactNumber(f"{value} does not fit a scaled 64-bit integer")
     return as_integer
 

@@ -266,7 +266,7 @@ class ChainShell:
             # A dead letter lies where its source does, whatever its key says.
             is_dead = each.topic == dead_topic(record.topic)
             place = record.partition if is_dead else self._choose(each.topic, each.key, self._counts[each.topic])
-            yield stamped_record(each, member.task.name, self._clock.now_ns(), record.headers, place)
+            yield stamped_record(each, member.name, self._clock.now_ns(), record.headers, place)
 
     def _check(self, outputs: Sequence[NewRecord]) -> None:
         opened(self._lane).check({each.topic for each in outputs})
@@ -376,6 +376,7 @@ class _Member:
 
     def __init__(self, chained: ChainedCore, decode: Decode, metrics: ServiceMetrics) -> None:
         self.task = chained.task
+        self.name = chained.task.name
         self.topics = [each.topic for each in chained.inputs]
         self.handler = CoreHandler(self.task.service, chained.core, chained.inputs, self.task, decode)
         self.starts: dict[TopicPartition, int] = {}

@@ -86,8 +86,11 @@ class CoreHandler:
         }
         self._seen: dict[tuple[str, int], SeenWindow] = {}
 
-    def handle(self, record: Record) -> Handled:
-        """Take one record. Whatever the core raises beyond `Unhandleable` passes through and must stop the process."""
+    def handle(self, record: Record, *, withholds: bool = False) -> Handled:
+        """Take one record. Whatever the core raises beyond `Unhandleable` passes through and must stop the process.
+
+        With `withholds` what the core returns is not encoded and not handed on: it was committed before.
+        """
         kinds = self._kinds[record.topic]
         if kinds is not None and record.headers.get(KIND) not in kinds and KIND in record.headers:
             return NOTHING
@@ -108,7 +111,7 @@ class CoreHandler:
         except Unhandleable as error:
             dead = self._dead(record, f"unhandleable: {error}")
             return Handled([encode_dead(dead)], dead, event_id=event.event_id)
-        if not outputs:
+        if withholds or not outputs:
             return NOTHING
         return Handled([encode(output) for output in outputs])
 

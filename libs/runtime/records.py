@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from libs.bus.api import Bus, BusError, Consumer, NewRecord, Producer, Record, TopicPartition
@@ -185,7 +185,7 @@ class RunReader:
             source = self._stretches[at] = _Forward(self._bus, at, run.first_offset)
         self._passed[at] = run.next_offset
         while source.reached < run.next_offset:
-            record = source.next(f"up to {run.next_offset - 1}")
+            record = source.next("up to {}", run.next_offset - 1)
             if record.offset >= run.next_offset:
                 raise BusError(
                     f"{run.topic}/{run.partition} lost offset {run.next_offset - 1}, which the journal names"
@@ -198,11 +198,20 @@ class RunReader:
         if source is None:
             first = max(self._own_from.get(at, 0), self._passed.get(at, 0), self._bus.beginning_offsets([at])[at])
             source = self._own[at, producer] = _Forward(self._bus, at, first)
+        name, passed = producer.encode(), self._passed.get(at, 0)
         while count:
-            record = source.next(f"on, of which {count} more by {producer} are wanted")
-            if record.offset >= self._passed.get(at, 0) and producer_of(record.headers) == producer:
+            record = source.next("on, of which {} more by " + producer + " are wanted", count)
+            if record.offset >= passed and record.headers.get(PRODUCER) == name:
                 count -= 1
-                yield replace(record, offset=NO_OFFSET_YET)
+                yield Record(
+                    at.topic,
+                    at.partition,
+                    NO_OFFSET_YET,
+                    record.key,
+                    record.value,
+                    record.headers,
+                    record.append_time_ms,
+                )
 
     def own_positions(self) -> dict[TopicPartition, int]:
         """Return the offsets behind what was taken as a producer's own."""
@@ -232,16 +241,16 @@ class _Forward:
         self._buffer: deque[Record] = deque()
         self.reached = first
 
-    def next(self, wanted: str) -> Record:
-        """Return the next record. Raises `BusError` where none comes."""
+    def next(self, wanted: str, number: int) -> Record:
+        """Return the next record. Raises `BusError` where none comes; `wanted`, with the number, says what of it."""
         idle = 0
         while not self._buffer:
             self._buffer.extend(self._consumer.poll(2048, _POLL_MS))
             idle += 1
             if not self._buffer and idle >= _PATIENCE_POLLS:
                 raise BusError(
-                    f"{self._at.topic}/{self._at.partition} does not hold offsets {self.reached} {wanted}, "
-                    "which the journal names; restore the topic"
+                    f"{self._at.topic}/{self._at.partition} does not hold offsets {self.reached} "
+                    f"{wanted.format(number)}, which the journal names; restore the topic"
                 )
         record = self._buffer.popleft()
         self.reached = record.offset + 1

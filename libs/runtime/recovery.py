@@ -58,7 +58,7 @@ def recover_core(
                         continue
                     recovered.positions[(run.topic, run.partition)] = run.next_offset
                 for record in reader.take(run):
-                    handler.handle(record)
+                    handler.handle(record, withholds=True)
                     on_progress()
                     recovered.records += 1
         recovered.own_positions = reader.own_positions()

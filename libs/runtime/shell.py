@@ -70,6 +70,7 @@ class CoreShell:
     ) -> None:
         self.service = service
         self._task = task = task or Task(service)
+        self._name = task.name
         self._handler = CoreHandler(service, core, inputs, task, decode)
         self._inputs = inputs
         self._decode = decode
@@ -163,7 +164,7 @@ class CoreShell:
         for each in handled.outputs:
             # A dead letter lies where its source does, whatever its key says.
             partition = record.partition if each.topic == dead_topic(record.topic) else None
-            outputs.append(stamped_record(each, self._task.name, self._clock.now_ns(), record.headers, partition))
+            outputs.append(stamped_record(each, self._name, self._clock.now_ns(), record.headers, partition))
 
     def _commit(self, outputs: list[NewRecord], extra: list[NewRecord], runs: list[list[int | str]]) -> None:
         written = Counter(output.topic for output in outputs)
