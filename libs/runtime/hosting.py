@@ -57,12 +57,41 @@ OpenBus = Callable[[Waiting], Bus]
 MakeLoop = Callable[[Task, Bus, Callable[[], None]], AbstractContextManager[TaskLoop]]
 
 
+class RunningTask(Protocol):
+    """A task that runs here. `error` is what ended it, if anything did; `is_fenced` where another owner took over;
+    `left_at` is when the group took it from this replica."""
+
+    task: Task
+    is_ready: bool
+    is_fenced: bool
+    error: BaseException | None
+    heartbeat: Heartbeat
+    left_at: float | None
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def stop(self) -> None:
+        """Ask it to finish what it has in hand."""
+        ...
+
+    def abandon(self) -> None:
+        """Have it leave what it has in hand at the next record."""
+        ...
+
+    def join(self, timeout_s: float) -> None: ...
+
+
+# Starts a task; it runs beside its host.
+StartTask = Callable[[Task, OpenBus, MakeLoop, Clock], RunningTask]
+
+
 class _Abandoned(Exception):
     """The task's thread was told to leave what it has in hand."""
 
 
-class _RunningTask:
-    """A task with its thread. `error` is what ended it, if anything did; `is_fenced` where another owner took over."""
+class _TaskThread:
+    """A running task with its thread."""
 
     def __init__(self, task: Task, open_bus: OpenBus, make_loop: MakeLoop, clock: Clock) -> None:
         self.task = task
@@ -83,11 +112,9 @@ class _RunningTask:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Ask it to finish what it has in hand."""
         self._stopping.set()
 
     def abandon(self) -> None:
-        """Have it leave what it has in hand at the next record."""
         self._stopping.set()
         self._abandoned.set()
 
@@ -139,6 +166,7 @@ class TaskHost:
         logger: structlog.stdlib.BoundLogger,
         clock: Clock,
         on_progress: Callable[[], None] = lambda: None,
+        start_task: StartTask = _TaskThread,
     ) -> None:
         self._service = service
         self._placement = placement
@@ -151,9 +179,10 @@ class TaskHost:
         self._logger = logger
         self._clock = clock
         self._on_progress = on_progress
+        self._start_task = start_task
         self._members: Consumer | None = None
-        self._running: dict[int, _RunningTask] = {}
-        self._leaving: list[_RunningTask] = []
+        self._running: dict[int, RunningTask] = {}
+        self._leaving: list[RunningTask] = []
         self._lost_at: dict[int, float] = {}
 
     @property
@@ -210,7 +239,7 @@ class TaskHost:
             if task is None or now - self._lost_at.get(number, float("-inf")) < _TAKE_BACK_S:
                 continue
             self._logger.info("task assigned", task=task.name)
-            self._running[number] = _RunningTask(task, self._open_bus, self._make_loop, self._clock)
+            self._running[number] = self._start_task(task, self._open_bus, self._make_loop, self._clock)
             self._owned.labels(self._service, number).set(1)
             self._taken.labels(self._service, number).inc()
 

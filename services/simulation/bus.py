@@ -27,26 +27,36 @@ class RoughBus:
         self._mishaps = mishaps
         self._hang = hang
         self._witness = witness
+        self._members: list[Consumer] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._bus, name)
 
+    def expire_members(self) -> None:
+        """Do as the broker does once a process has been silent for too long: let go of its groups' members."""
+        for each in self._members:
+            each.close()
+
     def producer(self, transactional_id: str) -> Producer:
         """Open a producer whose commits may go wrong."""
-        return RoughProducer(self._bus.producer(transactional_id), self._mishaps, self._witness)
+        return RoughProducer(self._bus.producer(transactional_id), self._mishaps, self._hang, self._witness)
 
     def consumer(self, topics: Sequence[str], *, group: str | None = None, **options: object) -> Consumer:
         """Open a consumer; a group's may be late to see what is there."""
         opened = self._bus.consumer(topics, group=group, **options)  # type: ignore[arg-type]
-        return opened if group is None else RoughConsumer(opened, self._mishaps, self._hang)  # type: ignore[return-value]
+        if group is None:
+            return opened
+        self._members.append(opened)
+        return RoughConsumer(opened, self._mishaps, self._hang)  # type: ignore[return-value]
 
 
 class RoughProducer:
     """A producer with mishaps around `commit`."""
 
-    def __init__(self, producer: Producer, mishaps: Mishaps, witness: Witness) -> None:
+    def __init__(self, producer: Producer, mishaps: Mishaps, hang: Hang, witness: Witness) -> None:
         self._producer = producer
         self._mishaps = mishaps
+        self._hang = hang
         self._witness = witness
         self._sent: list[NewRecord] = []
         self._is_killed = False
@@ -75,6 +85,8 @@ class RoughProducer:
         if self._mishaps.strikes("kill_after_commit"):
             self._is_killed = True
             raise Killed("after a commit")
+        if self._mishaps.strikes("hang_after_commit"):
+            self._hang()
 
     def abort(self) -> None:
         # A killed process aborts nothing; the next one's epoch does.

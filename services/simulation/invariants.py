@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import zip_longest
 
-from libs.bus.api import Bus, NewRecord, Record, TopicPartition
+from libs.bus.api import Bus, NewRecord, Record
 from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import Event
 from libs.domain.order_trail import OrderTrail
@@ -20,7 +20,9 @@ from libs.domain.orders import (
 )
 from libs.runtime.control_lane import FRESH_S
 from libs.runtime.handler import Decode
-from libs.runtime.records import read_topic
+from libs.runtime.placement import Placement
+from libs.runtime.records import read_range
+from libs.runtime.snapshots import partitions_of
 from libs.wire import Encoded, topics
 from libs.wire import decode as decode_anew
 from services.exchange.core.frames import INSTRUMENT
@@ -28,7 +30,6 @@ from services.risk.core.limits import RiskLimits
 from services.simulation.exchange import SessionExchange
 
 _ZERO = Decimal(0)
-_BARS = TopicPartition(topics.BARS_CLOSED, 0)
 _RISK_JOURNAL = topics.journal_topic("risk")
 _ORDER_LIMIT = "max_order_notional_usdt"
 # The limit holds at the price the order was judged at; it may have moved until the fill.
@@ -62,7 +63,8 @@ class _Trading:
     filled: dict[str, Decimal] = field(default_factory=dict)
     fees: dict[str, Decimal] = field(default_factory=dict)
     is_on_paper: bool = True
-    halted_at_s: float | None = None
+    # Since when each scope is halted: the account, all accounts.
+    held_since_s: dict[str, float] = field(default_factory=dict)
     order_limit: Decimal = _ZERO
     commands_logged: list[ControlCommand] = field(default_factory=list)
     commands_handled: int = 0
@@ -145,10 +147,10 @@ def _follow(trading: _Trading, event: Event, at_s: float, limits: RiskLimits) ->
             yield from _follow_report(trading, event, at_s, limits)
         case ControlCommand():
             trading.commands_logged.append(event)
-            if event.action in (ControlAction.HALT, ControlAction.FLATTEN) and trading.halted_at_s is None:
-                trading.halted_at_s = at_s
+            if event.action in (ControlAction.HALT, ControlAction.FLATTEN):
+                trading.held_since_s.setdefault(event.account, at_s)
             elif event.action is ControlAction.RESUME:
-                trading.halted_at_s = None
+                trading.held_since_s.pop(event.account, None)
         case _:
             return
 
@@ -184,8 +186,9 @@ def _follow_report(trading: _Trading, report: VenueReport, at_s: float, limits: 
             yield f"position of {held} {report.instrument} at {report.last_price} is past the limit"
     # What a venue was sent before a halt it may report on after it: there the sending is looked at.
     adds_risk = trading.is_on_paper and not order.reduce_only and report.kind in (ReportKind.ACCEPTED, ReportKind.FILL)
-    if adds_risk and trading.halted_at_s is not None and at_s > trading.halted_at_s + FRESH_S:
-        late_ms = (at_s - trading.halted_at_s) * 1000
+    halted_at_s = min(trading.held_since_s.values(), default=at_s)
+    if adds_risk and at_s > halted_at_s + FRESH_S:
+        late_ms = (at_s - halted_at_s) * 1000
         yield f"{report.kind.name} of order {report.client_order_id} came {late_ms:.0f} ms after a halt"
 
 
@@ -208,18 +211,21 @@ def _check_balances(trading: _Trading, starting_balance: Decimal) -> Iterator[st
         yield "there were fills, yet no account state"
 
 
-def check_bars(bus: Bus, expected: Sequence[Encoded]) -> list[str]:
+def check_bars(bus: Bus, expected: Sequence[Encoded], placement: Placement) -> list[str]:
     """Return a line where the bars are not those of the market as it was sent, each event once and in order.
 
     Where every reader of bars runs, retention may have removed the first.
     """
-    begin = bus.beginning_offsets([_BARS])[_BARS]
-    recorded = [(record.key, record.value) for record in read_topic(bus, topics.BARS_CLOSED)]
-    for number, (made, found) in enumerate(zip_longest(expected[begin:], recorded), begin):
-        if made is None or (made.key, made.payload) != found:
-            wanted = "none" if made is None else decode_anew(topics.BARS_CLOSED, made.payload)
-            got = "none" if found is None else decode_anew(topics.BARS_CLOSED, found[1])
-            return [f"bar {number} is {got!s:.160}, an undisturbed run closes {wanted!s:.160}"]
+    places = partitions_of(bus, [topics.BARS_CLOSED])
+    ends = bus.end_offsets(places)
+    for at, begin in bus.beginning_offsets(places).items():
+        own = [each for each in expected if placement.choose(at.topic, each.key, len(places)) == at.partition]
+        recorded = [(record.key, record.value) for record in read_range(bus, *at, begin, ends[at])]
+        for number, (made, found) in enumerate(zip_longest(own[begin:], recorded), begin):
+            if made is None or (made.key, made.payload) != found:
+                wanted = "none" if made is None else decode_anew(at.topic, made.payload)
+                got = "none" if found is None else decode_anew(at.topic, found[1])
+                return [f"bar {number} is {got!s:.160}, an undisturbed run closes {wanted!s:.160}"]
     return []
 
 
@@ -240,5 +246,5 @@ def check_store(written: Sequence[Record], stored: Mapping[tuple[str, int, int],
 
 def check_dead_letters(bus: Bus) -> list[str]:
     """Return a line for each dead-letter topic that holds anything: a simulated market is well formed."""
-    places = [TopicPartition(name, 0) for name in topics.TOPICS if name.startswith("dead.")]
+    places = partitions_of(bus, [name for name in topics.TOPICS if name.startswith("dead.")])
     return [f"{at.topic} holds {end} records" for at, end in bus.end_offsets(places).items() if end]

@@ -17,6 +17,7 @@ START_NS = 1_767_225_600 * NANOSECONDS
 
 _MINUTE = 60
 _SCALE = 100_000_000
+_DEPTH = 1_000 * _SCALE
 # Base price, tick and half spread in 1e-8.
 _INSTRUMENTS = {
     "BTCUSDT.BINANCE": (60_000 * _SCALE, _SCALE // 10, 5 * _SCALE),
@@ -49,29 +50,43 @@ def make_market(seed: int, event_count: int, instruments: Sequence[str] = INSTRU
 
 
 def _one_minute(rng: random.Random, minute: int, prices: dict[str, int]) -> Iterator[MarketEvent]:
-    opened = START_NS + minute * _MINUTE * NANOSECONDS
     for number, name in enumerate(prices):
-        base, tick, half_spread = _INSTRUMENTS[name]
+        base, tick, _ = _INSTRUMENTS[name]
+        opening = prices[name]
         # Pulled back to the base, so that averages cross often and no position runs away.
-        drift = (base - prices[name]) // 4
-        moved = prices[name] + drift + int(rng.gauss(0.0, 0.0015) * base)
-        price = prices[name] = moved - moved % tick
-        identity = f"{name}/{minute}"
-
-        def at(second: float, salt: int = number) -> int:
-            return opened + int(second * NANOSECONDS) + salt
-
-        quantity = rng.randint(1, 500) * _SCALE // 1_000
-        is_buyer_maker = rng.random() < 0.5
-        if minute % 480 == 0 and minute:
-            yield FundingSettled(name, f"f/{identity}", at(1), at(1), rng.randint(-20_000, 20_000), price)
-        yield Trade(name, f"t/{identity}", at(20), at(20), price, quantity, is_buyer_maker, minute + 1)
-        yield MarkPrice(name, f"m/{identity}", at(57), at(57), price, price, 10_000, opened + 8 * 3_600 * NANOSECONDS)
-        bid, ask = price - half_spread, price + half_spread
-        depth = 1_000 * _SCALE
-        yield BestQuote(
-            name, f"q/{identity}", at(58), at(58), minute + 1, bid - bid % tick, depth, ask - ask % tick, depth
-        )
+        moved = opening + (base - opening) // 4 + int(rng.gauss(0.0, 0.0015) * base)
+        closing = prices[name] = moved - moved % tick
+        yield from _instrument_minute(rng, minute, name, number, (opening, closing))
     for name in prices:
-        closed = opened + (_MINUTE + 1) * NANOSECONDS
+        closed = START_NS + (minute + 1) * _MINUTE * NANOSECONDS + NANOSECONDS
         yield ClockTick(name, f"c/{name}/{minute}", closed, closed)
+
+
+def _instrument_minute(
+    rng: random.Random, minute: int, name: str, salt: int, prices: tuple[int, int]
+) -> Iterator[MarketEvent]:
+    _, tick, half_spread = _INSTRUMENTS[name]
+    opened = START_NS + minute * _MINUTE * NANOSECONDS
+    halfway, closing = sum(prices) // 2 // tick * tick, prices[1]
+
+    def stamp(kind: str, second: int) -> tuple[str, str, int, int]:
+        at = opened + second * NANOSECONDS + salt
+        return name, f"{kind}/{name}/{minute}/{second}", at, at
+
+    def trade(part: int, second: int, price: int) -> Trade:
+        quantity = rng.randint(1, 500) * _SCALE // 1_000
+        return Trade(*stamp("t", second), price, quantity, rng.random() < 0.5, 3 * minute + part)
+
+    def quote(part: int, second: int, middle: int) -> BestQuote:
+        bid, ask = middle - half_spread, middle + half_spread
+        return BestQuote(*stamp("q", second), 3 * minute + part, bid - bid % tick, _DEPTH, ask - ask % tick, _DEPTH)
+
+    if minute % 480 == 0 and minute:
+        yield FundingSettled(*stamp("f", 1), rng.randint(-20_000, 20_000), closing)
+    yield trade(1, 10, halfway)
+    yield quote(1, 20, halfway)
+    yield trade(2, 30, halfway)
+    yield quote(2, 35, closing)
+    yield trade(3, 40, closing)
+    yield MarkPrice(*stamp("m", 57), closing, closing, 10_000, opened + 8 * 3_600 * NANOSECONDS)
+    yield quote(3, 58, closing)

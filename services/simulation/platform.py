@@ -46,6 +46,7 @@ class Platform:
     """
 
     services: Sequence[SimulatedService]
+    account: str
     instruments: Sequence[str]
     limits: RiskLimits
     starting_balance_usdt: Decimal
@@ -90,6 +91,8 @@ def build_platform(*, at_venue: bool, has_model: bool) -> Platform:
             "PERPFLOW_EXECUTION_INSTRUMENTS": instruments,
             "PERPFLOW_EXECUTION_MODE": "testnet" if at_venue else "paper",
             "PERPFLOW_EXECUTION_LEVERAGE": str(OUTBOX_ACCESS.leverage),
+            # A small market has few events a minute: not every one is to make an account state.
+            "PERPFLOW_EXECUTION_ACCOUNT_INTERVAL_S": "30",
         },
     )
     recorder_settings = load_settings(
@@ -114,6 +117,7 @@ def build_platform(*, at_venue: bool, has_model: bool) -> Platform:
     )
     return Platform(
         services=services,
+        account=execution_settings.account,
         instruments=traded,
         limits=risk_settings.limits(),
         starting_balance_usdt=execution_settings.starting_balance_usdt,

@@ -28,5 +28,5 @@ class SilentMetrics(ServiceMetrics):
         silent = _Silent()
         self.registry = None  # type: ignore[assignment]
         self.records_in = self.records_out = self.duplicates = self.dead_letters = silent  # type: ignore[assignment]
-        self.transactions = self.lag = silent  # type: ignore[assignment]
+        self.transactions = self.lag = self.tasks_owned = self.tasks_taken = silent  # type: ignore[assignment]
         self.hop_latency = self.handle_seconds = self.commit_seconds = silent  # type: ignore[assignment]

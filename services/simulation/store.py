@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.bus.api import Bus, Record, TopicPartition
+from libs.clock import Clock
 from libs.runtime.records import read_range
+from libs.runtime.snapshots import partitions_of
 from libs.store import StoredRow, StoreUnavailable
 from libs.wire.topics import RECORDED_TOPICS
 from services.simulation.mishaps import Killed, Mishaps
+
+# As long as it takes until a recorder holds all the rows it may and reading stops.
+_OUTAGE_S = 45.0
 
 Places = dict[tuple[str, int, int], object]
 
@@ -16,8 +21,10 @@ Places = dict[tuple[str, int, int], object]
 class MemoryStore:
     """What the recorder writes to; it outlives every recorder of its session."""
 
-    def __init__(self, mishaps: Mishaps) -> None:
+    def __init__(self, clock: Clock, mishaps: Mishaps) -> None:
+        self._clock = clock
         self._mishaps = mishaps
+        self._back_at = 0.0
         self.rows: Places = {}
 
     def migrate(self) -> Sequence[int]:
@@ -26,7 +33,9 @@ class MemoryStore:
 
     def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
         """Write rows, all or none; repeating them changes nothing. Raises `StoreUnavailable`."""
-        if self._mishaps.strikes("store_down"):
+        if self._mishaps.strikes("store_outage"):
+            self._back_at = self._clock.monotonic_s() + _OUTAGE_S
+        if self._clock.monotonic_s() < self._back_at or self._mishaps.strikes("store_down"):
             raise StoreUnavailable("the simulated store is down")
         self.rows.update(((topic, row.partition, row.offset), row.event) for row in rows)
         if self._mishaps.strikes("kill_after_insert"):
@@ -39,13 +48,12 @@ class Archive:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._read_to: dict[str, int] = {}
+        self._read_to: dict[TopicPartition, int] = {}
         self._records: list[Record] = []
 
     def catch_up(self) -> list[Record]:
         """Read what has come since the last time; return everything so far."""
-        ends = self._bus.end_offsets([TopicPartition(topic, 0) for topic in RECORDED_TOPICS])
-        for at, end in ends.items():
-            self._records.extend(read_range(self._bus, at.topic, 0, self._read_to.get(at.topic, 0), end))
-            self._read_to[at.topic] = end
+        for at, end in self._bus.end_offsets(partitions_of(self._bus, RECORDED_TOPICS)).items():
+            self._records.extend(read_range(self._bus, at.topic, at.partition, self._read_to.get(at, 0), end))
+            self._read_to[at] = end
         return self._records

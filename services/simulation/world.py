@@ -6,6 +6,7 @@ Nothing here reads a clock or chance of its own: a seed repeats a session exactl
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,20 +14,20 @@ from typing import Protocol
 
 import structlog
 
-from libs.bus.api import BusError, BusFull, NewRecord, Producer, TopicSpec, hash_partition
+from libs.bus.api import BusError, BusFull, NewRecord, Producer
 from libs.bus.memory import MemoryBus
 from libs.clock import SimulatedClock
-from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
 from libs.domain.events import Core
 from libs.runtime.chain import ChainedCore, ChainShell
 from libs.runtime.handler import Input
-from libs.runtime.placement import Task
+from libs.runtime.placement import Placement, Task, replica_name, service_of
 from libs.runtime.records import commit_records, stamped_record
 from libs.runtime.retention import RetentionPass
 from libs.runtime.settings import CHAIN
 from libs.runtime.shell import CoreShell
 from libs.wire import encode
-from libs.wire.topics import OUTBOX, RECORDED_TOPICS, TOPICS
+from libs.wire.topics import OUTBOX, RECORDED_TOPICS
 from services.execution.core.outbox import OutboxCore
 from services.execution.outbox_shell import OutboxShell
 from services.recorder.loop import NAME as RECORDER
@@ -38,6 +39,7 @@ from services.simulation.exchange import OUTBOX_ACCESS, RECONCILE_INTERVAL_S, Se
 from services.simulation.invariants import Committed
 from services.simulation.market import SessionMarket
 from services.simulation.mishaps import Killed, Mishaps
+from services.simulation.replicas import Replica
 from services.simulation.silent_metrics import SilentMetrics
 from services.simulation.store import Archive, MemoryStore
 
@@ -55,6 +57,11 @@ _AGES_MS = (0, 20_000, 200_000)
 # Below and above what the strategy's orders are worth.
 _ORDER_LIMITS = ("200", "5000")
 _HANG_STEPS = 12
+# Where its tasks are shared out, a service has so many replicas; one that goes is away for up to so many rounds, some
+# half a second each, within and past the time that its tasks wait for it.
+_REPLICAS = 2
+_LONGEST_ABSENCE = 40
+_SHARE_LOST_IN_BATCH = 0.5
 # Beyond what any session needs: a session that never becomes quiet is a defect of its own.
 _STEP_LIMIT = 200_000
 # A difference lasts where two have found it; an order that never arrived is given up after one.
@@ -103,7 +110,10 @@ class World:
     mishaps: Mishaps
     recorder_settings: RecorderSettings
     outbox: Callable[[], OutboxCore] | None
+    account: str
+    placement: Placement
     is_fused: bool
+    is_shared: bool
     logger: structlog.stdlib.BoundLogger
     clock: SimulatedClock
     rng: random.Random
@@ -117,28 +127,35 @@ class World:
     steps: int = 0
     _instances: dict[str, Instance] = field(default_factory=dict)
     _zombies: list[Instance] = field(default_factory=list)
+    _absent: dict[str, int] = field(default_factory=dict)
+    _owners: dict[str, str] = field(default_factory=dict)
+    _retention: RetentionPass = field(init=False)
     _published: int = 0
     _commands: int = 0
     _is_hanging: bool = False
-    _is_halted: bool = False
+    # What is halted: the account, all accounts, or both; each is resumed by itself.
+    _held: set[str] = field(default_factory=set)
     _names: tuple[str, ...] = field(init=False)
     _chunks: tuple[int, ...] = field(init=False)
-    _max_age_ms: int = field(init=False)
     _batch: int = field(init=False)
     _snapshot_every: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.decode = DecodedOnce(self.market.decode)
-        self.bus = MemoryBus(clock=self.clock)
-        self.bus.create_topics(TopicSpec(topic.name) for topic in TOPICS.values())
-        self.store = MemoryStore(self.mishaps)
+        self.bus = MemoryBus(clock=self.clock, partitioner=self.placement.choose)
+        self.bus.create_topics(self.placement.topics())
+        self.store = MemoryStore(self.clock, self.mishaps)
         self.archive = Archive(self.bus)
         self.exchange = None if self.outbox is None else SessionExchange(self.clock, self.mishaps)
         self._chunks = _CHUNKS if self.outbox is None else _CHUNKS_AT_VENUE
         at_venue = () if self.outbox is None else (OUTBOX,)
-        cores = (CHAIN,) if self.is_fused else (service.name for service in self.services)
+        cores = (CHAIN,) if self.is_fused else tuple(service.name for service in self.services)
+        if self.is_shared:
+            cores = tuple(replica_name(name, number) for number in range(_REPLICAS) for name in cores)
         self._names = (*cores, *at_venue, RECORDER)
-        self._max_age_ms = self.rng.choice(_AGES_MS)
+        self._retention = RetentionPass(
+            self.bus, self.clock, max_age_ms=self.rng.choice(_AGES_MS), placement=self.placement
+        )
         self._batch = self.rng.choice(_BATCHES)
         self._snapshot_every = self.rng.choice(_SNAPSHOTS)
 
@@ -150,6 +167,8 @@ class World:
         self._run_until_quiet(feed)
         # What is in doubt or held back is settled undisturbed.
         self.mishaps.probabilities.clear()
+        self._end_zombie_replicas()
+        self._absent = dict.fromkeys(self._absent, 1)
         # One process alone may have seen nothing for as long as a session counts as quiet.
         self._run_until_quiet(feed)
         if self.exchange is not None:
@@ -168,17 +187,19 @@ class World:
             if self.steps > _STEP_LIMIT:
                 raise Stuck(f"not quiet after {self.steps} steps")
             handled = self._round(feed)
-            if not handled and self._is_halted:
+            if not handled and self._held:
                 # A session ends as it was begun, so that what a halt left behind is seen too.
-                self._command(ControlAction.RESUME)
+                self._command(ControlAction.RESUME, min(self._held))
                 handled = 1
             quiet = 0 if handled else quiet + 1
 
     def _round(self, feed: Producer) -> int:
-        handled = 0
+        handled = self._come_back()
         names = list(self._names)
         self.rng.shuffle(names)
         for name in names:
+            if name in self._absent:
+                continue
             if self._published < len(self.market.encoded) and self.rng.random() < 0.4:
                 handled += 1
                 continue
@@ -189,14 +210,14 @@ class World:
             self._publish(feed)
             handled += 1
         if self.mishaps.strikes("halt"):
-            self._command(ControlAction.RESUME if self._is_halted else ControlAction.HALT)
+            self._halt_or_resume()
             handled += 1
         if self.mishaps.strikes("limits"):
-            self._command(ControlAction.SET_LIMITS, {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)})
+            self._set_limits()
             handled += 1
         if self.mishaps.strikes("retention"):
             self.archive.catch_up()
-            RetentionPass(self.bus, self.clock, max_age_ms=self._max_age_ms).apply()
+            self._retention.apply()
         self.clock.advance(self.rng.choice((0.001, 0.02, 0.2, 2.0)))
         if self.mishaps.strikes("clock_jump"):
             self.clock.set_wall(self.clock.now_ns() + self.rng.choice((-3_600, -5, 5, 3_600)) * 1_000_000_000)
@@ -215,6 +236,9 @@ class World:
                 self._replace(instance)
                 self._zombies.append(instance)
                 return 1
+            if isinstance(instance.loop, Replica) and self.mishaps.strikes("replica_leaves"):
+                self._leave(instance, instance.loop)
+                return 1
         instance.is_busy = True
         try:
             handled = instance.loop.step(0)
@@ -223,6 +247,8 @@ class World:
                 self._zombies.remove(instance)
                 if not isinstance(error, Killed):
                     self.mishaps.counts["zombie_refused"] += 1
+            elif isinstance(instance.loop, Replica) and self.mishaps.strikes("replica_lost_in_batch"):
+                self._lose(instance, instance.loop)
             else:
                 self._replace(instance)
             return 1
@@ -236,6 +262,48 @@ class World:
         instance.is_replaced = True
         self.restarts += 1
         self._start(instance.name)
+
+    def _leave(self, instance: Instance, replica: Replica) -> None:
+        """Have a replica finish what it has in hand and leave; it may die or be refused meanwhile."""
+        instance.is_busy = True
+        try:
+            replica.close()
+        except (Killed, BusError):
+            self.mishaps.counts["replica_lost_leaving"] += 1
+        self._lose(instance, replica)
+
+    def _lose(self, instance: Instance, replica: Replica) -> None:
+        """Let a replica be gone for a while; the broker notices."""
+        replica.expire()
+        instance.is_replaced = True
+        del self._instances[instance.name]
+        self._absent[instance.name] = self.rng.randint(1, _LONGEST_ABSENCE)
+
+    def _come_back(self) -> int:
+        """Start those replicas whose time away is over; say whether anybody is away or has tasks to hand over."""
+        for name in list(self._absent):
+            self._absent[name] -= 1
+            if not self._absent[name]:
+                del self._absent[name]
+                self.mishaps.counts["replica_joins"] += 1
+                self._start(name)
+        if not self.is_shared:
+            return 0
+        replicas = [each.loop for each in self._instances.values() if isinstance(each.loop, Replica)]
+        owned = Counter(name for each in replicas for name in each.running)
+        wanted = {task.name: 1 for service in self.services for task in self.placement.tasks(service.name)}
+        return int(bool(self._absent) or owned != wanted)
+
+    def _end_zombie_replicas(self) -> None:
+        for zombie in list(self._zombies):
+            if isinstance(zombie.loop, Replica):
+                zombie.loop.expire()
+                self._zombies.remove(zombie)
+
+    def _note_owner(self, name: str, task: Task) -> None:
+        if self._owners.setdefault(task.name, name) != name:
+            self._owners[task.name] = name
+            self.mishaps.counts["task_moved"] += 1
 
     def _start(self, name: str) -> None:
         while True:
@@ -265,7 +333,22 @@ class World:
             return self._make_outbox(view, hang)
         if name == CHAIN:
             return self._make_chain(view, hang)
-        service = next(each for each in self.services if each.name == name)
+        service = next(each for each in self.services if each.name == service_of(name))
+        if not self.is_shared:
+            return self._make_shell(service, Task(service.name), view, hang)
+        return Replica(
+            service.name,
+            name,
+            self.placement,
+            lambda: RoughBus(self.bus, self.mishaps, hang, self._note),
+            lambda task, own_view: self._make_shell(service, task, own_view, hang),
+            _METRICS,
+            self.logger,
+            self.clock,
+            partial(self._note_owner, name),
+        )
+
+    def _make_shell(self, service: SimulatedService, task: Task, view: RoughBus, hang: Callable[[], None]) -> CoreShell:
         return CoreShell(
             service.name,
             RoughCore(service.build_core(), self.mishaps, hang),
@@ -277,6 +360,7 @@ class World:
             decode=self.decode,
             batch_max_records=self._batch,
             snapshot_every_records=self._snapshot_every,
+            task=task,
         )
 
     def _make_chain(self, view: RoughBus, hang: Callable[[], None]) -> ChainShell:
@@ -290,7 +374,7 @@ class World:
             _METRICS,
             self.logger,
             clock=self.clock,
-            choose=hash_partition,
+            choose=self.placement.choose,
             decode=self.decode,
             batch_max_records=self._batch,
             snapshot_every_records=self._snapshot_every,
@@ -318,15 +402,16 @@ class World:
         try:
             drawn = self.rng.random()
             if drawn < 0.1:
-                self._command(ControlAction.SET_LIMITS, {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)})
+                self._set_limits()
             elif drawn < 0.4:
-                self._command(ControlAction.RESUME if self._is_halted else ControlAction.HALT)
+                self._halt_or_resume()
                 self.mishaps.counts["command_during_hang"] += 1
-            # While a session begins, not everybody is there yet.
-            others = [each for each in self._names if each != name and each in self._instances]
-            for _ in range(self.rng.randint(1, _HANG_STEPS) if others else 0):
+            for _ in range(self.rng.randint(1, _HANG_STEPS)):
                 self.clock.advance(self.rng.choice((0.01, 0.1, 3.0)))
-                self._step(self._instances[self.rng.choice(others)])
+                # While a session begins not everybody is there yet, and a replica may be away.
+                others = [each for each in self._names if each != name and each in self._instances]
+                if others:
+                    self._step(self._instances[self.rng.choice(others)])
         finally:
             self._is_hanging = False
 
@@ -343,12 +428,20 @@ class World:
             for encoded in chunk:
                 self.exchange.take(self.decode(encoded.topic, encoded.payload))
 
-    def _command(self, action: ControlAction, arguments: dict[str, str] | None = None) -> None:
+    def _halt_or_resume(self) -> None:
+        scope = self.rng.choice((ALL_ACCOUNTS, self.account))
+        self._command(ControlAction.RESUME if scope in self._held else ControlAction.HALT, scope)
+
+    def _set_limits(self) -> None:
+        limits = {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)}
+        self._command(ControlAction.SET_LIMITS, ALL_ACCOUNTS, limits)
+
+    def _command(self, action: ControlAction, scope: str, arguments: dict[str, str] | None = None) -> None:
         self._commands += 1
         command = ControlCommand(
             event_id=f"simulated/{self._commands}",
             event_time=self.clock.now_ns(),
-            account="*",
+            account=scope,
             action=action,
             issued_by="simulation",
             reason="drawn by the scheduler",
@@ -358,9 +451,9 @@ class World:
         commit_records(self.bus.producer("console"), [record])
         self._note([record])
         if action is not ControlAction.SET_LIMITS:
-            self._is_halted = action is ControlAction.HALT
+            (self._held.add if action is ControlAction.HALT else self._held.discard)(scope)
             if self.exchange is not None:
-                self.exchange.is_halted = self._is_halted
+                self.exchange.is_halted = bool(self._held)
 
     def _note(self, records: Sequence[NewRecord]) -> None:
         self.history.append(Committed(self.clock.monotonic_s(), records))

@@ -14,7 +14,7 @@ from typing import Any
 from libs.bus import memory
 from libs.bus.api import BusError, Consumer, Producer, Record
 from libs.domain.accounts import Position
-from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.control import ControlAction, ControlCommand, TradingControl
 from libs.runtime import control_lane, handler, records, retention, shell, snapshots
 from services.execution.core import ExecutionCore, order_steps
 from services.execution.core import execution as execution_core
@@ -224,6 +224,10 @@ def _halt_is_ignored() -> Iterator[None]:
         yield
 
 
+def _resume_of_one_scope_lifts_all_holds() -> AbstractContextManager[None]:
+    return _changed(TradingControl, "resume", lambda _control, _scope: TradingControl())
+
+
 def _retention_forgets_snapshots() -> AbstractContextManager[None]:
     return _changed(retention._TaskRecords, "keep_newest", lambda *_arguments: None)
 
@@ -283,6 +287,7 @@ PLANTED: Mapping[str, Plant] = {
         _fee_is_booked_twice,
         _limits_take_hold_one_event_late,
         _halt_is_ignored,
+        _resume_of_one_scope_lifts_all_holds,
         _retention_forgets_snapshots,
         _retention_forgets_readers,
         _recorder_commits_before_it_writes,

@@ -6,7 +6,7 @@ import pytest
 
 from services.simulation.market import make_market
 from services.simulation.mishaps import KINDS
-from services.simulation.running import VENUE_EVERY, Tally, run_seed
+from services.simulation.running import SHARED_EVERY, VENUE_EVERY, Tally, run_seed
 from services.simulation.shrinking import shrink
 from tests.mutation.planted import PLANTED
 
@@ -41,11 +41,14 @@ def test_a_process_may_hang_before_the_others_have_started() -> None:
 
 @pytest.mark.slow
 def test_every_mishap_happens_when_it_is_drawn() -> None:
-    # A seed whose orders go to the venue, where there is most that may go wrong.
-    outcome = run_seed(VENUE_EVERY, dict.fromkeys(KINDS, 0.03) | {"late_update": 0.5})
+    # A seed whose orders go to the venue and whose services have replicas: there is most that may go wrong.
+    likely = {"late_update": 0.5, "replica_lost_in_batch": 0.5, "kill_after_call": 0.1}
+    outcome = run_seed(VENUE_EVERY * SHARED_EVERY, dict.fromkeys(KINDS, 0.03) | likely)
     assert outcome.broken == ()
     assert set(KINDS) <= set(outcome.mishaps)
     assert outcome.mishaps["zombie_refused"] > 0
+    assert outcome.mishaps["replica_joins"] > 0
+    assert outcome.mishaps["task_moved"] > 0
 
 
 @pytest.mark.slow
