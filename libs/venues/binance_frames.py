@@ -24,11 +24,14 @@ from libs.domain.market import (
     Side,
     Trade,
 )
+from libs.domain.numbers import InexactNumber
 from libs.venues.frames import (
+    MAX_INT64,
     MAX_MS,
     NS_PER_MS,
     Frame,
     FrameError,
+    KnownNumbers,
     kline_event_id,
     read_document,
     read_e8,
@@ -43,6 +46,7 @@ from libs.venues.frames import (
 VENUE = "BINANCE"
 # What answers to commands say in place of an error.
 _DONE = frozenset({0, 200, "0", "200"})
+_KNOWN = KnownNumbers()
 _PARTIAL_DEPTH = re.compile(r"@depth(5|10|20)(?:@|$)")
 
 _IGNORED = frozenset(
@@ -64,17 +68,21 @@ def open_frame(payload: bytes) -> Frame | None:
     """Tell a frame's kind and symbol; None for acknowledgements and empty subscriptions. Raises `FrameError`."""
     document = read_document(payload)
     stream = document.get("stream", "")
-    if isinstance(stream, str) and (partial := _PARTIAL_DEPTH.search(stream)):
+    if isinstance(stream, str) and "@depth" in stream and (partial := _PARTIAL_DEPTH.search(stream)):
         raise FrameError(
             f"stream {stream!r} is the top {partial[1]} levels of the book, not its changes", "subscribe to @depth"
         )
     data = document.get("data", document)
     if not isinstance(data, dict):
         raise FrameError(f"'data' of stream {stream!r} is not an object", "give one frame per line")
+    kind, symbol, stamp = data.get("e"), data.get("s"), data.get("E")
+    if kind in _DECODERS and type(symbol) is str and symbol and type(stamp) is int and 0 < stamp <= MAX_MS:
+        # What nearly every frame is like.
+        return Frame(kind, symbol, data, stamp * NS_PER_MS)
     kind = _kind_of(data, stream)
     if not kind:
         return None
-    symbol = data.get("s") or data.get("symbol") or ""
+    symbol = symbol or data.get("symbol") or ""
     if kind == "forceOrder":
         symbol = read_field(_order_of(data), "s")
     if not isinstance(symbol, str):
@@ -154,6 +162,20 @@ def _aggregate_trade(data: Mapping[str, Any], instrument: str, received_time: in
 
 
 def _make_trade(data: Mapping[str, Any], instrument: str, received_time: int, word: str, id_field: str) -> Trade:
+    try:
+        number, at_ms, price, quantity = data[id_field], data["T"], _KNOWN[data["p"]], _KNOWN[data["q"]]
+        is_maker = data["m"]
+    except (KeyError, TypeError, InexactNumber):
+        # What follows says what is wrong with it.
+        return _read_trade(data, instrument, received_time, word, id_field)
+    is_whole = type(number) is int and 0 <= number <= MAX_INT64 and type(at_ms) is int and 0 <= at_ms <= MAX_MS
+    if not is_whole or price <= 0 or quantity <= 0 or type(is_maker) is not bool:
+        return _read_trade(data, instrument, received_time, word, id_field)
+    event_id = f"{instrument}/{word}/{number}"
+    return Trade(instrument, event_id, at_ms * NS_PER_MS, received_time, price, quantity, is_maker, number)
+
+
+def _read_trade(data: Mapping[str, Any], instrument: str, received_time: int, word: str, id_field: str) -> Trade:
     trade_id = read_int(data, id_field)
     is_buyer_maker = read_field(data, "m")
     if not isinstance(is_buyer_maker, bool):
@@ -211,6 +233,20 @@ def _depth_snapshot(data: Mapping[str, Any], instrument: str, received_time: int
 
 
 def _best_quote(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
+    try:
+        number, bid, bid_quantity = data["u"], _KNOWN[data["b"]], _KNOWN[data["B"]]
+        ask, ask_quantity, at_ms = _KNOWN[data["a"]], _KNOWN[data["A"]], data["T"]
+    except (KeyError, TypeError, InexactNumber):
+        # Spot's have no time; what follows says what is wrong with others.
+        return _read_quote(data, instrument, received_time, fallback_time)
+    is_whole = type(number) is int and 0 <= number <= MAX_INT64 and type(at_ms) is int and 0 <= at_ms <= MAX_MS
+    if not is_whole or bid <= 0 or ask <= 0 or bid_quantity < 0 or ask_quantity < 0:
+        return _read_quote(data, instrument, received_time, fallback_time)
+    event_id, at = f"{instrument}/quote/{number}", at_ms * NS_PER_MS
+    return BestQuote(instrument, event_id, at, received_time, number, bid, bid_quantity, ask, ask_quantity)
+
+
+def _read_quote(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
     update_id = read_int(data, "u")
     return BestQuote(
         instrument=instrument,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from libs.domain.numbers import InexactNumber, parse_e8
 
 NS_PER_MS = 1_000_000
+MAX_KNOWN = 65_536
 MAX_INT64 = 2**63 - 1
 MAX_MS = MAX_INT64 // NS_PER_MS
 
@@ -24,8 +24,7 @@ class FrameError(ValueError):
         self.fix = fix
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame whose kind and symbol are known and whose fields are not read yet.
 
     `symbol` is empty where the frame names none (an answer to a question); the reader supplies it. `sent_time` (ns) is
@@ -36,6 +35,25 @@ class Frame:
     symbol: str
     data: Mapping[str, Any]
     sent_time: int = 0
+
+
+class KnownNumbers(dict[str, int]):
+    """Integers of 1e-8 by their decimal text: frames say the same ones again and again.
+
+    Looking one up raises `TypeError` for what is no text and `InexactNumber` for what is no number.
+    """
+
+    def __missing__(self, text: str) -> int:
+        if type(text) is not str:
+            raise TypeError(f"{text!r} is no text")
+        scaled = parse_e8(text)
+        if len(self) >= MAX_KNOWN:
+            self.clear()
+        self[text] = scaled
+        return scaled
+
+
+_KNOWN = KnownNumbers()
 
 
 def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
@@ -116,6 +134,9 @@ def read_levels(levels: Any, name: str, *, is_bid: bool) -> tuple[tuple[int, ...
     """Read ``[[price, quantity], ...]`` into parallel tuples, best price first. Raises `FrameError`."""
     if not isinstance(levels, Sequence) or isinstance(levels, str):
         raise FrameError(f"field {name!r} is {levels!r}, not a list of [price, quantity]", _FIX_FRAME)
+    read = _read_plain_levels(levels, is_bid=is_bid)
+    if read is not None:
+        return read
     pairs = []
     for level in levels:
         if not isinstance(level, Sequence) or isinstance(level, str) or len(level) < 2:
@@ -130,3 +151,21 @@ def read_levels(levels: Any, name: str, *, is_bid: bool) -> tuple[tuple[int, ...
         pairs.append((price, quantity))
     pairs.sort(reverse=is_bid)
     return tuple(price for price, _ in pairs), tuple(quantity for _, quantity in pairs)
+
+
+def _read_plain_levels(levels: Sequence[Any], *, is_bid: bool) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Read levels that are just as they should be; None where one is not, which the caller looks at closely."""
+    if not {*map(type, levels)} <= {list, tuple}:
+        return None
+    try:
+        prices = [_KNOWN[price] for price, _ in levels]
+        quantities = [_KNOWN[quantity] for _, quantity in levels]
+    except (TypeError, ValueError):
+        return None
+    if levels and not (min(prices) > 0 and min(quantities) >= 0):
+        return None
+    # Venues send them in order, one way or the other.
+    if prices != sorted(prices, reverse=is_bid):
+        pairs = sorted(zip(prices, quantities, strict=True), reverse=is_bid)
+        return tuple(price for price, _ in pairs), tuple(quantity for _, quantity in pairs)
+    return tuple(prices), tuple(quantities)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, Liquidation, MarketEvent, MarkPrice, Side, Trade
+from libs.domain.numbers import parse_e8
+from libs.venues import binance_frames
 from libs.venues.binance_frames import decode_frame, decode_klines, open_frame
-from libs.venues.frames import FrameError
+from libs.venues.frames import FrameError, read_levels
 from tests.kit.builders import BTC
 
 
@@ -146,3 +151,58 @@ def test_kline_rows_become_history_bars() -> None:
     assert bar.is_history
     with pytest.raises(FrameError, match="kline 0"):
         decode_klines([[1, "2"]], instrument=BTC)
+
+
+TEXTS = ("", "0", "-1", "1.5", "1.000000001", "1e3", "ab", "99999999999999")
+ODD: st.SearchStrategy[object] = st.sampled_from([*TEXTS, None, 7, -7, 2**63, True, 1.5, []])
+NAMES = st.sampled_from(["t", "T", "p", "q", "m", "u", "b", "B", "a", "A"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.dictionaries(st.sampled_from(["t", "T", "p", "q", "m", "u", "b", "B", "a", "A"]), ODD, max_size=3), st.booleans()
+)
+def test_the_quick_way_reads_what_the_careful_one_reads(changes: dict[str, object], is_lacking: bool) -> None:
+    quote = {"u": 3, "T": 4, "b": "10.5", "B": "1", "a": "10.6", "A": "2"}
+    for quick, careful, data in (
+        (
+            lambda data: binance_frames._make_trade(data, BTC, 9, "trade", "t"),
+            lambda data: binance_frames._read_trade(data, BTC, 9, "trade", "t"),
+            TRADE,
+        ),
+        (
+            lambda data: binance_frames._best_quote(data, BTC, 9, 5),
+            lambda data: binance_frames._read_quote(data, BTC, 9, 5),
+            quote,
+        ),
+    ):
+        changed = {**data, **changes}
+        if is_lacking:
+            for name in changes:
+                del changed[name]
+        assert outcome(quick, changed) == outcome(careful, changed)
+
+
+def outcome(decode: Callable[[dict[str, object]], MarketEvent], data: dict[str, object]) -> MarketEvent | str:
+    try:
+        return decode(data)
+    except FrameError as error:
+        return str(error)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.one_of(st.tuples(st.sampled_from(["1", "2.5", "3"]), st.sampled_from(["0", "4"])), ODD), max_size=5))
+def test_levels_come_best_first_or_are_refused_by_name(levels: list[object]) -> None:
+    is_plain = all(isinstance(level, tuple) for level in levels)
+    for is_bid in (True, False):
+        try:
+            prices, quantities = read_levels(levels, "b", is_bid=is_bid)
+        except FrameError:
+            assert not is_plain
+            continue
+        assert is_plain
+        plain = [level for level in levels if isinstance(level, tuple)]
+        expected = sorted(((parse_e8(level[0]), parse_e8(level[1])) for level in plain), reverse=is_bid)
+        if len(set(prices)) == len(prices):
+            assert list(zip(prices, quantities, strict=True)) == expected
+        assert sorted(prices, reverse=is_bid) == list(prices)
