@@ -22,10 +22,11 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from libs.bus.api import Bus, TopicPartition
-from libs.clock import Clock
+from libs.clock import SYSTEM_ENTROPY, Clock, Entropy
+from libs.domain.control import ALL_ACCOUNTS, AuditEntry, AuditOutcome, ControlAction, ControlCommand
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.placement import ONE_PARTITION, Placement
-from libs.runtime.records import read_last
+from libs.runtime.records import commit_records, read_last, stamped_record
 from libs.runtime.snapshots import (
     JOURNALLED_SERVICES,
     SnapshotPlace,
@@ -34,6 +35,7 @@ from libs.runtime.snapshots import (
     partitions_of,
     read_snapshots,
 )
+from libs.wire import encode
 from libs.wire.topics import TOPICS, journal_topic, state_topic
 
 _SOURCE_STATE = state_topic("ingestion")
@@ -246,9 +248,35 @@ def apply_within(retention: RetentionPass, bus: Bus, max_bytes: int | None) -> t
     return removal, max(0, bus.size_bytes() - max_bytes)
 
 
+def halt_trading(bus: Bus, service: str, over_bytes: int, clock: Clock, entropy: Entropy) -> None:
+    """Halt all accounts: the log grows beyond its bound, and a full disk would stop the session anywhere."""
+    now, token = clock.now_ns(), entropy.token_hex(8)
+    reason = f"the log is {over_bytes:,} bytes over its bound and everything in it is still needed; free what holds it"
+    command = ControlCommand(f"control/{service}/{token}", now, ALL_ACCOUNTS, ControlAction.HALT, service, reason)
+    entry = AuditEntry(
+        event_id=f"audit/{service}/{token}",
+        event_time=now,
+        service=service,
+        actor="retention",
+        role="",
+        action="halt",
+        target=ALL_ACCOUNTS,
+        outcome=AuditOutcome.DONE,
+        source_address="",
+        detail=reason,
+        command_id=command.event_id,
+    )
+    producer = bus.producer(f"{service}-retention-{token}")
+    try:
+        commit_records(producer, [stamped_record(encode(event), service, now) for event in (command, entry)])
+    finally:
+        producer.close()
+
+
 class RetentionThread:
     """Runs passes while its block runs, with a bus of its own. One process of a session has it: the recorder.
 
+    A log that is over its bound with nothing more to remove halts trading, once each time that it becomes so.
     A pass that fails is logged and counted, and the next one tries again: meanwhile only disk space is lost.
     """
 
@@ -261,6 +289,8 @@ class RetentionThread:
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
         placement: Placement = ONE_PARTITION,
+        *,
+        entropy: Entropy = SYSTEM_ENTROPY,
     ) -> None:
         self._service = service
         self._placement = placement
@@ -270,6 +300,8 @@ class RetentionThread:
         self._every_s = times.every_s
         self._max_age_ms = None if times.max_age_s is None else int(times.max_age_s * 1000)
         self._max_bytes = times.max_bytes
+        self._is_over = False
+        self._entropy = entropy
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
         labels, registry = ("service",), metrics.registry
@@ -317,7 +349,11 @@ class RetentionThread:
         # One bus for all of them: what was learnt of the snapshots stays known.
         retention = RetentionPass(bus, self._clock, max_age_ms=self._max_age_ms, placement=self._placement)
         while True:
-            self._note(*apply_within(retention, bus, self._max_bytes))
+            removal, over_bytes = apply_within(retention, bus, self._max_bytes)
+            self._note(removal, over_bytes)
+            if over_bytes and not self._is_over:
+                halt_trading(bus, self._service, over_bytes, self._clock, self._entropy)
+            self._is_over = over_bytes > 0
             if self._stopped.wait(self._every_s):
                 return
 

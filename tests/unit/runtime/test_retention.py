@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from libs.bus.api import Bus, BusError, NewRecord, OffsetGone, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
-from libs.clock import SimulatedClock
+from libs.clock import SimulatedClock, SystemClock
 from libs.domain.accounts import AccountState
-from libs.domain.control import Alert, ControlState, Severity
+from libs.domain.control import Alert, AuditEntry, ControlAction, ControlCommand, ControlState, Severity
 from libs.domain.events import Event
 from libs.runtime.handler import Input
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
-from libs.runtime.placement import Task
+from libs.runtime.placement import ONE_PARTITION, Task
 from libs.runtime.records import commit_records, read_last, read_topic
-from libs.runtime.retention import Removal, RetentionPass, SizedBus, apply_within
+from libs.runtime.retention import Removal, RetentionPass, RetentionThread, RetentionTimes, SizedBus, apply_within
 from libs.runtime.shell import CoreShell
 from libs.runtime.snapshots import group_topics, partitions_of
 from libs.runtime.verify import find_start, verify_service
-from libs.wire import encode, topics
+from libs.wire import decode, encode, topics
 from libs.wire.records import SourceCursor, decode_core_snapshot, decode_source_cursor, encode_source_cursor
 from tests.kit.builders import a_trade
 from tests.kit.golden import examples
@@ -476,3 +477,29 @@ def test_what_is_needed_stays_though_the_log_is_over_its_bound(tmp_path: Path) -
         assert over > 0
         assert removal.begins == {}
         assert MARKET in removal.held
+
+
+def test_a_log_that_outgrows_its_bound_halts_trading_once(tmp_path: Path) -> None:
+    address = f"sqlite:{tmp_path / 'bus.db'}"
+    with open_bus(address) as bus:
+        bus.create_topics(ONE_PARTITION.topics())
+        publish(bus, *(a_trade(number, event_id="x" * 400 + f"-{number}") for number in range(3000)))
+        assert isinstance(bus, SizedBus)
+        times = RetentionTimes(every_s=0.02, max_bytes=bus.size_bytes() // 2)
+        metrics = ServiceMetrics("recorder")
+        thread = RetentionThread(
+            "recorder", lambda: open_bus(address), SystemClock(), times, metrics, structlog.get_logger()
+        )
+
+        def passes() -> float:
+            return metrics.registry.get_sample_value("perpflow_retention_passes_total", {"service": "recorder"}) or 0.0
+
+        with thread:
+            eventually(lambda: passes() >= 3, within_s=60)
+        (command,) = (decode(topics.CONTROL_COMMANDS, each.value) for each in read_topic(bus, topics.CONTROL_COMMANDS))
+        (entry,) = (decode(topics.AUDIT, each.value) for each in read_topic(bus, topics.AUDIT))
+    assert isinstance(command, ControlCommand)
+    assert (command.account, command.action, command.issued_by) == ("*", ControlAction.HALT, "recorder")
+    assert "over its bound and everything in it is still needed" in command.reason
+    assert isinstance(entry, AuditEntry)
+    assert entry.command_id == command.event_id
