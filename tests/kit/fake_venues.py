@@ -279,10 +279,14 @@ def serve_venues(markets: Sequence[PlayedMarket]) -> Iterator[FakeVenues]:
         def do_GET(self) -> None:
             address = urlsplit(self.path)
             body = orjson.dumps(venues.respond(address.path, dict(parse_qsl(address.query))))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            try:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            except ConnectionError:
+                # Who asked did not wait so long.
+                self.close_connection = True
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 (the standard library's name)
             """Nobody reads it."""
