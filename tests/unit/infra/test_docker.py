@@ -82,9 +82,15 @@ def test_every_service_can_be_built() -> None:
 
 
 def test_compose_starts_every_service_and_what_it_needs() -> None:
-    servers = {"kafka", "clickhouse", "prometheus", "alertmanager", "grafana"}
+    servers = {"kafka", "clickhouse", "prometheus", "alertmanager", "grafana", "mlflow"}
     wanted = {*ONLINE_SERVICES, *servers, "outbox", "exchange", "topics", "cli", "replay", "training"}
     assert set(COMPOSE["services"]) == wanted
+
+
+def test_the_tracking_server_is_of_the_version_of_its_client() -> None:
+    locked = re.search(r"^mlflow-skinny==(\S+)", (INFRA / "locks" / "cli-training.txt").read_text(), re.MULTILINE)
+    assert locked is not None
+    assert COMPOSE["services"]["mlflow"]["image"].endswith(f":v{locked[1]}")
 
 
 def test_compose_builds_each_service_as_itself() -> None:
