@@ -109,6 +109,13 @@ def test_compose_sets_variables_that_are_read() -> None:
     assert unknown_variables(names) == set()
 
 
+def test_the_command_line_replays_by_the_settings_that_the_services_have() -> None:
+    known = COMPOSE["services"]["cli"]["environment"]
+    for service in CORE_SERVICES:
+        own = COMPOSE["services"][service].get("environment", {})
+        assert {name: known.get(name) for name in own} == own, service
+
+
 def test_compose_gives_each_service_no_setting_or_secret_but_its_own() -> None:
     for service in RUNNABLE_SERVICES:
         names = set(COMPOSE["services"][service].get("environment", {}))

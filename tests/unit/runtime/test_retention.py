@@ -27,7 +27,7 @@ from libs.runtime.retention import Removal, RetentionPass, RetentionThread, Rete
 from libs.runtime.shell import CoreShell
 from libs.runtime.snapshots import group_topics, partitions_of
 from libs.runtime.verify import find_start, verify_service
-from libs.wire import decode, encode, topics
+from libs.wire import decode, decode_any, encode, topics
 from libs.wire.records import SourceCursor, decode_core_snapshot, decode_source_cursor, encode_source_cursor
 from tests.kit.builders import a_trade
 from tests.kit.golden import examples
@@ -367,6 +367,25 @@ def test_replay_says_from_where_it_could_verify(bus: Bus) -> None:
     verified = verify_service("risk", SummingCore(), INPUTS, bus)
     assert verified.difference is None and verified.verified_from is not None
     assert verified.verified_from["inputs"][f"{topics.MARKET_EVENTS}/0"] >= 10
+    assert 0 < verified.outputs < 80
+
+
+@pytest.mark.parametrize("removed", [{MARKET: 5, ACCOUNTS: 5}, {TopicPartition(topics.ALERTS, 0): 5}])
+def test_replay_starts_over_where_retention_removes_what_it_reads(bus: Bus, removed: dict[TopicPartition, int]) -> None:
+    for number in range(2):
+        publish_round(bus, number)
+        shell = a_shell(bus)
+        run_dry(shell)
+        shell.close()
+    waiting = [removed]
+
+    def decode_and_retain(topic: str, payload: bytes) -> Any:
+        if topic == JOURNAL.topic and waiting:
+            bus.delete_before(waiting.pop())
+        return decode_any(topic, payload)
+
+    verified = verify_service("risk", SummingCore(), INPUTS, bus, decode=decode_and_retain)
+    assert verified.difference is None and verified.verified_from is not None
     assert 0 < verified.outputs < 80
 
 
