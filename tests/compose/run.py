@@ -205,6 +205,8 @@ class Drill:
         self.stack.cli_json("resume", "--yes")
         (shown,) = self.stack.cli_json("status")["accounts"]
         assert shown["trading_state"] == "ACTIVE", shown
+        seen = {row["name"]: row["is_good"] for row in self.stack.cli_json("doctor")}
+        assert seen["bus"] and seen["clickhouse"] and seen["container"], seen
         order = self.stack.state()["fills"][0]["client_order_id"]
         steps = {link["step"] for link in self.stack.cli_json("trace", order)}
         assert {"order", "command", "verdict", "intent"} <= steps, steps

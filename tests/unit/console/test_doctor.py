@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def test_a_bus_and_a_store_that_do_not_answer_are_missing(perpflow: Perpflow, mo
     for name in ("bus", "clickhouse"):
         assert (found[name]["is_good"], found[name]["is_needed"]) == (False, True)
         assert "127.0.0.1:1" in found[name]["detail"]
+
+
+def test_an_image_without_the_clients_of_venues_asks_none(perpflow: Perpflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("libs.venues")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    _, out = perpflow("doctor", "--json")
+    (venue,) = [row for row in json.loads(out) if row["name"] == "venue"]
+    assert not venue["is_good"] and not venue["is_needed"]
+    assert venue["detail"].startswith("not asked: httpx")
 
 
 @pytest.mark.parametrize(
