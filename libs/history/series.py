@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from libs.history.errors import HistoryError
 from libs.venues.history import COLUMNS, TIMED, TIMEFRAME_MS, ColumnType, Kind
@@ -93,6 +95,20 @@ def series_of(metadata: Mapping[bytes, bytes] | None) -> tuple[Series, str] | No
     except (KeyError, HistoryError):
         return None
     return series, values.get(f"{_PREFIX}source", "")
+
+
+def has_sample_data(path: Path) -> bool:
+    """Tell whether a Parquet file, or one of a folder, says that it was made up from a seed."""
+    for file in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
+        if file.suffix == ".parquet":
+            try:
+                found = series_of(pq.read_metadata(file).metadata)
+            except (pa.ArrowInvalid, OSError):
+                # Whoever reads its rows says what is wrong with it.
+                continue
+            if found is not None and found[0].is_sample:
+                return True
+    return False
 
 
 def to_table(series: Series, rows: Sequence[tuple[Any, ...]]) -> Any:

@@ -12,6 +12,7 @@ from libs.domain.bars import TIMEFRAMES
 from libs.domain.events import DeadInput
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
+from libs.history.series import has_sample_data
 from libs.runtime.errors import BadInput
 from services.backtest.archives import ConvertedFiles, convert
 from services.backtest.columns import BarColumns, read_columns
@@ -59,6 +60,8 @@ def _open_files(path: Path, given: Path, instrument: str, history: Path | None, 
         timeframe, events = _look_ahead(recording.events())
     if given.is_file():
         description["sha256"] = _sha256_of(given)
+    if has_sample_data(given) or (history is not None and has_sample_data(history)):
+        description["sample_data"] = "yes"
     if history is not None:
         description["history"] = history.name
         description["history_sha256"] = _sha256_of(history)

@@ -41,3 +41,13 @@ def choose_market(market: str, speed: float | None, instrument: str, console: Co
             raise BadInput(f"--market {market}: no such file or folder: {path}")
         return f"recorded:{Path(path).resolve()}", 1.0 if speed is None else speed
     raise BadInput(f"--market {market!r} is not auto, live, simulated or recorded:PATH")
+
+
+def plays_sample_data(market: str, history: Path | None) -> bool:
+    """Tell whether a recorded market, or the history before it, was made up from a seed: the page says so."""
+    kind, _, path = market.partition(":")
+    if kind != "recorded":
+        return False
+    from libs.history.series import has_sample_data
+
+    return any(has_sample_data(each) for each in (Path(path), history) if each is not None)

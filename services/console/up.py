@@ -44,6 +44,7 @@ from libs.wire.topics import MARKET_EVENTS, dead_topic
 from services.console.control import send_commands
 from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
+from services.console.market_choice import plays_sample_data
 from services.console.models_registry import STARTER, features_of, read_default
 from services.console.placing import placement_variables
 from services.console.plan import (
@@ -228,6 +229,8 @@ def prepare_session(
         "PERPFLOW_MONITORING_USERS_FILE": str(users_file(environment=given).resolve()),
         "PERPFLOW_EXECUTION_MODE": options.mode,
     }
+    if plays_sample_data(options.market, options.history):
+        settings["PERPFLOW_MONITORING_SESSION_IS_SAMPLE"] = "true"
     for service in ("STRATEGY", "RISK", "EXECUTION"):
         # Called after its mode, so that nobody takes it for paper.
         name_of_account = f"PERPFLOW_{service}_ACCOUNT"

@@ -110,6 +110,7 @@ class MonitoringApp:
         settings = self._settings
         return {
             "market": settings.session_market,
+            "is_sample": settings.session_is_sample,
             "mode": settings.session_mode,
             "seed": settings.session_seed,
             "speed": settings.session_speed,

@@ -37,6 +37,7 @@ class MonitoringSettings(BaseSettings):
     service_urls: dict[str, str] = Field(default_factory=dict)
 
     session_market: str = ""
+    session_is_sample: bool = False
     session_mode: Literal["paper", "testnet", "live"] = "paper"
     session_seed: int | None = None
     session_speed: float | None = Field(default=None, ge=0)

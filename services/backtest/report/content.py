@@ -175,6 +175,8 @@ def _describe_trip(trip: RoundTrip, against: Decimal, in_favour: Decimal) -> dic
 def _caveats(result: BacktestResult, measured: dict[str, Any]) -> list[str]:
     said = ["Past and simulated results say little about the future. Fills are modelled, not real."]
     execution = result.parameters.get("execution", {})
+    if result.description.get("sample_data"):
+        said.insert(0, "The market is sample data, made up from a seed: none of this happened at an exchange.")
     if result.description.get("timeframe"):
         said.append(
             f"The market is bars alone: market orders fill at '{execution.get('bar_fill')}' with "

@@ -74,8 +74,9 @@ export function baseOf(instrument) {
 }
 
 export function session(state) {
-  const { market, mode, seed, speed } = state.session ?? {};
+  const { market, mode, seed, speed, is_sample } = state.session ?? {};
   const words = [];
+  if (is_sample) words.push("Sample data");
   if (market) words.push(f.words(market.split(":")[0]) + " market");
   if (seed !== null && seed !== undefined) words.push(`seed ${seed}`);
   if (speed) words.push(`${f.number(speed, 0, 1)}\u00d7 speed`);

@@ -12,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from libs.runtime.errors import BadInput, DependencyUnavailable
+from services.backtest.inputs import open_recording
 from services.console.main import app
+from services.console.market_choice import plays_sample_data
 from services.exchange.core import generate_history
 from tests.unit.exchange.served import an_exchange
 
@@ -102,6 +104,11 @@ def test_sample_data_stands_in_for_a_venue_that_does_not_answer_and_says_so(tmp_
     assert metadata[b"perpflow.source"] == b"made up: simulated market, seed 7"
     (report,) = json.loads(perpflow("data", "quality", str(output), "--json"))
     assert (report["series"], report["is_sample"]) == ("BTCUSDT.BINANCE klines 5m (sample data)", True)
+    # The page and the report of a backtest say so too.
+    assert plays_sample_data(f"recorded:{output}", None)
+    assert plays_sample_data(f"recorded:{tmp_path}", None)
+    market = open_recording(output, instrument="BTCUSDT.BINANCE", history=None, history_bars=0)
+    assert market.description["sample_data"] == "yes"
     with an_exchange(seed=7) as exchange, pytest.raises(BadInput, match=r"holds .* \(sample data\), not BTCUSDT"):
         collect(output, exchange.url, "--timeframe", "5m")
 
