@@ -159,14 +159,15 @@ def run(minutes: int, recording: MarketRecording, folder: Path) -> list[str]:
         end_ms = first_ms + minutes * MINUTE_MS
 
         def are_there() -> bool:
-            # What is read at the end is not read meanwhile: this machine has other things to do.
-            if time.time_ns() // 1_000_000 < end_ms + 2_000:
+            # One minute more than is compared: by then what came late to the last of those has been added to it.
+            behind_ms = end_ms + MINUTE_MS
+            if time.time_ns() // 1_000_000 < behind_ms:
                 return False
             bars = (decode_any(BARS_CLOSED, record.value) for record in read_topic(bus, BARS_CLOSED))
-            last = {bar.instrument for bar in bars if bar.timeframe == "1m" and bar.close_time == end_ms * 1_000_000}
+            last = {bar.instrument for bar in bars if bar.timeframe == "1m" and bar.close_time == behind_ms * 1_000_000}
             return len(last) == len(names)
 
-        eventually(are_there, every_s=_LOOK_EVERY_S, step=look, within_s=minutes * 60 + 180)
+        eventually(are_there, every_s=_LOOK_EVERY_S, step=look, within_s=minutes * 60 + 300)
         wall_s, sent = time.monotonic() - begun_s, venues.sent - sent
         used = [process.cpu_s() - before for process, before in zip(processes, cpu_s, strict=True)]
         for process in processes:
