@@ -7,6 +7,7 @@ before it reads anything::
     assigned    fence the last owner, restore the snapshot, replay the journal, go on; the other tasks go on meanwhile
     revoked     finish the batch in hand and write a snapshot within the budget, else leave it uncommitted
     lost        a commit is refused (`ProducerFenced`): drop the task, unless the group says that it is still ours
+    standby     where asked for: follow the journals of other replicas' tasks, to go on at once when they are assigned
 
 While a rebalance is under way every task goes on. A task that makes no progress keeps `step` from returning, so that
 its process is found hung; one that fails ends the process.
@@ -21,7 +22,7 @@ from typing import Protocol
 
 import structlog
 
-from libs.bus.api import Bus, Consumer, ProducerFenced, Waiting
+from libs.bus.api import Bus, Consumer, OffsetGone, ProducerFenced, Waiting
 from libs.clock import Clock
 from libs.runtime.health import Heartbeat
 from libs.runtime.metrics import ServiceMetrics
@@ -31,6 +32,8 @@ from libs.wire.topics import tasks_topic
 
 _POLL_MS = 250
 _LOOK_MS = 20
+# How soon a standby hears that it is to take over.
+_FOLLOW_MS = 50
 # How long a revoked task may take to finish what it has in hand and to write its snapshot.
 REVOKED_BUDGET_S = 10.0
 # How long a process that was asked to stop waits for its tasks; its supervisor waits longer.
@@ -42,6 +45,8 @@ _TAKE_BACK_S = 1.0
 
 class TaskLoop(Protocol):
     """What a task's thread does: a `CoreShell`."""
+
+    def follow(self, timeout_ms: int) -> int: ...
 
     def open(self) -> None: ...
 
@@ -91,9 +96,14 @@ class _Abandoned(Exception):
 
 
 class _TaskThread:
-    """A running task with its thread."""
+    """A running task with its thread.
 
-    def __init__(self, task: Task, open_bus: OpenBus, make_loop: MakeLoop, clock: Clock) -> None:
+    A standby follows the task's owner until it is told to `take_over`.
+    """
+
+    def __init__(
+        self, task: Task, open_bus: OpenBus, make_loop: MakeLoop, clock: Clock, *, is_standby: bool = False
+    ) -> None:
         self.task = task
         self.is_ready = False
         self.is_fenced = False
@@ -102,6 +112,9 @@ class _TaskThread:
         self.left_at: float | None = None
         self._open_bus = open_bus
         self._make_loop = make_loop
+        self._owns = threading.Event()
+        if not is_standby:
+            self._owns.set()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"task-{task.name}", daemon=True)
@@ -110,6 +123,10 @@ class _TaskThread:
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def take_over(self) -> None:
+        """Make it the task's owner."""
+        self._owns.set()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -125,6 +142,12 @@ class _TaskThread:
         try:
             with self._open_bus(self.heartbeat.waiting) as bus, self._make_loop(self.task, bus, self._beat) as loop:
                 try:
+                    while not self._owns.is_set():
+                        if self._stopping.is_set():
+                            loop.release()
+                            return
+                        loop.follow(_FOLLOW_MS)
+                        self._beat()
                     loop.open()
                     self.is_ready = True
                     while not self._stopping.is_set():
@@ -151,7 +174,8 @@ class TaskHost:
     """A replica of a service as a loop: `open`, `step` over and over, `close`.
 
     `member_id` makes it a static member, which gets its tasks again at once when it comes back; without one it is a
-    dynamic member, whose tasks wait for the session timeout when it dies.
+    dynamic member, whose tasks wait for the session timeout when it dies. With `has_standby` it follows the tasks that
+    it does not own.
     """
 
     def __init__(
@@ -167,9 +191,12 @@ class TaskHost:
         clock: Clock,
         on_progress: Callable[[], None] = lambda: None,
         start_task: StartTask = _TaskThread,
+        *,
+        has_standby: bool = False,
     ) -> None:
         self._service = service
         self._placement = placement
+        self._has_standby = has_standby
         self._member_id = member_id
         self._open_bus = open_bus
         self._make_loop = make_loop
@@ -183,6 +210,7 @@ class TaskHost:
         self._members: Consumer | None = None
         self._running: dict[int, RunningTask] = {}
         self._leaving: list[RunningTask] = []
+        self._standby: dict[int, _TaskThread] = {}
         self._lost_at: dict[int, float] = {}
 
     @property
@@ -218,7 +246,7 @@ class TaskHost:
     def _turn(self, timeout_ms: int) -> None:
         members = opened(self._members)
         members.poll(1, timeout_ms)
-        for each in (*self._running.values(), *self._leaving):
+        for each in self._every_task():
             each.heartbeat.beat_while_waiting()
         self._drop_ended()
         if members.has_share:
@@ -238,10 +266,26 @@ class TaskHost:
             task = self._placement.task(self._service, number)
             if task is None or now - self._lost_at.get(number, float("-inf")) < _TAKE_BACK_S:
                 continue
-            self._logger.info("task assigned", task=task.name)
-            self._running[number] = self._start_task(task, self._open_bus, self._make_loop, self._clock)
+            standby = self._standby.pop(number, None)
+            self._logger.info("task assigned", task=task.name, followed=standby is not None)
+            if standby is None:
+                self._running[number] = self._start_task(task, self._open_bus, self._make_loop, self._clock)
+            else:
+                self._running[number] = standby
+                standby.take_over()
             self._owned.labels(self._service, number).set(1)
             self._taken.labels(self._service, number).inc()
+        if self._has_standby:
+            self._stand_by(wanted | leaving)
+
+    def _stand_by(self, elsewhere: set[int]) -> None:
+        for task in self._placement.tasks(self._service):
+            number = task.partition
+            if number not in elsewhere and number not in self._running and number not in self._standby:
+                self._standby[number] = _TaskThread(task, self._open_bus, self._make_loop, self._clock, is_standby=True)
+
+    def _every_task(self) -> list[RunningTask]:
+        return [*self._running.values(), *self._leaving, *self._standby.values()]
 
     def _drop_ended(self) -> None:
         for number, each in list(self._running.items()):
@@ -253,6 +297,12 @@ class TaskHost:
                 raise each.error
             self._lost_at[number] = self._clock.monotonic_s()
             self._logger.warning("task lost: another owner took over", task=each.task.name)
+        for number, each in list(self._standby.items()):
+            if not each.is_alive:
+                del self._standby[number]
+                # What it was to follow next has been removed: another begins at a later snapshot.
+                if each.error is not None and not isinstance(each.error, OffsetGone):
+                    raise each.error
         now = self._clock.monotonic_s()
         for each in list(self._leaving):
             if not each.is_alive:
@@ -267,7 +317,7 @@ class TaskHost:
 
     def close(self) -> None:
         """Finish every task, then leave. Raises what ended a task."""
-        every = [*self._running.values(), *self._leaving]
+        every = self._every_task()
         for each in every:
             each.stop()
         until = self._clock.monotonic_s() + STOP_BUDGET_S
@@ -280,7 +330,7 @@ class TaskHost:
 
     def release(self) -> None:
         """Leave everything uncommitted and let go."""
-        every = [*self._running.values(), *self._leaving]
+        every = self._every_task()
         for each in every:
             each.abandon()
         for each in every:

@@ -24,8 +24,8 @@ ORIGIN_MADE_AT = "o"
 NO_OFFSET_YET = -1
 
 # Short, because the end of a partition may be a marker that no poll returns; five seconds in all for a slow broker.
-_POLL_MS = 20
-_PATIENCE_POLLS = 250
+POLL_MS = 20
+PATIENCE_POLLS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +138,12 @@ def read_ranges(bus: Bus, ranges: Mapping[TopicPartition, tuple[int, int]]) -> I
         consumer.assign({at: ranges[at][0] for at in ends})
         idle = 0
         while any(consumer.position(at) < end for at, end in ends.items()):
-            records = consumer.poll(4096, _POLL_MS)
+            records = consumer.poll(4096, POLL_MS)
             idle = 0 if records else idle + 1
             for record in records:
                 if record.offset < ends[TopicPartition(record.topic, record.partition)]:
                     yield record
-            if idle >= _PATIENCE_POLLS:
+            if idle >= PATIENCE_POLLS:
                 # Nothing but holes is left below the ends (transaction markers at the tail of a Kafka partition).
                 return
     finally:
@@ -245,9 +245,9 @@ class _Forward:
         """Return the next record. Raises `BusError` where none comes; `wanted`, with the number, says what of it."""
         idle = 0
         while not self._buffer:
-            self._buffer.extend(self._consumer.poll(2048, _POLL_MS))
+            self._buffer.extend(self._consumer.poll(2048, POLL_MS))
             idle += 1
-            if not self._buffer and idle >= _PATIENCE_POLLS:
+            if not self._buffer and idle >= PATIENCE_POLLS:
                 raise BusError(
                     f"{self._at.topic}/{self._at.partition} does not hold offsets {self.reached} "
                     f"{wanted.format(number)}, which the journal names; restore the topic"

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from libs.bus.api import Bus, BusError, TopicPartition
+from libs.bus.api import Bus, BusError, Consumer, Record, TopicPartition
 from libs.bus.errors import offset_gone
 from libs.runtime.handler import CoreHandler, Decode
+from libs.runtime.opened import opened
 from libs.runtime.placement import Task, has_outside_producers
-from libs.runtime.records import RunReader, read_last, read_range
+from libs.runtime.records import PATIENCE_POLLS, POLL_MS, RunReader, read_last
 from libs.wire.records import CoreSnapshot, decode_core_snapshot
 from libs.wire.topics import journal_topic, state_topic
+
+# How many of a journal's entries are taken at once.
+_ENTRIES = 1_000
 
 
 @dataclass(slots=True)
@@ -27,44 +31,106 @@ class Recovered:
     own_positions: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
+class CoreRecovery:
+    """Restores a handler from the task's last snapshot and feeds it what the journal names since.
+
+    `catch_up` once recovers a core whose owner is gone. `follow` over and over keeps a core where an owner that goes on
+    has brought its own, so that `catch_up` has little left to do.
+    """
+
+    def __init__(
+        self, bus: Bus, handler: CoreHandler, task: Task, decode: Decode, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
+        self._bus = bus
+        self._handler = handler
+        self._task = task
+        self._decode = decode
+        self._on_progress = on_progress
+        self._journal = TopicPartition(journal_topic(task.service), task.partition)
+        self._entries: Consumer | None = None
+        self._reader: RunReader | None = None
+        self._recovered = Recovered()
+
+    def catch_up(self) -> Recovered:
+        """Handle what the journal holds by now, and let go of it.
+
+        Raises `OffsetGone` where the journal no longer reaches back to the snapshot.
+        """
+        end = self._bus.end_offsets([self._journal])[self._journal]
+        if self._entries is None:
+            self._begin()
+        try:
+            idle = 0
+            # Behind the last entry there may be nothing but a transaction's marker.
+            while opened(self._entries).position(self._journal) < end and idle < PATIENCE_POLLS:
+                idle = 0 if self._take(POLL_MS, end) else idle + 1
+            self._recovered.own_positions = opened(self._reader).own_positions()
+        finally:
+            self.close()
+        return self._recovered
+
+    def follow(self, timeout_ms: int) -> int:
+        """Handle what the task's owner has added within the time; return how many transactions that was.
+
+        Raises `OffsetGone` where something was removed before it was followed: begin anew, with a core that has seen
+        nothing, at a later snapshot.
+        """
+        if self._entries is None:
+            self._begin()
+        return self._take(timeout_ms, None)
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if self._entries is not None:
+            self._entries.close()
+        if self._reader is not None:
+            self._reader.close()
+        self._entries = self._reader = None
+
+    def _begin(self) -> None:
+        bus, journal = self._bus, self._journal
+        journal_from = bus.beginning_offsets([journal])[journal]
+        self._recovered = Recovered()
+        last = read_last(bus, state_topic(self._task.service), self._task.partition)
+        snapshot = None if last is None else decode_core_snapshot(last.value)
+        if snapshot is not None:
+            self._handler.restore(snapshot.core, snapshot.seen)
+            self._recovered.positions = dict(snapshot.positions)
+            if snapshot.journal_next_offset < journal_from:
+                raise offset_gone(journal, snapshot.journal_next_offset, journal_from)
+            journal_from = snapshot.journal_next_offset
+        elif journal_from > 0:
+            raise offset_gone(journal, 0, journal_from)
+        self._reader = RunReader(bus, own_starts(snapshot))
+        self._entries = bus.consumer([journal.topic])
+        self._entries.assign({journal: journal_from})
+
+    def _take(self, timeout_ms: int, end: int | None) -> int:
+        entries = opened(self._entries).poll(_ENTRIES, timeout_ms)
+        for entry in entries:
+            if end is None or entry.offset < end:
+                self._handle(entry)
+        return len(entries)
+
+    def _handle(self, entry: Record) -> None:
+        recovered = self._recovered
+        for run in self._decode(entry.topic, entry.value).runs:
+            if not run.own_producer:
+                if run.next_offset <= recovered.positions.get((run.topic, run.partition), 0):
+                    # An older version took a stale end of the journal for the snapshot's place in it.
+                    continue
+                recovered.positions[(run.topic, run.partition)] = run.next_offset
+            for record in opened(self._reader).take(run):
+                self._handler.handle(record, withholds=True)
+                self._on_progress()
+                recovered.records += 1
+
+
 def recover_core(
     bus: Bus, handler: CoreHandler, task: Task, decode: Decode, on_progress: Callable[[], None] = lambda: None
 ) -> Recovered:
-    """Restore a handler from the task's last snapshot and feed it what the journal names since.
-
-    Raises `OffsetGone` where the journal no longer reaches back to the snapshot.
-    """
-    journal = TopicPartition(journal_topic(task.service), task.partition)
-    end = bus.end_offsets([journal])[journal]
-    journal_from = bus.beginning_offsets([journal])[journal]
-    recovered = Recovered()
-    last = read_last(bus, state_topic(task.service), task.partition)
-    snapshot = None if last is None else decode_core_snapshot(last.value)
-    if snapshot is not None:
-        handler.restore(snapshot.core, snapshot.seen)
-        recovered.positions = dict(snapshot.positions)
-        if snapshot.journal_next_offset < journal_from:
-            raise offset_gone(journal, snapshot.journal_next_offset, journal_from)
-        journal_from = snapshot.journal_next_offset
-    elif journal_from > 0:
-        raise offset_gone(journal, 0, journal_from)
-    reader = RunReader(bus, own_starts(snapshot))
-    try:
-        for entry in read_range(bus, journal.topic, journal.partition, journal_from, end):
-            for run in decode(entry.topic, entry.value).runs:
-                if not run.own_producer:
-                    if run.next_offset <= recovered.positions.get((run.topic, run.partition), 0):
-                        # An older version took a stale end of the journal for the snapshot's place in it.
-                        continue
-                    recovered.positions[(run.topic, run.partition)] = run.next_offset
-                for record in reader.take(run):
-                    handler.handle(record, withholds=True)
-                    on_progress()
-                    recovered.records += 1
-        recovered.own_positions = reader.own_positions()
-    finally:
-        reader.close()
-    return recovered
+    """Bring a handler to where its task stands. Raises as `CoreRecovery.catch_up`."""
+    return CoreRecovery(bus, handler, task, decode, on_progress).catch_up()
 
 
 def own_starts(snapshot: CoreSnapshot | None) -> dict[TopicPartition, int]:

@@ -14,7 +14,7 @@ import faulthandler
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -93,6 +93,15 @@ def _no_guard(_settings: object, _task: Task) -> AbstractContextManager[OutputCh
 
 
 class _CoreLoop(CoreShell):
+    def __init__(self, *arguments: Any, enter_guard: Callable[[], OutputCheck | None], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._enter_guard = enter_guard
+
+    def open(self) -> None:
+        # Before it is opened it may be following another owner, which has a guard of its own.
+        self._check_outputs = self._enter_guard()
+        super().open()
+
     @property
     def is_finished(self) -> bool:
         return False
@@ -243,8 +252,9 @@ class CoreService(Generic[SettingsT]):
         logger: structlog.stdlib.BoundLogger,
         guard: Callable[[SettingsT, Task], AbstractContextManager[OutputCheck | None]] = _no_guard,
     ) -> int:
-        """Run this replica's tasks until asked to stop. `guard` is entered around each task, with its settings, and
-        gives what checks its outputs; a main that needs more around the tasks calls this inside `run_process`."""
+        """Run this replica's tasks until asked to stop. `guard` is entered around each task that it owns, with the
+        task's settings, and gives what checks its outputs; a main that needs more around the tasks calls this inside
+        `run_process`."""
         placement = session_placement(platform)
         name = replica_name(self.name, platform.replica)
         settings_of = {task: self.load_settings(placement, task) for task in placement.tasks(self.name)}
@@ -257,7 +267,7 @@ class CoreService(Generic[SettingsT]):
         def open_task(task: Task, bus: Bus, on_progress: Callable[[], None]) -> Iterator[_CoreLoop]:
             settings = settings_of[task]
             core = built[task] if is_alone else self.build_core(settings)
-            with guard(settings, task) as check_outputs:
+            with ExitStack() as entered:
                 yield _CoreLoop(
                     self.name,
                     core,
@@ -268,10 +278,10 @@ class CoreService(Generic[SettingsT]):
                     batch_max_records=platform.batch_max_records,
                     snapshot_every_records=platform.snapshot_every_records,
                     snapshot_every_s=platform.snapshot_every_s,
-                    check_outputs=check_outputs,
                     clock=SystemClock(),
                     on_progress=on_progress,
                     task=task,
+                    enter_guard=lambda: entered.enter_context(guard(settings, task)),
                 )
 
         with (
@@ -293,6 +303,7 @@ class CoreService(Generic[SettingsT]):
                 logger,
                 SystemClock(),
                 on_progress=health.beat,
+                has_standby=platform.standby,
             )
             return run_loop(name, platform, logger, server, host)
 

@@ -59,6 +59,9 @@ class PlatformSettings(BaseSettings):
     instruments: dict[str, int] = Field({}, description="partition of each instrument that is placed; others by hash")
     accounts: dict[str, AccountPlacement] = Field({}, description="partition, instruments and settings of each account")
     replica: int | None = Field(None, ge=0, description="number of this replica of its service, from 0")
+    standby: bool = Field(
+        False, description="replicas follow the tasks of the others too, to take them over at once; costs their memory"
+    )
     run_dir: Path = Field(Path("var/run"), description="where processes announce their pid and ports")
     log_format: Literal["console", "json"] = Field("console", description="how log lines are written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")

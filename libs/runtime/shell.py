@@ -33,7 +33,7 @@ from libs.runtime.opened import opened
 from libs.runtime.outcomes import note_outcome
 from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_stamps, stamped_record
-from libs.runtime.recovery import find_positions, recover_core
+from libs.runtime.recovery import CoreRecovery, find_positions
 from libs.runtime.snapshots import SnapshotSchedule, journal_record, snapshot_record, take_snapshot
 from libs.wire import decode_any
 from libs.wire.records import InputRun
@@ -73,7 +73,6 @@ class CoreShell:
         self._name = task.name
         self._handler = CoreHandler(service, core, inputs, task, decode)
         self._inputs = inputs
-        self._decode = decode
         self._bus = bus
         self._metrics = metrics
         self._logger = logger
@@ -97,6 +96,15 @@ class CoreShell:
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         self._lane: ControlLane | None = None
+        self._recovery = CoreRecovery(bus, self._handler, task, decode, on_progress)
+
+    def follow(self, timeout_ms: int) -> int:
+        """Before `open`, keep up with the task's owner for so long, so that little is left to recover; return how many
+        of its transactions that was.
+
+        Raises `OffsetGone` where what the owner did was removed before it was followed: begin anew with another core.
+        """
+        return self._recovery.follow(timeout_ms)
 
     def open(self) -> None:
         """Fence any older owner of this task, recover the state, and go on behind what was handled."""
@@ -105,7 +113,7 @@ class CoreShell:
         topics = [each.topic for each in self._inputs]
         self._consumer = self._bus.consumer(topics, group=self._task.group, subscribes=False)
         self._begins = dict(self._bus.beginning_offsets(self._task.places(self._bus.topics(), topics)))
-        recovered = recover_core(self._bus, self._handler, self._task, self._decode, self._on_progress)
+        recovered = self._recovery.catch_up()
         self._handled_positions = recovered.positions
         self._snapshots.add(recovered.records)
         self._consumer.assign(find_positions(self._bus, self._task, self._begins, recovered))
@@ -226,6 +234,7 @@ class CoreShell:
 
     def release(self) -> None:
         """Let go without writing anything, after an error."""
+        self._recovery.close()
         self._lags.clear()
         if self._producer is not None:
             self._producer.close()

@@ -93,7 +93,7 @@ def make_placement(size: Size) -> Placement:
 
 
 def make_market(size: Size, placement: Placement) -> list[MarketEvent]:
-    """Return one simulated market after another, each under the name of an instrument, in order of time."""
+    """Return a simulated market for each instrument, in order of time."""
     tapes = [
         [
             event
@@ -102,6 +102,11 @@ def make_market(size: Size, placement: Placement) -> list[MarketEvent]:
         ]
         for seed in range(1, min(size.instruments, 4) + 1)
     ]
+    return multiply(tapes, placement)
+
+
+def multiply(tapes: Sequence[Sequence[MarketEvent]], placement: Placement) -> list[MarketEvent]:
+    """Return one market after another, each under the name of an instrument, in order of time."""
     markets: list[list[MarketEvent]] = []
     for number, instrument in enumerate(placement.instruments):
         symbol = instrument.partition(".")[0]
@@ -327,7 +332,7 @@ class ScaledSession:
         """Kill a replica, or ask it to stop."""
         replica = next(each for each in self.replicas if (each.service, each.number) == (service, number))
         replica.process.send_signal(sent)
-        code = replica.process.wait(timeout=60)
+        code = replica.process.wait(timeout=300)
         self.kills += sent is signal.SIGKILL
         if sent is not signal.SIGKILL and code != 0:
             raise AssertionError(f"{replica.log.name} ended with {code}: {replica.log.read_text()[-2000:]}")
@@ -361,7 +366,7 @@ class ScaledSession:
         self.await_lags(lambda behind: behind < _AHEAD * len(CORE_SERVICES), with_markers=True)
 
     def await_lags(
-        self, is_enough: Callable[[int], bool], *, with_markers: bool = False, within_s: float = 600.0
+        self, is_enough: Callable[[int], bool], *, with_markers: bool = False, within_s: float = 1_200.0
     ) -> None:
         """Wait until the lags of all services together are so; while the bus is away nothing is known of them."""
 
@@ -379,7 +384,7 @@ class ScaledSession:
         for _ in range(2):
             self.await_lags(lambda behind: not behind)
 
-    def await_owned(self, within_s: float = 120.0) -> None:
+    def await_owned(self, within_s: float = 600.0) -> None:
         """Wait until each task is ready in a replica that is alive."""
         wanted = {task.name for name in CORE_SERVICES for task in self.placement.tasks(name)}
         eventually(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -44,6 +44,7 @@ class NumberingCore:
 
     def __init__(self) -> None:
         self.count = 0
+        self.restores = 0
 
     def handle(self, event: Event) -> Sequence[Event]:
         assert isinstance(event, Bar)
@@ -57,13 +58,16 @@ class NumberingCore:
 
     def restore(self, state: bytes) -> None:
         self.count = int(state)
+        self.restores += 1
 
 
 @contextmanager
-def a_loop(task: Task, bus: Bus, on_progress: Callable[[], None]) -> Iterator[CoreShell]:
+def a_loop(
+    task: Task, bus: Bus, on_progress: Callable[[], None], core: NumberingCore | None = None
+) -> Iterator[CoreShell]:
     yield CoreShell(
         "features",
-        NumberingCore(),
+        core or NumberingCore(),
         INPUTS,
         bus,
         ServiceMetrics("features"),
@@ -88,20 +92,29 @@ class Session:
             if spec.name.endswith(("bars.closed.v1", "features.v1", "features.vectors.v1"))
         )
         self.hosts: list[TaskHost] = []
+        self.cores: dict[int, list[NumberingCore]] = defaultdict(list)
         self.published = 0
 
-    def add(self, member_id: str | None = None) -> TaskHost:
+    @contextmanager
+    def make_loop(self, task: Task, bus: Bus, on_progress: Callable[[], None]) -> Iterator[CoreShell]:
+        core = NumberingCore()
+        self.cores[task.partition].append(core)
+        with a_loop(task, bus, on_progress, core) as loop:
+            yield loop
+
+    def add(self, member_id: str | None = None, *, has_standby: bool = False) -> TaskHost:
         host = TaskHost(
             "features",
             PLACEMENT,
             member_id,
             lambda _waiting: self.open_own(),
-            a_loop,
+            self.make_loop,
             self.world.open(partitioner=PLACEMENT.choose),
             ServiceMetrics("features"),
             LOGGER,
             SystemClock(),
             on_progress=self.step,
+            has_standby=has_standby,
         )
         host.open()
         self.hosts.append(host)
@@ -199,6 +212,29 @@ def test_a_static_member_that_comes_back_has_its_tasks_again(session: Session) -
     session.check()
 
 
+def test_a_standby_follows_the_tasks_of_others_and_goes_on_with_what_it_has(session: Session) -> None:
+    first, second = session.add("features-0"), session.add("features-1", has_standby=True)
+    session.await_shares({0, 1}, {2, 3})
+    others = sorted(first.partitions)
+    session.publish(12)
+    session.await_all()
+
+    def is_followed() -> bool:
+        return all(session.cores[number][-1].count == session.cores[number][0].count for number in others)
+
+    eventually(is_followed, step=session.step, within_s=60.0)
+    standby = {number: (session.cores[number][-1], session.cores[number][-1].restores) for number in others}
+    session.hosts.remove(first)
+    first.release()
+    session.await_shares({0, 1, 2, 3})
+    # Neither made nor restored anew: it is the core that followed.
+    assert {number: (session.cores[number][-1], session.cores[number][-1].restores) for number in others} == standby
+    session.publish()
+    session.await_all()
+    session.check()
+    assert second.partitions == {0, 1, 2, 3}
+
+
 def test_an_owner_that_was_fenced_drops_its_task_and_takes_it_back_where_the_group_says_so(session: Session) -> None:
     host = session.add()
     session.publish()
@@ -231,6 +267,10 @@ def test_a_task_that_stands_still_keeps_its_replica_from_making_progress(session
     stuck = threading.Event()
 
     class StuckLoop:
+        def follow(self, _timeout_ms: int) -> int:
+            """There is nothing to follow."""
+            return 0
+
         def open(self) -> None:
             """There is nothing to recover."""
 
