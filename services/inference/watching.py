@@ -1,17 +1,20 @@
 """Watches models as they score: how long each takes, and how far its inputs have moved from those it was trained on.
 
-Both are metrics alone: nothing here changes what a model answers. Drift is over the last vectors of the live market,
+Both are metrics alone: nothing here changes what a model answers. Drift is worked out when somebody asks for the
+metrics, never while a vector waits. It is over the last vectors of the live market,
 in the deciles of the training bars: the population stability index (above 0.25 the input is another one, after Siddiqi,
 Credit Risk Scorecards, 2006) and the Kolmogorov-Smirnov distance, as far as nine deciles show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from libs.clock import SYSTEM_CLOCK, Clock
 from services.inference.core import Manifest, Scores
@@ -23,17 +26,12 @@ MODEL_SECONDS = Histogram(
     buckets=(2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25),
     registry=None,
 )
-INPUT_PSI = Gauge("perpflow_input_psi", "Stability index of an input", ("model", "input"), registry=None)
-INPUT_KS = Gauge("perpflow_input_ks", "Distance of an input's distribution", ("model", "input"), registry=None)
-COLLECTORS = (MODEL_SECONDS, INPUT_PSI, INPUT_KS)
-
 REMEMBERED = 1440
 """Vectors that drift is judged over: a day of minutes."""
 
 LEAST = 200
-"""Vectors from which on drift is judged, and then now and then: the metrics are slow, and the market is slower."""
+"""Vectors from which on drift is judged."""
 
-_EVERY = 250
 _BINS = 10
 _LEAST_SHARE = 1e-3
 
@@ -74,23 +72,50 @@ class InputDrift:
         return psi, distance
 
 
+class InputDriftCollector(Collector):
+    """Shows the drift of every watched model's inputs, worked out when it is asked for."""
+
+    def __init__(self) -> None:
+        self._drifts: dict[str, tuple[list[str], InputDrift]] = {}
+
+    def follow(self, manifest: Manifest) -> InputDrift:
+        """Return what keeps a model's inputs from now on."""
+        drift = InputDrift(np.array([one.deciles for one in manifest.inputs]))
+        self._drifts[manifest.model_id] = ([one.name for one in manifest.inputs], drift)
+        return drift
+
+    def collect(self) -> Iterator[Metric]:
+        """Return both metrics of the models that have seen enough."""
+        labels = ("model", "input")
+        indices = GaugeMetricFamily("perpflow_input_psi", "Stability index of an input", labels=labels)
+        distances = GaugeMetricFamily("perpflow_input_ks", "Distance of an input's distribution", labels=labels)
+        for model_id, (names, drift) in list(self._drifts.items()):
+            if drift.seen < LEAST:
+                continue
+            for name, psi, distance in zip(names, *drift.measure(), strict=True):
+                indices.add_metric((model_id, name), float(psi))
+                distances.add_metric((model_id, name), float(distance))
+        yield indices
+        yield distances
+
+
+INPUT_DRIFT = InputDriftCollector()
+COLLECTORS = (MODEL_SECONDS, INPUT_DRIFT)
+
+
 def watch(
     manifest: Manifest, score: Callable[[npt.NDArray[np.float32]], Scores], clock: Clock = SYSTEM_CLOCK
 ) -> Callable[[npt.NDArray[np.float32]], Scores]:
     """Return `score`, watched."""
     seconds = MODEL_SECONDS.labels(manifest.model_id)
-    drift = InputDrift(np.array([one.deciles for one in manifest.inputs]))
-    names = [one.name for one in manifest.inputs]
+    drift = INPUT_DRIFT.follow(manifest)
+    now, observe, add = clock.monotonic_s, seconds.observe, drift.add
 
     def watched(inputs: npt.NDArray[np.float32]) -> Scores:
-        began = clock.monotonic_s()
+        began = now()
         scores = score(inputs)
-        seconds.observe(clock.monotonic_s() - began)
-        drift.add(inputs[0, -1])
-        if drift.seen == LEAST or drift.seen % _EVERY == 0:
-            for name, psi, distance in zip(names, *drift.measure(), strict=True):
-                INPUT_PSI.labels(manifest.model_id, name).set(psi)
-                INPUT_KS.labels(manifest.model_id, name).set(distance)
+        observe(now() - began)
+        add(inputs[0, -1])
         return scores
 
     return watched

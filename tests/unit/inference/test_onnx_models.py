@@ -19,7 +19,7 @@ from services.inference.core import (
     decode_manifest,
     encode_manifest,
 )
-from services.inference.onnx import STARTER_DIR, find_model, load_model, load_models
+from services.inference.onnx import STARTER_DIR, OnnxModel, find_model, load_model, load_models
 from services.inference.shipped import STARTER_SHA256
 
 STARTER = decode_manifest((STARTER_DIR / "manifest.json").read_bytes())
@@ -182,3 +182,15 @@ def test_champion_and_shadow_are_loaded_together(tmp_path: Path) -> None:
 def test_without_a_champion_shadows_are_loaded_all_the_same(tmp_path: Path) -> None:
     assert load_models(tmp_path, "", ()) == []
     assert [model.role for model in load_models(tmp_path, "", ("starter",))] == [ModelRole.SHADOW]
+
+
+def test_one_window_after_another_scores_as_each_alone_does_to_the_bit() -> None:
+    manifest, content = STARTER, (STARTER_DIR / "model.onnx").read_bytes()
+    model = OnnxModel(manifest, content)
+    windows = np.random.default_rng(3).normal(size=(50, 1, manifest.window, len(manifest.inputs))).astype(np.float32)
+    windows[::7, 0, 0, 5] = np.nan
+    scored = [model.score(window) for window in windows]
+    for window, scores in zip(windows, scored, strict=True):
+        probabilities, moves = model.run(window)
+        assert (scores.probability_down, scores.probability_flat, scores.probability_up) == tuple(probabilities[0])
+        assert scores.expected_return_bps == moves[0]

@@ -7,7 +7,7 @@ import pytest
 
 from libs.clock import SimulatedClock
 from services.inference.core import Scores
-from services.inference.watching import INPUT_PSI, MODEL_SECONDS, InputDrift, watch
+from services.inference.watching import INPUT_DRIFT, MODEL_SECONDS, InputDrift, watch
 from tests.unit.inference.builders import a_manifest
 
 CHANCE = np.random.default_rng(1)
@@ -70,4 +70,6 @@ def test_watched_model_answers_the_same_and_shows_its_time_and_drift() -> None:
     samples = {one.name: one.value for one in MODEL_SECONDS.labels(manifest.model_id)._child_samples()}
     assert samples["_count"] == 250
     assert samples["_sum"] == pytest.approx(0.75)
-    assert INPUT_PSI.labels(manifest.model_id, "feature_0")._value.get() > 0.25
+    indices, _ = INPUT_DRIFT.collect()
+    shown = {(one.labels["model"], one.labels["input"]): one.value for one in indices.samples}
+    assert shown[manifest.model_id, "feature_0"] > 0.25
