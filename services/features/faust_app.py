@@ -247,6 +247,8 @@ def _credentials(security: KafkaSecurity) -> faust.SSLCredentials | faust.SASLCr
 def _run_worker(app: faust.App, loop: asyncio.AbstractEventLoop) -> int:
     # It logs as this process does: what it sets up by itself writes lines that are no JSON.
     worker = faust.Worker(app, loop=loop, override_logging=False, redirect_stdouts=False, quiet=True)
+    # It would end with the codes of a terminal, among lines of log.
+    worker.spinner = None
     try:
         worker.execute_from_commandline()
     except SystemExit as ending:
