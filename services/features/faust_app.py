@@ -78,8 +78,12 @@ def build_app(
     clock: Clock,
 ) -> faust.App:
     """Build the app: one agent that passes every bar through the handler and publishes what comes out."""
+    member = f"{platform.topic_prefix}{NAME}-{platform.replica or 0}"
     app = faust.App(
         f"{platform.topic_prefix}{NAME}",
+        # By the member, not by the host: its assignor refuses a static member's assignment that names another host, as
+        # each container made anew is.
+        canonical_url=f"http://{member}",
         broker=f"kafka://{platform.bus.partition(':')[2]}",
         broker_credentials=_credentials(kafka_security(platform)),
         loop=loop,
@@ -90,7 +94,7 @@ def build_app(
         broker_session_timeout=6.0,
         broker_heartbeat_interval=2.0,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=f"{platform.topic_prefix}{NAME}-{platform.replica or 0}",
+        consumer_group_instance_id=member,
         producer_linger=0,
         producer_max_request_size=_LONGEST_MESSAGE_BYTES,
         # Topics come from the registry, created before any service starts.
