@@ -193,7 +193,7 @@ def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trading]:
     folder = tmp_path_factory.mktemp("switch")
     switch = folder / "STOP"
     platform = trading_platform(folder, PERPFLOW_RISK_KILL_SWITCH_FILE=str(switch))
-    words = [sys.executable, "-m", "services.console", "up", "--market", "simulated", "--seed", "7", "--speed", "120"]
+    words = [sys.executable, "-m", "services.console", "up", "--market", "simulated", "--seed", "7", "--speed", "60"]
     words += ["--layout", "spread"]
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(
