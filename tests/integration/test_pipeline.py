@@ -155,7 +155,9 @@ def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[
 def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
     platform = Platform(folder / "recorded", **PATIENT, PERPFLOW_INFERENCE_CHAMPION="starter")
     platform.folder.mkdir()
-    outcome = platform.up("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20", "--span", "3m", *SPREAD)
+    outcome = platform.up(
+        "--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20", "--span", "3m", *SPREAD
+    )
     assert_is_whole(outcome)
     assert outcome.summary["restarts"] == 0
     done = platform.call("replay", "--verify")
