@@ -60,7 +60,7 @@ class OnnxModel:
                 f"model {manifest.model_id} answers {given}, expected [{PROBABILITIES!r}, {EXPECTED_RETURN!r}]"
             )
 
-        # One window at a time is what is served: its buffers are bound once, which takes a third off a small graph.
+        # One window at a time is what is served: its buffers are bound once, which is quicker for a small graph.
         self._window = np.zeros((1, *shape), dtype=np.float32)
         self._probabilities = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, len(CLASSES)), dtype=np.float32))
         self._moves = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, dtype=np.float32))
