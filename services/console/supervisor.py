@@ -348,12 +348,17 @@ class Supervisor:
                 reason = str(error)
             except BusUnavailable as error:
                 reason = str(error)
-            if reason != self._bus_error:
-                self._bus_error = reason
-                self._say(SUPERVISOR, reason or "the bus answers again")
-                self.write_status()
+            self.note_bus_error(reason)
             if self._lost_bus is not None:
                 return
+
+    def note_bus_error(self, reason: str) -> None:
+        """Log, and keep in the status, why the bus does not answer; empty where it does."""
+        if reason == self._bus_error:
+            return
+        self._bus_error = reason
+        self._say(SUPERVISOR, reason or "the bus answers again")
+        self.write_status()
 
     @property
     def bus_error(self) -> str:

@@ -358,7 +358,9 @@ class _Run:
                 is_drained = self._stop_services(bus) and is_drained
                 exit_code = self._report(bus, is_drained)
         except (GaveUp, BusLost) as error:
-            # A lost bus is seen by the thread that watches it or by this one, whichever looks first.
+            if isinstance(error, BusLost):
+                # It is seen by the thread that watches it or by this one, whichever looks first.
+                self._supervisor.note_bus_error(str(error))
             self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
             exit_code = error.exit_code if isinstance(error, GaveUp) else EXIT_UNAVAILABLE
         finally:
