@@ -253,7 +253,11 @@ class Supervisor:
         if code == EXIT_BAD_INPUT:
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error or 'bad input'}", EXIT_BAD_INPUT)
-        if child.cause in (CAUSE_DISK_FULL, CAUSE_BUS_LOST):
+        if child.cause == CAUSE_BUS_LOST:
+            child.state = "failed"
+            self.note_bus_error(child.last_error)
+            raise GaveUp(child.last_error, EXIT_UNAVAILABLE)
+        if child.cause == CAUSE_DISK_FULL:
             child.state = "failed"
             raise GaveUp(f"{child.spec.name}: {child.last_error}", EXIT_UNAVAILABLE)
         if code == EXIT_UNAVAILABLE and self._bus_error:
