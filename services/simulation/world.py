@@ -61,7 +61,10 @@ _HANG_STEPS = 12
 # half a second each, within and past the time that its tasks wait for it.
 _REPLICAS = 2
 _LONGEST_ABSENCE = 40
-_SHARE_LOST_IN_BATCH = 0.5
+# How often a second command about a halt takes it back, rather than that the other scope is halted too.
+_SHARE_RESUMED = 0.85
+# How likely a halt is taken back in a round: a session that stands still for most of its time shows little.
+_SHARE_RESUMED_LATER = 0.05
 # Beyond what any session needs: a session that never becomes quiet is a defect of its own.
 _STEP_LIMIT = 200_000
 # How long mishaps go on where the session does not become quiet among them; most are after a tenth of it.
@@ -220,6 +223,9 @@ class World:
             handled += 1
         if self.mishaps.strikes("halt"):
             self._halt_or_resume()
+            handled += 1
+        elif self._held and self.rng.random() < _SHARE_RESUMED_LATER:
+            self._command(ControlAction.RESUME, self.rng.choice(sorted(self._held)))
             handled += 1
         if self.mishaps.strikes("limits"):
             self._set_limits()
@@ -446,8 +452,11 @@ class World:
                 self.exchange.take(self.decode(encoded.topic, encoded.payload))
 
     def _halt_or_resume(self) -> None:
-        scope = self.rng.choice((ALL_ACCOUNTS, self.account))
-        self._command(ControlAction.RESUME if scope in self._held else ControlAction.HALT, scope)
+        free = [scope for scope in (ALL_ACCOUNTS, self.account) if scope not in self._held]
+        if not free or (self._held and self.rng.random() < _SHARE_RESUMED):
+            self._command(ControlAction.RESUME, self.rng.choice(sorted(self._held)))
+        else:
+            self._command(ControlAction.HALT, self.rng.choice(free))
 
     def _set_limits(self) -> None:
         limits = {"max_order_notional_usdt": self.rng.choice(_ORDER_LIMITS)}
