@@ -115,6 +115,13 @@ class PaperVenue(PaperVenueState):
         self._matchers[instrument].last_volume = volume_e8
         self._market_time = max(self._market_time, event_time)
 
+    def pass_orders(self, instrument: str, position_e8: int, orders: int) -> None:
+        """Take over the position after so many market orders that each were accepted and filled at once."""
+        self._matchers[instrument].position = position_e8
+        self._order_count += orders
+        self._trade_count += orders
+        self._sequence += 2 * orders
+
     def open_order_ids(self) -> list[str]:
         """Return the client ids of the orders that arrived and may still fill."""
         return [

@@ -54,6 +54,7 @@ class Stages:
     strategy: StrategyCore
     risk: RiskCore
     execution: ExecutionCore
+    execution_settings: ExecutionSettings
     parameters: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -93,7 +94,9 @@ def build_stages(options: BacktestOptions, timeframe: str, *, is_simulated: bool
         "execution": execution.model_dump(mode="json", exclude=_NOT_OF_A_BACKTEST),
         "risk": risk.model_dump(mode="json", exclude={"halt", "kill_switch_file"}),
     }
-    return Stages(tuple(stages), bars_core, strategy_core, risk_core, execution_core, parameters, tuple(notes))
+    return Stages(
+        tuple(stages), bars_core, strategy_core, risk_core, execution_core, execution, parameters, tuple(notes)
+    )
 
 
 _NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url", "venue_speed"}

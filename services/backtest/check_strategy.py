@@ -27,7 +27,7 @@ from services.backtest.inputs import MarketInput
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Pipeline, Stage
 from services.strategy.core import StrategyCore
-from services.strategy.loading import SHIPPED, build_strategy, import_strategy
+from services.strategy.loading import build_strategy, find_strategy
 
 LOOK_AHEAD, FORGOTTEN_STATE, HIDDEN_CLOCK, OUTSIDE_ACCESS = (
     "look-ahead",
@@ -253,7 +253,7 @@ def _scan_sources(options: BacktestOptions) -> list[StrategyFinding]:
     findings: list[StrategyFinding] = []
     for choice in options.strategies:
         build_strategy(choice.path, choice.parameters)
-        kind = SHIPPED.get(choice.path) or import_strategy(choice.path)
+        kind = find_strategy(choice.path)
         _STRATEGY_MODULES.add(kind.__module__)
         try:
             source = textwrap.dedent(inspect.getsource(kind))

@@ -49,6 +49,13 @@ class EquityCurve:
         self.wallet_e8.extend([wallet_e8] * len(times))
         self.position_e8.extend([position_e8] * len(times))
 
+    def extend_states(self, times: Ints, equity_e8: Ints, wallet_e8: Ints, position_e8: Ints) -> None:
+        """Append states of later instants, ascending."""
+        self.times.frombytes(times.tobytes())
+        self.equity_e8.frombytes(equity_e8.tobytes())
+        self.wallet_e8.frombytes(wallet_e8.tobytes())
+        self.position_e8.frombytes(position_e8.tobytes())
+
     def equity_at(self, event_time: int) -> int:
         """Return the equity in force at a time, in 1e-8; 0 before the account was known."""
         place = int(np.searchsorted(np.frombuffer(self.times, np.int64), event_time, side="right")) if self.times else 0

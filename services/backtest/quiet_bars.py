@@ -1,9 +1,12 @@
-"""Passes the bars of a market of bars between which nothing is decided, without handling them one by one.
+"""Passes the bars of a market of bars about which there is nothing to decide, without handling them one by one.
 
 A strategy is given every bar. The pipeline handles a bar, as any event, when a strategy answers, when the position is
 not the wanted one, when an order is on its way or open, when a UTC day begins, and when equity comes near a limit.
-All others change only prices, the equity and its peak, which the cores then take over at once. So there is one engine:
-what is passed is what it would have done nothing about, and the tests hold both ways equal to the bit.
+All others change only prices, the equity and its peak, which the cores then take over at once. Where orders fill at the
+close, `BarAccount` also passes days' beginnings and the orders that clearly pass every check. So there is one engine:
+what is passed is what it would have done nothing else about, and the tests hold both ways equal to the bit.
+
+A compiled strategy's answers to all bars are computed first; the bars between those that must be handled are one loop.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
-from libs.domain.bars import Bar
+from libs.domain.bars import Bar, bar_event_id
 from libs.domain.market import ExchangeBar
 from libs.domain.numbers import SCALE, to_e8
+from services.backtest.bar_account import BarAccount
 from services.backtest.columns import BarColumns, LazyBar
 from services.backtest.equity import Ints
 from services.backtest.options import BacktestOptions
@@ -27,6 +32,7 @@ from services.execution.core import ExecutionCore
 from services.ingestion.core.stream import Stream
 from services.risk.core import RiskCore
 from services.strategy.core import AccountView, StrategyCore
+from services.strategy.core.compiled import HOLD, CompiledStrategy
 
 _CHUNK = 256
 _DAY_NS = 86_400 * 10**9
@@ -56,6 +62,34 @@ class LazyAccountView(AccountView):
         return self._values()[1]
 
 
+class BarView(AccountView):
+    """The account at a bar as `BarAccount` knows it; equity and balance are computed when a strategy looks at them."""
+
+    __slots__ = ("_place", "_source")
+    _place: int
+    _source: BarAccount
+
+    @property
+    def equity_usdt(self) -> Decimal:
+        """Equity at the close of the bar."""
+        return self._source.value_at(self._place)[0]
+
+    @property
+    def available_usdt(self) -> Decimal:
+        """Balance available at the close of the bar."""
+        return self._source.value_at(self._place)[1]
+
+
+def _setter(kind: type, name: str) -> Callable[[Any, Any], None]:
+    # A frozen value is made through these in half the time that its own `__init__` takes.
+    setter: Callable[[Any, Any], None] = vars(kind)[name].__set__
+    return setter
+
+
+_SET_ACCOUNT, _SET_POSITIONS = _setter(AccountView, "account"), _setter(AccountView, "positions")
+_SET_PLACE, _SET_SOURCE = _setter(BarView, "_place"), _setter(BarView, "_source")
+
+
 class QuietBars:
     """Runs bars in columns through a pipeline and its cores; `can_run` says whether a run may go this way."""
 
@@ -69,6 +103,7 @@ class QuietBars:
         risk: RiskCore,
         execution: ExecutionCore,
         strategy: StrategyCore,
+        account: BarAccount | None,
         trade_from: int,
     ) -> None:
         self._columns = columns
@@ -80,6 +115,7 @@ class QuietBars:
         self._risk = risk
         self._execution = execution
         self._strategy = strategy
+        self._account = account
         self._trade_from = trade_from
         self._stream = Stream(columns.instrument)
         self._made: tuple[int, list[Bar]] = (0, [])
@@ -98,8 +134,21 @@ class QuietBars:
 
     def run(self, count: int, progress: Callable[[int], None]) -> None:
         """Run the first `count` bars."""
+        compiled = self._strategy.compiled if self._account is not None else None
+        if compiled is not None and self._account is not None:
+            self._run_compiled(compiled, self._account, count, progress)
+        else:
+            self._run_called(count, progress)
+        if self._account is not None and self._account.is_begun:
+            self._account.give_back()
+
+    def _run_called(self, count: int, progress: Callable[[int], None]) -> None:
         place = 0
         while place < count:
+            if self._account is not None and self._can_account(self._account, place):
+                place = self._pass_account(self._account, place, count)
+                progress(int(self._close_times[place - 1]))
+                continue
             ahead = self._bars_from(place, count)
             bars = ahead[: self._next_day(place) - place]
             if not bars or not self._is_quiet():
@@ -112,6 +161,87 @@ class QuietBars:
                 self._handle(bars[passed], place)
                 place += 1
             progress(int(self._close_times[place - 1]))
+
+    def _can_account(self, account: BarAccount, place: int) -> bool:
+        if account.is_begun:
+            return True
+        return self._is_quiet() and self._strategy.is_settled(self._columns.instrument) and account.begin(place)
+
+    def _pass_account(self, account: BarAccount, place: int, count: int) -> int:
+        """Ask strategies about some bars, and fill what they ask for; return the place of the next bar."""
+        bars, strategy = self._bars_from(place, count), self._strategy
+        end, at = place + len(bars), place
+        stop, positions = account.find_stop(end), account.positions
+        name, view_of = strategy.account, object.__new__
+        while at < stop:
+            bar = bars[at - place]
+            view: BarView = view_of(BarView)
+            _SET_ACCOUNT(view, name)
+            _SET_POSITIONS(view, positions)
+            _SET_PLACE(view, at)
+            _SET_SOURCE(view, account)
+            if strategy.answer_ahead(bar, view):
+                if not self._order(account, bar, at):
+                    stop = at
+                    break
+                stop, positions = account.find_stop(end), account.positions
+            at += 1
+        account.advance(stop)
+        if stop == end:
+            return end
+        account.give_back()
+        self._handle(bars[stop - place], stop)
+        return stop + 1
+
+    def _order(self, account: BarAccount, bar: Bar, place: int) -> bool:
+        target = self._strategy.stand_ahead(bar, bar_event_id(bar.instrument, bar.timeframe, bar.open_time))
+        if target is None or not account.advance(place):
+            return False
+        if not account.order(place, target, self._strategy.last_asker(bar.instrument)):
+            return False
+        self._strategy.settle_ahead(bar.instrument)
+        return True
+
+    def _run_compiled(
+        self, strategy: CompiledStrategy, account: BarAccount, count: int, progress: Callable[[int], None]
+    ) -> None:
+        columns = self._columns
+        targets = strategy.targets_over(
+            columns.instrument,
+            columns.open_e8[:count],
+            columns.high_e8[:count],
+            columns.low_e8[:count],
+            columns.close_e8[:count],
+            columns.volume_e8[:count],
+        )
+        targets[self._close_times[:count] < self._trade_from] = HOLD
+        account.want_all(account.round_targets(targets))
+        place = stood = 0
+        while place < count:
+            if self._can_account(account, place):
+                account.advance(count)
+                place = account.place
+                account.give_back()
+                stood = self._stand_last(strategy, targets, stood, place)
+                progress(int(self._close_times[place - 1]))
+                if place == count:
+                    return
+            (bar,) = columns.bars(place, place + 1, self._trade_from)
+            target = None if targets[place] == HOLD else strategy.target_of(columns.instrument, int(targets[place]))
+            self._strategy.take_answer(bar, strategy.name, target)
+            self._handle(bar, place)
+            place += 1
+            stood = place
+
+    def _stand_last(self, strategy: CompiledStrategy, targets: Ints, first: int, end: int) -> int:
+        """Let the last target of bars that were not handled stand; return the end of those bars."""
+        asked = np.flatnonzero(targets[first:end] != HOLD)
+        if len(asked):
+            columns, at = self._columns, first + int(asked[-1])
+            cause_id = bar_event_id(columns.instrument, columns.timeframe, int(columns.open_time[at]))
+            target = strategy.target_of(columns.instrument, int(targets[at]))
+            self._strategy.stand(strategy.name, target, int(columns.close_e8[at]), cause_id)
+        return end
 
     def _bars_from(self, place: int, count: int) -> list[Bar]:
         # Bars are made once, some at a time, however often a stretch of them is cut short.
@@ -204,5 +334,6 @@ def equity_at(closes: Ints, wallet: Decimal, quantity: Decimal, entry_price: Dec
     size_whole, size_part = divmod(size, SCALE)
     exact = part * size_part
     below, rest = np.divmod(exact, SCALE)
-    rounded = below + ((rest > SCALE // 2) | ((rest == SCALE // 2) & (below % 2 == 1)))
-    return np.asarray(to_e8(wallet) + whole * size + part * size_whole + rounded, np.int64)
+    gained = whole * size + part * size_whole + below
+    gained += (rest > SCALE // 2) | ((rest == SCALE // 2) & (gained % 2 == 1))
+    return np.asarray(to_e8(wallet) + gained, np.int64)

@@ -15,14 +15,25 @@ from libs.domain.control import Alert, ControlState, TradingState
 from libs.domain.events import Event
 from libs.domain.market import ClockTick, ExchangeBar, Trade
 from libs.domain.numbers import from_e8, to_e8
-from libs.domain.orders import OrderEvent, OrderIntent, OrderRefused, OrderStatus
+from libs.domain.orders import (
+    OrderApproved,
+    OrderEvent,
+    OrderIntent,
+    OrderRefused,
+    OrderStatus,
+    PlaceOrder,
+    VenueReport,
+)
 from libs.wire import encode, topic_of, topics
 from services.backtest.columns import BarColumns
 from services.backtest.equity import EquityCurve, Ints, PriceHistory
+from services.backtest.fills import FilledOrders, FillList
 from services.backtest.round_trips import Fill, FundingPayment
 
 _ZERO = Decimal(0)
 _SHOWN = 20
+_EVENTS_OF_AN_ORDER: dict[type, int] = {OrderIntent: 1, OrderApproved: 1, PlaceOrder: 1, VenueReport: 2, OrderEvent: 3}
+"""What a market order makes that is approved, accepted and filled at once."""
 
 DIGESTED = {
     topics.MARKET_EVENTS: "market_events",
@@ -65,7 +76,7 @@ class RunRecord:
     counts: Counter[str] = field(default_factory=Counter)
     equity: EquityCurve = field(default_factory=EquityCurve)
     prices: PriceHistory = field(default_factory=PriceHistory)
-    fills: list[Fill] = field(default_factory=list)
+    fills: FillList = field(default_factory=FillList)
     funding: list[FundingPayment] = field(default_factory=list)
     state_changes: list[TradingStateChange] = field(default_factory=list)
     failed_checks: Counter[str] = field(default_factory=Counter)
@@ -130,6 +141,36 @@ class RunRecorder:
         if equity_e8 is None:
             return
         self.pass_states(times, equity_e8, wallet, position)
+
+    def pass_account(
+        self,
+        bars: BarColumns,
+        times: Ints,
+        equity_e8: Ints,
+        wallet_e8: Ints,
+        position_e8: Ints,
+        *,
+        states: int,
+        filled: FilledOrders,
+    ) -> None:
+        """Take note of bars and of the account over them: its last state of each bar that had one, how many there were
+        in all, and the orders that were approved and filled.
+        """
+        for kind in (ClockTick, ExchangeBar, Bar):
+            self._type_counts[kind] += len(bars)
+        orders = len(filled)
+        for made, each in _EVENTS_OF_AN_ORDER.items():
+            self._type_counts[made] += each * orders
+        self._type_counts[AccountState] += states
+        for name in ("intents", "orders_submitted") if orders else ():
+            self.record.counts[name] += orders
+        self.record.prices.extend(
+            bars.open_time + bars.length_ns, bars.open_e8, bars.high_e8, bars.low_e8, bars.close_e8
+        )
+        self.record.fills.add(filled)
+        if len(times):
+            self.record.equity.extend_states(times, equity_e8, wallet_e8, position_e8)
+            self._equity = from_e8(int(equity_e8[-1]))
 
     def pass_trades(self, trades: int, ticks: int) -> None:
         """Take note of trades and clock ticks that were passed without an event each."""

@@ -12,6 +12,7 @@ from libs.domain.events import DeadInput, Event
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.runtime.errors import BadInput
+from services.backtest.bar_account import BarAccount
 from services.backtest.building import Stages, build_stages
 from services.backtest.columns import BarColumns
 from services.backtest.inputs import MarketInput, bar_length_ns
@@ -147,9 +148,23 @@ class _Feed:
             risk=built.risk,
             execution=built.execution,
             strategy=built.strategy,
+            account=self._account_of(columns, built, recorder),
             trade_from=self._options.trade_from,
         )
         quiet.run(count, self._progress)
+
+    def _account_of(self, columns: BarColumns, built: Stages, recorder: RunRecorder) -> BarAccount | None:
+        if not BarAccount.can_serve(columns, built.execution_settings, built.strategy):
+            return None
+        return BarAccount(
+            columns,
+            find_instrument(columns.instrument),
+            built.execution_settings,
+            recorder,
+            execution=built.execution,
+            risk=built.risk,
+            strategy=built.strategy,
+        )
 
     def run_trades(self, trades: TradeColumns, built: Stages, recorder: RunRecorder) -> None:
         """Run a market of trades, passing those between which nothing is decided."""

@@ -15,7 +15,16 @@ from services.strategy.core.forecast_threshold import ForecastThreshold
 from services.strategy.core.strategy import MARKET_HANDLERS
 from services.strategy.settings import StrategySettings
 
-SHIPPED: Mapping[str, type[Strategy]] = {"ema_cross": EmaCross, "forecast_threshold": ForecastThreshold}
+SHIPPED: Mapping[str, type[Strategy]] = {
+    "ema_cross": EmaCross,
+    "forecast_threshold": ForecastThreshold,
+}
+
+
+SHIPPED_COMPILED: Mapping[str, str] = {
+    "compiled_ema_cross": "services.strategy.core.compiled_ema_cross:CompiledEmaCross"
+}
+"""Those that need numba, which nothing else of this service does."""
 
 
 class StrategyError(BadInput):
@@ -27,12 +36,12 @@ def build_strategy(path: str, parameters: Mapping[str, Any], timeframe: str = ""
 
     `timeframe` is that of a strategy whose parameters do not say one.
     """
-    kind = SHIPPED.get(path) or import_strategy(path)
+    kind = find_strategy(path)
     values = dict(parameters)
     if timeframe and issubclass(kind, Strategy):
         values.setdefault("timeframe", timeframe)
     try:
-        strategy = kind(**values)
+        strategy: HostedStrategy = kind(**values)
     except (TypeError, ValueError) as error:
         raise StrategyError(f"strategy {path} does not take its parameters: {error}") from error
     except Exception as error:
@@ -64,13 +73,17 @@ def build_strategy_core(settings: StrategySettings, strategies: Iterable[HostedS
         raise StrategyError(str(error)) from error
 
 
+def find_strategy(path: str) -> type[Any]:
+    """Return the class of a shipped strategy or of one of the user's. Raises `StrategyError`."""
+    return SHIPPED.get(path) or import_strategy(SHIPPED_COMPILED.get(path, path))
+
+
 def import_strategy(path: str) -> type[Any]:
     """Import the class that ``package.module:Class`` names. Raises `StrategyError`."""
     module_name, _, class_name = path.partition(":")
     if not module_name or not class_name:
-        raise StrategyError(
-            f"no strategy {path!r}; write package.module:Class or one of those shipped: {', '.join(sorted(SHIPPED))}"
-        )
+        shipped = ", ".join(sorted((*SHIPPED, *SHIPPED_COMPILED)))
+        raise StrategyError(f"no strategy {path!r}; write package.module:Class or one of those shipped: {shipped}")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

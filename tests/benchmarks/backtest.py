@@ -23,6 +23,7 @@ from services.backtest.run import run_backtest
 from tests.unit.backtest.test_oracle import BARS, BTC, ORACLE, STRATEGY
 
 ROOT = Path(__file__).resolve().parents[2]
+PASSING, HANDLING, COMPILED = "a Python strategy", "a Python strategy, handling every bar", "a compiled strategy"
 PEERS = Path(__file__).with_name("peers")
 PEER_PYTHON = Path(os.environ.get("PERPFLOW_PEERS", ROOT / ".venv-peers/bin/python"))
 
@@ -35,11 +36,11 @@ def measure(kind: str, bars: int) -> None:
         until = int(market.columns.open_time[count]) if count < len(market.columns) else None
         options = BacktestOptions(
             BTC,
-            strategies=parse_strategies([STRATEGY]),
+            strategies=parse_strategies([f"compiled_{STRATEGY}" if kind == COMPILED else STRATEGY]),
             starting_balance_usdt=Decimal(1_000_000),
             settings=parse_settings(ORACLE),
             until=until,
-            fast=kind == "passing quiet bars",
+            fast=kind != HANDLING,
         )
         began, cpu = time.perf_counter(), time.process_time()
         result = run_backtest(market, options)
@@ -66,10 +67,10 @@ def run_script(command: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure perpflow both ways and every peer that is there."""
+    """Measure perpflow every way and every peer that is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bars", type=int, default=143_900, help="how many bars perpflow runs over")
-    parser.add_argument("--one", choices=("passing quiet bars", "handling every bar"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=(PASSING, HANDLING, COMPILED), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not BARS.is_file():
         print(json.dumps({"skipped": f"no recorded bars at {BARS}; set PERPFLOW_SHARED"}))
@@ -78,19 +79,19 @@ def main() -> None:
         measure(arguments.one, arguments.bars)
         return
     own = [sys.executable, "-m", "tests.benchmarks.backtest", "--bars", str(arguments.bars), "--one"]
-    ours = run_script([*own, "passing quiet bars"])
-    print(json.dumps({"case": "perpflow, passing quiet bars", **ours}))
-    plain = run_script([*own, "handling every bar"])
-    print(
-        json.dumps({"case": "perpflow, handling every bar", **plain, "ratio": round(plain["cpu_s"] / ours["cpu_s"], 2)})
-    )
+    cases = {kind: run_script([*own, kind]) for kind in (PASSING, COMPILED, HANDLING)}
+    for kind, told in cases.items():
+        print(json.dumps({"case": f"perpflow, {kind}", **told}))
     if not PEER_PYTHON.is_file():
         print(json.dumps({"skipped": f"no peers at {PEER_PYTHON}; make peers, or set PERPFLOW_PEERS"}))
         return
     for script in sorted(PEERS.glob("run_*.py")):
         peer = run_script([str(PEER_PYTHON), str(script), str(BARS)])
-        ratio = round(peer["cpu_s"] / ours["cpu_s"] * arguments.bars / 143_900, 3)
-        print(json.dumps({"case": script.stem.removeprefix("run_"), **peer, "ratio": ratio}))
+        ratios = {
+            f"ratio to {kind}": round(peer["cpu_s"] / cases[kind]["cpu_s"] * arguments.bars / 143_900, 3)
+            for kind in (PASSING, COMPILED)
+        }
+        print(json.dumps({"case": script.stem.removeprefix("run_"), **peer, **ratios}))
 
 
 if __name__ == "__main__":

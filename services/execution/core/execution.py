@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from libs.domain.accounts import Position, VenueAccount
+from libs.domain.accounts import AccountState, Position, VenueAccount
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity, TradingState
 from libs.domain.events import Event, Unhandleable
 from libs.domain.market import (
@@ -25,7 +25,7 @@ from libs.domain.market import (
     MarkPrice,
     Trade,
 )
-from libs.domain.numbers import NANOSECONDS
+from libs.domain.numbers import NANOSECONDS, to_e8
 from libs.domain.orders import (
     CancelOrder,
     IntentAction,
@@ -150,6 +150,17 @@ class ExecutionCore(ExecutionState):
         if states:
             self._next_account_time = event_time + self._account_interval_ns
 
+    def pass_orders(
+        self, held: Position, wallet_balance: Decimal, orders: int, states: int, event_time: int, cause_id: str
+    ) -> AccountState:
+        """Take over what `orders` filled at once came to while it `is_quiet`; return the last of the account's `states`
+        since, made at `event_time`.
+        """
+        assert self._venue is not None, "only a paper venue fills orders at once"
+        self._venue.pass_orders(held.instrument, to_e8(held.quantity), orders)
+        self._ledger.pass_orders(held, wallet_balance, states - 1)
+        return self._account_state(event_time, cause_id)
+
     def is_quiet_between_trades(self, instrument: str) -> bool:
         """Whether the next trade or tick of a market of trades can change nothing here but the price."""
         venue = self._venue
@@ -229,7 +240,7 @@ class ExecutionCore(ExecutionState):
         # Where bars are the market a tick knows only the bar before; the bar that follows it says what the account is.
         return isinstance(event, ClockTick) and self._venue is not None and self._venue.is_bar_driven(event.instrument)
 
-    def _account_state(self, event_time: int, cause_id: str) -> Event:
+    def _account_state(self, event_time: int, cause_id: str) -> AccountState:
         self._published = (*self._ledger.summary(), len(self._open_ids))
         self._next_account_time = event_time + self._account_interval_ns
         return self._ledger.make_state(event_time, cause_id, len(self._open_ids), self._opening_orders())

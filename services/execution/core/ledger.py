@@ -99,6 +99,12 @@ class ExecutionLedger(ExecutionLedgerState):
         self._prices[instrument] = close_e8
         self.sequence += states
 
+    def pass_orders(self, held: Position, wallet_balance: Decimal, states: int) -> None:
+        """Take over a position and the wallet after fills that were booked elsewhere, `states` account states on."""
+        self._positions[held.instrument] = held
+        self.wallet_balance = wallet_balance
+        self.sequence += states
+
     def observe_mark(self, event: MarkPrice) -> bool:
         """Take over a mark price; True where it passed a funding time that charged a position."""
         name = event.instrument

@@ -18,7 +18,7 @@ first SET_LIMITS that they issued, so that a replay needs no settings, or, where
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal, getcontext, localcontext, setcontext
 from typing import Any
 
@@ -65,6 +65,21 @@ _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _FLATTEN_RETRY_NS = 5 * NANOSECONDS
 _FLATTEN_OVERDUE_NS = 30 * NANOSECONDS
 _DAY_NS = 86_400 * NANOSECONDS
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class LossRecord:
+    """What limits of loss are judged by: equity as the UTC day (days since the epoch) began and at its peak, losing
+    closes in a row, the time of the last (ns) and the last order that closed at a profit or a loss.
+    """
+
+    day: int
+    day_start: Decimal
+    peak: Decimal
+    in_a_row: int
+    last_time: int
+    last_closing_order: str
 
 
 class RiskCore:
@@ -179,6 +194,51 @@ class RiskCore:
         """The highest equity seen."""
         return self._state.peak_equity
 
+    @property
+    def losses(self) -> LossRecord:
+        """What limits of loss are judged by."""
+        state = self._state
+        return LossRecord(
+            state.day,
+            state.day_start_equity,
+            state.peak_equity,
+            state.consecutive_losses,
+            state.last_loss_time,
+            state.last_closing_order,
+        )
+
+    def may_open_on_bars(self, instrument: str) -> bool:
+        """Whether, on bars longer than a minute while it `is_quiet`, an order that opens fails none of the checks that
+        depend on neither its size nor the equity nor the losses in a row.
+        """
+        state, limits, view = self._state, self._limits, self._state.market(instrument)
+        warm = view.bar_count >= limits.volatility_warmup_bars and view.average_range_ppb > 0
+        is_calm = view.range_ppm * 1000 <= limits.max_volatility_ratio * view.average_range_ppb
+        return (
+            state.trading_state is TradingState.ACTIVE
+            and instrument in self._brackets
+            and limits.allow_quote_as_mark
+            and min(limits.max_open_orders, limits.max_orders_per_second, limits.max_orders_per_minute) > 0
+            and limits.duplicate_window_ms <= _MINUTE_MS
+            and not view.has_incomplete_bar
+            and (is_calm if warm else not limits.require_volatility)
+        )
+
+    def brackets_of(self, instrument: str) -> BracketTable:
+        """Return the leverage brackets of an instrument. Raises `KeyError` where there are none."""
+        return self._brackets[instrument]
+
+    def pass_account(self, account: AccountState) -> None:
+        """Take over an account after orders that were approved, filled and settled while it `is_quiet`."""
+        self._state.take_account(account)
+
+    def pass_losses(self, losses: LossRecord) -> None:
+        """Take over what limits of loss are judged by."""
+        state = self._state
+        state.day, state.day_start_equity, state.peak_equity = losses.day, losses.day_start, losses.peak
+        state.consecutive_losses, state.last_loss_time = losses.in_a_row, losses.last_time
+        state.last_closing_order = losses.last_closing_order
+
     def pass_bars(
         self,
         instrument: str,
@@ -196,6 +256,10 @@ class RiskCore:
             for close_time, high, low, close in zip(close_times, high_e8, low_e8, close_e8, strict=True):
                 view.add_bar(close_time, high, low, close, warmup_bars)
             view.has_incomplete_bar = False
+
+    def pass_price(self, instrument: str, event_time: int, price_e8: int) -> None:
+        """Go to the last price of a stretch during which it `is_quiet` and whose equity `pass_losses` tells."""
+        self._pass_prices(self._state.market(instrument), event_time, price_e8, ())
 
     def pass_trades(self, instrument: str, event_time: int, price_e8: int, at_ticks: Sequence[int]) -> None:
         """Go to the last of trades of one UTC day during which it `is_quiet` and no limit was passed.

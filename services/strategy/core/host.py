@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import TIMEFRAMES, Bar
@@ -36,6 +36,10 @@ from services.strategy.core.strategy import (
     TargetPosition,
     handles,
 )
+
+if TYPE_CHECKING:
+    # At run time only such a strategy itself brings numba with it.
+    from services.strategy.core.compiled import CompiledStrategy
 
 _ZERO = Decimal(0)
 NOTHING: tuple[Event, ...] = ()
@@ -195,12 +199,76 @@ class StrategyCore:
         self._answered = (bar, answers)
         if bar.is_history:
             return False
-        return bool(answers) or not self._is_settled(bar.instrument)
+        return bool(answers) or not self.is_settled(bar.instrument)
 
     def pass_bars(self, bar: Bar) -> None:
         """Go to a bar, the last of those that were answered ahead and not handled."""
         if not bar.is_history:
             self._prices_e8[bar.instrument] = bar.close_e8
+
+    def stand_ahead(self, bar: Bar, cause_id: str) -> Decimal | None:
+        """Let the answers to a bar that was asked about ahead stand; return the position that all strategies together
+        want, rounded to the step. None where handling the bar must say what comes of it.
+        """
+        answered = self._answered
+        if answered is None or answered[0] is not bar or bar.instrument in self._close_first:
+            return None
+        if any(
+            target.instrument != bar.instrument or target.confidence is not None
+            for _, targets in answered[1]
+            for target in targets
+        ):
+            return None
+        self._price(bar.instrument, bar.close_e8)
+        for name, targets in answered[1]:
+            self._stand(name, targets, cause_id)
+        return self._wanted(bar.instrument)
+
+    def take_answer(self, bar: Bar, strategy: str, target: TargetPosition | None) -> None:
+        """Know what a strategy answers to a bar that is handled next."""
+        self._answered = (bar, [(strategy, (target,))] if target is not None else [])
+
+    def stand(self, strategy: str, target: TargetPosition, close_e8: int, cause_id: str) -> None:
+        """Let a target stand that was answered to a bar which was not handled."""
+        self._price(target.instrument, close_e8)
+        self._stand(strategy, (target,), cause_id)
+
+    def last_asker(self, instrument: str) -> str:
+        """Return the strategy that last changed its target in an instrument, which an order is put down to."""
+        return self._changes[instrument].strategy
+
+    def pass_price(self, instrument: str, price_e8: int) -> None:
+        """Go to the last price of bars that were not handled."""
+        self._prices_e8[instrument] = price_e8
+
+    def settle_ahead(self, instrument: str) -> None:
+        """Know that the position is the wanted one, by an order that was filled without being handled."""
+        self._settled[instrument] = True
+
+    def pass_orders(self, account: AccountState, instrument: str, event_time: int) -> None:
+        """Take over the account after orders that were filled without being handled, the last at a time (ns)."""
+        self._ledger.see_account(account)
+        self._known_view = None
+        self._settled.clear()
+        if event_time:
+            self._last_bars[instrument] = event_time // self._bar_ns
+
+    @property
+    def compiled(self) -> CompiledStrategy | None:
+        """The strategy where it is the only one and a compiled one, else None."""
+        (first, *others) = self._strategies
+        is_compiled = not others and callable(getattr(first, "targets_over", None))
+        return cast("CompiledStrategy", first) if is_compiled else None
+
+    @property
+    def hosted(self) -> tuple[HostedStrategy, ...]:
+        """The strategies, in the order in which they are called."""
+        return self._strategies
+
+    @property
+    def account(self) -> str:
+        """The account that the strategies trade."""
+        return self._account
 
     def handles_only_bars_of(self, timeframe: str) -> bool:
         """Whether the strategies handle closed bars of this timeframe and fills, and nothing else."""
@@ -234,14 +302,17 @@ class StrategyCore:
         """Go to a trade's price, the last of those that were answered ahead and not handled."""
         self._price(instrument, price_e8)
 
-    def _is_settled(self, instrument: str) -> bool:
+    def is_settled(self, instrument: str) -> bool:
         """Whether the position is the one that stands as wanted, so that no price makes an order of the difference."""
         if instrument not in self._settled:
-            standing = self._standing.get(instrument, {})
-            wanted = sum((target.quantity for target in standing.values() if target.quantity is not None), _ZERO)
-            target = round_down_to_step(wanted, self._instruments[instrument].step_size)
-            self._settled[instrument] = target == self._ledger.position(instrument)
+            self._settled[instrument] = self._wanted(instrument) == self._ledger.position(instrument)
         return self._settled[instrument]
+
+    def _wanted(self, instrument: str) -> Decimal:
+        """Return the netted target of an instrument, rounded toward zero to its step."""
+        standing = self._standing.get(instrument, {})
+        wanted = sum((target.quantity for target in standing.values() if target.quantity is not None), _ZERO)
+        return round_down_to_step(wanted, self._instruments[instrument].step_size)
 
     def _on_forecast(self, forecast: Forecast) -> Sequence[Event]:
         self._rules(forecast.instrument, forecast.event_id)
@@ -382,10 +453,8 @@ class StrategyCore:
             return []
         rules = self._instruments[instrument]
         price = from_e8(price_e8)
-        wanted = sum((target.quantity for target in standing.values() if target.quantity is not None), _ZERO)
-        target = round_down_to_step(wanted, rules.step_size)
         held = self._ledger.position(instrument)
-        missing = target - held
+        missing = self._wanted(instrument) - held
         is_opposite = bool(held) and (missing > 0) != (held > 0)
         if is_opposite and abs(missing) > abs(held) and instrument in self._close_first:
             missing = -held

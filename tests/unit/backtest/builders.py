@@ -8,6 +8,7 @@ from libs.domain.control import TradingState
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS, SCALE
 from services.backtest.equity import EquityCurve, PriceHistory
+from services.backtest.fills import FillList
 from services.backtest.recorder import RunRecord, TradingStateChange
 from services.backtest.round_trips import Fill
 
@@ -65,4 +66,4 @@ def a_halt(at: int, equity: str = "9000") -> TradingStateChange:
 
 def a_record(curve: EquityCurve, *fills: Fill) -> RunRecord:
     """Build the record of a run."""
-    return RunRecord(equity=curve, fills=list(fills))
+    return RunRecord(equity=curve, fills=FillList(fills))
