@@ -90,20 +90,21 @@ def test_risk_is_asked_and_refuses(tmp_path: Path) -> None:
     assert "order_notional_usdt: 12000, the limit is <= 2000" in printed
 
 
-def test_the_strategy_of_the_guide_trades_and_passes_its_own_test(tmp_path: Path) -> None:
-    strategy, test = re.findall(r"```python\n(.*?)```", read("docs/writing-a-strategy.md"), re.DOTALL)
+def test_the_strategies_of_the_guide_trade_and_pass_their_own_test(tmp_path: Path) -> None:
+    strategy, compiled, test = re.findall(r"```python\n(.*?)```", read("docs/writing-a-strategy.md"), re.DOTALL)
     (tmp_path / "my_strategies.py").write_text(strategy)
+    (tmp_path / "compiled_ones.py").write_text(compiled)
     (tmp_path / "test_guide.py").write_text(
         test + "\n\nif __name__ == '__main__':\n    test_a_close_above_the_range_goes_long_once()\n"
     )
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     done = run_python("test_guide.py", folder=tmp_path, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
-    chosen = 'my_strategies:Breakout={"bars": 10}'
-    words = ("-m", "services.console", "backtest", "--seed", "7", "--span", "40m", "--strategy", chosen, "--json")
-    done = run_python(*words, folder=tmp_path, PYTHONPATH=path)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r'"intents": [1-9]', done.stdout)
+    for chosen in ('my_strategies:Breakout={"bars": 10}', "compiled_ones:Rises"):
+        words = ("-m", "services.console", "backtest", "--seed", "7", "--span", "40m", "--strategy", chosen, "--json")
+        done = run_python(*words, folder=tmp_path, PYTHONPATH=path)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r'"intents": [1-9]', done.stdout), chosen
 
 
 def read(name: str) -> str:
