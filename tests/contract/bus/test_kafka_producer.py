@@ -13,6 +13,7 @@ from libs.bus.api import BusError, BusUnavailable, NewRecord, TopicPartition, To
 from libs.bus.kafka import KafkaBus
 from libs.runtime.records import read_topic
 from tests.kit.kafka import KafkaBroker, NoKafka, a_kafka
+from tests.kit.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -39,6 +40,7 @@ def test_messages_that_waited_too_long_for_a_broker_are_sent_again_and_refused_o
         producer.begin()
         producer.send([NewRecord("a", b"", b"0")])
         producer.commit()
+        await_values(bus, "a", [b"0"])
 
         producer.begin()
         broker.kill()
@@ -46,7 +48,7 @@ def test_messages_that_waited_too_long_for_a_broker_are_sent_again_and_refused_o
         # It takes longer to start than a message waits.
         broker.start()
         producer.commit()
-        assert [record.value for record in read_topic(bus, "a")] == [b"%d" % number for number in range(400)]
+        await_values(bus, "a", [b"%d" % number for number in range(400)])
 
         producer.begin()
         producer.send([NewRecord("small", b"", random.Random(1).randbytes(3_000))])
@@ -82,4 +84,9 @@ def test_transaction_that_no_broker_answers_ends_and_the_next_owner_of_its_id_go
         following.begin()
         following.send([NewRecord("b", b"", b"decided")])
         following.commit()
-        assert [record.value for record in read_topic(bus, "b")] == [b"decided"]
+        await_values(bus, "b", [b"decided"])
+
+
+def await_values(bus: KafkaBus, topic: str, expected: list[bytes]) -> None:
+    """Wait for a topic's records: the broker answers a commit before it has marked it in the partition."""
+    eventually(lambda: [record.value for record in read_topic(bus, topic)] == expected, within_s=60)
