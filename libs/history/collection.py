@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from libs.clock import Clock
 from libs.history.files import SeriesFiles, subtract
 from libs.history.series import to_table
 from libs.venues.errors import VenueError, VenueUnavailable
 from libs.venues.frames import FrameError
-from libs.venues.history import HOUR_MS, HistoryPage, HistoryRefused, MarketHistory, TimeSpan
+from libs.venues.history import HOUR_MS, HistoryRefused, MarketHistory, TimeSpan
 
 WORKERS = 4
 MAX_FAILURES = 5
@@ -27,6 +27,7 @@ MAX_FAILURES = 5
 COMMIT_EVERY_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 
+_Answer = TypeVar("_Answer")
 Advance: TypeAlias = Callable[[int, int], None]
 """Called for each page: how many ms it covered, how many rows it had."""
 
@@ -139,7 +140,7 @@ def _pages_of(
     while rest is not None and not is_over.is_set():
         asked = rest
         question = partial(history.page, series.symbol, series.kind, series.timeframe, asked)
-        page = _ask(question, clock, is_over)
+        page = ask(question, clock, is_over)
         if page is None:
             return
         rest = page.rest
@@ -154,7 +155,11 @@ def _pages_of(
         yield _Page(files, table, covered)
 
 
-def _ask(question: Callable[[], HistoryPage], clock: Clock, is_over: threading.Event) -> HistoryPage | None:
+def ask(question: Callable[[], _Answer], clock: Clock, is_over: threading.Event) -> _Answer | None:
+    """Ask until there is an answer, as seldom as the venue wishes; None once the collection is over.
+
+    Raises `VenueUnavailable` where it does not answer again and again.
+    """
     failures, pause_s = 0, 1.0
     while not is_over.is_set():
         try:

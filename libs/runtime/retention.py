@@ -23,10 +23,11 @@ from prometheus_client import Counter, Gauge
 
 from libs.bus.api import Bus, TopicPartition
 from libs.clock import SYSTEM_ENTROPY, Clock, Entropy
-from libs.domain.control import ALL_ACCOUNTS, AuditEntry, AuditOutcome, ControlAction, ControlCommand
+from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
+from libs.runtime.control_commands import TOKEN_BYTES, append_commands
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.placement import ONE_PARTITION, Placement
-from libs.runtime.records import commit_records, read_last, stamped_record
+from libs.runtime.records import read_last
 from libs.runtime.snapshots import (
     JOURNALLED_SERVICES,
     SnapshotPlace,
@@ -35,7 +36,6 @@ from libs.runtime.snapshots import (
     partitions_of,
     read_snapshots,
 )
-from libs.wire import encode
 from libs.wire.topics import TOPICS, journal_topic, state_topic
 
 _SOURCE_STATE = state_topic("ingestion")
@@ -250,27 +250,10 @@ def apply_within(retention: RetentionPass, bus: Bus, max_bytes: int | None) -> t
 
 def halt_trading(bus: Bus, service: str, over_bytes: int, clock: Clock, entropy: Entropy) -> None:
     """Halt all accounts: the log grows beyond its bound, and a full disk would stop the session anywhere."""
-    now, token = clock.now_ns(), entropy.token_hex(8)
     reason = f"the log is {over_bytes:,} bytes over its bound and everything in it is still needed; free what holds it"
-    command = ControlCommand(f"control/{service}/{token}", now, ALL_ACCOUNTS, ControlAction.HALT, service, reason)
-    entry = AuditEntry(
-        event_id=f"audit/{service}/{token}",
-        event_time=now,
-        service=service,
-        actor="retention",
-        role="",
-        action="halt",
-        target=ALL_ACCOUNTS,
-        outcome=AuditOutcome.DONE,
-        source_address="",
-        detail=reason,
-        command_id=command.event_id,
-    )
-    producer = bus.producer(f"{service}-retention-{token}")
-    try:
-        commit_records(producer, [stamped_record(encode(event), service, now) for event in (command, entry)])
-    finally:
-        producer.close()
+    command_id = f"control/{service}/{entropy.token_hex(TOKEN_BYTES)}"
+    command = ControlCommand(command_id, clock.now_ns(), ALL_ACCOUNTS, ControlAction.HALT, service, reason)
+    append_commands(bus, service, [command], actor="retention", source_address="", clock=clock, entropy=entropy)
 
 
 class RetentionThread:

@@ -26,12 +26,12 @@ from libs.domain.market import (
 )
 from libs.domain.numbers import InexactNumber
 from libs.venues.frames import (
+    KNOWN_NUMBERS,
     MAX_INT64,
     MAX_MS,
     NS_PER_MS,
     Frame,
     FrameError,
-    KnownNumbers,
     kline_event_id,
     read_document,
     read_e8,
@@ -46,7 +46,6 @@ from libs.venues.frames import (
 VENUE = "BINANCE"
 # What answers to commands say in place of an error.
 _DONE = frozenset({0, 200, "0", "200"})
-_KNOWN = KnownNumbers()
 _PARTIAL_DEPTH = re.compile(r"@depth(5|10|20)(?:@|$)")
 
 _IGNORED = frozenset(
@@ -163,7 +162,7 @@ def _aggregate_trade(data: Mapping[str, Any], instrument: str, received_time: in
 
 def _make_trade(data: Mapping[str, Any], instrument: str, received_time: int, word: str, id_field: str) -> Trade:
     try:
-        number, at_ms, price, quantity = data[id_field], data["T"], _KNOWN[data["p"]], _KNOWN[data["q"]]
+        number, at_ms, price, quantity = data[id_field], data["T"], KNOWN_NUMBERS[data["p"]], KNOWN_NUMBERS[data["q"]]
         is_maker = data["m"]
     except (KeyError, TypeError, InexactNumber):
         # What follows says what is wrong with it.
@@ -234,8 +233,8 @@ def _depth_snapshot(data: Mapping[str, Any], instrument: str, received_time: int
 
 def _best_quote(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
     try:
-        number, bid, bid_quantity = data["u"], _KNOWN[data["b"]], _KNOWN[data["B"]]
-        ask, ask_quantity, at_ms = _KNOWN[data["a"]], _KNOWN[data["A"]], data["T"]
+        number, bid, bid_quantity = data["u"], KNOWN_NUMBERS[data["b"]], KNOWN_NUMBERS[data["B"]]
+        ask, ask_quantity, at_ms = KNOWN_NUMBERS[data["a"]], KNOWN_NUMBERS[data["A"]], data["T"]
     except (KeyError, TypeError, InexactNumber):
         # Spot's have no time; what follows says what is wrong with others.
         return _read_quote(data, instrument, received_time, fallback_time)

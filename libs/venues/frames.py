@@ -53,7 +53,7 @@ class KnownNumbers(dict[str, int]):
         return scaled
 
 
-_KNOWN = KnownNumbers()
+KNOWN_NUMBERS = KnownNumbers()
 
 
 def kline_event_id(instrument: str, timeframe: str, open_time: int) -> str:
@@ -158,8 +158,8 @@ def _read_plain_levels(levels: Sequence[Any], *, is_bid: bool) -> tuple[tuple[in
     if not {*map(type, levels)} <= {list, tuple}:
         return None
     try:
-        prices = [_KNOWN[price] for price, _ in levels]
-        quantities = [_KNOWN[quantity] for _, quantity in levels]
+        prices = [KNOWN_NUMBERS[price] for price, _ in levels]
+        quantities = [KNOWN_NUMBERS[quantity] for _, quantity in levels]
     except (TypeError, ValueError):
         return None
     if levels and not (min(prices) > 0 and min(quantities) >= 0):

@@ -9,25 +9,16 @@ and the rest in 1e-16, since the product of two numbers of 1e-8 has sixteen deci
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar, cast
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from libs.indicators.compiling import compiled_entry
 from services.strategy.core.compiled import HOLD
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
-
-
-def _compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    return cast(Callable[_Arguments, _Result], njit(error_model="numpy", cache=True)(function))
-
 
 S: Final = 100_000_000
 _DAY_NS: Final = 86_400 * 10**9
@@ -103,7 +94,7 @@ PROFIT: Final = 4
 FILL_WIDTH: Final = 5
 
 
-@_compiled
+@compiled_entry
 def gain_of(quantity: int, entry: int, price: int) -> tuple[int, int]:
     """Return what a signed position gains at a price: whole 1e-8, rounded down, and the rest in 1e-16."""
     moved, size = price - entry, quantity
@@ -115,7 +106,7 @@ def gain_of(quantity: int, entry: int, price: int) -> tuple[int, int]:
     return whole * size + part * size_whole + exact // S, exact % S
 
 
-@_compiled
+@compiled_entry
 def round_half_even(whole: int, rest: int, of: int) -> int:
     """Round `whole` and `rest` parts of `of`, 0 <= rest < of."""
     if 2 * rest > of or (2 * rest == of and whole % 2 != 0):
@@ -123,7 +114,17 @@ def round_half_even(whole: int, rest: int, of: int) -> int:
     return whole
 
 
-@_compiled
+@compiled_entry
+def equity_over(prices: Ints, wallet: int, quantity: int, entry: int) -> Ints:
+    """Return the equity at prices, rounded half-even as the ledger's is."""
+    equity = np.empty(len(prices), np.int64)
+    for at in range(len(prices)):
+        gained, rest = gain_of(quantity, entry, prices[at])
+        equity[at] = wallet + round_half_even(gained, rest, S)
+    return equity
+
+
+@compiled_entry
 def mul_div(a: int, b: int, of: int) -> tuple[int, int]:
     """Return a x b / of, all above or at 0 and `of` below 2**61, as quotient and remainder without overflow."""
     whole, left = a // of, a % of
@@ -139,7 +140,7 @@ def mul_div(a: int, b: int, of: int) -> tuple[int, int]:
     return quotient + whole * b, rest
 
 
-@_compiled
+@compiled_entry
 def fee_of(price: int, size: int, rate: int) -> int:
     """Return price x size x rate, rounded half-even to 1e-8."""
     price_whole, price_part = price // S, price % S
@@ -152,7 +153,7 @@ def fee_of(price: int, size: int, rate: int) -> int:
     return round_half_even(fee, (amount % S) * S + rest % S, S * S)
 
 
-@_compiled
+@compiled_entry
 def worsen(price: int, is_buy: bool, rate: int, tick: int) -> int:
     """Return a price made worse for a taker by a rate of 1e-8, rounded away from it to a whole tick."""
     rest = (price % S) * rate
@@ -162,7 +163,7 @@ def worsen(price: int, is_buy: bool, rate: int, tick: int) -> int:
     return max(tick, (price - moved - (1 if rest else 0)) // tick * tick)
 
 
-@_compiled
+@compiled_entry
 def average_entry(entry: int, held: int, price: int, added: int) -> int:
     """Return the average price of a position after more of it was bought or sold; sizes are above 0."""
     size = held + added
@@ -175,7 +176,7 @@ def average_entry(entry: int, held: int, price: int, added: int) -> int:
     return entry - moved
 
 
-@_compiled
+@compiled_entry
 def may_open(quantity: int, missing: int, price: int, equity: float, terms: Floats, brackets: Floats) -> bool:
     """Whether an order that may add risk clearly passes every check of risk, and execution's of margin.
 
@@ -217,7 +218,7 @@ def may_open(quantity: int, missing: int, price: int, equity: float, terms: Floa
     return bool(distance >= terms[LIQUIDATION] * more + _NEAR)
 
 
-@_compiled
+@compiled_entry
 def advance(
     account: Ints,
     whole: Ints,

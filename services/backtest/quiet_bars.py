@@ -22,6 +22,7 @@ from libs.domain.bars import Bar, bar_event_id
 from libs.domain.market import ExchangeBar
 from libs.domain.numbers import SCALE, to_e8
 from services.backtest.bar_account import BarAccount
+from services.backtest.bar_loop import equity_over
 from services.backtest.columns import BarColumns, LazyBar
 from services.backtest.equity import Ints
 from services.backtest.options import BacktestOptions
@@ -324,16 +325,5 @@ def first_near_limit(equity: Ints, risk: RiskCore) -> int:
 
 
 def equity_at(closes: Ints, wallet: Decimal, quantity: Decimal, entry_price: Decimal) -> Ints:
-    """Return the equity at closes, in 1e-8, rounded half-even as the ledger's is; exact in 64 bits.
-
-    The product of two numbers of 1e-8 does not fit, so both are split at the point.
-    """
-    size, sign = abs(to_e8(quantity)), (1 if quantity > 0 else -1)
-    moved = (closes - to_e8(entry_price)) * sign
-    whole, part = np.divmod(moved, SCALE)
-    size_whole, size_part = divmod(size, SCALE)
-    exact = part * size_part
-    below, rest = np.divmod(exact, SCALE)
-    gained = whole * size + part * size_whole + below
-    gained += (rest > SCALE // 2) | ((rest == SCALE // 2) & (gained % 2 == 1))
-    return np.asarray(to_e8(wallet) + gained, np.int64)
+    """Return the equity at closes, in 1e-8, rounded half-even as the ledger's is; exact in 64 bits."""
+    return equity_over(closes, to_e8(wallet), to_e8(quantity), to_e8(entry_price))

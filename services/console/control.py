@@ -18,16 +18,14 @@ from libs.bus.api import Bus, BusError, TopicPartition
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 from libs.domain.control import (
     ALL_ACCOUNTS,
-    AuditEntry,
-    AuditOutcome,
     ControlAction,
     ControlCommand,
     ControlState,
     TradingState,
 )
+from libs.runtime.control_commands import TOKEN_BYTES, append_commands
 from libs.runtime.errors import BadInput, DependencyUnavailable
-from libs.runtime.records import commit_records, read_range, stamped_record
-from libs.wire import encode
+from libs.runtime.records import read_range
 from libs.wire.topics import CONTROL_STATES
 from services.console.accounts import AccountRow, read_accounts, read_event
 from services.console.bus_session import find_bus_session
@@ -38,7 +36,6 @@ from services.console.session_bus import open_session_bus
 CONFIRM_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.02
 _SERVICE = "console"
-_TOKEN_BYTES = 16
 _ALLOWED = {
     ControlAction.HALT: {TradingState.HALTED},
     ControlAction.FLATTEN: {TradingState.HALTED},
@@ -185,36 +182,12 @@ def send_commands(
     now = clock.now_ns()
     commands = [
         ControlCommand(
-            f"control/{_SERVICE}/{entropy.token_hex(_TOKEN_BYTES)}", now, scope, action, _SERVICE, reason, {**arguments}
+            f"control/{_SERVICE}/{entropy.token_hex(TOKEN_BYTES)}", now, scope, action, _SERVICE, reason, {**arguments}
         )
         for scope in scopes
     ]
-    messages = [*map(encode, commands), *(encode(_audit_entry(command, actor, entropy)) for command in commands)]
-    producer = bus.producer(f"{_SERVICE}-{entropy.token_hex(_TOKEN_BYTES)}")
-    try:
-        # Stamped when it is sent: opening the bus took its time, and reaction is measured from here.
-        made_at = clock.now_ns()
-        commit_records(producer, [stamped_record(message, _SERVICE, made_at) for message in messages])
-    finally:
-        producer.close()
+    append_commands(bus, _SERVICE, commands, actor=actor, source_address="local", clock=clock, entropy=entropy)
     return commands
-
-
-def _audit_entry(command: ControlCommand, actor: str, entropy: Entropy) -> AuditEntry:
-    return AuditEntry(
-        event_id=f"audit/{_SERVICE}/{entropy.token_hex(_TOKEN_BYTES)}",
-        event_time=command.event_time,
-        service=_SERVICE,
-        actor=actor,
-        # Roles are the page's; who may open the session's log may do everything.
-        role="",
-        action=command.action.name.lower(),
-        target=command.account,
-        outcome=AuditOutcome.DONE,
-        source_address="local",
-        detail=command.reason,
-        command_id=command.event_id,
-    )
 
 
 def _wait_for_states(

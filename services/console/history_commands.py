@@ -227,6 +227,7 @@ def _collect(
                     client,
                     days,
                     now_ms=now_ms,
+                    clock=SYSTEM_CLOCK,
                     advance=lambda covered_ms, _rows: progress.update(task, advance=covered_ms),
                 )
             archive.absent += [f"{files.series} {_show(day)[:10]}" for files, day in missing]

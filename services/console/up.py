@@ -357,17 +357,21 @@ class _Run:
                 is_drained = self._run_until_done(bus)
                 is_drained = self._stop_services(bus) and is_drained
                 exit_code = self._report(bus, is_drained)
-        except (GaveUp, BusLost) as error:
-            if isinstance(error, BusLost):
-                # It is seen by the thread that watches it or by this one, whichever looks first.
-                self._supervisor.note_bus_error(str(error))
-            self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
-            exit_code = error.exit_code if isinstance(error, GaveUp) else EXIT_UNAVAILABLE
+        except GaveUp as error:
+            exit_code = self._say_stopped(error, error.exit_code)
+        except BusLost as error:
+            # It is seen by the thread that watches it or by this one, whichever looks first.
+            self._supervisor.note_bus_error(str(error))
+            exit_code = self._say_stopped(error, EXIT_UNAVAILABLE)
         finally:
             # ClickHouse last, so that services can still write to it.
             self._supervisor.stop(name for name in self._supervisor.states() if name != CLICKHOUSE_PROCESS)
             self._supervisor.close()
             self._session.password_file.unlink(missing_ok=True)
+        return exit_code
+
+    def _say_stopped(self, error: Exception, exit_code: int) -> int:
+        self._console.print(f"[bold red]stopped:[/] {error}", highlight=False, soft_wrap=True)
         return exit_code
 
     def _reserve(self, port: ReservedPort) -> int:

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.bars import Bar
 from libs.domain.numbers import SCALE, from_e8
+from libs.indicators.compiling import compiled_apart
 from services.strategy.core.declaration import declaration_of, state
 from services.strategy.core.strategy import AccountView, Strategy, TargetPosition
 
@@ -41,7 +41,7 @@ Step = Callable[[Floats, Any, BarNumbers], float]
 
 def compiled_step(function: Step) -> Any:
     """Compile a step with IEEE arithmetic in the order written; the function itself stays callable as Python."""
-    return staticmethod(njit(error_model="numpy")(function))
+    return staticmethod(compiled_apart(function))
 
 
 class CompiledStrategy(Strategy):
@@ -137,7 +137,7 @@ def _loop(kind: type[CompiledStrategy]) -> Callable[..., None]:
 
 
 def _make_loop(step: Step) -> Callable[..., None]:
-    @njit(error_model="numpy")
+    @compiled_apart
     def loop(
         cells: Floats,
         given: Any,

@@ -19,7 +19,7 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 from libs.runtime.errors import DependencyUnavailable
 from services.training.core.examples import Examples
 from services.training.families.family import Answers, Family, FitRequest, Number, Task
-from services.training.families.sklearn_models import balance, check_classes, clip_moves
+from services.training.families.sklearn_models import add_up_contributions, balance, check_classes, clip_moves
 from services.training.graphs import flatten_first
 
 _THRESHOLDS = re.compile(r"(?m)^threshold=(.*)$")
@@ -41,8 +41,8 @@ class LightgbmModel:
     def contributions(self, windows: npt.NDArray[np.float32]) -> Answers:
         """Return exact SHAP values of trees (Lundberg et al. 2020), their magnitudes added up over classes."""
         flat = windows.reshape(len(windows), -1)
-        made = np.asarray(self.booster.predict(flat, pred_contrib=True, num_threads=1), dtype=np.float64)
-        return np.asarray(np.abs(made.reshape(len(flat), -1, flat.shape[1] + 1)[:, :, :-1]).sum(axis=1))
+        made = self.booster.predict(flat, pred_contrib=True, num_threads=1)
+        return add_up_contributions(np.asarray(made, dtype=np.float64), flat.shape)
 
     def graph(self) -> onnx.ModelProto:
         """Return the booster as a graph."""

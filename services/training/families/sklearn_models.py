@@ -62,6 +62,15 @@ def fit_sklearn(estimator: Any, request: FitRequest, *, balances: bool = True) -
     return SklearnModel(estimator, request.task, train.window, train.rows.shape[1])
 
 
+def add_up_contributions(made: npt.NDArray[np.float64], shape: tuple[int, int]) -> Answers:
+    """Return the magnitudes of SHAP values by example and input (`shape`), added up over classes.
+
+    `made` has for each class, in a row or a matrix, a value an input and a last one for the base.
+    """
+    count, width = shape
+    return np.asarray(np.abs(made.reshape(count, -1, width + 1)[:, :, :-1]).sum(axis=1))
+
+
 def clip_moves(moves: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Hold returns to four deviations, so that a crash does not decide a fit."""
     return np.clip(moves, -4.0, 4.0)

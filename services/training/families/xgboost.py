@@ -10,37 +10,29 @@ from onnxmltools import convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 
 from services.training.families.family import Answers, Family, FitRequest, Task
-from services.training.families.sklearn_models import balance, check_classes, clip_moves
+from services.training.families.sklearn_models import (
+    SklearnModel,
+    add_up_contributions,
+    balance,
+    check_classes,
+    clip_moves,
+)
 from services.training.graphs import flatten_first
 
 
-class XgboostModel:
+class XgboostModel(SklearnModel):
     """A fitted estimator over flat windows; it keeps the rounds up to the best."""
-
-    def __init__(self, estimator: xgboost.XGBModel, task: Task, window: int, inputs: int) -> None:
-        self._estimator = estimator
-        self._task = task
-        self._window = window
-        self._inputs = inputs
-
-    def answer(self, windows: npt.NDArray[np.float32]) -> Answers:
-        """Answer windows (n, window, inputs)."""
-        flat = windows.reshape(len(windows), -1)
-        if self._task is Task.REGRESS:
-            return np.asarray(self._estimator.predict(flat), dtype=np.float64)
-        return np.asarray(self._estimator.predict_proba(flat), dtype=np.float64)
 
     def contributions(self, windows: npt.NDArray[np.float32]) -> Answers:
         """Return exact SHAP values of trees (Lundberg et al. 2020), their magnitudes added up over classes."""
-        flat = xgboost.DMatrix(windows.reshape(len(windows), -1))
-        made = np.asarray(self._estimator.get_booster().predict(flat, pred_contribs=True), dtype=np.float64)
-        width = self._window * self._inputs + 1
-        return np.asarray(np.abs(made.reshape(len(windows), -1, width)[:, :, :-1]).sum(axis=1))
+        flat = windows.reshape(len(windows), -1)
+        made = self.estimator.get_booster().predict(xgboost.DMatrix(flat), pred_contribs=True)
+        return add_up_contributions(np.asarray(made, dtype=np.float64), flat.shape)
 
     def graph(self) -> onnx.ModelProto:
         """Return the estimator as a graph."""
         types = [("flat", FloatTensorType([None, self._window * self._inputs]))]
-        made = convert_xgboost(self._estimator, initial_types=types, target_opset=15)
+        made = convert_xgboost(self.estimator, initial_types=types, target_opset=15)
         return flatten_first(made, self._window, self._inputs)
 
 

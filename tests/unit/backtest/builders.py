@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
+
+import pytest
 
 from libs.domain.control import TradingState
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS, SCALE
 from services.backtest.equity import EquityCurve, PriceHistory
 from services.backtest.fills import FillList
+from services.backtest.quiet_bars import QuietBars
 from services.backtest.recorder import RunRecord, TradingStateChange
 from services.backtest.round_trips import Fill
 
@@ -67,3 +71,16 @@ def a_halt(at: int, equity: str = "9000") -> TradingStateChange:
 def a_record(curve: EquityCurve, *fills: Fill) -> RunRecord:
     """Build the record of a run."""
     return RunRecord(equity=curve, fills=FillList(fills))
+
+
+def note_handled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the places of the bars that the pipeline handles."""
+    handled: list[int] = []
+    handle = QuietBars._handle
+
+    def note(self: QuietBars, bar: Any, place: int) -> None:
+        handled.append(place)
+        handle(self, bar, place)
+
+    monkeypatch.setattr(QuietBars, "_handle", note)
+    return handled

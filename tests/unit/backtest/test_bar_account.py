@@ -18,10 +18,11 @@ from libs.domain.market import Side
 from libs.domain.numbers import from_e8, quantize_e8, to_e8
 from libs.matching.liquidity import Slippage
 from services.backtest import bar_loop as loop
-from services.backtest.quiet_bars import QuietBars, equity_at
+from services.backtest.quiet_bars import equity_at
 from services.strategy import AccountView, Strategy, TargetPosition, parameter, state
 from services.strategy.core.compiled import BarNumbers, CompiledStrategy, Floats, compiled_step
 from services.strategy.core.compiled_ema_cross import CompiledEmaCross
+from tests.unit.backtest.builders import note_handled
 from tests.unit.backtest.test_oracle import ORACLE
 from tests.unit.backtest.test_quiet_bars import MARKETS, OHLCV, run
 
@@ -107,14 +108,7 @@ def test_strategy_is_shown_the_account_that_the_pipeline_would_show(monkeypatch:
 
 @RECORDED
 def test_clear_orders_are_not_handled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    handled: list[int] = []
-    handle = QuietBars._handle
-
-    def count(self: QuietBars, bar: Any, place: int) -> None:
-        handled.append(place)
-        handle(self, bar, place)
-
-    monkeypatch.setattr(QuietBars, "_handle", count)
+    handled = note_handled(monkeypatch)
     result = run(
         OHLCV / MARKETS[0],
         700,

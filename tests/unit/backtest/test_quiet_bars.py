@@ -20,10 +20,11 @@ from libs.domain.numbers import from_e8, quantize_e8
 from services.backtest.columns import BarColumns, read_columns
 from services.backtest.inputs import open_recording
 from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
-from services.backtest.quiet_bars import QuietBars, equity_at
+from services.backtest.quiet_bars import equity_at
 from services.backtest.run import BacktestResult, run_backtest
 from services.ingestion.core.stream import Stream
 from services.strategy import AccountView, Strategy, TargetPosition, state
+from tests.unit.backtest.builders import note_handled
 from tests.unit.backtest.test_oracle import ORACLE
 
 BTC = "BTCUSDT.BINANCE"
@@ -132,14 +133,7 @@ def test_strategy_sees_the_same_account_at_every_bar(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not OHLCV.is_dir(), reason=f"no recorded bars at {OHLCV}; set PERPFLOW_SHARED")
 def test_most_bars_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    handled: list[int] = []
-    handle = QuietBars._handle
-
-    def count(self: QuietBars, bar: Any, place: int) -> None:
-        handled.append(place)
-        handle(self, bar, place)
-
-    monkeypatch.setattr(QuietBars, "_handle", count)
+    handled = note_handled(monkeypatch)
     result = run(OHLCV / MARKETS[0], 700, fast=True, strategies=[CROSS], changed=ORACLE)
     assert len(handled) <= len(result.record.fills) + 6
 

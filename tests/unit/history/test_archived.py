@@ -14,6 +14,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from libs.clock import SimulatedClock
 from libs.history.archived import collect_days, plan_days
 from libs.history.files import SeriesFiles
 from libs.history.series import make_series
@@ -34,7 +35,9 @@ def run(
     days = [(files, day) for day in plan_days(files, TimeSpan(begin, end), NOW_MS)]
     declared = find_venue("BINANCE").archive
     with ArchiveClient(declared, "http://archive.test", transport=httpx.MockTransport(archive.respond)) as client:
-        absent = collect_days(client, days, now_ms=NOW_MS, advance=lambda _covered, _rows: None)
+        absent = collect_days(
+            client, days, now_ms=NOW_MS, clock=SimulatedClock(0), advance=lambda _covered, _rows: None
+        )
     return files, [day for _, day in absent]
 
 
