@@ -37,14 +37,19 @@ class Checkpoints:
             return kept
         made = fit()
         self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-        unfinished.write_bytes(pickle.dumps(made))
-        unfinished.replace(path)
+        write_whole(path, pickle.dumps(made))
         return made
 
     def clear(self) -> None:
         """Remove them: the training is finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, whenever this process is killed."""
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
 
 
 def open_checkpoints(registry: Path, facts: Mapping[str, object]) -> Checkpoints:

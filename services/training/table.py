@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from libs.clock import SYSTEM_CLOCK, Clock
+from services.training.checkpoints import write_whole
 from services.training.core.bars import BarTable
 from services.training.core.labels import LabelOptions
 from services.training.core.trading import Costs
@@ -117,9 +118,7 @@ def main(arguments: Sequence[str] | None = None, clock: Clock = SYSTEM_CLOCK) ->
             cell = make_cell(*prepared[span.file], span, name, task)
             cell["seconds"] = round(clock.monotonic_s() - began, 1)
             cell["cpu_seconds"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_utime - used, 1)
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(cell))
-            unfinished.replace(path)
+            write_whole(path, json.dumps(cell).encode())
             sys.stderr.write(f"{span.title}: {path.stem}: {cell['seconds']} s\n")
     given.output.write_text(write_table(given.cells, order))
     return 0
