@@ -65,6 +65,16 @@ class Core(Protocol):
 
 
 @runtime_checkable
+class MarketReader(Protocol):
+    """A core that reads of the market only some kinds of events, or nothing of it."""
+
+    @property
+    def market_kinds(self) -> frozenset[str]:
+        """The kinds that it reads; the same for as long as it lives."""
+        ...
+
+
+@runtime_checkable
 class UnreadableControlHandler(Protocol):
     """A core that acts on control records that nobody can read, which are dead-lettered all the same."""
 

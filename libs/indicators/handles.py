@@ -127,6 +127,7 @@ _UPDATES: Final = _compile_updates(DIGEST)
 
 INDICATORS: Final = {"ema": 1, "rsi": 1, "macd": 1, "bollinger": 1, "atr": 3, "directional": 3, "stochastic": 3}
 """What stands alone, with how many numbers its update takes: a close, or high, low and close."""
+_LINES: Final = {"macd": 3, "bollinger": 3, "stochastic": 2}
 
 
 class Indicator:
@@ -137,7 +138,7 @@ class Indicator:
     takes the same. NaN until warm. ValueError for numbers that are not finite, with the state as it was.
     """
 
-    __slots__ = ("_identity", "_memory", "update")
+    __slots__ = ("_identity", "_lines", "_memory", "update")
 
     def __init__(self, kind: str, **params: Number) -> None:
         if kind not in _UPDATES:
@@ -155,7 +156,18 @@ class Indicator:
         for name in series:
             code[_RINGS[name]] = rings[name]
         code[_INSTRUCTION:_HEAD] = instruction
+        self._lines = _LINES.get(kind, 1)
         self.update: Callable[..., Any] = MethodType(_UPDATES[kind], self._memory)
+
+    @property
+    def value(self) -> Any:
+        """What the last update answered; NaN before the first."""
+        code = self._memory.view(np.int64)
+        if not code[_COUNTER]:
+            return math.nan
+        place = int(code[_INSTRUCTION + VALUE])
+        values = self._memory[place : place + self._lines].tolist()
+        return values[0] if self._lines == 1 else tuple(values)
 
     def snapshot(self) -> bytes:
         """The whole state as bytes."""

@@ -31,7 +31,7 @@ from libs.clock import Clock
 from libs.domain.events import Core, Event
 from libs.runtime.control_lane import ControlLane
 from libs.runtime.errors import BadInput
-from libs.runtime.handler import CoreHandler, Decode, Handled, Input
+from libs.runtime.handler import CoreHandler, Decode, Handled, Input, inputs_of
 from libs.runtime.metrics import ByTopic, LagGauge, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.outcomes import note_outcome
@@ -377,7 +377,7 @@ class _Member:
     def __init__(self, chained: ChainedCore, decode: Decode, metrics: ServiceMetrics) -> None:
         self.task = chained.task
         self.name = chained.task.name
-        self.topics = [each.topic for each in chained.inputs]
+        self.topics = [each.topic for each in inputs_of(chained.core, chained.inputs)]
         self.handler = CoreHandler(self.task.service, chained.core, chained.inputs, self.task, decode)
         self.starts: dict[TopicPartition, int] = {}
         self.to_commit: dict[TopicPartition, int] = {}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from libs.bus.api import Record
-from libs.domain.events import Core, Event, Unhandleable, UnreadableControlHandler
+from libs.domain.events import Core, Event, MarketReader, Unhandleable, UnreadableControlHandler
 from libs.domain.state import StateMismatch
 from libs.runtime.errors import BadInput
 from libs.runtime.placement import Task
 from libs.runtime.records import KIND
 from libs.wire import DecodeError, Encoded, decode_any, encode
 from libs.wire.records import DeadLetter, encode_dead_letter
-from libs.wire.topics import CONTROL_TOPICS, dead_topic
+from libs.wire.topics import CONTROL_TOPICS, MARKET_EVENTS, dead_topic
 
 SEEN_WINDOW = 2048
 Decode: TypeAlias = Callable[[str, bytes], Any]
@@ -27,6 +27,23 @@ class Input:
 
     topic: str
     kinds: frozenset[str] | None = None
+
+
+def inputs_of(core: Core, inputs: Sequence[Input]) -> tuple[Input, ...]:
+    """Return what this very core reads of its service's inputs: of the market no more than it asks for."""
+    return tuple(each for each in _narrow(core, inputs) if each.kinds is None or each.kinds)
+
+
+def _narrow(core: Core, inputs: Sequence[Input]) -> Sequence[Input]:
+    if not isinstance(core, MarketReader):
+        return inputs
+    wanted = core.market_kinds
+    return [
+        replace(each, kinds=wanted if each.kinds is None else each.kinds & wanted)
+        if each.topic == MARKET_EVENTS
+        else each
+        for each in inputs
+    ]
 
 
 class SeenWindow:
@@ -82,7 +99,7 @@ class CoreHandler:
         self._takes = None if task is None or task.instruments is None else task.takes
         self._kinds = {
             each.topic: None if each.kinds is None else frozenset(kind.encode() for kind in each.kinds)
-            for each in inputs
+            for each in _narrow(core, inputs)
         }
         self._seen: dict[tuple[str, int], SeenWindow] = {}
 

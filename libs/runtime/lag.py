@@ -10,7 +10,7 @@ from libs.clock import SYSTEM_CLOCK
 from libs.runtime.placement import ONE_PARTITION, Placement
 from libs.runtime.records import read_ranges
 from libs.runtime.snapshots import group_topics, partitions_of
-from libs.wire.topics import CORES
+from libs.wire.topics import CORES, TOPICS
 
 _MARKER_TAIL = 64
 
@@ -73,6 +73,8 @@ def _count_behind(
     for service, reads in wanted.items():
         for group, places in reads.items():
             for at in places:
+                if committed[group][at] is None and service in TOPICS[at.topic].optional:
+                    continue
                 position, end = positions[group][at], ends[at]
                 is_tail = at in tails and end - position <= _MARKER_TAIL
                 behind[service] += (

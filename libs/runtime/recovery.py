@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from libs.bus.api import Bus, BusError, Consumer, Record, TopicPartition
 from libs.bus.errors import offset_gone
+from libs.runtime.errors import BadInput
 from libs.runtime.handler import CoreHandler, Decode
 from libs.runtime.opened import opened
 from libs.runtime.placement import Task, has_outside_producers
 from libs.runtime.records import PATIENCE_POLLS, POLL_MS, RunReader, read_last
+from libs.runtime.snapshots import optional_topics
 from libs.wire.records import CoreSnapshot, decode_core_snapshot
 from libs.wire.topics import journal_topic, state_topic
 
@@ -146,12 +148,13 @@ def find_positions(
     """Return the offsets from which a recovered task goes on in the partitions whose first offsets are given.
 
     Raises `OffsetGone` where inputs were removed before they were handled, `BusError` where the group's offsets do not
-    fit the journal.
+    fit the journal, `BadInput` where the task reads other topics than it did before.
     """
     # The journal and the offsets commit together; where they disagree, someone reset one of them, and going on would
     # skip or repeat inputs.
     positions = {TopicPartition(topic, number): at for (topic, number), at in recovered.positions.items()}
     committed = bus.committed(task.group, begins.keys() | positions.keys())
+    _demand_same_topics(bus, task, begins, recovered)
     starts: dict[TopicPartition, int] = {}
     for where, offset in committed.items():
         begin = begins.get(where, 0)
@@ -171,3 +174,19 @@ def find_positions(
         if where in starts and not has_outside_producers(where.topic):
             starts[where] = max(starts[where], at)
     return starts
+
+
+def _demand_same_topics(bus: Bus, task: Task, begins: Mapping[TopicPartition, int], recovered: Recovered) -> None:
+    """Refuse a core that reads an optional topic which its task did not read so far, or no longer does."""
+    optional = task.places(bus.topics(), optional_topics(task.service))
+    for at, offset in bus.committed(task.group, optional).items() if optional else ():
+        if at in begins and offset is None and recovered.positions:
+            did, does = "did not read", "do now"
+        elif at not in begins and offset is not None:
+            did, does = "read", "do not any more"
+        else:
+            continue
+        raise BadInput(
+            f"the settings of {task.name} {did} {at.topic} so far and {does}: start a new session, or set them as they "
+            "were"
+        )

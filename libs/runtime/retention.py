@@ -32,6 +32,7 @@ from libs.runtime.snapshots import (
     JOURNALLED_SERVICES,
     SnapshotPlace,
     group_topics,
+    input_places,
     output_topics,
     partitions_of,
     read_snapshots,
@@ -76,10 +77,9 @@ class RetentionPass:
         places = partitions_of(self._bus, tuple(TOPICS))
         begins = dict(self._bus.beginning_offsets(places))
         bounds = _Bounds(self._find_over_age(places, begins, max_age_ms))
-        counts = self._bus.topics()
         for service in JOURNALLED_SERVICES:
             for task in self._placement.tasks(service):
-                self._keep_unread(task.group, task.places(counts, group_topics(service)), begins, bounds)
+                self._keep_unread(task.group, input_places(self._bus, task), begins, bounds)
         self._keep_unread("recorder", partitions_of(self._bus, group_topics("recorder")), begins, bounds)
         tasks = self._read_tasks(begins)
         for each in tasks:
@@ -127,7 +127,7 @@ class RetentionPass:
                 journal = TopicPartition(journal_topic(service), task.partition)
                 if state not in begins or journal not in begins:
                     continue
-                inputs = [at for at in task.places(counts, group_topics(service)) if at in begins]
+                inputs = [at for at in input_places(self._bus, task) if at in begins]
                 outputs = [at for at in task.places(counts, output_topics(service)) if at in begins]
                 has_run = self._bus.end_offsets([journal])[journal] > 0
                 snapshots = self._read_snapshots(service, state, begins[state])

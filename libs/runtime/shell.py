@@ -9,7 +9,7 @@ uncommitted and stops the process, and so do inputs that were removed before the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import prometheus_client
 import structlog
@@ -27,14 +27,20 @@ from libs.bus.api import (
 from libs.clock import Clock
 from libs.domain.events import Core
 from libs.runtime.control_lane import ACTING_TOPICS, ControlLane
-from libs.runtime.handler import CoreHandler, Decode, Handled, Input
+from libs.runtime.handler import CoreHandler, Decode, Handled, Input, inputs_of
 from libs.runtime.metrics import ByTopic, LagGauge, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.outcomes import note_outcome
 from libs.runtime.placement import Task
 from libs.runtime.records import commit_records, read_stamps, stamped_record
 from libs.runtime.recovery import CoreRecovery, find_positions
-from libs.runtime.snapshots import SnapshotSchedule, journal_record, snapshot_record, take_snapshot
+from libs.runtime.snapshots import (
+    SnapshotSchedule,
+    journal_record,
+    optional_topics,
+    snapshot_record,
+    take_snapshot,
+)
 from libs.wire import decode_any
 from libs.wire.records import InputRun
 from libs.wire.topics import dead_topic, journal_topic
@@ -72,7 +78,7 @@ class CoreShell:
         self._task = task = task or Task(service)
         self._name = task.name
         self._handler = CoreHandler(service, core, inputs, task, decode)
-        self._inputs = inputs
+        self._inputs = inputs_of(core, inputs)
         self._bus = bus
         self._metrics = metrics
         self._logger = logger
@@ -116,7 +122,9 @@ class CoreShell:
         recovered = self._recovery.catch_up()
         self._handled_positions = recovered.positions
         self._snapshots.add(recovered.records)
-        self._consumer.assign(find_positions(self._bus, self._task, self._begins, recovered))
+        starts = find_positions(self._bus, self._task, self._begins, recovered)
+        self._note_optional(starts)
+        self._consumer.assign(starts)
         self._lane = ControlLane(
             self._bus,
             (each.topic for each in self._inputs),
@@ -125,6 +133,14 @@ class CoreShell:
             self._acting_topics,
         )
         self._logger.info("ready", task=self._task.name, recovered_records=recovered.records)
+
+    def _note_optional(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Commit where the task begins in its optional topics: what has no offset there counts as not reading them."""
+        optional = [at for at in starts if at.topic in optional_topics(self.service)]
+        unknown = [at for at, offset in self._bus.committed(self._task.group, optional).items() if offset is None]
+        if unknown:
+            offsets = {at: starts[at] for at in unknown}
+            commit_records(opened(self._producer), (), opened(self._consumer), offsets)
 
     def step(self, timeout_ms: int) -> int:
         """Handle one batch, if there is one within the time; return how many records it had."""

@@ -40,6 +40,20 @@ def group_topics(group: str) -> Sequence[str]:
     )
 
 
+def optional_topics(service: str) -> Sequence[str]:
+    """Return what a service reads, by the registry, only where its core asks for it."""
+    return tuple(topic for topic in group_topics(service) if service in TOPICS[topic].optional)
+
+
+def input_places(bus: Bus, task: Task) -> list[TopicPartition]:
+    """Return the partitions that a task reads: of its optional topics those in which its group stands anywhere."""
+    counts = bus.topics()
+    places = task.places(counts, group_topics(task.service))
+    optional = task.places(counts, optional_topics(task.service))
+    unread = {at for at, offset in bus.committed(task.group, optional).items() if offset is None} if optional else set()
+    return [at for at in places if at not in unread]
+
+
 @cache
 def output_topics(service: str) -> Sequence[str]:
     """Return every topic that a service's core may write, by the registry, and where its dead letters go."""

@@ -19,7 +19,7 @@ from libs.runtime.handler import CoreHandler, Decode, Input
 from libs.runtime.placement import Task
 from libs.runtime.records import RunReader, producer_of, read_range
 from libs.runtime.recovery import own_starts
-from libs.runtime.snapshots import group_topics, output_topics, read_snapshots
+from libs.runtime.snapshots import input_places, output_topics, read_snapshots
 from libs.wire import DecodeError, Encoded, decode, decode_any
 from libs.wire.records import CoreSnapshot
 from libs.wire.topics import ALERTS, CONTROL_STATES, CONTROL_TOPICS, TOPICS, journal_topic, state_topic
@@ -87,7 +87,7 @@ def find_start(bus: Bus, task: Task, decode: Decode = decode_any) -> Start:
     Raises `BusError` where there is none.
     """
     service, partition, counts = task.service, task.partition, bus.topics()
-    inputs = task.places(counts, group_topics(service))
+    inputs = input_places(bus, task)
     outputs = task.places(counts, output_topics(service))
     journal, state = TopicPartition(journal_topic(service), partition), TopicPartition(state_topic(service), partition)
     begins = dict(bus.beginning_offsets([*inputs, *outputs, journal, state]))

@@ -118,6 +118,7 @@ class Carried(NamedTuple):
 class TopicDeclaration:
     """One topic: what it carries, for how long, who writes it and who reads it.
 
+    `optional` are consumers that read it only where their core asks for it.
     `retention_ms` is the least time that records are kept, 0 for ever; one that is still needed is kept longer (see
     `libs.runtime.retention`). With `may_repeat` a producer is at-least-once, so that readers must drop repeated event
     ids.
@@ -131,6 +132,7 @@ class TopicDeclaration:
     consumers: tuple[str, ...]
     retention_ms: int
     may_repeat: bool = False
+    optional: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
@@ -173,8 +175,9 @@ _DATA_TOPICS = (
         ),
         "instrument",
         ("ingestion",),
-        ("bars", "risk", "execution", "recorder", "monitoring"),
+        ("bars", "strategy", "risk", "execution", "recorder", "monitoring"),
         7 * DAY_MS,
+        optional=("strategy",),
     ),
     TopicDeclaration(
         BARS_CLOSED,

@@ -13,9 +13,8 @@ from libs.domain.bars import TIMEFRAMES
 from libs.indicators.feature_set import FeatureSet
 from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
 from libs.runtime.errors import BadInput
-from libs.runtime.handler import Input
+from libs.runtime.handler import inputs_of
 from libs.runtime.settings import load_settings
-from libs.wire.topics import MARKET_EVENTS
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Stage
 from services.bars.building import build_core as build_bars
@@ -79,7 +78,7 @@ def build_stages(options: BacktestOptions, timeframe: str, *, is_simulated: bool
     bars_core = build_bars(_settings(BarsSettings, options, {}))
     stages = [
         Stage("bars", bars_core, BARS_INPUTS),
-        Stage("strategy", strategy_core, (*STRATEGY_INPUTS, *_market_inputs(strategy_core))),
+        Stage("strategy", strategy_core, inputs_of(strategy_core, STRATEGY_INPUTS)),
         Stage("risk", risk_core, RISK_INPUTS),
         Stage("execution", execution_core, EXECUTION_INPUTS),
     ]
@@ -100,19 +99,6 @@ def build_stages(options: BacktestOptions, timeframe: str, *, is_simulated: bool
 
 
 _NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url", "venue_speed"}
-
-
-def _market_inputs(strategy: StrategyCore) -> tuple[Input, ...]:
-    kinds = frozenset(kind for handler, kinds in _MARKET_KINDS.items() if strategy.handles(handler) for kind in kinds)
-    return (Input(MARKET_EVENTS, kinds),) if kinds else ()
-
-
-_MARKET_KINDS = {
-    "on_trade": ("trade",),
-    "on_quote": ("best_quote",),
-    "on_book": ("depth_snapshot", "depth_delta"),
-    "on_timer": ("clock_tick",),
-}
 
 
 def _strategy_settings(options: BacktestOptions, timeframe: str, account: str) -> StrategySettings:

@@ -16,7 +16,7 @@ from libs.domain.events import Core, Event, Unhandleable
 from libs.domain.forecasts import Forecast
 from libs.domain.market import ExchangeBar
 from libs.wire import kind_of, topic_of
-from libs.wire.topics import CASCADE_ORDER
+from libs.wire.topics import CASCADE_ORDER, MARKET_EVENTS
 
 _CASCADE_LIMIT = 100_000
 
@@ -60,13 +60,22 @@ class EndlessCascade(RuntimeError):
 class Pipeline:
     """Feeds market events to the stages and hands every event, fed or made, to `observe`.
 
-    Before `trade_from` (ns) everything runs but trading: the strategy stage is given bars as history and no forecasts.
+    Before `trade_from` (ns) everything runs but trading: the strategy stage is given bars as history and no forecasts,
+    and `learn` takes the rest of the market.
     """
 
-    def __init__(self, stages: Sequence[Stage], observe: Callable[[Event], None], *, trade_from: int = 0) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        observe: Callable[[Event], None],
+        *,
+        trade_from: int = 0,
+        learn: Callable[[Event], None] = lambda _: None,
+    ) -> None:
         self._stages = tuple(sorted(stages, key=lambda stage: CASCADE_ORDER.index(stage.name)))
         self._observe = observe
         self._trade_from = trade_from
+        self._learn = learn
         self._routes: dict[type, tuple[Stage, ...]] = {}
         self.dead: list[DeadEvent] = []
 
@@ -101,6 +110,9 @@ class Pipeline:
                 return
             if isinstance(event, Bar) and not event.is_history:
                 event = replace(event, is_history=True)
+            elif topic_of(type(event)) == MARKET_EVENTS:
+                self._learn(event)
+                return
         try:
             queue.extend(stage.core.handle(event))
         except Unhandleable as error:

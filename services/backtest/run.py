@@ -61,7 +61,7 @@ def run_backtest(
     built = build_stages(options, timeframe, is_simulated=market.description.get("source") == "simulated")
     recorder = RunRecorder(options.instrument, timeframe, with_digests=options.digests)
     observe = recorder.observe if listen is None else _both(recorder.observe, listen)
-    pipeline = Pipeline(built.stages, observe, trade_from=options.trade_from)
+    pipeline = Pipeline(built.stages, observe, trade_from=options.trade_from, learn=built.strategy.learn)
     feed = _Feed(pipeline, options, step_ns, progress)
     columns = market.columns
     if listen is None and columns is not None and QuietBars.can_run(columns, built.strategy, options):

@@ -27,7 +27,7 @@ from services.risk.building import build_core as build_risk
 from services.risk.inputs import INPUTS as RISK_INPUTS
 from services.risk.settings import RiskSettings
 from services.strategy.inputs import INPUTS as STRATEGY_INPUTS
-from services.strategy.loading import build_service_core
+from services.strategy.loading import build_strategy_core
 from services.strategy.settings import StrategySettings
 
 SERVICES: dict[str, CoreService[Any]] = {
@@ -36,7 +36,7 @@ SERVICES: dict[str, CoreService[Any]] = {
         CoreService("bars", BARS_INPUTS, BarsSettings, build_bars),
         CoreService("features", FEATURES_INPUTS, FeaturesSettings, build_features),
         CoreService("inference", INFERENCE_INPUTS, InferenceSettings, build_inference, COLLECTORS),
-        CoreService("strategy", STRATEGY_INPUTS, StrategySettings, build_service_core),
+        CoreService("strategy", STRATEGY_INPUTS, StrategySettings, build_strategy_core),
         CoreService("risk", RISK_INPUTS, RiskSettings, build_risk),
         CoreService("execution", EXECUTION_INPUTS, ExecutionSettings, build_execution),
     )

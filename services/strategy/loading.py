@@ -12,7 +12,6 @@ from libs.runtime.errors import BadInput
 from services.strategy.core import HANDLERS, HostedStrategy, Strategy, StrategyCore, handles
 from services.strategy.core.ema_cross import EmaCross
 from services.strategy.core.forecast_threshold import ForecastThreshold
-from services.strategy.core.strategy import MARKET_HANDLERS
 from services.strategy.settings import StrategySettings
 
 SHIPPED: Mapping[str, type[Strategy]] = {
@@ -104,15 +103,3 @@ def _describe(error: Exception) -> str:
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
-
-
-def build_service_core(settings: StrategySettings) -> StrategyCore:
-    """Build the core for a running session, which gives strategies no market. Raises `StrategyError`."""
-    core = build_strategy_core(settings)
-    unheard = [handler for handler in MARKET_HANDLERS if core.handles(handler)]
-    if unheard:
-        raise StrategyError(
-            f"a strategy has {', '.join(unheard)}, which only a backtest calls so far; decide on bars, forecasts, "
-            "fills or the account to trade in a session"
-        )
-    return core

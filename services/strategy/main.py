@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from libs.runtime.service import CoreService
 from services.strategy.inputs import INPUTS
-from services.strategy.loading import build_service_core
+from services.strategy.loading import build_strategy_core
 from services.strategy.settings import StrategySettings
 
 SERVICE = CoreService(
     name="strategy",
     inputs=INPUTS,
     settings_type=StrategySettings,
-    build_core=build_service_core,
+    build_core=build_strategy_core,
 )
 
 

@@ -14,6 +14,7 @@ from libs.domain.control import ControlAction, ControlCommand
 from libs.domain.events import DeadInput, Event
 from libs.domain.market import MarketEvent
 from libs.runtime.chain import ChainShell
+from libs.runtime.handler import inputs_of
 from libs.runtime.log import configure_logging
 from libs.runtime.metrics import ServiceMetrics
 from libs.runtime.placement import ONE_PARTITION, Placement
@@ -55,7 +56,9 @@ def backtest() -> dict[str, list[bytes]]:
         made[encoded.topic].append(encoded.payload)
 
     cores = build_cores(ONE_PARTITION, ONE_PARTITION.chain_tasks())
-    pipeline = Pipeline([Stage(each.task.service, each.core, each.inputs) for each in cores], observe)
+    pipeline = Pipeline(
+        [Stage(each.task.service, each.core, inputs_of(each.core, each.inputs)) for each in cores], observe
+    )
     for event in market():
         pipeline.feed(event)
     return made

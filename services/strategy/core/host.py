@@ -116,6 +116,7 @@ class StrategyCore:
         self._prices_e8: dict[str, int] = {}
         self._last_bars: dict[str, int] = {}
         self._close_first: set[str] = set()
+        self._is_learning = False
         self._timers: dict[str, int] = {}
         self._known_view: AccountView | None = None
         # Known until a target, a fill or the account changes it.
@@ -131,6 +132,11 @@ class StrategyCore:
                 getattr(strategy, "indicators", None),
             )
             for strategy in self._strategies
+        )
+        self._timer_handlers = tuple(
+            (strategy.name, strategy.on_timer, int(getattr(strategy, "timer_s", 0)) * NANOSECONDS)  # type: ignore[attr-defined]
+            for strategy in self._strategies
+            if handles(strategy, "on_timer") and int(getattr(strategy, "timer_s", 0)) > 0
         )
         self._handlers: dict[type, Callable[[Any], Sequence[Event]]] = {
             Bar: self._on_bar,
@@ -150,6 +156,11 @@ class StrategyCore:
         """Whether a hosted strategy has the method, such as ``on_forecast``."""
         return bool(self._callbacks[handler])
 
+    @property
+    def market_kinds(self) -> frozenset[str]:
+        """The kinds of market events that the hosted strategies handle: the core reads no others."""
+        return frozenset().union(*(kinds for name, kinds in MARKET_HANDLERS.items() if self.handles(name)))
+
     def _callbacks_of(self, handler: str) -> tuple[tuple[str, Callable[..., Sequence[TargetPosition] | None]], ...]:
         return tuple(
             (strategy.name, getattr(strategy, handler)) for strategy in self._strategies if handles(strategy, handler)
@@ -163,6 +174,14 @@ class StrategyCore:
                 f"strategy takes bars, forecasts, verdicts, orders, accounts and the market, not {event!r:.80}"
             )
         return handler(event)
+
+    def learn(self, event: Event) -> None:
+        """Tell the strategies of an event from before trading begins: what they answer counts for nothing."""
+        self._is_learning = True
+        try:
+            self.handle(event)
+        finally:
+            self._is_learning = False
 
     def _on_bar(self, bar: Bar) -> Sequence[Event]:
         self._rules(bar.instrument, bar.event_id)
@@ -350,9 +369,8 @@ class StrategyCore:
         return self._ask_for(self._tell("on_fill", order, order.event_id), order.event_id, order.event_time)
 
     def _on_trade(self, trade: Trade) -> Sequence[Event]:
-        if not self._callbacks["on_trade"]:
+        if not self._callbacks["on_trade"] or trade.instrument not in self._instruments:
             return NOTHING
-        self._rules(trade.instrument, trade.event_id)
         self._price(trade.instrument, trade.price_e8)
         answered, self._answered_trade = self._answered_trade, None
         if answered is None or answered[0] is not trade:
@@ -362,31 +380,28 @@ class StrategyCore:
         return self._ask_for(changed, trade.event_id, trade.event_time)
 
     def _on_quote(self, quote: BestQuote) -> Sequence[Event]:
-        if not self._callbacks["on_quote"]:
+        if not self._callbacks["on_quote"] or quote.instrument not in self._instruments:
             return NOTHING
-        self._rules(quote.instrument, quote.event_id)
         if quote.bid_price_e8 and quote.ask_price_e8:
             self._price(quote.instrument, (quote.bid_price_e8 + quote.ask_price_e8) // 2)
         return self._ask_for(self._tell("on_quote", quote, quote.event_id), quote.event_id, quote.event_time)
 
     def _on_depth(self, depth: DepthSnapshot | DepthDelta) -> Sequence[Event]:
-        if not self._callbacks["on_book"]:
+        if not self._callbacks["on_book"] or depth.instrument not in self._instruments:
             return NOTHING
-        self._rules(depth.instrument, depth.event_id)
         return self._ask_for(self._tell("on_book", depth, depth.event_id), depth.event_id, depth.event_time)
 
     def _on_tick(self, tick: ClockTick) -> Sequence[Event]:
         changed: list[str] = []
-        for strategy in self._strategies:
-            period_ns = int(getattr(strategy, "timer_s", 0)) * NANOSECONDS
-            if not period_ns or not handles(strategy, "on_timer"):
-                continue
+        for name, call, period_ns in self._timer_handlers:
             turn = tick.event_time // period_ns
-            before = self._timers.get(strategy.name)
-            self._timers[strategy.name] = turn
-            if before is not None and turn > before:
-                targets = strategy.on_timer(turn * period_ns, self.view())  # type: ignore[attr-defined]
-                changed += self._stand(strategy.name, targets, tick.event_id)
+            before = self._timers.get(name)
+            # Of several instruments the ticks come interleaved, and one may be behind another.
+            if before is not None and turn <= before:
+                continue
+            self._timers[name] = turn
+            if before is not None:
+                changed += self._stand(name, call(turn * period_ns, self.view()), tick.event_id)
         return self._ask_for(changed, tick.event_id, tick.event_time)
 
     def _tell(self, handler: str, event: Event, cause_id: str) -> list[str]:
@@ -428,7 +443,7 @@ class StrategyCore:
 
     def _stand(self, strategy: str, targets: Sequence[TargetPosition] | None, cause_id: str) -> list[str]:
         """Let targets stand; return their instruments."""
-        if not targets:
+        if not targets or self._is_learning:
             return []
         for target in targets:
             if target.instrument not in self._instruments:

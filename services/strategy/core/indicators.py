@@ -15,25 +15,33 @@ if TYPE_CHECKING:
 
 
 class IndicatorValues:
-    """One indicator over the bars of a timeframe; `value` is its newest for the instrument of the bar that is handled.
+    """One indicator over the bars of a timeframe; `value` is the newest of the instrument whose bar came last, `of`
+    that of any instrument.
 
     NaN, or a tuple of them for an indicator with several lines, until warm.
     """
 
-    __slots__ = ("_inputs", "_make", "_series", "timeframe", "value")
+    __slots__ = ("_inputs", "_last", "_make", "_series", "timeframe", "value")
 
     def __init__(self, make: Callable[[], Indicator], inputs: int, timeframe: str) -> None:
         self._make = make
         self._inputs = inputs
         self._series: dict[str, Indicator] = {}
+        self._last = ""
         self.timeframe = timeframe
         self.value: Any = math.nan
+
+    def of(self, instrument: str) -> Any:
+        """Return the newest value of an instrument; NaN before its first bar."""
+        series = self._series.get(instrument)
+        return math.nan if series is None else series.value
 
     def take(self, bar: Bar) -> None:
         """Advance by a bar."""
         series = self._series.get(bar.instrument)
         if series is None:
             series = self._series[bar.instrument] = self._make()
+        self._last = bar.instrument
         close = bar.close_e8 / SCALE
         if self._inputs == 1:
             self.value = series.update(close)
@@ -41,14 +49,18 @@ class IndicatorValues:
             self.value = series.update(bar.high_e8 / SCALE, bar.low_e8 / SCALE, close)
 
     def snapshot(self) -> dict[str, str]:
-        """Return the state of each instrument, base64."""
-        return {name: base64.b64encode(series.snapshot()).decode() for name, series in self._series.items()}
+        """Return the state of each instrument, base64, and under no name whose bar came last."""
+        saved = {name: base64.b64encode(series.snapshot()).decode() for name, series in self._series.items()}
+        return {**saved, "": self._last}
 
     def restore(self, state: dict[str, str]) -> None:
         """Take over a snapshot."""
+        self._last = state.get("", "")
         for name, saved in state.items():
-            self._series[name] = self._make()
-            self._series[name].restore(base64.b64decode(saved))
+            if name:
+                self._series[name] = self._make()
+                self._series[name].restore(base64.b64decode(saved))
+        self.value = self.of(self._last)
 
 
 class Indicators:

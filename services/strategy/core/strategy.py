@@ -28,8 +28,13 @@ HANDLERS = (
     "on_timer",
 )
 """What a strategy may handle, each only if it has a method of that name."""
-MARKET_HANDLERS = ("on_trade", "on_quote", "on_book", "on_timer")
-"""Those for which a strategy reads the market itself."""
+MARKET_HANDLERS: Mapping[str, frozenset[str]] = {
+    "on_trade": frozenset({"trade"}),
+    "on_quote": frozenset({"best_quote"}),
+    "on_book": frozenset({"depth_snapshot", "depth_delta"}),
+    "on_timer": frozenset({"clock_tick"}),
+}
+"""Those for which a strategy reads the market itself, and the kinds of events that each takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -11,8 +12,6 @@ from services.backtest.inputs import open_simulation
 from services.backtest.options import BacktestOptions, parse_strategies
 from services.backtest.run import run_backtest
 from services.strategy import AccountView, Strategy, TargetPosition, parameter, state
-from services.strategy.loading import StrategyError, build_service_core
-from services.strategy.settings import StrategyChoice, StrategySettings
 
 BTC = "BTCUSDT.BINANCE"
 PATH = "tests.unit.backtest.test_market_handlers:Hearer"
@@ -56,6 +55,12 @@ def test_strategy_hears_trades_quotes_fills_and_its_timer_in_a_backtest() -> Non
     assert any(heard.startswith("fill 0.01") for heard in HEARD)
 
 
-def test_running_session_refuses_a_strategy_that_hears_the_market() -> None:
-    with pytest.raises(StrategyError, match="on_trade, on_quote, on_timer, which only a backtest calls so far"):
-        build_service_core(StrategySettings(strategies=(StrategyChoice(path=PATH),)))
+def test_before_trading_begins_the_market_is_heard_and_answers_count_for_nothing() -> None:
+    HEARD.clear()
+    market = open_simulation(7, minutes=1, history_bars=0)
+    events = list(market.events)
+    trade_from = [event.event_time for event in events if isinstance(event, Trade)][20]
+    options = BacktestOptions(BTC, strategies=parse_strategies([PATH]), trade_from=trade_from)
+    result = run_backtest(replace(market, events=iter(events)), options)
+    assert HEARD.count("trade") > 20
+    assert result.record.counts["intents"] == 0

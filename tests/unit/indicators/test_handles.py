@@ -34,6 +34,7 @@ def test_a_single_indicator_gives_the_engines_bits(kind: str, params: dict[str, 
     expected = compute_kind(kind, times, rows, **params)
     indicator = Indicator(kind, **params)
     ours = np.array([indicator.update(*numbers) for numbers in _inputs(kind, rows)]).reshape(len(rows), -1)
+    np.testing.assert_array_equal(np.ravel(indicator.value), ours[-1])
     for j, name in enumerate(names):
         assert same_bits(np.ascontiguousarray(ours[:, j]), np.ascontiguousarray(expected[name])).all(), name
 
@@ -48,7 +49,9 @@ def test_a_restored_indicator_goes_on_as_before(kind: str, params: dict[str, Any
     second.restore(first.snapshot())
     for each in numbers[100:]:
         np.testing.assert_array_equal(first.update(*each), second.update(*each))
+        np.testing.assert_array_equal(first.value, second.value)
     assert first.snapshot() == second.snapshot()
+    np.testing.assert_array_equal(Indicator(kind, **params).value, np.nan)
 
 
 def test_a_number_that_is_not_finite_is_refused_and_leaves_the_state_alone() -> None:
