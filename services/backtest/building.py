@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -12,10 +12,11 @@ from pydantic_settings import BaseSettings
 from libs.domain.bars import TIMEFRAMES
 from libs.indicators.feature_set import FeatureSet
 from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
+from libs.runtime.configuration import read_configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.handler import inputs_of
 from libs.runtime.settings import load_settings
-from services.backtest.options import BacktestOptions
+from services.backtest.options import AccountChoice, BacktestOptions
 from services.backtest.pipeline import Stage
 from services.bars.building import build_core as build_bars
 from services.bars.core import BarsCore
@@ -45,16 +46,34 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
-    """The cores of a run, what they were built from, and what was left out and why."""
+class AccountStages:
+    """The cores of one account and what they were built from."""
 
-    stages: tuple[Stage, ...]
-    bars: BarsCore
+    account: str
+    instruments: tuple[str, ...]
     strategy: StrategyCore
     risk: RiskCore
     execution: ExecutionCore
     execution_settings: ExecutionSettings
     parameters: dict[str, Any]
+
+    def stages(self, *, is_alone: bool) -> tuple[Stage, ...]:
+        """Return them as stages; unless it is alone an account is given only what concerns it."""
+        account, traded = ("", frozenset[str]()) if is_alone else (self.account, frozenset(self.instruments))
+        return (
+            Stage("strategy", self.strategy, inputs_of(self.strategy, STRATEGY_INPUTS), account, traded),
+            Stage("risk", self.risk, RISK_INPUTS, account, traded),
+            Stage("execution", self.execution, EXECUTION_INPUTS, account, traded),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The cores of a run, those of each account, and what was left out and why."""
+
+    stages: tuple[Stage, ...]
+    bars: BarsCore
+    accounts: tuple[AccountStages, ...]
     notes: tuple[str, ...]
 
 
@@ -64,50 +83,69 @@ def build_stages(options: BacktestOptions, timeframe: str, *, is_simulated: bool
     Where no model is named the simulated market has the starter, which was trained on it, and any other has none. On
     bars longer than the model's the run goes without forecasts. Raises `BadInput`.
     """
-    instruments = {"instruments": (options.instrument,)}
-    balance = options.starting_balance_usdt
-    execution = _settings(
-        ExecutionSettings,
-        options,
-        {**instruments, **({} if balance is None else {"starting_balance_usdt": balance})},
+    accounts = tuple(
+        _build_account(options, timeframe, choice)
+        for choice in options.accounts or (AccountChoice("", options.instruments),)
     )
-    risk = _settings(RiskSettings, options, {**instruments, "account": execution.account})
-    strategy = _strategy_settings(options, timeframe, execution.account)
-    risk_core, execution_core = build_risk(risk), build_execution(execution)
-    strategy_core = build_strategy_core(strategy)
     bars_core = build_bars(_settings(BarsSettings, options, {}))
     stages = [
         Stage("bars", bars_core, BARS_INPUTS),
-        Stage("strategy", strategy_core, inputs_of(strategy_core, STRATEGY_INPUTS)),
-        Stage("risk", risk_core, RISK_INPUTS),
-        Stage("execution", execution_core, EXECUTION_INPUTS),
+        *(stage for account in accounts for stage in account.stages(is_alone=not options.accounts)),
     ]
     notes: list[str] = []
-    if options.digests or strategy_core.handles("on_forecast"):
+    if options.digests or any(account.strategy.handles("on_forecast") for account in accounts):
         models = _load_models(options, timeframe, notes, is_simulated=is_simulated)
         stages.append(Stage("features", FeaturesCore(*_feature_sets(options, models, timeframe)), FEATURES_INPUTS))
         if models:
             stages.append(Stage("inference", InferenceCore(models), INFERENCE_INPUTS))
+    return Stages(tuple(stages), bars_core, accounts, tuple(notes))
+
+
+def _build_account(options: BacktestOptions, timeframe: str, choice: AccountChoice) -> AccountStages:
+    if choice.variables:
+        given = read_configuration().variables if options.environment is None else options.environment
+        options = replace(options, environment={**given, **choice.variables})
+    balance = options.starting_balance_usdt
+    named = {"account": choice.name} if choice.name else {}
+    execution = _settings(
+        ExecutionSettings,
+        options,
+        {
+            "instruments": choice.instruments,
+            **named,
+            **({} if balance is None else {"starting_balance_usdt": balance}),
+        },
+    )
+    risk = _settings(RiskSettings, options, {"instruments": choice.instruments, "account": execution.account})
+    strategy = _strategy_settings(options, timeframe, execution.account, choice.instruments)
     parameters = {
-        "strategies": [choice.model_dump(mode="json") for choice in strategy.strategies],
+        "strategies": [chosen.model_dump(mode="json") for chosen in strategy.strategies],
         "execution": execution.model_dump(mode="json", exclude=_NOT_OF_A_BACKTEST),
         "risk": risk.model_dump(mode="json", exclude={"halt", "kill_switch_file"}),
     }
-    return Stages(
-        tuple(stages), bars_core, strategy_core, risk_core, execution_core, execution, parameters, tuple(notes)
+    return AccountStages(
+        execution.account,
+        choice.instruments,
+        build_strategy_core(strategy),
+        build_risk(risk),
+        build_execution(execution),
+        execution,
+        parameters,
     )
 
 
 _NOT_OF_A_BACKTEST = {"mode", "api_key", "api_secret", "rest_url", "stream_url", "venue_speed"}
 
 
-def _strategy_settings(options: BacktestOptions, timeframe: str, account: str) -> StrategySettings:
+def _strategy_settings(
+    options: BacktestOptions, timeframe: str, account: str, instruments: tuple[str, ...]
+) -> StrategySettings:
     settings = load_settings(StrategySettings, options.environment)
     chosen = options.strategies or settings.strategies
     return _settings(
         StrategySettings,
         options,
-        {"instruments": (options.instrument,), "account": account, "timeframe": timeframe, "strategies": chosen},
+        {"instruments": instruments, "account": account, "timeframe": timeframe, "strategies": chosen},
     )
 
 

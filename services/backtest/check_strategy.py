@@ -95,7 +95,7 @@ def check_strategy(market: MarketInput, options: BacktestOptions) -> list[Strate
 
 def _build(options: BacktestOptions, market: MarketInput) -> tuple[tuple[Stage, ...], StrategyCore]:
     built = build_stages(options, market.timeframe or "1m")
-    return built.stages, built.strategy
+    return built.stages, built.accounts[0].strategy
 
 
 def _run_once(market: MarketInput, options: BacktestOptions) -> list[_Handled]:

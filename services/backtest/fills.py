@@ -61,6 +61,7 @@ class FilledOrders:
                 fee=from_e8(fee),
                 realised_pnl=from_e8(profit),
                 decision_price=from_e8(decided),
+                instrument=self.instrument,
             )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.events import DeadInput
+from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.history.series import has_sample_data
@@ -75,16 +77,60 @@ def _read_late(path: Path, instrument: str) -> Iterator[MarketEvent | DeadInput]
     yield from Recording(path, instrument=instrument, history_bars=0).events()
 
 
-def open_simulation(seed: int, *, minutes: int, history_bars: int) -> MarketInput:
-    """Open the simulated market: its history, then `minutes` of its stream, as ingestion would publish it."""
+def merge_markets(markets: Sequence[MarketInput]) -> MarketInput:
+    """Return markets of several instruments as one, in order of event time; of equal times the first one's come first.
+
+    Raises `BadInput` where some are bars and others are not, or bars of another length.
+    """
+    if len(markets) == 1:
+        return markets[0]
+    timeframes = {market.timeframe for market in markets}
+    if len(timeframes) > 1:
+        said = ", ".join(f"{market.description['instrument']} {market.timeframe or 'ticks'}" for market in markets)
+        raise BadInput(f"the markets of several instruments must be alike, and these are {said}")
+    description: dict[str, str | int] = {**markets[0].description}
+    for number, market in enumerate(markets[1:], 2):
+        description |= {f"{name}_{number}": value for name, value in market.description.items() if name != "source"}
+    merged = heapq.merge(*(_timed(market.events) for market in markets), key=lambda timed: timed[0])
+    return MarketInput(description, markets[0].timeframe, (event for _, event in merged))
+
+
+def _timed(
+    events: Iterable[MarketEvent | DeadInput],
+) -> Iterator[tuple[int, MarketEvent | DeadInput]]:
+    """Yield each event with the latest time so far, at which it can come: a market's own order stays as it is."""
+    latest = 0
+    for event in events:
+        if not isinstance(event, DeadInput):
+            latest = max(latest, event.event_time)
+        yield latest, event
+
+
+def open_simulation(
+    seed: int, *, minutes: int, history_bars: int, instrument: str = SIMULATED_INSTRUMENT
+) -> MarketInput:
+    """Open the simulated market: its history, then `minutes` of its stream, as ingestion would publish it.
+
+    It goes under the name of an `instrument`.
+    """
     klines = generate_history(seed, minutes=min(history_bars, HISTORY_MINUTES))
     description: dict[str, str | int] = {
         "source": "simulated",
         "seed": seed,
         "minutes": minutes,
-        "instrument": SIMULATED_INSTRUMENT,
+        "instrument": instrument,
     }
-    return MarketInput(description, "", _simulate(seed, minutes, klines, history_bars))
+    events = _simulate(seed, minutes, klines, history_bars)
+    if instrument != SIMULATED_INSTRUMENT:
+        events = (_rename(event, instrument) for event in events)
+    return MarketInput(description, "", events)
+
+
+def _rename(event: MarketEvent | DeadInput, instrument: str) -> MarketEvent | DeadInput:
+    if isinstance(event, DeadInput):
+        return event
+    own, listed = (split_instrument_id(name)[0] for name in (instrument, SIMULATED_INSTRUMENT))
+    return replace(event, instrument=instrument, event_id=event.event_id.replace(listed, own))
 
 
 def _simulate(

@@ -15,8 +15,19 @@ CONFIGURED_SERVICES = ("bars", "features", "inference", "strategy", "risk", "exe
 
 
 @dataclass(frozen=True, slots=True)
+class AccountChoice:
+    """An account of a run: what it trades, and variables of strategy, risk and execution that it alone has."""
+
+    name: str
+    instruments: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class BacktestOptions:
     """What to run. None leaves a setting as the service's own environment has it. Times are ns.
+
+    `further` are instruments besides the first. Without `accounts` there is one, as the settings name it.
 
     `settings` change settings of services for this run alone, by service and name. With `digests` every stage runs and
     every event is encoded for its digest; without, only what the run's strategies, model and report need is computed.
@@ -35,6 +46,13 @@ class BacktestOptions:
     digests: bool = False
     fast: bool = True
     environment: Mapping[str, str] | None = None
+    further: tuple[str, ...] = ()
+    accounts: tuple[AccountChoice, ...] = ()
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """Every instrument of the run."""
+        return (self.instrument, *self.further)
 
 
 def parse_strategies(texts: Sequence[str]) -> tuple[StrategyChoice, ...]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from libs.domain.bars import Bar
+from libs.domain.control import ALL_ACCOUNTS
 from libs.domain.events import Core, Event, Unhandleable
 from libs.domain.forecasts import Forecast
 from libs.domain.market import ExchangeBar
@@ -35,13 +36,31 @@ class ReadTopic(Protocol):
         ...
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """A core that can be told of an event from before trading begins."""
+
+    def learn(self, event: Event) -> None:
+        """Advance by it and ask for nothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A service's core and what it reads."""
+    """A service's core and what it reads; of one account among several, what concerns it alone."""
 
     name: str
     core: Core
     inputs: Sequence[ReadTopic]
+    account: str = ""
+    instruments: frozenset[str] = frozenset()
+
+    def is_concerned(self, event: Event) -> bool:
+        """Whether an event is of its account, or of the market and of an instrument that it trades."""
+        account = getattr(event, "account", None)
+        if account is None:
+            return getattr(event, "instrument", None) in self.instruments
+        return account in (self.account, ALL_ACCOUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +80,7 @@ class Pipeline:
     """Feeds market events to the stages and hands every event, fed or made, to `observe`.
 
     Before `trade_from` (ns) everything runs but trading: the strategy stage is given bars as history and no forecasts,
-    and `learn` takes the rest of the market.
+    and only learns of the rest of the market.
     """
 
     def __init__(
@@ -70,12 +89,10 @@ class Pipeline:
         observe: Callable[[Event], None],
         *,
         trade_from: int = 0,
-        learn: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._stages = tuple(sorted(stages, key=lambda stage: CASCADE_ORDER.index(stage.name)))
         self._observe = observe
         self._trade_from = trade_from
-        self._learn = learn
         self._routes: dict[type, tuple[Stage, ...]] = {}
         self.dead: list[DeadEvent] = []
 
@@ -105,13 +122,16 @@ class Pipeline:
         raise EndlessCascade(f"more than {_CASCADE_LIMIT} events came of one, the last of them {queue[0]!r:.200}")
 
     def _give(self, stage: Stage, event: Event, queue: deque[Event]) -> None:
+        if stage.account and not stage.is_concerned(event):
+            return
         if stage.name == "strategy" and event.event_time < self._trade_from:
             if isinstance(event, Forecast):
                 return
             if isinstance(event, Bar) and not event.is_history:
                 event = replace(event, is_history=True)
             elif topic_of(type(event)) == MARKET_EVENTS:
-                self._learn(event)
+                if isinstance(stage.core, Learner):
+                    stage.core.learn(event)
                 return
         try:
             queue.extend(stage.core.handle(event))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
-from libs.domain.control import Alert, ControlState, TradingState
+from libs.domain.control import ALL_ACCOUNTS, Alert, ControlState, TradingState
 from libs.domain.events import Event
 from libs.domain.market import ClockTick, ExchangeBar, Trade
 from libs.domain.numbers import from_e8, to_e8
@@ -71,11 +71,13 @@ class Refusal:
 
 @dataclass(slots=True)
 class RunRecord:
-    """What happened, as values."""
+    """What happened, as values. `prices` and the position in `equity` are of the first instrument, `other_prices` of
+    the others."""
 
     counts: Counter[str] = field(default_factory=Counter)
     equity: EquityCurve = field(default_factory=EquityCurve)
     prices: PriceHistory = field(default_factory=PriceHistory)
+    other_prices: dict[str, PriceHistory] = field(default_factory=dict)
     fills: FillList = field(default_factory=FillList)
     funding: list[FundingPayment] = field(default_factory=list)
     state_changes: list[TradingStateChange] = field(default_factory=list)
@@ -90,15 +92,20 @@ class RunRecord:
 
 
 class RunRecorder:
-    """Hears every event of a run. `timeframe` is that of the bars kept as the price of the run."""
+    """Hears every event of a run. `timeframe` is that of the bars kept as the price of the run.
 
-    def __init__(self, instrument: str, timeframe: str, *, with_digests: bool) -> None:
-        self.record = RunRecord()
-        self._instrument = instrument
+    With an `account` it takes note of no other's.
+    """
+
+    def __init__(self, instruments: Sequence[str], timeframe: str, *, with_digests: bool, account: str = "") -> None:
+        self.record = RunRecord(other_prices={name: PriceHistory() for name in instruments[1:]})
+        self._instrument = instruments[0]
+        self._prices = {instruments[0]: self.record.prices, **self.record.other_prices}
+        self._accounts = frozenset((account, ALL_ACCOUNTS)) if account else frozenset[str]()
         self._timeframe = timeframe
         self._digests = {name: hashlib.sha256() for name in DIGESTED.values()} if with_digests else {}
         self._type_counts: Counter[type] = Counter()
-        self._funding_paid = _ZERO
+        self._funding_paid = dict.fromkeys(instruments, _ZERO)
         self._equity = _ZERO
         self._state = TradingState.ACTIVE
         # What an order was decided at and by whom, until its order has ended.
@@ -116,6 +123,8 @@ class RunRecorder:
     def observe(self, event: Event) -> None:
         """Take note of an event."""
         kind = type(event)
+        if self._accounts and getattr(event, "account", ALL_ACCOUNTS) not in self._accounts:
+            return
         self._type_counts[kind] += 1
         if self._digests:
             encoded = encode(event)
@@ -198,19 +207,21 @@ class RunRecorder:
         held = account.position(self._instrument)
         self._equity = account.equity
         self.record.equity.add(account.event_time, account.equity, account.wallet_balance, held.quantity)
-        if held.funding_paid != self._funding_paid:
-            payment = FundingPayment(account.event_time, held.funding_paid - self._funding_paid)
-            self.record.funding.append(payment)
-            self._funding_paid = held.funding_paid
+        for instrument, before in self._funding_paid.items():
+            paid = account.position(instrument).funding_paid
+            if paid != before:
+                self.record.funding.append(FundingPayment(account.event_time, paid - before, instrument))
+                self._funding_paid[instrument] = paid
 
     def _see_bar(self, bar: Bar) -> None:
-        if bar.timeframe == self._timeframe and bar.instrument == self._instrument and not bar.is_history:
-            self.record.prices.append(bar.close_time, bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8)
+        if bar.timeframe == self._timeframe and bar.instrument in self._prices and not bar.is_history:
+            prices = self._prices[bar.instrument]
+            prices.append(bar.close_time, bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8)
 
     def _see_order(self, order: OrderEvent) -> None:
         if order.status is OrderStatus.SUBMITTING:
             self.record.counts["orders_submitted"] += 1
-        if order.last_quantity is not None and order.last_price is not None and order.instrument == self._instrument:
+        if order.last_quantity is not None and order.last_price is not None and order.instrument in self._prices:
             intent = self._intents.get(order.intent_id)
             self.record.fills.append(
                 Fill(
@@ -224,6 +235,7 @@ class RunRecorder:
                     fee=order.fee or _ZERO,
                     realised_pnl=order.realised_pnl or _ZERO,
                     decision_price=None if intent is None else intent.reference_price,
+                    instrument=order.instrument,
                 )
             )
         if not order.status.is_open:

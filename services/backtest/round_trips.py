@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from libs.domain.numbers import from_e8
 from services.backtest.equity import PriceHistory
 
 _ZERO = Decimal(0)
+NO_OTHERS: Mapping[str, PriceHistory] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution of the account's. `decision_price` is the price that its strategy decided on, None for risk's."""
+    """One execution of the account's in an instrument.
+
+    `decision_price` is the price that its strategy decided on, None for risk's.
+    """
 
     event_time: int
     client_order_id: str
@@ -29,6 +34,7 @@ class Fill:
     fee: Decimal
     realised_pnl: Decimal
     decision_price: Decimal | None = None
+    instrument: str = ""
 
     @property
     def slippage(self) -> Decimal:
@@ -44,6 +50,7 @@ class FundingPayment:
 
     event_time: int
     amount: Decimal
+    instrument: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +67,12 @@ class RoundTrip:
     fees: Decimal
     funding: Decimal
     pnl: Decimal
+    instrument: str = ""
 
 
 @dataclass(slots=True)
 class _Open:
+    instrument: str
     opened_at: int
     strategy: str
     side: Side
@@ -79,10 +88,27 @@ class _Open:
 
 
 def find_round_trips(fills: Sequence[Fill], funding: Sequence[FundingPayment] = ()) -> tuple[list[RoundTrip], bool]:
-    """Return the closed round trips and whether one is still open.
+    """Return the closed round trips, in the order in which they closed, and whether one is still open.
 
-    A fill that turns the position is split by quantity. Funding belongs to the trip that was open when it was paid.
+    Each is of one instrument. A fill that turns the position is split by quantity. Funding belongs to the trip that was
+    open when it was paid.
     """
+    instruments = dict.fromkeys(fill.instrument for fill in fills)
+    if len(instruments) <= 1:
+        return _find_trips(fills, funding)
+    found: list[RoundTrip] = []
+    has_open = False
+    for instrument in instruments:
+        trips, is_open = _find_trips(
+            [fill for fill in fills if fill.instrument == instrument],
+            [payment for payment in funding if payment.instrument == instrument],
+        )
+        found += trips
+        has_open = has_open or is_open
+    return sorted(found, key=lambda trip: trip.closed_at), has_open
+
+
+def _find_trips(fills: Sequence[Fill], funding: Sequence[FundingPayment]) -> tuple[list[RoundTrip], bool]:
     trips: list[RoundTrip] = []
     trip: _Open | None = None
     payments = iter(funding)
@@ -106,7 +132,7 @@ def find_round_trips(fills: Sequence[Fill], funding: Sequence[FundingPayment] = 
                 trips.append(_close(trip, fill.event_time))
                 trip = None
         if quantity and trip is None:
-            trip = _Open(fill.event_time, fill.strategy, fill.side)
+            trip = _Open(fill.instrument, fill.event_time, fill.strategy, fill.side)
         if quantity and trip is not None:
             trip.held += quantity
             trip.peak = max(trip.peak, trip.held)
@@ -128,29 +154,38 @@ def _close(trip: _Open, event_time: int) -> RoundTrip:
         fees=trip.fees,
         funding=trip.funding,
         pnl=trip.realised - trip.fees - trip.funding,
+        instrument=trip.instrument,
     )
 
 
 def held_ns(fills: Sequence[Fill], start: int, end: int) -> int:
-    """Return for how long (ns) of `start` to `end` a position was held, by the fills."""
-    total, position, since = 0, _ZERO, start
+    """Return for how long (ns) of `start` to `end` a position was held in any instrument, by the fills."""
+    total, since = 0, start
+    held: dict[str, Decimal] = {}
     for fill in fills:
         at = min(max(fill.event_time, start), end)
-        if position:
+        if held:
             total += at - since
-        position += fill.quantity * fill.side.sign
+        position = held.pop(fill.instrument, _ZERO) + fill.quantity * fill.side.sign
+        if position:
+            held[fill.instrument] = position
         since = at
-    return total + (end - since if position else 0)
+    return total + (end - since if held else 0)
 
 
-def excursions(trips: Sequence[RoundTrip], prices: PriceHistory) -> list[tuple[Decimal, Decimal]]:
+def excursions(
+    trips: Sequence[RoundTrip], prices: PriceHistory, others: Mapping[str, PriceHistory] = NO_OTHERS
+) -> list[tuple[Decimal, Decimal]]:
     """Return per trip how far price went against and for it while it was open (MAE, MFE), in quote units, >= 0.
 
-    Measured from the entry price times the trip's quantity, over the bars that closed within the trip.
+    Measured from the entry price times the trip's quantity, over the bars that closed within the trip. `others` are the
+    prices of instruments that have their own.
     """
-    columns = prices.columns()
+    columns_of = {name: each.columns() for name, each in others.items()}
+    main = prices.columns()
     found: list[tuple[Decimal, Decimal]] = []
     for trip in trips:
+        columns = columns_of.get(trip.instrument, main)
         first = int(np.searchsorted(columns["times"], trip.opened_at, side="right"))
         last = int(np.searchsorted(columns["times"], trip.closed_at, side="right"))
         highest = lowest = trip.entry_price

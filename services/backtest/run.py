@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.runtime.errors import BadInput
 from services.backtest.bar_account import BarAccount
-from services.backtest.building import Stages, build_stages
+from services.backtest.building import AccountStages, build_stages
 from services.backtest.columns import BarColumns
 from services.backtest.inputs import MarketInput, bar_length_ns
 from services.backtest.options import BacktestOptions
@@ -22,6 +22,7 @@ from services.backtest.quiet_bars import QuietBars
 from services.backtest.quiet_trades import QuietTrades
 from services.backtest.recorder import RunRecord, RunRecorder
 from services.backtest.trade_columns import TradeColumns
+from services.bars.core import BarsCore
 
 _SHOWN_ERRORS = 20
 
@@ -47,27 +48,58 @@ def run_backtest(
     progress: Callable[[int], None] = lambda _: None,
     listen: Callable[[Event], None] | None = None,
 ) -> BacktestResult:
-    """Run the market through the cores; `progress` gets the market time (ns) now and then, `listen` every event of the
-    run. Raises `BadInput`.
+    """Run the market through the cores of one account; `progress` gets the market time (ns) now and then, `listen`
+    every event of the run. Raises `BadInput`.
 
     The same input and settings give the same result, digests included.
     """
+    (result,) = run_accounts(market, options, progress, listen).values()
+    return result
+
+
+def run_accounts(
+    market: MarketInput,
+    options: BacktestOptions,
+    progress: Callable[[int], None] = lambda _: None,
+    listen: Callable[[Event], None] | None = None,
+) -> dict[str, BacktestResult]:
+    """Run the market through the cores of every account, as `run_backtest` does for one; return a result for each.
+
+    Digests are of all accounts together.
+    """
     try:
-        find_instrument(options.instrument)
+        for instrument in options.instruments:
+            find_instrument(instrument)
     except UnknownInstrument as error:
         raise BadInput(str(error)) from error
     timeframe = market.timeframe or "1m"
     step_ns = bar_length_ns(timeframe)
     built = build_stages(options, timeframe, is_simulated=market.description.get("source") == "simulated")
-    recorder = RunRecorder(options.instrument, timeframe, with_digests=options.digests)
-    observe = recorder.observe if listen is None else _both(recorder.observe, listen)
-    pipeline = Pipeline(built.stages, observe, trade_from=options.trade_from, learn=built.strategy.learn)
+    is_alone = len(built.accounts) == 1
+    recorders = [
+        RunRecorder(
+            one.instruments,
+            timeframe,
+            with_digests=options.digests and is_alone,
+            account="" if is_alone else one.account,
+        )
+        for one in built.accounts
+    ]
+    observers: list[Callable[[Event], None]] = [recorder.observe for recorder in recorders]
+    digester = recorders[0]
+    if options.digests and not is_alone:
+        digester = RunRecorder(options.instruments, timeframe, with_digests=True)
+        observers.append(digester.observe)
+    if listen is not None:
+        observers.append(listen)
+    pipeline = Pipeline(built.stages, _all(observers), trade_from=options.trade_from)
     feed = _Feed(pipeline, options, step_ns, progress)
-    columns = market.columns
-    if listen is None and columns is not None and QuietBars.can_run(columns, built.strategy, options):
-        feed.run_columns(columns, built, recorder)
-    elif listen is None and market.trades is not None and QuietTrades.can_run(market.trades, built.strategy, options):
-        feed.run_trades(market.trades, built, recorder)
+    columns, trades = market.columns, market.trades
+    only, is_free = built.accounts[0], is_alone and not options.further and listen is None
+    if is_free and columns is not None and QuietBars.can_run(columns, only.strategy, options):
+        feed.run_columns(columns, built.bars, only, digester)
+    elif is_free and trades is not None and QuietTrades.can_run(trades, only.strategy, options):
+        feed.run_trades(trades, built.bars, only, digester)
     else:
         feed.run_events(market.events)
     started_at, ended_at = feed.started_at, feed.ended_at
@@ -76,25 +108,32 @@ def run_backtest(
     start = max(started_at, options.trade_from)
     if start >= ended_at:
         raise BadInput("the input ends before --from; nothing could be traded")
-    record = recorder.finish()
-    record.counts["dead_inputs"] = feed.dead_inputs
-    return BacktestResult(
-        description=dict(market.description),
-        parameters=built.parameters,
-        start=start,
-        end=ended_at,
-        record=record,
-        digests=recorder.digests(),
-        dead=pipeline.dead,
-        input_errors=feed.input_errors,
-        notes=list(built.notes),
-    )
+    results: dict[str, BacktestResult] = {}
+    for one, recorder in zip(built.accounts, recorders, strict=True):
+        record = recorder.finish()
+        record.counts["dead_inputs"] = feed.dead_inputs
+        described = {} if is_alone else {"account": one.account}
+        results[one.account] = BacktestResult(
+            description={**market.description, **described},
+            parameters=one.parameters,
+            start=start,
+            end=ended_at,
+            record=record,
+            digests=digester.digests(),
+            dead=pipeline.dead,
+            input_errors=feed.input_errors,
+            notes=list(built.notes),
+        )
+    return results
 
 
-def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+def _all(observers: Sequence[Callable[[Event], None]]) -> Callable[[Event], None]:
+    if len(observers) == 1:
+        return observers[0]
+
     def observe(event: Event) -> None:
-        first(event)
-        second(event)
+        for each in observers:
+            each(event)
 
     return observe
 
@@ -130,7 +169,7 @@ class _Feed:
         self.started_at = self.ended_at = self.dead_inputs = 0
         self.input_errors: list[str] = []
 
-    def run_columns(self, columns: BarColumns, built: Stages, recorder: RunRecorder) -> None:
+    def run_columns(self, columns: BarColumns, bars: BarsCore, built: AccountStages, recorder: RunRecorder) -> None:
         """Run a market of bars, passing those between which nothing is decided."""
         until = self._options.until
         count = len(columns)
@@ -144,7 +183,7 @@ class _Feed:
             columns,
             self._pipeline,
             recorder,
-            bars=built.bars,
+            bars=bars,
             risk=built.risk,
             execution=built.execution,
             strategy=built.strategy,
@@ -153,7 +192,7 @@ class _Feed:
         )
         quiet.run(count, self._progress)
 
-    def _account_of(self, columns: BarColumns, built: Stages, recorder: RunRecorder) -> BarAccount | None:
+    def _account_of(self, columns: BarColumns, built: AccountStages, recorder: RunRecorder) -> BarAccount | None:
         if not BarAccount.can_serve(columns, built.execution_settings, built.strategy):
             return None
         return BarAccount(
@@ -166,7 +205,7 @@ class _Feed:
             strategy=built.strategy,
         )
 
-    def run_trades(self, trades: TradeColumns, built: Stages, recorder: RunRecorder) -> None:
+    def run_trades(self, trades: TradeColumns, bars: BarsCore, built: AccountStages, recorder: RunRecorder) -> None:
         """Run a market of trades, passing those between which nothing is decided."""
         until = self._options.until
         count = len(trades) if until is None else int(np.searchsorted(trades.times, until))
@@ -177,7 +216,7 @@ class _Feed:
             trades,
             self._pipeline,
             recorder,
-            bars=built.bars,
+            bars=bars,
             risk=built.risk,
             execution=built.execution,
             strategy=built.strategy,

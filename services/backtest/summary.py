@@ -100,7 +100,7 @@ def summarise_trips(trips: Sequence[RoundTrip]) -> dict[str, Any]:
 
 
 def _mean_excursions(trips: Sequence[RoundTrip], record: RunRecord) -> dict[str, str | None]:
-    found = excursions(trips, record.prices)
+    found = excursions(trips, record.prices, record.other_prices)
     if not found:
         return {"average_mae_usdt": None, "average_mfe_usdt": None}
     return {

@@ -17,14 +17,19 @@ from libs.runtime.errors import BadInput
 from services.console.backtests_commands import backtests_root
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
+from services.console.placing import parse_instruments, read_accounts
 
 _MINUTE_S = 60
 
 
 def backtest(
     input_: Annotated[
-        Path | None,
-        typer.Option("--input", metavar="PATH", help="A capture, Parquet, CSV or zip of bars or trades, or a folder."),
+        list[Path] | None,
+        typer.Option(
+            "--input",
+            metavar="PATH",
+            help="A capture, Parquet, CSV or zip of bars or trades, or a folder; one for each of --instruments.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Run over the simulated market of this seed instead.")] = None,
     span: Annotated[str, typer.Option(metavar="TIME", help="How long the simulated market runs: 30m, 6h.")] = "30m",
@@ -48,6 +53,15 @@ def backtest(
     ] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stop at this UTC time.")] = None,
     instrument: Annotated[str, typer.Option(help="What to trade, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+    instruments: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Trade several at once, each with its own --input or seed.")
+    ] = "",
+    accounts: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...|FILE", help="Several accounts by name, or a TOML file with a table for each, as for up."
+        ),
+    ] = "",
     strategy: Annotated[
         list[str] | None,
         typer.Option(help='NAME, package.module:Class, or either with ={"parameter": value}; may be given again.'),
@@ -91,16 +105,29 @@ def backtest(
       perpflow backtest --from-bus kafka:HOST:PORT --session S --from 2026-01-01 --to 2026-02-01 --strategy ema_cross
 
       perpflow backtest --from-clickhouse http://HOST:8123 --session S
+
+      perpflow backtest --instruments BTCUSDT.BINANCE,ETHUSDT.BINANCE --input btc.parquet --input eth.parquet
+
+      perpflow backtest --seed 7 --accounts alpha,beta --output var/accounts
     """
     is_session = session is not None or from_bus is not None or from_clickhouse is not None
-    if (input_ is not None) + (seed is not None) + is_session != 1:
+    if bool(input_) + (seed is not None) + is_session != 1:
         raise BadInput(
             "give --input PATH, --seed N or a session (--session, --from-bus, --from-clickhouse): one of them"
         )
     if from_bus is not None and from_clickhouse is not None:
         raise BadInput("give --from-bus or --from-clickhouse, not both")
-    if input_ is None and history is not None:
+    if not input_ and history is not None:
         raise BadInput("--history belongs to --input; sessions and the simulated market bring their own")
+    traded = parse_instruments(instruments) if instruments else (instrument,)
+    if input_ and len(input_) != len(traded):
+        raise BadInput(
+            f"--input was given {len(input_)} times for {len(traded)} instruments ({', '.join(traded)}); give one for "
+            "each, in their order"
+        )
+    if history is not None and len(traded) > 1:
+        raise BadInput("--history is of one instrument; for several let each --input begin early and give --from")
+    described = read_accounts(accounts, traded)
     if name is not None:
         if output is not None:
             raise BadInput("give --name or --output, not both")
@@ -116,16 +143,18 @@ def backtest(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from services.backtest.inputs import open_recording, open_simulation
-    from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
+    from services.backtest.inputs import MarketInput, merge_markets, open_recording, open_simulation
+    from services.backtest.options import AccountChoice, BacktestOptions, parse_settings, parse_strategies
     from services.backtest.report import build_report, write_report
-    from services.backtest.run import run_backtest
+    from services.backtest.run import run_accounts
     from services.console.session_market import open_clickhouse_market, open_topic_market, session_settings
 
     settings = parse_settings([*(set_ or []), *([] if fill is None else [f"execution.bar_fill={fill}"])])
     kept = session_settings(session)
     options = BacktestOptions(
-        instrument=instrument,
+        instrument=traded[0],
+        further=traded[1:],
+        accounts=tuple(AccountChoice(account, *choice) for account, choice in described.items()),
         strategies=parse_strategies(strategy or []),
         champion=model,
         models_dir=None if models_dir is None else str(models_dir),
@@ -137,15 +166,20 @@ def backtest(
         environment=None if not kept else {**kept, **read_configuration().variables},
     )
     opened = ExitStack()
-    if input_ is not None:
-        market = open_recording(input_, instrument=instrument, history=history, history_bars=history_bars)
-    elif seed is not None:
-        minutes = max(1, round(parse_duration_s("--span", span) / _MINUTE_S))
-        market = open_simulation(seed, minutes=minutes, history_bars=history_bars)
-    elif from_clickhouse is not None:
-        market = open_clickhouse_market(opened, from_clickhouse, session, instrument)
-    else:
-        market = open_topic_market(opened, from_bus, session, instrument)
+    minutes = max(1, round(parse_duration_s("--span", span) / _MINUTE_S))
+
+    def open_market(number: int, name: str) -> MarketInput:
+        if input_:
+            return open_recording(input_[number], instrument=name, history=history, history_bars=history_bars)
+        if seed is not None:
+            # As a session's simulated exchanges do: a seed of its own for each instrument.
+            renamed = {} if not instruments else {"instrument": name}
+            return open_simulation(seed + number, minutes=minutes, history_bars=history_bars, **renamed)
+        if from_clickhouse is not None:
+            return open_clickhouse_market(opened, from_clickhouse, session, name)
+        return open_topic_market(opened, from_bus, session, name)
+
+    market = merge_markets([open_market(number, each) for number, each in enumerate(traded)])
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=json or not console.is_terminal, transient=True) as bar:
@@ -155,16 +189,25 @@ def backtest(
             bar.update(task, description=f"market time {format_time(event_time)}")
 
         with opened:
-            result = run_backtest(market, options, show)
-    report = build_report(result) if output is None else write_report(result, output)
+            results = run_accounts(market, options, show)
+    folders = {account: output / account if output and len(results) > 1 else output for account in results}
+    reports = {
+        account: build_report(result) if (folder := folders[account]) is None else write_report(result, folder)
+        for account, result in results.items()
+    }
     if json:
-        print_json(report)
+        print_json(reports if described else next(iter(reports.values())))
         return
-    _print_report(report)
-    for note in (*report["caveats"], *result.notes, *result.input_errors):
+    for account, report in reports.items():
+        if described:
+            print(f"account {account}")
+        _print_report(report)
+        if folders[account] is not None:
+            print(f"  report                {folders[account]}/report.html")
+    first = next(iter(results.values()))
+    caveats = dict.fromkeys(caveat for report in reports.values() for caveat in report["caveats"])
+    for note in (*caveats, *first.notes, *first.input_errors):
         sys.stderr.write(f"perpflow: {note}\n")
-    if output is not None:
-        print(f"  report                {output / 'report.html'}")
 
 
 _PRINTED = (

@@ -57,7 +57,7 @@ def make_placement(instruments: Sequence[str], accounts: str, partitions: int) -
     TOML file with a table for each: its `instruments`, and tables `strategy`, `risk` and `execution` of settings.
     Raises `BadInput`.
     """
-    described = _read_accounts(accounts, instruments)
+    described = read_accounts(accounts, instruments)
     if len(described) > partitions:
         raise BadInput(
             f"{len(described)} accounts need as many partitions, and --partitions is {partitions}; give more"
@@ -71,7 +71,8 @@ def make_placement(instruments: Sequence[str], accounts: str, partitions: int) -
     return Placement(partitions, place_evenly(instruments, partitions), placed)
 
 
-def _read_accounts(text: str, instruments: Sequence[str]) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
+def read_accounts(text: str, instruments: Sequence[str]) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
+    """Read ``A,B,...`` or a TOML file, as `make_placement` does: what each account trades, and its own variables."""
     if not text.endswith(".toml"):
         names = [name.strip() for name in text.split(",") if name.strip()]
         if len(set(names)) < len(names):

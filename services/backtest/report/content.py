@@ -93,7 +93,9 @@ def build_report(result: BacktestResult) -> dict[str, Any]:
         ],
         "round_trips": [
             _describe_trip(trip, against, in_favour)
-            for trip, (against, in_favour) in zip(trips, excursions(trips, record.prices), strict=True)
+            for trip, (against, in_favour) in zip(
+                trips, excursions(trips, record.prices, record.other_prices), strict=True
+            )
         ],
         **build_curves(result),
     }
@@ -120,7 +122,9 @@ def describe_halt(result: BacktestResult) -> dict[str, Any] | None:
 
 
 def _attribute(trips: Sequence[RoundTrip]) -> dict[str, list[dict[str, Any]]]:
+    by_instrument = _group(trips, lambda trip: trip.instrument)
     return {
+        **({"instrument": by_instrument} if len(by_instrument) > 1 else {}),
         "side": _group(trips, _side_of),
         "strategy": _group(trips, lambda trip: trip.strategy),
         "month_closed": _group(trips, lambda trip: format_time(trip.closed_at)[:7]),
@@ -159,6 +163,7 @@ def _describe_trip(trip: RoundTrip, against: Decimal, in_favour: Decimal) -> dic
     return {
         "opened_at": format_time(trip.opened_at),
         "closed_at": format_time(trip.closed_at),
+        "instrument": trip.instrument,
         "strategy": trip.strategy,
         "side": _side_of(trip),
         "quantity": format_decimal(trip.quantity),
@@ -181,6 +186,11 @@ def _caveats(result: BacktestResult, measured: dict[str, Any]) -> list[str]:
         said.append(
             f"The market is bars alone: market orders fill at '{execution.get('bar_fill')}' with "
             f"{execution.get('slippage_bps')} bps of slippage, and the path inside a bar is assumed."
+        )
+    if result.record.other_prices:
+        said.append(
+            f"Price, position and buy and hold are of {result.description.get('instrument')}, the first of "
+            f"{1 + len(result.record.other_prices)} instruments; everything else is of all."
         )
     if not result.record.funding and measured["exposure_share"]:
         said.append("No funding was paid or received: the input carries no funding rates, or no position met one.")

@@ -23,7 +23,7 @@ _BINS = 41
 def build_curves(result: BacktestResult) -> dict[str, Any]:
     """Return columns of equal length per curve; times are whole seconds of UTC."""
     times, equity, position = result.record.equity.within(result.start, result.end)
-    prices = result.record.prices.columns()
+    prices, others = result.record.prices.columns(), result.record.other_prices
     at = np.unique(np.linspace(result.start, result.end, _POINTS).astype(np.int64) // NANOSECONDS * NANOSECONDS)
     levels = sample(times, equity, at)
     grid = choose_grid(result.start, result.end)
@@ -43,7 +43,7 @@ def build_curves(result: BacktestResult) -> dict[str, Any]:
         "candles": _candles(prices),
         "fills_shown": [
             [fill.event_time // NANOSECONDS, fill.side.sign, float(fill.price), float(fill.quantity)]
-            for fill in result.record.fills[:_MARKED_FILLS]
+            for fill in [fill for fill in result.record.fills if fill.instrument not in others][:_MARKED_FILLS]
         ],
     }
 

@@ -240,12 +240,26 @@ def _trips_table(trips: Sequence[Mapping[str, str]]) -> str:
     if not trips:
         return "<h2>Round trips</h2><p>None was closed.</p>"
     shown = trips[:_LISTED_TRADES]
-    head = ("opened", "closed", "side", "quantity", "entry", "exit", "fees", "funding", "net profit", "MAE", "MFE")
+    head = (
+        "opened",
+        "closed",
+        "instrument",
+        "side",
+        "quantity",
+        "entry",
+        "exit",
+        "fees",
+        "funding",
+        "net profit",
+        "MAE",
+        "MFE",
+    )
     amounts = ("entry_price", "exit_price", "fees_usdt", "funding_usdt", "pnl_usdt", "mae_usdt", "mfe_usdt")
     rows = [
         (
             _day(trip["opened_at"]),
             _day(trip["closed_at"]),
+            trip["instrument"].partition(".")[0],
             trip["side"],
             trip["quantity"],
             *(_show(trip[name], _MONEY) for name in amounts),

@@ -53,6 +53,9 @@ def test_backtest_says_the_measures_to_a_person() -> None:
         (["--seed", "1", "--balance", "much"], "is not an amount"),
         (["--input", "/absent/file"], "/absent/file does not exist"),
         (["--seed", "1", "--span", "soon"], "--span"),
+        (["--instruments", "BTCUSDT.BINANCE,ETHUSDT.BINANCE", "--input", "a"], "1 times for 2 instruments"),
+        (["--seed", "1", "--instruments", "XYZUSDT.BINANCE"], "XYZUSDT.BINANCE"),
+        (["--seed", "1", "--accounts", "a,a"], "--accounts 'a,a' names one twice"),
     ],
 )
 def test_bad_options_are_refused_by_name(arguments: list[str], message: str) -> None:
