@@ -78,6 +78,17 @@ def compile_features_and_research() -> None:
     compile_batch()
 
 
+def compile_recorder() -> None:
+    """Compile the reading of payloads into columns."""
+    from libs.wire import encode
+    from libs.wire.columns import ColumnReader
+    from libs.wire.topics import MARKET_EVENTS, TOPICS
+
+    declared = TOPICS[MARKET_EVENTS]
+    reader = ColumnReader(declared, [each.type for each in declared.carries])
+    reader.read([encode(event).payload for event in _one_bar("BTCUSDT.BINANCE")])
+
+
 # The longest first, so that the last to start is a short one.
 PARTS: dict[str, Callable[[], None]] = {
     "indicators": compile_features_and_research,
@@ -85,9 +96,10 @@ PARTS: dict[str, Callable[[], None]] = {
     "exchange": compile_exchange,
     "bars": compile_bars,
     "matching": compile_matching,
+    "recorder": compile_recorder,
 }
 MARKET = ("exchange", "bars")
-EVERYTHING = ("indicators", "exchange", "bars")
+EVERYTHING = ("indicators", "exchange", "bars", "recorder")
 """Without those that are part of another."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from struct import Struct
 
 _SIZES = Struct("<HI")
@@ -39,3 +39,30 @@ def decode_headers(blob: bytes) -> dict[str, bytes]:
         headers[blob[at + 6 : value_at].decode()] = blob[value_at:end]
         at = end
     return headers
+
+
+class PackedHeaders(Mapping[str, bytes]):
+    """Headers that are unpacked when somebody asks for one: most readers ask for those of few records."""
+
+    __slots__ = ("_blob", "_headers")
+
+    def __init__(self, blob: bytes) -> None:
+        self._blob = blob
+        self._headers: dict[str, bytes] | None = None
+
+    def _unpacked(self) -> dict[str, bytes]:
+        if self._headers is None:
+            self._headers = decode_headers(self._blob)
+        return self._headers
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._unpacked()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._unpacked())
+
+    def __len__(self) -> int:
+        return len(self._unpacked())
+
+    def __repr__(self) -> str:
+        return repr(self._unpacked())

@@ -302,7 +302,7 @@ class MemoryConsumer:
         names = self._names
         if names.are_stored_as_they_are:
             return records
-        return [replace(each, topic=names.plain(each.topic)) for each in records]
+        return [each._replace(topic=names.plain(each.topic)) for each in records]
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         with self._log.lock:

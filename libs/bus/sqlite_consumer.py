@@ -18,7 +18,7 @@ from libs.bus.api import BusError, BusLost, BusUnavailable, GroupMoved, Record, 
 from libs.bus.checks import check_assigned, check_group, check_member, check_open
 from libs.bus.errors import offset_gone
 from libs.bus.groups import STATIC_MEMBER_GRACE_MS, share_partitions
-from libs.bus.headers import decode_headers
+from libs.bus.headers import PackedHeaders
 from libs.bus.sqlite_log import SqliteLog
 from libs.bus.wakeups import Notifier, WakeupSocket
 from libs.clock import Deadline
@@ -117,7 +117,7 @@ class SqliteConsumer:
                     self._require_kept(place, at)
                 topic, partition = place.topic, place.partition
                 records += [
-                    Record(topic, partition, offset, key, value, decode_headers(packed) if packed else _NO_HEADERS, ms)
+                    Record(topic, partition, offset, key, value, PackedHeaders(packed) if packed else _NO_HEADERS, ms)
                     for offset, ms, key, packed, value in rows
                 ]
                 self._positions[place] = rows[-1][0] + 1

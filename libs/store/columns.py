@@ -12,14 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from functools import partial
 from operator import attrgetter
 from types import UnionType
-from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
 
 from libs.store.errors import StoreError
+
+if TYPE_CHECKING:
+    # It compiles; whoever only asks the store needs none of it.
+    from libs.wire.columns import IntegerLists, Integers, Texts
 
 Builder: TypeAlias = Callable[[Sequence[Any]], Any]
 """Takes events, returns a pyarrow array of the same length."""
@@ -62,21 +67,30 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table, its type with its codec, and how to fill it from events."""
+    """A column of a table, its type with its codec, and how to fill it from events.
+
+    Where `convert` is there, it makes the same of a column that was read off payloads, the one of the field `source`.
+    """
 
     name: str
     type: str
     build: Builder
+    source: str = ""
+    convert: Callable[[Any], Any] | None = None
 
 
 class _Plan(NamedTuple):
-    """How values of one type are kept; `absent` stands for a value that some event does not have."""
+    """How values of one type are kept; `absent` stands for a value that some event does not have.
+
+    `convert` makes of a column of integers, texts or lists what `to_arrow` makes of its values one by one.
+    """
 
     type: str
     codec: str
     to_arrow: Callable[[list[Any]], Any]
     absent: Any
     is_nullable: bool = True
+    convert: Callable[[Any], Any] | None = None
 
     def declare(self, is_optional: bool) -> str:
         if is_optional and self.is_nullable:
@@ -90,6 +104,7 @@ class _Field(NamedTuple):
     get: Callable[[Any], Any]
     plan: _Plan
     is_optional: bool
+    source: str = ""
 
 
 def derive_columns(kinds: Sequence[type], names: Mapping[str, str] | None = None) -> tuple[Column, ...]:
@@ -111,6 +126,9 @@ def _column(name: str, by_kind: Mapping[type, _Field], kinds: Sequence[type]) ->
     if len(kinds) == 1:
         get = by_kind[kinds[0]].get
         build: Builder = lambda events: to_arrow([get(event) for event in events])  # noqa: E731
+        source = by_kind[kinds[0]].source
+        if source and plan.convert is not None:
+            return Column(name, plan.declare(is_optional), build, source, plan.convert)
     else:
         absent = None if plan.is_nullable else plan.absent
         getters = {kind: each.get for kind, each in by_kind.items()}
@@ -126,7 +144,7 @@ def _fields_of(kind: type) -> Iterator[tuple[str, _Field]]:
     for name, hint, is_optional in _hints_of(kind):
         get = attrgetter(name)
         if not _is_value(hint):
-            yield from _field_columns(name, hint, get, is_optional)
+            yield from _field_columns(name, hint, get, is_optional, source=name)
             continue
         for inner, inner_hint, inner_optional in _hints_of(hint):
             if inner not in own:
@@ -134,14 +152,16 @@ def _fields_of(kind: type) -> Iterator[tuple[str, _Field]]:
                 yield from _field_columns(inner, inner_hint, inside, is_optional or inner_optional)
 
 
-def _field_columns(name: str, hint: Any, get: Callable[[Any], Any], is_optional: bool) -> Iterator[tuple[str, _Field]]:
+def _field_columns(
+    name: str, hint: Any, get: Callable[[Any], Any], is_optional: bool, source: str = ""
+) -> Iterator[tuple[str, _Field]]:
     if get_origin(hint) is tuple and _is_value(get_args(hint)[0]):
         for inner, inner_hint, _ in _hints_of(get_args(hint)[0]):
             column = f"{name.removesuffix('s')}_{inner.removesuffix('_e8')}"
             plan = _array_plan(_plan_of(inner, inner_hint))
             yield _NAMES.get(column, column), _Field(_each(get, attrgetter(inner)), plan, False)
         return
-    yield _NAMES.get(name, name.removesuffix("_e8")), _Field(get, _plan_of(name, hint), is_optional)
+    yield _NAMES.get(name, name.removesuffix("_e8")), _Field(get, _plan_of(name, hint), is_optional, source)
 
 
 def _inside(outer: str, inner: str) -> Callable[[Any], Any]:
@@ -177,14 +197,14 @@ def _plan_of(name: str, hint: Any) -> _Plan:
     if name == "packed":
         return _Plan("Array(Float64)", "ZSTD(1)", packed_reals, b"", False)
     if hint is str:
-        text = _Plan("String", "ZSTD(1)", _arrow(pa.string()), "", False)
+        text = _Plan("String", "ZSTD(1)", _arrow(pa.string()), "", False, _texts_of)
         return text._replace(type="LowCardinality(String)", codec="") if name in _LOW_CARDINALITY else text
     if hint is int:
         return _integer_plan(name)
     if hint in _PLANS:
         return _PLANS[hint]
     if isinstance(hint, type) and issubclass(hint, IntEnum):
-        return _Plan("LowCardinality(String)", "", labels, None, False)
+        return _Plan("LowCardinality(String)", "", labels, None, False, partial(_labels_of, _names_of(hint)))
     if get_origin(hint) is tuple:
         return _array_plan(_plan_of(name, get_args(hint)[0]))
     raise StoreError(f"no column can keep {name}, a {hint}")
@@ -195,12 +215,13 @@ _PLANS: dict[Any, _Plan] = {}
 
 def _integer_plan(name: str) -> _Plan:
     if name.endswith("_e8"):
-        return _Plan("Decimal64(8)", "Delta, ZSTD(1)", narrow_decimals, None)
+        return _Plan("Decimal64(8)", "Delta, ZSTD(1)", narrow_decimals, None, convert=_narrow_of)
     if name.endswith("_time"):
-        return _Plan("DateTime64(9, 'UTC')", "DoubleDelta, ZSTD(1)", times, None)
+        return _Plan("DateTime64(9, 'UTC')", "DoubleDelta, ZSTD(1)", times, None, convert=_times_of)
     kind, _, codec = _UNSIGNED.get(name, "Int64 CODEC(Delta, ZSTD(1))").partition(" CODEC(")
     arrow = {"UInt32": pa.uint32(), "UInt64": pa.uint64(), "Int64": pa.int64()}[kind]
-    return _Plan(kind, codec.removesuffix(")"), _arrow(arrow), None)
+    convert = _integers_of if arrow == pa.int64() else None
+    return _Plan(kind, codec.removesuffix(")"), _arrow(arrow), None, convert=convert)
 
 
 def _array_plan(inner: _Plan) -> _Plan:
@@ -210,7 +231,8 @@ def _array_plan(inner: _Plan) -> _Plan:
         ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), inner.to_arrow([value for each in lists for value in each]))
 
-    return _Plan(f"Array({inner.type})", "" if is_plain else "ZSTD(1)", to_arrow, (), False)
+    convert = _narrow_lists_of if inner.type == "Decimal64(8)" else None
+    return _Plan(f"Array({inner.type})", "" if is_plain else "ZSTD(1)", to_arrow, (), False, convert)
 
 
 def _arrow(kind: Any) -> Callable[[list[Any]], Any]:
@@ -250,6 +272,45 @@ def wide_decimals(values: Sequence[Decimal | None]) -> Any:
     return pa.array(values, _WIDE)
 
 
+def _integers_of(column: Integers) -> Any:
+    return pa.array(column.values, mask=None if column.known is None else ~column.known)
+
+
+def _times_of(column: Integers) -> Any:
+    return _integers_of(column).cast(_TIME)
+
+
+def _flags_of(column: Integers) -> Any:
+    return pa.array(column.values != 0, mask=None if column.known is None else ~column.known)
+
+
+def _names_of(kind: type[IntEnum]) -> Any:
+    """Return the words of an enum by its numbers."""
+    words = [""] * (max(kind) + 1)
+    for member in kind:
+        words[member] = member.name.lower()
+    return pa.array(words, pa.string())
+
+
+def _labels_of(names: Any, column: Integers) -> Any:
+    return names.take(pa.array(column.values))
+
+
+def _narrow_of(column: Integers) -> Any:
+    if column.known is None:
+        return _decimals_of(column.values, None)
+    return _decimals_of(column.values, pa.py_buffer(np.packbits(column.known, bitorder="little")))
+
+
+def _narrow_lists_of(column: IntegerLists) -> Any:
+    return pa.ListArray.from_arrays(pa.array(column.offsets), _decimals_of(column.values, None))
+
+
+def _texts_of(column: Texts) -> Any:
+    offsets, data = pa.py_buffer(column.offsets), pa.py_buffer(column.data)
+    return pa.StringArray.from_buffers(len(column.offsets) - 1, offsets, data)
+
+
 def packed_reals(packed: Sequence[bytes]) -> Any:
     """Turn packed little-endian doubles into lists of Float64, bit by bit."""
     ends = np.cumsum([0, *(len(each) // 8 for each in packed)], dtype=np.int32)
@@ -257,7 +318,7 @@ def packed_reals(packed: Sequence[bytes]) -> Any:
 
 
 _PLANS |= {
-    bool: _Plan("Bool", "", _arrow(pa.bool_()), False, False),
+    bool: _Plan("Bool", "", _arrow(pa.bool_()), False, False, _flags_of),
     float: _Plan("Float64", "Gorilla, ZSTD(1)", _arrow(pa.float64()), None),
     bytes: _Plan("String", "ZSTD(1)", _arrow(pa.binary()), b"", False),
     Decimal: _Plan("Decimal128(8)", "ZSTD(1)", wide_decimals, None),

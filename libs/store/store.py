@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 import clickhouse_connect
@@ -28,6 +28,9 @@ from libs.store import derived, market, queries
 from libs.store.errors import AccessRefused, StoreError, StoreUnavailable
 from libs.store.migrations import Applied, Migration, apply_migrations, load_migrations
 from libs.store.tables import TABLES, StoredRow, Table, complete_statements, market_view, table_of
+
+if TYPE_CHECKING:
+    from libs.store.batches import Batch
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Timeouts, too many queries, network, memory, disk full, too many parts, read-only disk: they pass or are fixed.
@@ -124,17 +127,22 @@ class Store:
             table = table_of(topic, row.event)
             by_table.setdefault(table.name, (table, []))[1].append(row)
         for table, members in by_table.values():
-            self._insert(table, topic, members)
+            self._insert(table.name, table.arrow(topic, members))
         return len(rows)
 
-    def _insert(self, table: Table, topic: str, rows: Sequence[StoredRow]) -> None:
-        arrow = table.arrow(topic, rows)
+    def insert_batch(self, batch: Batch) -> int:
+        """Write a batch, one piece per table; returns how many rows. Writing it again changes nothing."""
+        for table, arrow in batch.tables:
+            self._insert(table, arrow)
+        return batch.row_count
+
+    def _insert(self, table: str, arrow: Any) -> None:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, arrow.schema) as writer:
             writer.write_table(arrow)
         with self._translated() as client:
             client.raw_insert(
-                f"`{self.database}`.`{table.name}`", arrow.schema.names, sink.getvalue().to_pybytes(), fmt="ArrowStream"
+                f"`{self.database}`.`{table}`", arrow.schema.names, sink.getvalue().to_pybytes(), fmt="ArrowStream"
             )
 
     def count_rows(self, begins: Mapping[str, int] | None = None) -> dict[str, int]:

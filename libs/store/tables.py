@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -71,6 +71,35 @@ class StoredRow(NamedTuple):
     event: Any
 
 
+class StoredRecord(Protocol):
+    """A record as a bus gives it, not decoded yet."""
+
+    @property
+    def partition(self) -> int:
+        """Its partition."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Where in the partition it is."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """Its key."""
+        ...
+
+    @property
+    def value(self) -> bytes:
+        """Its payload."""
+        ...
+
+    @property
+    def append_time_ms(self) -> int:
+        """The wall time of its append, ms since epoch UTC."""
+        ...
+
+
 class Undecodable(NamedTuple):
     """A payload that is not what its topic carries, with the reason."""
 
@@ -105,16 +134,23 @@ class Table:
     def arrow(self, topic: str, rows: Sequence[StoredRow]) -> Any:
         """Build a pyarrow Table of the rows."""
         partitions, offsets, keys, times_ms, events = zip(*rows, strict=True)
-        arrays = {
-            "topic": pa.repeat(pa.scalar(topic), len(rows)),
-            "partition": pa.array(partitions, pa.uint16()),
-            "offset": pa.array(offsets, pa.uint64()),
-            "key": pa.array(keys, pa.binary()),
-            "append_time": pa.array(times_ms, pa.timestamp("ms", "UTC")),
-        }
+        arrays = origin_arrays(topic, partitions, offsets, keys, times_ms)
         for column in self.columns:
             arrays[column.name] = column.build(events)
         return pa.table(arrays)
+
+
+def origin_arrays(
+    topic: str, partitions: Sequence[int], offsets: Sequence[int], keys: Sequence[bytes], times_ms: Sequence[int]
+) -> dict[str, Any]:
+    """Build the columns that say where records came from, by name; in the order in which they are declared."""
+    return {
+        "topic": pa.repeat(pa.scalar(topic), len(offsets)),
+        "partition": pa.array(partitions, pa.uint16()),
+        "offset": pa.array(offsets, pa.uint64()),
+        "key": pa.array(keys, pa.binary()),
+        "append_time": pa.array(times_ms, pa.timestamp("ms", "UTC")),
+    }
 
 
 def derive_tables(topics: Iterable[TopicDeclaration]) -> dict[type, Table]:

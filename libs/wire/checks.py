@@ -1,8 +1,13 @@
-"""What a decoded value must fulfil beyond its types. Each check returns what is wrong, or None."""
+"""What a decoded value must fulfil beyond its types. Each check returns what is wrong, or None.
+
+A `Rule` holds for one value and, element by element, for the columns of many values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from libs.domain.accounts import VenueAccount, VenuePosition
 from libs.domain.bars import TIMEFRAMES, Bar, BarRevision
@@ -24,24 +29,37 @@ from libs.domain.orders import ReportKind, VenueReport
 from libs.domain.venues import VenueAnswer, VenueCall
 
 
-def check_trade(event: Trade | LateTrade | Liquidation) -> str | None:
-    """A price and a quantity above 0."""
-    return None if event.price_e8 > 0 and event.quantity_e8 > 0 else "price and quantity must be above 0"
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A check whose condition is written with what numbers and arrays share: comparisons, ``&`` and ``|``."""
+
+    holds: Callable[[Any], Any]
+    reason: str
+
+    def __call__(self, value: Any) -> str | None:
+        return None if self.holds(value) else self.reason
 
 
-def check_quote(event: BestQuote) -> str | None:
-    """Prices above 0."""
-    return None if event.bid_price_e8 > 0 and event.ask_price_e8 > 0 else "a quote's prices must be above 0"
+def _is_trade(event: Trade | LateTrade | Liquidation) -> bool:
+    return (event.price_e8 > 0) & (event.quantity_e8 > 0)
 
 
-def check_mark(event: MarkPrice | FundingSettled) -> str | None:
-    """A mark price above 0."""
-    return None if event.mark_price_e8 > 0 else "mark_price_e8 must be above 0"
+def _is_quote(event: BestQuote) -> bool:
+    return (event.bid_price_e8 > 0) & (event.ask_price_e8 > 0)
 
 
-def check_open_interest(event: OpenInterest) -> str | None:
-    """Not negative."""
-    return None if event.open_interest_e8 >= 0 else "open_interest_e8 must not be negative"
+def _has_mark(event: MarkPrice | FundingSettled) -> bool:
+    return event.mark_price_e8 > 0
+
+
+def _has_interest(event: OpenInterest) -> bool:
+    return event.open_interest_e8 >= 0
+
+
+check_trade = Rule(_is_trade, "price and quantity must be above 0")
+check_quote = Rule(_is_quote, "a quote's prices must be above 0")
+check_mark = Rule(_has_mark, "mark_price_e8 must be above 0")
+check_open_interest = Rule(_has_interest, "open_interest_e8 must not be negative")
 
 
 def check_book(event: DepthSnapshot | DepthDelta) -> str | None:

@@ -11,7 +11,7 @@ from libs.domain.events import Event
 from libs.wire.compiler import compile_codec, compile_decoder, demand_all_used
 from libs.wire.errors import DecodeError, EncodeError
 from libs.wire.records import decode_core_snapshot, decode_dead_letter, decode_journal_entry, decode_source_cursor
-from libs.wire.topics import DATA_TOPICS, TOPICS, TopicDeclaration, state_topic
+from libs.wire.topics import DATA_TOPICS, TOPICS, Carried, TopicDeclaration, state_topic
 
 # What no event may lack that has it at all.
 _REQUIRED = ("event_id", "instrument", "account", "service", "event_time", "received_time")
@@ -42,13 +42,17 @@ class TopicCodec(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
+def required_of(carried: Carried) -> tuple[str, ...]:
+    """Return the fields of a type that must not be empty (texts) or must be above 0 (times)."""
+    names = {field.name for field in dataclasses.fields(carried.type)}
+    return (*(name for name in _REQUIRED if name in names), *carried.required)
+
+
 def compile_topic(topic: TopicDeclaration) -> TopicCodec:
     """Compile what a topic declares. Raises `DeclarationError` where types and message do not fit each other."""
     writers, codecs = {}, []
     for each in topic.carries:
-        names = {field.name for field in dataclasses.fields(each.type)}
-        required = (*(name for name in _REQUIRED if name in names), *each.required)
-        codec = compile_codec(each.type, topic.schema, required=required, fixed=each.fixed, check=each.check)
+        codec = compile_codec(each.type, topic.schema, required=required_of(each), fixed=each.fixed, check=each.check)
         codecs.append(codec)
         writers[each.type] = Writer(topic.name, each.kind, attrgetter(topic.key), codec.encode)
     demand_all_used(topic.schema, codecs, [name for each in topic.carries for name in each.fixed])

@@ -57,12 +57,12 @@ def compile_codec(
     """
     source = _Source(schema.DESCRIPTOR.full_name)
     descriptor = schema.DESCRIPTOR
-    arm = _arm_of(kind, descriptor)
+    arm = arm_of(kind, descriptor)
     if arm is None and descriptor.name != kind.__name__:
         raise DeclarationError(
             f"{descriptor.full_name} is not named {kind.__name__} and has no sub-message of that name"
         )
-    placed = _place_fields(kind, descriptor, arm)
+    placed = place_fields(kind, descriptor, arm)
     constants = dict(fixed or {})
     for name in constants:
         if name not in descriptor.fields_by_name:
@@ -142,7 +142,7 @@ def demand_all_used(schema: type[Message], codecs: Sequence[Codec], fixed: Seque
         raise DeclarationError(f"{schema.DESCRIPTOR.full_name} has {', '.join(unused)}, which {kinds} lacks")
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """A field of the dataclass and where the message keeps it."""
 
     name: str
@@ -183,7 +183,7 @@ class _Source:
         return self.globals
 
 
-def _arm_of(kind: type, descriptor: Descriptor) -> FieldDescriptor | None:
+def arm_of(kind: type, descriptor: Descriptor) -> FieldDescriptor | None:
     """Return the sub-message that has the type's name, None where the message itself stands for the type."""
     if descriptor.name == kind.__name__:
         return None
@@ -193,7 +193,7 @@ def _arm_of(kind: type, descriptor: Descriptor) -> FieldDescriptor | None:
     return None
 
 
-def _place_fields(kind: type, descriptor: Descriptor, arm: FieldDescriptor | None) -> list[_Placed]:
+def place_fields(kind: type, descriptor: Descriptor, arm: FieldDescriptor | None) -> list[Placed]:
     hints = get_type_hints(kind, include_extras=True)
     placed = []
     for each in dataclasses.fields(kind):
@@ -206,7 +206,7 @@ def _place_fields(kind: type, descriptor: Descriptor, arm: FieldDescriptor | Non
             where = f"{descriptor.full_name} or its {arm.name}" if arm is not None else descriptor.full_name
             raise DeclarationError(f"{kind.__name__}.{each.name} has no field {name} in {where}")
         _check_types(kind, each.name, hint, is_optional and wrapper is None, field)
-        placed.append(_Placed(each.name, hint, is_optional, field, is_in_arm, wrapper))
+        placed.append(Placed(each.name, hint, is_optional, field, is_in_arm, wrapper))
     if arm is not None:
         known = {(each.wrapper or each.field).name for each in placed if each.is_in_arm}
         unused = [name for name in arm.message_type.fields_by_name if name not in known]
@@ -249,13 +249,13 @@ def _value_name(hint: Any, field: FieldDescriptor) -> str:
     return next(str(each.name) for each in field.message_type.fields if each.name not in _key_parts(hint))
 
 
-def _is_enum(hint: Any) -> bool:
+def is_enum(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, IntEnum)
 
 
 def _check_types(kind: type, name: str, hint: Any, is_optional: bool, field: FieldDescriptor) -> None:
     where = f"{kind.__name__}.{name}"
-    if is_optional and not field.has_presence and not _is_enum(hint):
+    if is_optional and not field.has_presence and not is_enum(hint):
         raise DeclarationError(f"{where} may be None, so {field.full_name} must be optional")
     if (get_origin(hint) in (tuple, dict)) != field.is_repeated:
         raise DeclarationError(f"{where} and {field.full_name} must both repeat or neither")
@@ -263,7 +263,7 @@ def _check_types(kind: type, name: str, hint: Any, is_optional: bool, field: Fie
         names = [] if field.message_type is None else [each.name for each in field.message_type.fields]
         if len(names) != len(parts) + 1 or not set(parts) < set(names):
             raise DeclarationError(f"{where} needs entries of {', '.join(parts)} and a value in {field.full_name}")
-    if _is_enum(hint):
+    if is_enum(hint):
         if field.enum_type is None:
             raise DeclarationError(f"{where} is an enum, {field.full_name} is not")
         numbers = {value.number: value.name for value in field.enum_type.values}
@@ -278,7 +278,7 @@ def _check_types(kind: type, name: str, hint: Any, is_optional: bool, field: Fie
 
 
 def _write_encoder(
-    source: _Source, placed: Sequence[_Placed], arm: FieldDescriptor | None, constants: Mapping[str, int | str]
+    source: _Source, placed: Sequence[Placed], arm: FieldDescriptor | None, constants: Mapping[str, int | str]
 ) -> None:
     inside = [each for each in placed if each.is_in_arm]
     outside = [each for each in placed if not each.is_in_arm]
@@ -299,16 +299,16 @@ def _write_encoder(
     source.lines += ["def encode(value):", *(f"    {line}" for line in body)]
 
 
-def _argument(each: _Placed, value: str) -> str:
+def _argument(each: Placed, value: str) -> str:
     if each.hint is Decimal:
         return f"None if {value} is None else to_e8({value})" if each.is_optional else f"to_e8({value})"
-    if _is_enum(each.hint):
+    if is_enum(each.hint):
         return f"{value} or 0" if each.is_optional else value
     # The constructor leaves out what is None.
     return value
 
 
-def _fill_lines(source: _Source, each: _Placed, target: str, value: str) -> list[str]:
+def _fill_lines(source: _Source, each: Placed, target: str, value: str) -> list[str]:
     field, origin = f"{each.path(target)}.{each.field.name}", get_origin(each.hint)
     lines = [f"{each.path(target)}.SetInParent()"] if each.wrapper is not None else []
     if origin is tuple and _is_nested(each.hint):
@@ -334,15 +334,15 @@ def _filler(source: _Source, kind: type, descriptor: Descriptor) -> str:
     name = f"fill_{descriptor.name}_of_{kind.__name__}"
     if name not in source.globals:
         source.globals[name] = None
-        arm = _arm_of(kind, descriptor)
+        arm = arm_of(kind, descriptor)
         body = [] if arm is None else [f"arm = target.{arm.name}", "arm.SetInParent()"]
-        for each in _place_fields(kind, descriptor, arm):
+        for each in place_fields(kind, descriptor, arm):
             body += _fill_lines(source, each, "arm" if each.is_in_arm else "target", f"value.{each.name}")
         source.lines += [f"def {name}(target, value):", *(f"    {line}" for line in body)]
     return name
 
 
-def _is_filled(each: _Placed) -> bool:
+def _is_filled(each: Placed) -> bool:
     return each.wrapper is not None or _is_nested(each.hint) or bool(_key_parts(each.hint))
 
 
@@ -357,7 +357,7 @@ def _is_nested(hint: Any) -> bool:
 
 def _write_reader(
     source: _Source,
-    placed: Sequence[_Placed],
+    placed: Sequence[Placed],
     arm: FieldDescriptor | None,
     required: Sequence[str],
     constants: Mapping[str, int | str],
@@ -380,9 +380,9 @@ def _write_reader(
     source.lines += ["def read(message):", *(f"    {line}" for line in body), "    return value"]
 
 
-def _read(source: _Source, each: _Placed, target: str) -> str:
+def _read(source: _Source, each: Placed, target: str) -> str:
     value, hint = f"{each.path(target)}.{each.field.name}", each.hint
-    if _is_enum(hint):
+    if is_enum(hint):
         members = source.globals.setdefault(f"members_{hint.__name__}", _Members(hint))
         read = f"members_{members.name}[{value}]"
         return f"{read} if {value} else None" if each.is_optional else read
@@ -411,9 +411,9 @@ def _nested_reader(source: _Source, kind: type, descriptor: Descriptor) -> str:
     name = f"read_{descriptor.name}_as_{kind.__name__}"
     if name not in source.globals:
         source.globals[name] = None
-        arm = _arm_of(kind, descriptor)
+        arm = arm_of(kind, descriptor)
         values = [
-            _read(source, each, "arm" if each.is_in_arm else "part") for each in _place_fields(kind, descriptor, arm)
+            _read(source, each, "arm" if each.is_in_arm else "part") for each in place_fields(kind, descriptor, arm)
         ]
         built = source.name("Kind", kind)
         body = []

@@ -6,9 +6,10 @@ nothing counts twice. While ClickHouse is down rows are held, up to a bound, and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -19,33 +20,50 @@ from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ByTopic, ServiceMetrics
 from libs.runtime.opened import opened
 from libs.runtime.records import read_stamps
-from libs.store import AccessRefused, MigrationMismatch, StoredRow, StoreUnavailable, Undecodable
-from libs.wire import DecodeError
+from libs.store import AccessRefused, MigrationMismatch, StoreUnavailable
 from services.recorder.settings import RecorderSettings
 
 NAME = "recorder"
 
 
-class RecordStore(Protocol):
+class Rows(Protocol):
+    """Records of one topic, ready to be written."""
+
+    @property
+    def row_count(self) -> int:
+        """How many records."""
+        ...
+
+    @property
+    def undecodable(self) -> Sequence[tuple[int, int, str]]:
+        """Partition and offset of those that could not be decoded, and the reason."""
+        ...
+
+
+RowsT = TypeVar("RowsT", bound=Rows)
+RowsT_contra = TypeVar("RowsT_contra", bound=Rows, contravariant=True)
+
+
+class RecordStore(Protocol[RowsT_contra]):
     """What the recorder needs of a store."""
 
     def migrate(self) -> Sequence[int]:
         """Bring the tables to this version."""
         ...
 
-    def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
-        """Write records of one topic; repeating them changes nothing."""
+    def insert_batch(self, batch: RowsT_contra) -> int:
+        """Write records of one topic and return how many; repeating them changes nothing."""
         ...
 
 
-class RecorderLoop:
-    """Takes a consumer of every topic, a store and a decoder ``(topic, payload) -> event``."""
+class RecorderLoop(Generic[RowsT]):
+    """Takes a consumer of every topic, a store, and what makes the store's rows of a topic's records."""
 
     def __init__(
         self,
         open_consumer: Callable[[], Consumer],
-        store: RecordStore,
-        decode: Callable[[str, bytes], Any],
+        store: RecordStore[RowsT],
+        build: Callable[[str, Sequence[Record]], RowsT],
         settings: RecorderSettings,
         metrics: ServiceMetrics,
         logger: structlog.stdlib.BoundLogger,
@@ -56,7 +74,7 @@ class RecorderLoop:
         self._open_consumer = open_consumer
         self._consumer: Consumer | None = None
         self._store = store
-        self._decode = decode
+        self._build = build
         self._settings = settings
         self._metrics = metrics
         self._records_in = ByTopic[Counter](metrics.records_in, NAME)
@@ -67,7 +85,8 @@ class RecorderLoop:
         self._logger = logger
         self._clock = clock
         self._waiting = waiting
-        self._rows: dict[str, list[StoredRow]] = {}
+        self._records: dict[str, list[Record]] = {}
+        self._unwritten: deque[RowsT] = deque()
         self._buffered = 0
         self._oldest_at = 0.0
         self._offsets: dict[TopicPartition, int] = {}
@@ -122,10 +141,12 @@ class RecorderLoop:
         try:
             with self._waiting():
                 self._migrate_once()
-            for topic in list(self._rows):
+            while self._unwritten or self._records:
+                if not self._unwritten:
+                    self._build_rows()
                 with self._waiting():
-                    self._buffered -= self._store.insert(topic, self._rows[topic])
-                del self._rows[topic]
+                    self._buffered -= self._store.insert_batch(self._unwritten[0])
+                self._unwritten.popleft()
         except (AccessRefused, MigrationMismatch) as error:
             raise BadInput(str(error)) from error
         except StoreUnavailable as error:
@@ -165,36 +186,28 @@ class RecorderLoop:
             self._consumer.close()
 
     def _take(self, records: Sequence[Record]) -> None:
-        started = self._clock.monotonic_s()
         if not self._buffered:
             self._oldest_at = self._clock.monotonic_s()
-        by_topic: dict[str, list[StoredRow]] = {}
+        by_topic: dict[str, list[Record]] = {}
         last: dict[tuple[str, int], Record] = {}
-        decode = self._decode
         for record in records:
             topic = record.topic
-            try:
-                event = decode(topic, record.value)
-            except DecodeError as error:
-                event = self._note_undecodable(record, error)
-            row = StoredRow(record.partition, record.offset, record.key, record.append_time_ms, event)
             rows = by_topic.get(topic)
             if rows is None:
                 rows = by_topic[topic] = []
-            rows.append(row)
+            rows.append(record)
             last[topic, record.partition] = record
         self._offsets |= {TopicPartition(*place): record.offset + 1 for place, record in last.items()}
         latest = {record.topic: record for record in last.values()}
         now_ns = self._clock.now_ns()
         for topic, rows in by_topic.items():
-            self._rows.setdefault(topic, []).extend(rows)
+            self._records.setdefault(topic, []).extend(rows)
             self._records_in[topic].inc(len(rows))
             stamps = read_stamps(latest[topic].headers)
             if stamps is not None:
                 self._hop_latency[topic].observe(max(0, now_ns - stamps.made_at) / 1e9)
         self._buffered += len(records)
         self._held.set(self._buffered)
-        self._handle_seconds.observe(self._clock.monotonic_s() - started)
 
     def _flush_if_due(self) -> None:
         if self._clock.monotonic_s() < self._retry_at or not (self._buffered or self._offsets or not self._is_migrated):
@@ -211,12 +224,18 @@ class RecorderLoop:
             if applied:
                 self._logger.info("tables made", migrations=list(applied))
 
-    def _note_undecodable(self, record: Record, error: DecodeError) -> Undecodable:
-        self._metrics.dead_letters.labels(NAME, record.topic).inc()
-        self._logger.error(
-            "undecodable", topic=record.topic, partition=record.partition, offset=record.offset, reason=str(error)
-        )
-        return Undecodable(record.value, str(error))
+    def _build_rows(self) -> None:
+        started = self._clock.monotonic_s()
+        for topic, records in self._records.items():
+            # The first time it may have to be compiled.
+            with self._waiting():
+                batch = self._build(topic, records)
+            for partition, offset, reason in batch.undecodable:
+                self._metrics.dead_letters.labels(NAME, topic).inc()
+                self._logger.error("undecodable", topic=topic, partition=partition, offset=offset, reason=reason)
+            self._unwritten.append(batch)
+        self._records.clear()
+        self._handle_seconds.observe(self._clock.monotonic_s() - started)
 
     def _note_down(self, error: StoreUnavailable) -> None:
         if not self._store_error:

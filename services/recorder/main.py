@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import nullcontext
 
 import structlog
@@ -14,7 +15,7 @@ from libs.runtime.platform_bus import open_platform_bus, session_placement
 from libs.runtime.retention import RetentionThread, RetentionTimes
 from libs.runtime.service import run_loop, run_process
 from libs.runtime.settings import PlatformSettings, load_settings
-from libs.wire import decode_any
+from libs.store.batches import build_batch
 from libs.wire.topics import RECORDED_TOPICS
 from services.recorder.loop import NAME, RecorderLoop
 from services.recorder.opening import open_store
@@ -33,7 +34,7 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         loop = RecorderLoop(
             lambda: bus.consumer(RECORDED_TOPICS, group=NAME, member_id=f"{NAME}-{number}"),
             store,
-            decode_any,
+            build_batch,
             settings,
             health.metrics,
             logger,
@@ -42,10 +43,10 @@ def _run(platform: PlatformSettings, logger: structlog.stdlib.BoundLogger) -> in
         health.watch("bus", bus.ping)
         health.watch("store", loop.check_store)
         ages = RetentionTimes(settings.retention_every_s, settings.retention_max_age_s, settings.retention_max_bytes)
-        placement, clock = session_placement(platform), SystemClock()
-        beside = RetentionThread(
-            NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placement
-        )
+        # What start-up made stays as long as the process: collections need not look through it.
+        gc.freeze()
+        clock, placed = SystemClock(), session_placement(platform)
+        beside = RetentionThread(NAME, lambda: open_platform_bus(platform), clock, ages, health.metrics, logger, placed)
         with nullcontext() if number else beside:
             return run_loop(name, platform, logger, server, loop)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from libs.bus.api import Bus, Record, TopicPartition
 from libs.clock import Clock
 from libs.runtime.records import read_range
 from libs.runtime.snapshots import partitions_of
-from libs.store import StoredRow, StoreUnavailable
+from libs.store import StoreUnavailable, Undecodable
+from libs.wire import DecodeError
 from libs.wire.topics import RECORDED_TOPICS
 from services.simulation.mishaps import Killed, Mishaps
 
@@ -16,6 +18,32 @@ from services.simulation.mishaps import Killed, Mishaps
 _OUTAGE_S = 45.0
 
 Places = dict[tuple[str, int, int], object]
+
+
+class EventRows(NamedTuple):
+    """Records of one topic with the events that they hold, by where they are."""
+
+    topic: str
+    events: Places
+    undecodable: list[tuple[int, int, str]]
+
+    @property
+    def row_count(self) -> int:
+        """How many records."""
+        return len(self.events)
+
+
+def read_events(decode: Callable[[str, bytes], Any], topic: str, records: Sequence[Record]) -> EventRows:
+    """Make rows of a topic's records for a store of events."""
+    rows = EventRows(topic, {}, [])
+    for record in records:
+        try:
+            event = decode(topic, record.value)
+        except DecodeError as error:
+            event = Undecodable(record.value, str(error))
+            rows.undecodable.append((record.partition, record.offset, str(error)))
+        rows.events[topic, record.partition, record.offset] = event
+    return rows
 
 
 class MemoryStore:
@@ -31,16 +59,16 @@ class MemoryStore:
         """Have the tables."""
         return ()
 
-    def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
+    def insert_batch(self, batch: EventRows) -> int:
         """Write rows, all or none; repeating them changes nothing. Raises `StoreUnavailable`."""
         if self._mishaps.strikes("store_outage"):
             self._back_at = self._clock.monotonic_s() + _OUTAGE_S
         if self._clock.monotonic_s() < self._back_at or self._mishaps.strikes("store_down"):
             raise StoreUnavailable("the simulated store is down")
-        self.rows.update(((topic, row.partition, row.offset), row.event) for row in rows)
+        self.rows.update(batch.events)
         if self._mishaps.strikes("kill_after_insert"):
             raise Killed("after an insert")
-        return len(rows)
+        return batch.row_count
 
 
 class Archive:

@@ -41,7 +41,7 @@ from services.simulation.market import SessionMarket
 from services.simulation.mishaps import Killed, Mishaps
 from services.simulation.replicas import Replica
 from services.simulation.silent_metrics import SilentMetrics
-from services.simulation.store import Archive, MemoryStore
+from services.simulation.store import Archive, MemoryStore, read_events
 
 _BATCHES = (2, 7, 100, 1000)
 _SNAPSHOTS = (25, 100, 400, 20_000)
@@ -346,7 +346,7 @@ class World:
             return RecorderLoop(
                 lambda: view.consumer(RECORDED_TOPICS, group=RECORDER, member_id=f"{RECORDER}-0"),
                 self.store,
-                self.decode,
+                partial(read_events, self.decode),
                 self.recorder_settings,
                 _METRICS,
                 self.logger,

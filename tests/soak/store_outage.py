@@ -25,8 +25,9 @@ from libs.bus.api import NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
 from libs.clock import Deadline, SimulatedClock
 from libs.runtime.metrics import ServiceMetrics
-from libs.store import Store, StoredRow, StoreUnavailable
-from libs.wire import decode_any, encode
+from libs.store import Store, StoreUnavailable
+from libs.store.batches import Batch, build_batch
+from libs.wire import encode
 from libs.wire.topics import MARKET_EVENTS
 from services.recorder.loop import RecorderLoop
 from services.recorder.settings import RecorderSettings
@@ -112,10 +113,10 @@ class Switched:
         self._check()
         return self.store.migrate()
 
-    def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
+    def insert_batch(self, batch: Batch) -> int:
         """Write."""
         self._check()
-        return self.store.insert(topic, rows)
+        return self.store.insert_batch(batch)
 
     def _check(self) -> None:
         if self.is_away:
@@ -139,7 +140,7 @@ def record_an_hour(folder: Path, rate: int) -> list[str]:
             loop = RecorderLoop(
                 lambda: bus.consumer([MARKET_EVENTS], group="recorder", member_id="recorder-0"),
                 switched,
-                decode_any,
+                build_batch,
                 RecorderSettings(),
                 ServiceMetrics("recorder"),
                 structlog.get_logger(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from libs.bus.open import open_bus
 from libs.clock import SimulatedClock
 from libs.runtime.errors import BadInput
 from libs.runtime.metrics import ServiceMetrics
-from libs.store import MigrationMismatch, StoredRow, StoreError, StoreUnavailable, Undecodable
+from libs.store import MigrationMismatch, StoreError, StoreUnavailable, Undecodable
 from libs.wire import decode_any, encode
 from services.recorder.loop import RecorderLoop
 from services.recorder.settings import RecorderSettings
+from services.simulation.store import EventRows, read_events
 from tests.kit.builders import a_bar, a_trade, an_intent
 
 TOPICS = ("market.events.v1", "bars.closed.v1", "strategy.intents.v1", "dead.market.events.v1")
@@ -41,13 +43,12 @@ class MemoryStore:
         self.migrations += 1
         return (1,)
 
-    def insert(self, topic: str, rows: Sequence[StoredRow]) -> int:
-        if self.outage is not None and self.fails_on_topic in ("", topic):
+    def insert_batch(self, batch: EventRows) -> int:
+        if self.outage is not None and self.fails_on_topic in ("", batch.topic):
             raise self.outage
-        for row in rows:
-            self.rows[topic, row.partition, row.offset] = row.event
-        self.batches.append((topic, len(rows)))
-        return len(rows)
+        self.rows |= batch.events
+        self.batches.append((batch.topic, batch.row_count))
+        return batch.row_count
 
 
 class Clock(SimulatedClock):
@@ -73,12 +74,12 @@ class Bench:
         self.settings = RecorderSettings(**{"flush_interval_ms": 500, **settings})
         self.loop = self.new_loop()
 
-    def new_loop(self, decode: Callable[[str, bytes], Any] = decode_any, number: int = 0) -> RecorderLoop:
+    def new_loop(self, number: int = 0) -> RecorderLoop[EventRows]:
         self.metrics = ServiceMetrics("recorder")
         loop = RecorderLoop(
             lambda: self.consumer(number),
             self.store,
-            decode,
+            partial(read_events, decode_any),
             self.settings,
             self.metrics,
             structlog.get_logger(),
@@ -178,13 +179,13 @@ def test_outage_is_borne_with_growing_pauses_and_nothing_is_lost(bus: Bus) -> No
     bench.run()
     bench.store.outage = StoreUnavailable("down")
     failures: list[float] = []
-    original = bench.store.insert
+    original = bench.store.insert_batch
 
-    def insert(topic: str, rows: Sequence[StoredRow]) -> int:
+    def insert_batch(batch: EventRows) -> int:
         failures.append(bench.clock.monotonic_s())
-        return original(topic, rows)
+        return original(batch)
 
-    bench.store.insert = insert  # type: ignore[method-assign]
+    bench.store.insert_batch = insert_batch  # type: ignore[method-assign]
     for number in range(60):
         bench.write(a_trade(number))
         bench.loop.step(0)
@@ -237,7 +238,7 @@ def test_crash_between_write_and_commit_repeats_harmlessly(bench: Bench) -> None
     bench.loop.step(0)
     assert bench.store.rows == {}
     # What a process that died before its commit had done.
-    bench.store.insert(TOPICS[0], [StoredRow(0, n, b"k", 0, a_trade(n)) for n in range(4)])
+    bench.store.insert_batch(EventRows(TOPICS[0], {(TOPICS[0], 0, n): a_trade(n) for n in range(4)}, []))
     bench.loop.release()
     bench.loop = bench.new_loop()
     bench.run()
