@@ -41,3 +41,9 @@ class Forecast:
     schema_hash: str
     reference_price_e8: int
     is_incomplete: bool = False
+
+    def is_of(self, model: str) -> bool:
+        """Whether it is of a model, NAME/VERSION; without one, whether it is of a champion."""
+        if not model:
+            return self.role is ModelRole.CHAMPION
+        return f"{self.model_name}/{self.model_version}" == model

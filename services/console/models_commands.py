@@ -1,4 +1,4 @@
-"""`perpflow models`: list, compare, promote, roll back and prune models.
+"""`perpflow models`: list, score, compare, promote, roll back and prune models.
 
 Promotion is a command on the control topic of a running session: a shadow becomes the champion and the champion a
 shadow between two vectors. It refuses a model without an edge unless that is accepted, and one that the session does
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json as json_module
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from services.console.output import print_json
 
 if TYPE_CHECKING:
     from services.console.models_registry import ModelEntry
+    from services.console.models_scores import SessionModel
     from services.console.session import SessionDescription
 
 models_app = typer.Typer(name="models", help="List, compare, promote, roll back and prune models.")
@@ -29,6 +31,7 @@ RegistryOption = Annotated[Path, typer.Option("--models", help="The registry tha
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 SessionOption = Annotated[str | None, typer.Option("--session", help="A running session; the only one by default.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
+PeriodOption = Annotated[str, typer.Option(metavar="TIME", help="Periods of market time by which accounts are held.")]
 _REGISTRY = Path("var/models")
 _COMPARED = ("auc", "balanced_accuracy", "log_loss", "calibration_error", "r2")
 
@@ -42,15 +45,26 @@ def _models(context: typer.Context, folder: RegistryOption = _REGISTRY, json: Js
 
 @models_app.command("list")
 def list_models(folder: RegistryOption = _REGISTRY, json: JsonOption = False) -> None:
-    """List the models there are: the one that ships, and those that train-models has made.
+    """List the models there are, the one that ships and those that train-models has made, and how those that run did.
 
     Example: perpflow models list --json
     """
     from services.console.models_registry import list_entries
 
     entries = list_entries(folder)
+    running = _score_running()
     if json:
-        print_json([entry.describe() for entry in entries])
+        listed = []
+        for entry in entries:
+            name = f"{entry.name}/{entry.version}"
+            found = [
+                {"session": session.name, **model.describe()}
+                for session, models in running
+                for model in models
+                if model.reference == name
+            ]
+            listed.append({**entry.describe(), "sessions": found})
+        print_json(listed)
         return
     for entry in entries:
         manifest = entry.manifest
@@ -60,6 +74,33 @@ def list_models(folder: RegistryOption = _REGISTRY, json: JsonOption = False) ->
             f"{len(manifest['inputs'])} inputs  "
             f"{manifest['verdict']}  {entry.folder}"
         )
+    for session, models in running:
+        print(f"session {session.name} runs")
+        _print_scores(models)
+
+
+@models_app.command("scores")
+def show_scores(
+    session: Annotated[str | None, typer.Option("--session", help="A session; the latest one by default.")] = None,
+    period: PeriodOption = "1h",
+    json: JsonOption = False,
+) -> None:
+    """Show what the paper account of each of a session's models came to after costs, against the champion's.
+
+    Example: perpflow models scores --session paper-live --period 1h
+    """
+    from services.console.models_scores import score_session
+    from services.console.session import demand_bus, load_session
+
+    found = load_session(session)
+    demand_bus(found)
+    models = score_session(found, _period_ns(period))
+    if json:
+        print_json([model.describe() for model in models])
+        return
+    _print_scores(models)
+    if not models:
+        print(f"session {found.name} has no forecast and no model with a paper account")
 
 
 @models_app.command("compare")
@@ -95,7 +136,7 @@ def compare_models(
 
 @models_app.command("promote")
 def promote_model(
-    reference: Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION of a shadow of the session.")],
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION of a shadow of the session.")] = "",
     session: SessionOption = None,
     folder: RegistryOption = _REGISTRY,
     reason: ReasonOption = "by hand",
@@ -106,18 +147,39 @@ def promote_model(
         bool,
         typer.Option("--at-start", help="Have new sessions begin with it; no running one changes."),
     ] = False,
+    by_rule: Annotated[
+        bool,
+        typer.Option("--by-rule", help="Promote the shadow, if any, whose account did significantly better."),
+    ] = False,
+    min_samples: Annotated[
+        int, typer.Option(min=3, help="--by-rule: periods in which it must have differed from the champion.")
+    ] = 100,
+    significance: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="--by-rule: the greatest chance of a mistake, for all shadows.")
+    ] = 0.05,
+    period: PeriodOption = "1h",
     json: JsonOption = False,
 ) -> None:
     """Make a shadow of a running session the champion; the champion becomes a shadow. No vector is missed or doubled.
+
+    --by-rule chooses by what the models' paper accounts came to after costs, and promotes none where no shadow passes:
+    run it by a schedule.
 
     Examples:
 
       perpflow models promote btc/0123456789abcdef --session paper-live --reason "better for 30 days"
 
       perpflow models promote btc/0123456789abcdef --at-start
+
+      perpflow models promote --by-rule --min-samples 200 --significance 0.01
     """
     from services.console.models_registry import find_entry, write_default
 
+    if by_rule == bool(reference) or (by_rule and at_start):
+        raise BadInput("name a MODEL, or give --by-rule to have a running session's accounts choose, one of them")
+    if by_rule:
+        _promote_by_rule(_find_session(session), min_samples, significance, _period_ns(period), json)
+        return
     entry = find_entry(folder, reference)
     demand_edge(entry, accept_no_edge)
     if at_start:
@@ -192,6 +254,53 @@ def demand_edge(entry: ModelEntry, accept_no_edge: bool) -> None:
             "give --accept-no-edge to have it traded on all the same\n"
         )
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def _promote_by_rule(
+    session: SessionDescription, min_samples: int, significance: float, period_ns: int, json: bool
+) -> None:
+    from libs.portfolio.model_scores import PromotionRule
+    from services.console.models_scores import choose_promoted, describe_score, score_session
+
+    models = score_session(session, period_ns)
+    chosen = choose_promoted(models, PromotionRule(min_samples, significance))
+    if chosen is not None:
+        _send(session, chosen.reference, f"by rule: {describe_score(chosen)}", json)
+    elif json:
+        print_json({"session": session.name, "model": None, "models": [model.describe() for model in models]})
+    else:
+        _print_scores(models)
+        print(f"{session.name}: no shadow passes the rule; the champion stays")
+
+
+def _score_running() -> list[tuple[SessionDescription, list[SessionModel]]]:
+    from libs.bus.api import BusError
+    from services.console.models_scores import score_session
+    from services.console.running import running_folders
+    from services.console.session import read_session
+
+    found = []
+    for folder in running_folders():
+        session = read_session(folder)
+        try:
+            found.append((session, score_session(session)))
+        except BusError as error:
+            # The models there are do not depend on it.
+            sys.stderr.write(f"perpflow: session {session.name} cannot be read: {error}\n")
+    return found
+
+
+def _print_scores(models: Sequence[SessionModel]) -> None:
+    from services.console.models_scores import describe_score
+
+    for model in models:
+        print(f"  {model.role.name.lower():<9} {model.reference:<32} {model.account:<23} {describe_score(model)}")
+
+
+def _period_ns(text: str) -> int:
+    from services.console.durations import parse_duration_s
+
+    return int(parse_duration_s("--period", text) * 1e9)
 
 
 def _find_session(name: str | None) -> SessionDescription:

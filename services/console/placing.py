@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.domain.instruments import UnknownInstrument, find_instrument
+from libs.portfolio.model_scores import model_account
 from libs.runtime.configuration import Configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.placement import AccountPlacement, Placement, place_evenly
@@ -69,6 +71,42 @@ def make_placement(instruments: Sequence[str], accounts: str, partitions: int) -
     if partitions == 1 and not placed:
         return Placement()
     return Placement(partitions, place_evenly(instruments, partitions), placed)
+
+
+def place_models(
+    placement: Placement,
+    models: Sequence[str],
+    account: str,
+    instruments: Sequence[str],
+    before: Placement | None = None,
+) -> Placement:
+    """Return the placement with a paper account for each model, NAME/VERSION, that trades its forecasts alone.
+
+    `account` is the one of a session that places none. `before` is the placement of the session as it ran last: its
+    partitions stay, a model keeps its own, and no other account gets one that was a model's. Raises `BadInput` where
+    that leaves too few.
+    """
+    accounts = dict(placement.accounts) or {account: AccountPlacement(0, tuple(instruments))}
+    kept = {} if before is None else {name: each.partition for name, each in before.accounts.items()}
+    taken = {each.partition for each in accounts.values()} | set(kept.values())
+    free = (number for number in itertools.count() if number not in taken)
+    for model in models:
+        name = model_account(model.partition("/")[2])
+        variables = {f"{service_prefix(service)}MODEL": model for service in ("strategy", "risk")}
+        place = kept[name] if name in kept else next(free)
+        accounts[name] = AccountPlacement(place, tuple(instruments), variables)
+    needed = max(each.partition for each in accounts.values()) + 1
+    partitions = max(placement.partitions, needed)
+    if before is not None:
+        if before.partitions < partitions:
+            raise BadInput(
+                f"the session has {before.partitions} partitions, fixed when it began, and an account for each of "
+                f"{', '.join(models)} needs {partitions}; go on under another name (--session NAME), with --partitions "
+                "larger than needed now where more models are to come"
+            )
+        partitions = before.partitions
+    placed = {name: placement.instrument_partition(name) for name in instruments}
+    return Placement(partitions, placed, accounts)
 
 
 def read_accounts(text: str, instruments: Sequence[str]) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:

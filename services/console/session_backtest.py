@@ -16,6 +16,7 @@ from libs.domain.events import DeadInput, Event
 from libs.domain.market import ExchangeBar, MarketEvent, Trade
 from libs.domain.numbers import from_e8
 from libs.domain.orders import OrderApproved, OrderEvent, OrderRefused
+from libs.portfolio.model_scores import is_model_account
 from libs.runtime.errors import BadInput
 from libs.wire import topics
 from services.backtest.drift import Drift, TradingOutcome, split_drift
@@ -115,8 +116,9 @@ def _run(
 
 
 def _only_account(session: SessionDescription) -> str:
-    """Return the one account of a session that trades one instrument; others raise `BadInput`."""
+    """Return the one account, beside its models', of a session of one instrument. Raises `BadInput` for others."""
     placement = placement_of(session)
-    if len(placement.tasks("strategy")) != 1 or len(placement.instruments) > 1:
+    accounts = [name for name in placement.accounts if not is_model_account(name)]
+    if len(accounts) > 1 or len(placement.instruments) > 1:
         raise BadInput(f"session {session.name} has several accounts or instruments; this compares one of each so far")
     return session.environment.get("PERPFLOW_EXECUTION_ACCOUNT", session.mode)

@@ -22,6 +22,7 @@ from libs.bus.writer_lock import writer_lock_path
 from libs.clock import SYSTEM_CLOCK, SYSTEM_ENTROPY, Clock, Deadline, Entropy
 from libs.domain.control import ALL_ACCOUNTS, ControlAction
 from libs.domain.instruments import DEFAULT_INSTRUMENT, DEFAULT_INSTRUMENTS
+from libs.portfolio.model_scores import is_model_account
 from libs.runtime.child import child_command
 from libs.runtime.configuration import Configuration
 from libs.runtime.errors import (
@@ -45,8 +46,8 @@ from services.console.control import send_commands
 from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
 from services.console.market_choice import plays_sample_data
-from services.console.models_registry import STARTER, features_of, read_default
-from services.console.placing import placement_variables
+from services.console.models_registry import STARTER, features_of, find_entry, read_default
+from services.console.placing import place_models, placement_of, placement_variables
 from services.console.plan import (
     AUTO_LAYOUT,
     RECORDER,
@@ -192,8 +193,6 @@ def prepare_session(
         is_known = (folder / DESCRIPTION).is_file()
         layout = load_session(name).layout if is_known else default_layout(options.mode, options.scale)
     check_scale(layout, options.scale)
-    if options.scale.get(CHAIN, 1) > 1:
-        options.placement.split_accounts(options.scale[CHAIN])
     bus = given.get("PERPFLOW_BUS", "")
     if bus and not bus.startswith(("sqlite:", "kafka:")):
         raise BadInput(
@@ -243,7 +242,16 @@ def prepare_session(
         iter(options.placement.accounts), settings["PERPFLOW_EXECUTION_ACCOUNT"]
     )
     settings |= model_variables(given, is_simulated=kind == "simulated")
-    settings |= placement_variables(options.placement)
+    placement = options.placement
+    if options.mode == "paper":
+        before = placement_of(load_session(name)) if (folder / DESCRIPTION).is_file() else None
+        models = shadowed_models(given, is_simulated=kind == "simulated", before=before)
+        if models:
+            traded = options.instruments or (options.instrument,)
+            placement = place_models(placement, models, settings["PERPFLOW_EXECUTION_ACCOUNT"], traded, before)
+    if options.scale.get(CHAIN, 1) > 1:
+        placement.split_accounts(options.scale[CHAIN])
+    settings |= placement_variables(placement)
     if len(options.instruments) > 1:
         settings["PERPFLOW_INGESTION_INSTRUMENTS"] = json.dumps(options.instruments)
     if options.span_s is not None:
@@ -273,19 +281,40 @@ def model_variables(given: Mapping[str, str], *, is_simulated: bool) -> dict[str
     Where none is named the simulated market has the starter, which was trained on it; any other market has the model
     that was promoted in the registry, and none before. Raises `BadInput` for a model that there is not.
     """
-    models_dir = Path(given.get("PERPFLOW_INFERENCE_MODELS_DIR", "var/models"))
-    champion = given.get("PERPFLOW_INFERENCE_CHAMPION") or (STARTER if is_simulated else read_default(models_dir))
-    try:
-        shadows = json.loads(given.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
-    except ValueError as error:
-        raise BadInput(f'PERPFLOW_INFERENCE_SHADOWS is no JSON list ({error}); write ["NAME/VERSION"]') from error
+    champion, shadows = _named_models(given, is_simulated=is_simulated)
     if not champion and not shadows:
         return {}
-    needed = features_of(models_dir, [*([champion] if champion else []), *shadows])
+    needed = features_of(_models_dir(given), [*([champion] if champion else []), *shadows])
     return {
         "PERPFLOW_INFERENCE_CHAMPION": champion,
         "PERPFLOW_FEATURES_FEATURE_SETS": given.get("PERPFLOW_FEATURES_FEATURE_SETS", json.dumps(needed)),
     }
+
+
+def shadowed_models(given: Mapping[str, str], *, is_simulated: bool, before: Placement | None = None) -> list[str]:
+    """Return the models that have a paper account each, NAME/VERSION, the champion first; none without a shadow, unless
+    the session had such accounts `before`. Raises `BadInput` for a model that there is not.
+    """
+    champion, shadows = _named_models(given, is_simulated=is_simulated)
+    if not shadows and not any(map(is_model_account, before.accounts if before else ())):
+        return []
+    entries = [find_entry(_models_dir(given), one) for one in (champion, *shadows) if one]
+    return [f"{entry.name}/{entry.version}" for entry in entries]
+
+
+def _models_dir(given: Mapping[str, str]) -> Path:
+    return Path(given.get("PERPFLOW_INFERENCE_MODELS_DIR", "var/models"))
+
+
+def _named_models(given: Mapping[str, str], *, is_simulated: bool) -> tuple[str, list[str]]:
+    champion = given.get("PERPFLOW_INFERENCE_CHAMPION") or (
+        STARTER if is_simulated else read_default(_models_dir(given))
+    )
+    try:
+        shadows = json.loads(given.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
+    except ValueError as error:
+        raise BadInput(f'PERPFLOW_INFERENCE_SHADOWS is no JSON list ({error}); write ["NAME/VERSION"]') from error
+    return champion, shadows
 
 
 def _simulated_venue_keys(entropy: Entropy) -> dict[str, str]:
@@ -332,6 +361,8 @@ class _Run:
         self._last_line = 0.0
         self._bus: Bus | None = None
         platform = load_settings(PlatformSettings)
+        # The models' paper accounts are in it too.
+        self._placement = placement_of(session)
         kind, _, path = session.bus.partition(":")
         self._supervisor = Supervisor(
             session.run_dir,
@@ -351,7 +382,7 @@ class _Run:
             self._start_clickhouse()
             with open_session_bus(self._session, is_new=True) as bus, self._supervisor.watching_bus(bus.ping):
                 self._bus = bus
-                bus.create_topics(self._options.placement.topics())
+                bus.create_topics(self._placement.topics())
                 self._register()
                 self._start_services(kind)
                 is_drained = self._run_until_done(bus)
@@ -509,7 +540,7 @@ class _Run:
             self._show_outage,
             DRAIN_TIMEOUT_S,
             leaving_out,
-            self._options.placement,
+            self._placement,
         )
 
     def _show_progress(self, bus: Bus) -> None:
@@ -517,7 +548,7 @@ class _Run:
             return
         try:
             bus.ping()
-            self._show_lags(read_lags(bus, GROUPS, placement=self._options.placement))
+            self._show_lags(read_lags(bus, GROUPS, placement=self._placement))
         except BusLost:
             raise
         except BusUnavailable as error:
@@ -659,6 +690,10 @@ def print_banner(options: UpOptions, session: SessionDescription, page: str, con
     console.print(f"  session  {session.name} ({session.folder})", highlight=False, soft_wrap=True)
     champion = session.environment.get("PERPFLOW_INFERENCE_CHAMPION", "")
     console.print(f"  model    {champion or _NO_MODEL}", highlight=False, soft_wrap=True)
+    shadows = json.loads(session.environment.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
+    if shadows:
+        where = "on a paper account each" if options.mode == "paper" else "forecasts alone"
+        console.print(f"  shadows  {', '.join(shadows)} ({where})", highlight=False, soft_wrap=True)
     console.print(f"  page     {page}", highlight=False)
     if options.mode != "paper":
         console.print(f"  sign in  {_describe_users(session)}", highlight=False, soft_wrap=True)

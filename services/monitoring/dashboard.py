@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from libs.domain.accounts import AccountState
@@ -19,6 +19,7 @@ from libs.domain.forecasts import Forecast, ModelRole
 from libs.domain.market import BestQuote, ClockTick, MarkPrice, OpenInterest, Trade
 from libs.domain.numbers import SCALE
 from libs.domain.orders import OrderEvent, OrderRefused
+from libs.portfolio.model_scores import EquityByPeriod, is_model_account, model_account, score_models
 from services.monitoring.rows import Row, row_of, to_ms
 from services.monitoring.series import ChartSeries, ThinningChartSeries
 
@@ -54,6 +55,8 @@ class Dashboard:
         self._controls: dict[str, Row] = {}
         self._forecasts: dict[str, Row] = {}
         self._shadows: dict[tuple[str, str, str], Row] = {}
+        self._model_roles: dict[tuple[str, str], tuple[int, ModelRole]] = {}
+        self._model_equity: dict[str, EquityByPeriod] = {}
         self._forecast_history: dict[str, deque[Row]] = {}
         self._orders: dict[str, Row] = {}
         self._fills: deque[Row] = deque(maxlen=FILL_LIMIT)
@@ -174,6 +177,7 @@ class Dashboard:
                 }
                 for instrument, latest in self._forecasts.items()
             },
+            "models": self._score_models,
             "orders": lambda: list(reversed(self._orders.values())),
             "fills": lambda: list(reversed(self._fills)),
             "refusals": lambda: list(reversed(self._refusals)),
@@ -255,6 +259,12 @@ class Dashboard:
 
     def _handle_forecast(self, forecast: Forecast) -> None:
         row = row_of(forecast)
+        model = (forecast.model_name, forecast.model_version)
+        before, role = self._model_roles.get(model, (0, None))
+        if forecast.event_time > before:
+            self._model_roles[model] = (forecast.event_time, forecast.role)
+            if role is not forecast.role:
+                self._touch("models")
         if forecast.role is ModelRole.SHADOW:
             self._shadows[forecast.instrument, forecast.model_name, forecast.model_version] = row
         else:
@@ -265,11 +275,35 @@ class Dashboard:
             history.append(row)
         self._touch("forecasts")
 
+    def _score_models(self) -> list[Row]:
+        newest = max((time for time, role in self._model_roles.values() if role is ModelRole.CHAMPION), default=0)
+        is_champion = {
+            model: role is ModelRole.CHAMPION and time == newest for model, (time, role) in self._model_roles.items()
+        }
+        champion = next((model_account(version) for (_, version), is_it in is_champion.items() if is_it), "")
+        scores = score_models(self._model_equity, champion)
+        return [
+            {
+                "model": f"{name}/{version}",
+                "role": "CHAMPION" if is_it else "SHADOW",
+                "account": account if account in self._model_equity else None,
+                **(asdict(scores[account]) if account in scores else {}),
+            }
+            for (name, version), is_it in sorted(is_champion.items(), key=lambda each: (not each[1], each[0]))
+            for account in [model_account(version)]
+        ]
+
     def _handle_account(self, state: AccountState) -> None:
         known = self._accounts.get(state.account)
         if known is not None and known["sequence"] >= state.sequence:
             return
         self._accounts[state.account] = row_of(state)
+        if is_model_account(state.account):
+            equity = self._model_equity.setdefault(state.account, EquityByPeriod())
+            period = equity.newest
+            equity.add(state.event_time, float(state.equity))
+            if equity.newest != period:
+                self._touch("models")
         self._touch("accounts")
         series = self._equity.setdefault(state.account, ThinningChartSeries(EQUITY_LIMIT))
         if series.put((to_ms(state.event_time), float(state.equity), float(state.wallet_balance))):

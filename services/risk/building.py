@@ -23,6 +23,7 @@ def build_core(settings: RiskSettings, *, follows_settings: bool = True) -> Risk
         settings.limits(),
         {entry.instrument: entry for entry in rules},
         settings.account,
+        model=settings.model,
         follows_settings=follows_settings,
     )
 

@@ -25,6 +25,11 @@ class RiskSettings(BaseSettings):
 
     account: str = Field(default="paper", pattern=r"^[A-Za-z0-9_-]{1,32}$")
     instruments: tuple[str, ...] = Field(default=DEFAULT_INSTRUMENTS, min_length=1)
+    model: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*/[0-9a-f]+)?$",
+        description="NAME/VERSION whose forecasts the account trades; the champion's if empty",
+    )
     halt: str = ""
     kill_switch_file: str = ""
     max_order_notional_usdt: Decimal = _DEFAULTS.max_order_notional_usdt

@@ -67,6 +67,7 @@ def build_strategy_core(settings: StrategySettings, strategies: Iterable[HostedS
             strategies=hosted,
             instruments={name: find_instrument(name) for name in settings.instruments},
             timeframe=settings.timeframe,
+            model=settings.model,
         )
     except (UnknownInstrument, ValueError) as error:
         raise StrategyError(str(error)) from error

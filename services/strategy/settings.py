@@ -26,6 +26,11 @@ class StrategySettings(BaseSettings):
 
     account: str = Field(default="paper", min_length=1)
     instruments: tuple[str, ...] = Field(default=DEFAULT_INSTRUMENTS, min_length=1)
+    model: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*/[0-9a-f]+)?$",
+        description="NAME/VERSION whose forecasts are traded, whatever its role; the champion's if empty",
+    )
     timeframe: str = Field(default="1m", description="at most one intent per instrument and bar of this timeframe")
     strategies: tuple[StrategyChoice, ...] = Field(
         default=(StrategyChoice(path="forecast_threshold"), StrategyChoice(path="ema_cross")), min_length=1

@@ -68,6 +68,7 @@ function draw() {
   if (touches("topics", "dead_letters")) panels.flow(state);
   if (touches("services")) panels.services(state);
   if (touches("market_feeds")) panels.marketFeeds(state);
+  if (touches("models")) panels.models(state);
   if (touches("audit")) panels.audit(state);
   const row = control.render(state.control);
   drawNotice(row);

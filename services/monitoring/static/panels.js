@@ -310,6 +310,24 @@ export function marketFeeds(state) {
   ]);
 }
 
+export function models(state) {
+  const rows = state.models ?? [];
+  // One model alone is what the forecast's card shows.
+  byId("models").hidden = rows.length < 2;
+  const bps = (value) => (f.isKnown(value) ? `${f.signed(value, 1)} bps` : f.NONE);
+  syncRows("rows-models", rows, (row) => row.model, (row) => [
+    left(row.model, { kind: "mono" }),
+    left(f.words(row.role), { tone: row.role === "CHAMPION" ? "good" : "quiet" }),
+    left(row.account ?? f.NONE, { kind: "mono" }),
+    right(f.number(row.periods, 0)),
+    right(bps(row.net_bps)),
+    right(bps(row.net_bps_per_day)),
+    right(bps(row.excess_bps_per_day)),
+    right(f.number(row.samples, 0)),
+    right(f.number(row.p_value, 3)),
+  ]);
+}
+
 export function audit(state) {
   const rows = state.audit ?? [];
   byId("audit-empty").hidden = rows.length > 0;

@@ -37,7 +37,7 @@ from libs.domain.control import (
     hold_of,
 )
 from libs.domain.events import Event
-from libs.domain.forecasts import Forecast, ModelRole
+from libs.domain.forecasts import Forecast
 from libs.domain.instruments import Instrument
 from libs.domain.market import BestQuote, ClockTick, ExchangeBar, MarkPrice, Trade
 from libs.domain.numbers import NANOSECONDS
@@ -85,10 +85,11 @@ class LossRecord:
 class RiskCore:
     """Guards one account. Takes intents, market events, bars, forecasts, order events, account states and commands.
 
-    `instruments` is keyed by instrument id, `brackets` by symbol (its venue's if None). Returns one
-    `OrderApproved` or `OrderRefused` per intent id, `ControlState` on every change, and orders of its own (origin
-    RISK). Without `follows_settings` it ignores the limits that settings put on record and those of a restored state,
-    so that those handed in count: for asking what other settings would have changed.
+    `instruments` is keyed by instrument id, `brackets` by symbol (its venue's if None). The forecasts that count are
+    those of `model`, NAME/VERSION, or of the champion where none is named. Returns one `OrderApproved` or
+    `OrderRefused` per intent id, `ControlState` on every change, and orders of its own (origin RISK). Without
+    `follows_settings` it ignores the limits that settings put on record and those of a restored state, so that those
+    handed in count: for asking what other settings would have changed.
     """
 
     def __init__(
@@ -98,10 +99,12 @@ class RiskCore:
         account: str,
         brackets: Mapping[str, BracketTable] | None = None,
         *,
+        model: str = "",
         follows_settings: bool = True,
     ) -> None:
         self._limits = limits
         self._account = account
+        self._model = model
         self._follows_settings = follows_settings
         self._instruments = dict(instruments)
         tables = {
@@ -347,7 +350,7 @@ class RiskCore:
         return []
 
     def _on_forecast(self, event: Forecast) -> list[Event]:
-        if event.role is ModelRole.CHAMPION:
+        if event.is_of(self._model):
             self._state.market(event.instrument).remember_forecast(
                 event.event_id, event.event_time, event.is_incomplete
             )

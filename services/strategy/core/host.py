@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from libs.domain.accounts import AccountState
 from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.events import Event, Unhandleable
-from libs.domain.forecasts import Forecast, ModelRole
+from libs.domain.forecasts import Forecast
 from libs.domain.instruments import Instrument
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, Side, Trade
 from libs.domain.numbers import NANOSECONDS, from_e8, round_down_to_step
@@ -87,7 +87,8 @@ class StrategyCore:
     for the netted target less the position, rounded toward zero to the instrument's step. None is made before the
     account's state is known, while another one in the instrument is on its way, below the minimum notional unless it
     closes the position, and at most one per instrument and bar of `timeframe`. After a refusal, an order that would
-    turn the position closes it first.
+    turn the position closes it first. Forecasts are those of `model`, NAME/VERSION, or of the champion where none is
+    named.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class StrategyCore:
         strategies: Sequence[HostedStrategy],
         instruments: Mapping[str, Instrument],
         timeframe: str = "1m",
+        model: str = "",
     ) -> None:
         """Check that the strategies have different names. Raises ValueError."""
         names = [strategy.name for strategy in strategies]
@@ -107,6 +109,7 @@ class StrategyCore:
         if timeframe not in TIMEFRAMES:
             raise ValueError(f"timeframe is {timeframe!r}, expected one of {', '.join(TIMEFRAMES)}")
         self._account = account
+        self._model = model
         self._strategies = tuple(strategies)
         self._instruments = dict(instruments)
         self._bar_ns = TIMEFRAMES[timeframe]
@@ -335,7 +338,7 @@ class StrategyCore:
 
     def _on_forecast(self, forecast: Forecast) -> Sequence[Event]:
         self._rules(forecast.instrument, forecast.event_id)
-        if forecast.role is not ModelRole.CHAMPION:
+        if not forecast.is_of(self._model):
             return NOTHING
         self._price(forecast.instrument, forecast.reference_price_e8)
         self._tell("on_forecast", forecast, forecast.event_id)

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from libs.bus.api import TopicPartition
+from libs.bus.api import NewRecord, TopicPartition
 from libs.domain.control import ControlAction, ControlCommand
+from libs.domain.events import Event
+from libs.domain.forecasts import ModelRole
+from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
 from libs.runtime.placement import ONE_PARTITION
-from libs.runtime.records import read_range
-from libs.wire import decode_any
+from libs.runtime.records import commit_records, read_range
+from libs.wire import decode_any, encode
 from libs.wire.topics import CONTROL_COMMANDS
 from services.console import models_commands
 from services.console.main import app
-from services.console.models_registry import STARTER_DIR, find_entry, list_entries, read_default, write_default
+from services.console.models_registry import find_entry, list_entries, read_default, write_default
+from services.console.placing import place_models, placement_variables
 from services.console.session import SessionDescription
 from services.console.session_bus import open_session_bus
 from services.console.up import model_variables
-from services.inference.core import Manifest, decode_manifest, encode_manifest
-
-STARTER = decode_manifest((STARTER_DIR / "manifest.json").read_bytes())
+from services.inference.core import encode_manifest
+from tests.kit.builders import START, a_forecast, an_account
+from tests.kit.models import STARTER, add_model
 
 
 def perpflow(*arguments: str) -> str:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
-
-
-def add_model(registry: Path, name: str, **changes: Any) -> Manifest:
-    manifest = replace(STARTER, name=name, **changes)
-    folder = registry / name / manifest.version
-    folder.mkdir(parents=True)
-    shutil.copy(STARTER_DIR / "model.onnx", folder)
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return manifest
 
 
 def test_the_model_that_ships_is_listed(tmp_path: Path) -> None:
@@ -213,3 +207,75 @@ def test_rollback_goes_as_far_back_as_promotions_went(a_session: SessionDescript
     with pytest.raises(BadInput, match="nothing to roll back to"):
         perpflow("models", "rollback")
     assert [one.arguments["model"] for one in commanded(a_session)] == [reference, "previous"]
+
+
+def publish(session: SessionDescription, *events: Event) -> None:
+    encoded = [encode(event) for event in events]
+    with open_session_bus(session) as bus:
+        commit_records(bus.producer("test"), [NewRecord(one.topic, one.key, one.payload) for one in encoded])
+
+
+@pytest.fixture
+def a_scored_session(a_session: SessionDescription, monkeypatch: pytest.MonkeyPatch) -> SessionDescription:
+    """A session with an account for the starter and one for its shadow, which gains two bps or so each hour."""
+    (shadow,) = json.loads(a_session.environment["PERPFLOW_INFERENCE_SHADOWS"])
+    champion = f"starter/{STARTER.version}"
+    placement = place_models(ONE_PARTITION, [champion, shadow], "paper", [a_session.instrument])
+    scored = replace(
+        a_session,
+        environment={**a_session.environment, **placement_variables(placement)},
+        bus=f"sqlite:{a_session.folder / 'scored.db'}",
+    )
+    with open_session_bus(scored, is_new=True) as bus:
+        bus.create_topics(placement.topics())
+    scored.save()
+    for number, (reference, role) in enumerate({champion: ModelRole.CHAMPION, shadow: ModelRole.SHADOW}.items()):
+        name, _, version = reference.partition("/")
+        states = [
+            an_account(
+                account=f"model-{version}",
+                event_id=f"account/model-{version}/{hour}",
+                event_time=START + hour * 3600 * NANOSECONDS,
+                sequence=hour + 1,
+                equity=Decimal(10_000 + number * (2 * hour + hour % 2)),
+            )
+            for hour in range(42)
+        ]
+        publish(scored, a_forecast(1, model_name=name, model_version=version, role=role), *states)
+    monkeypatch.setattr(models_commands, "_find_session", lambda _name: scored)
+    monkeypatch.setattr("services.console.running.running_folders", lambda: [scored.folder])
+    monkeypatch.setattr("services.console.session.sessions_root", lambda: scored.folder.parent)
+    return scored
+
+
+def test_models_of_a_running_session_are_listed_with_what_their_accounts_came_to(
+    a_scored_session: SessionDescription,
+) -> None:
+    registry = str(a_scored_session.folder / "models")
+    starter, mine = json.loads(perpflow("models", "list", "--models", registry, "--json"))
+    assert [one["role"] for one in (*starter["sessions"], *mine["sessions"])] == ["champion", "shadow"]
+    (score,) = [one["score"] for one in mine["sessions"]]
+    assert (score["periods"], score["samples"]) == (40, 40)
+    assert score["net_bps"] == pytest.approx(79.7, abs=0.2)
+    assert score["p_value"] < 1e-6
+    told = perpflow("models", "list", "--models", registry)
+    assert f"session {a_scored_session.name} runs" in told and "bps after costs in 40 periods" in told
+    assert json.loads(perpflow("models", "scores", "--session", a_scored_session.folder.name, "--json"))[1] == {
+        key: value for key, value in mine["sessions"][0].items() if key != "session"
+    }
+
+
+def test_a_shadow_is_promoted_by_the_rule_where_it_passes_and_not_before(a_scored_session: SessionDescription) -> None:
+    assert "no shadow passes the rule" in perpflow("models", "promote", "--by-rule")
+    assert commanded(a_scored_session) == []
+    perpflow("models", "promote", "--by-rule", "--min-samples", "40")
+    (command,) = commanded(a_scored_session)
+    (shadow,) = json.loads(a_scored_session.environment["PERPFLOW_INFERENCE_SHADOWS"])
+    assert command.arguments == {"model": shadow}
+    assert command.reason.startswith("by rule: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["mine/0123456789abcdef", "--by-rule"], ["--by-rule", "--at-start"]])
+def test_a_promotion_names_a_model_or_the_rule(arguments: list[str]) -> None:
+    with pytest.raises(BadInput, match="name a MODEL, or give --by-rule"):
+        perpflow("models", "promote", *arguments)

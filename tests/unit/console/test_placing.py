@@ -12,17 +12,22 @@ from libs.runtime.configuration import Configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.placement import AccountPlacement, Placement
 from services.console.accounts import configured_accounts
+from services.console.models_registry import STARTER_DIR
 from services.console.placing import (
     make_placement,
     parse_instruments,
     parse_scale,
+    place_models,
     placement_of,
     placement_variables,
 )
 from services.console.plan import plan_processes
 from services.console.session import load_session
 from services.console.up import UpOptions, prepare_session
+from services.inference.core import decode_manifest
 from services.risk.main import SERVICE as RISK
+from services.strategy.main import SERVICE as STRATEGY
+from tests.kit.models import add_model
 
 BTC, ETH = "BTCUSDT.BINANCE", "ETHUSDT.BINANCE"
 OPTIONS = UpOptions("simulated", "paper", BTC, 7, 20.0, None, None, None, None, None, None, False)
@@ -134,6 +139,51 @@ def test_replicas_are_processes_of_their_own_with_a_number_each(
     }
     plain = plan_processes(prepare_session(OPTIONS, Configuration({})), {}, has_exchange=True, is_bounded=True)
     assert not any("PERPFLOW_REPLICA" in spec.environment for spec in plain)
+
+
+def test_each_model_has_an_account_that_trades_its_forecasts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = place_models(Placement(), ["mine/12ab", "other/34cd"], "paper", (BTC, ETH))
+    assert (placement.partitions, placement.instruments) == (3, {BTC: 0, ETH: 0})
+    assert {name: each.partition for name, each in placement.accounts.items()} == {
+        "paper": 0, "model-12ab": 1, "model-34cd": 2,
+    }  # fmt: skip
+    for service in (STRATEGY, RISK):
+        settings = [service.load_settings(placement, task) for task in placement.tasks(service.name)]
+        assert [each.model for each in settings] == ["", "mine/12ab", "other/34cd"]
+
+
+def test_accounts_of_models_come_behind_those_that_were_asked_for() -> None:
+    placement = place_models(make_placement((BTC, ETH), "a,b", 3), ["mine/12ab"], "paper", (BTC, ETH))
+    assert placement.instruments == {BTC: 0, ETH: 1}
+    assert {name: each.partition for name, each in placement.accounts.items()} == {"a": 0, "b": 1, "model-12ab": 2}
+
+
+def test_a_session_that_goes_on_keeps_its_partitions_and_a_model_its_own() -> None:
+    before = place_models(Placement(4), ["mine/12ab", "old/34cd"], "paper", (BTC,))
+    after = place_models(Placement(4), ["new/56ef", "mine/12ab"], "paper", (BTC,), before)
+    assert {name: each.partition for name, each in after.accounts.items()} == {
+        "paper": 0, "model-56ef": 3, "model-12ab": 1,
+    }  # fmt: skip
+    with pytest.raises(BadInput, match=r"the session has 4 partitions.*needs 5; go on under another name"):
+        place_models(Placement(), ["new/56ef", "newer/78aa"], "paper", (BTC,), before)
+
+
+def test_a_session_on_paper_has_an_account_for_its_champion_and_each_shadow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPFLOW_VAR", str(tmp_path))
+    mine = add_model(tmp_path / "models", "mine")
+    given = {
+        "PERPFLOW_INFERENCE_MODELS_DIR": str(tmp_path / "models"),
+        "PERPFLOW_INFERENCE_SHADOWS": json.dumps([mine.reference]),
+    }
+    session = prepare_session(OPTIONS, Configuration(given))
+    accounts = placement_of(session).accounts
+    starter = decode_manifest((STARTER_DIR / "manifest.json").read_bytes()).version
+    assert list(accounts) == ["paper", f"model-{starter}", f"model-{mine.version}"]
+    assert session.environment["PERPFLOW_MONITORING_DEFAULT_ACCOUNT"] == "paper"
+    alone = prepare_session(OPTIONS, Configuration({}))
+    assert placement_of(alone) == Placement()
 
 
 @pytest.mark.parametrize("mode", ["testnet", "live"])

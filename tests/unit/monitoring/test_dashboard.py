@@ -141,6 +141,22 @@ def test_champion_and_shadow_forecasts_are_kept_apart() -> None:
     assert len(shown["history"]) == 1
 
 
+def test_models_are_shown_with_what_their_accounts_came_to() -> None:
+    dashboard = Dashboard()
+    dashboard.handle(make.a_forecast(1))
+    dashboard.handle(make.a_forecast(1, model_name="challenger", model_version="2", role=ModelRole.SHADOW))
+    for hour, equity in enumerate(("10000", "10000", "10010", "10010")):
+        dashboard.handle(make.an_account(hour + 1, START + hour * 60 * MINUTE, account="model-1"))
+        dashboard.handle(make.an_account(hour + 1, START + hour * 60 * MINUTE, equity, account="model-2"))
+    champion, shadow = dashboard.state()["models"]
+    assert (champion["model"], champion["role"], champion["net_bps"]) == ("starter/1", "CHAMPION", 0.0)
+    assert (shadow["model"], shadow["role"], shadow["account"]) == ("challenger/2", "SHADOW", "model-2")
+    assert (shadow["periods"], round(shadow["net_bps"], 6), shadow["samples"]) == (2, 10.0, 1)
+    dashboard.handle(make.a_forecast(2, role=ModelRole.SHADOW))
+    dashboard.handle(make.a_forecast(2, model_name="challenger", model_version="2"))
+    assert [row["model"] for row in dashboard.state()["models"]] == ["challenger/2", "starter/1"]
+
+
 def test_repeated_forecast_is_shown_once() -> None:
     dashboard = Dashboard()
     for _ in range(2):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from libs.domain.forecasts import ModelRole
 from libs.domain.instruments import INSTRUMENTS
 from libs.domain.market import Side
 from libs.domain.numbers import NANOSECONDS
@@ -197,6 +198,15 @@ def test_the_forecast_named_among_the_causes_is_the_one_that_counts() -> None:
     advance(core, 700)
     assert failed(ask(core, an_intent(700, confidence=0.4, cause_ids=(old.event_id,)))) == ["forecast_age_ms"]
     assert failed(ask(core, an_intent(701, confidence=0.4, cause_ids=("unseen",)))) == []
+
+
+def test_an_account_of_a_model_knows_its_forecasts_and_not_the_champions() -> None:
+    core = RiskCore(limits(), INSTRUMENTS, "paper", model="mine/12ab")
+    for event in (a_quote(), a_mark(price="60000"), an_account(), a_forecast(event_time=START)):
+        core.handle(event)
+    assert failed(ask(core, an_intent(1, confidence=0.4))) == ["forecast_age_ms"]
+    core.handle(a_forecast(1, event_time=START, model_name="mine", model_version="12ab", role=ModelRole.SHADOW))
+    assert failed(ask(core, an_intent(2, "0.02", confidence=0.4))) == []
 
 
 def test_a_confidence_without_any_forecast_seen_is_refused() -> None:

@@ -152,12 +152,13 @@ def an_order(
     )
 
 
-def a_core(*strategies: Any) -> StrategyCore:
+def a_core(*strategies: Any, model: str = "") -> StrategyCore:
     """Build a core for the paper account that knows the account to be flat."""
     core = StrategyCore(
         account="paper",
         strategies=strategies or (EmaCross(),),
         instruments=INSTRUMENTS,
+        model=model,
     )
     core.handle(an_account(0))
     return core

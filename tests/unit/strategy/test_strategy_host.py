@@ -215,6 +215,15 @@ def test_shadow_forecasts_are_not_traded() -> None:
     assert len(core.handle(a_forecast(2))) == 1
 
 
+def test_account_of_a_model_trades_its_forecasts_alone_whatever_its_role() -> None:
+    core = a_core(ForecastThreshold(), model="mine/12ab")
+    assert not core.handle(a_forecast(1))
+    assert not core.handle(replace(a_forecast(1, role=ModelRole.SHADOW), model_name="mine", model_version="34cd"))
+    mine = replace(a_forecast(2), model_name="mine", model_version="12ab")
+    assert len(core.handle(replace(mine, role=ModelRole.SHADOW))) == 1
+    assert len(a_core(ForecastThreshold(), model="mine/12ab").handle(mine)) == 1
+
+
 def test_target_answered_to_the_account_is_acted_on() -> None:
     core = a_core(Scripted(["500"]))
     fill(core, the_intent(core.handle(a_bar(1))), 1, "0.008", "report/1")
