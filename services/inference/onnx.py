@@ -60,14 +60,16 @@ class OnnxModel:
                 f"model {manifest.model_id} answers {given}, expected [{PROBABILITIES!r}, {EXPECTED_RETURN!r}]"
             )
 
-        # One window at a time is what is served: its buffers are bound once, which is quicker for a small graph.
+        # One window at a time is what is served: its buffers are bound once, which is quicker for a small graph. On
+        # the CPU an OrtValue is the array that it was made from, and answers are read there.
         self._window = np.zeros((1, *shape), dtype=np.float32)
-        self._probabilities = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, len(CLASSES)), dtype=np.float32))
-        self._moves = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, dtype=np.float32))
+        probabilities = np.zeros((1, len(CLASSES)), dtype=np.float32)
+        self._probabilities, self._move = probabilities[0], np.zeros(1, dtype=np.float32)
         self._binding = self._session.io_binding()
         self._binding.bind_cpu_input(INPUT, self._window)
-        self._binding.bind_ortvalue_output(PROBABILITIES, self._probabilities)
-        self._binding.bind_ortvalue_output(EXPECTED_RETURN, self._moves)
+        self._bound = [onnxruntime.OrtValue.ortvalue_from_numpy(one) for one in (probabilities, self._move)]
+        for name, value in zip(_SCORED, self._bound, strict=True):
+            self._binding.bind_ortvalue_output(name, value)
 
     def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Score windows (n, window, inputs): probabilities (n, 3) and expected returns in bps (n,)."""
@@ -78,8 +80,8 @@ class OnnxModel:
         """Score one window of shape (1, window, inputs)."""
         self._window[...] = inputs
         self._session.run_with_iobinding(self._binding)
-        down, flat, up = self._probabilities.numpy()[0].tolist()
-        return Scores(down, flat, up, float(self._moves.numpy()[0]))
+        down, flat, up = self._probabilities.tolist()
+        return Scores(down, flat, up, self._move.item())
 
 
 def find_model(models_dir: Path, reference: str) -> tuple[Path, str]:

@@ -8,6 +8,7 @@ Credit Risk Scorecards, 2006) and the Kolmogorov-Smirnov distance, as far as nin
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,13 +20,8 @@ from prometheus_client.registry import Collector
 from libs.clock import SYSTEM_CLOCK, Clock
 from services.inference.core import Manifest, Scores
 
-MODEL_SECONDS = Histogram(
-    "perpflow_model_seconds",
-    "Scoring one vector",
-    ("model",),
-    buckets=(2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25),
-    registry=None,
-)
+_BUCKETS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25)
+_PENDING = 1_000
 REMEMBERED = 1440
 """Vectors that drift is judged over: a day of minutes."""
 
@@ -99,7 +95,34 @@ class InputDriftCollector(Collector):
         yield distances
 
 
+class ModelSecondsCollector(Collector):
+    """The histogram of each model's times, which are noted as they come and sorted into buckets later."""
+
+    def __init__(self) -> None:
+        self._histogram = Histogram(
+            "perpflow_model_seconds", "Scoring one vector", ("model",), buckets=_BUCKETS, registry=None
+        )
+        self._pending: dict[str, deque[float]] = {}
+
+    def follow(self, model_id: str) -> deque[float]:
+        """Return where a model's times are noted."""
+        return self._pending.setdefault(model_id, deque())
+
+    def sort(self) -> None:
+        """Sort what was noted into buckets; the thread that scores may note more meanwhile."""
+        for model_id, pending in list(self._pending.items()):
+            child = self._histogram.labels(model_id)
+            while pending:
+                child.observe(pending.popleft())
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the histogram."""
+        self.sort()
+        yield from self._histogram.collect()
+
+
 INPUT_DRIFT = InputDriftCollector()
+MODEL_SECONDS = ModelSecondsCollector()
 COLLECTORS = (MODEL_SECONDS, INPUT_DRIFT)
 
 
@@ -107,14 +130,15 @@ def watch(
     manifest: Manifest, score: Callable[[npt.NDArray[np.float32]], Scores], clock: Clock = SYSTEM_CLOCK
 ) -> Callable[[npt.NDArray[np.float32]], Scores]:
     """Return `score`, watched."""
-    seconds = MODEL_SECONDS.labels(manifest.model_id)
-    drift = INPUT_DRIFT.follow(manifest)
-    now, observe, add = clock.monotonic_s, seconds.observe, drift.add
+    pending = MODEL_SECONDS.follow(manifest.model_id)
+    now, note, add = clock.monotonic_s, pending.append, INPUT_DRIFT.follow(manifest).add
 
     def watched(inputs: npt.NDArray[np.float32]) -> Scores:
         began = now()
         scores = score(inputs)
-        observe(now() - began)
+        note(now() - began)
+        if len(pending) >= _PENDING:
+            MODEL_SECONDS.sort()
         add(inputs[0, -1])
         return scores
 

@@ -1,6 +1,6 @@
 """Feature vectors in, forecasts out: manifests, windows, and the arithmetic around a model. Runs no model itself."""
 
-from services.inference.core.inference import PREVIOUS, InferenceCore, ScoredModel, Scores, to_inputs
+from services.inference.core.inference import PREVIOUS, InferenceCore, ScoredModel, Scores
 from services.inference.core.manifest import (
     Manifest,
     ManifestError,
@@ -21,5 +21,4 @@ __all__ = [
     "check_bundle",
     "decode_manifest",
     "encode_manifest",
-    "to_inputs",
 ]

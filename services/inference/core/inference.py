@@ -9,7 +9,9 @@ gets exactly one forecast of every model.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
@@ -25,11 +27,14 @@ from libs.domain.state import ArrayOf, StateFormat, StateMismatch
 from services.inference.core.manifest import Manifest, ManifestError
 
 _UNIFORM = 1.0 / 3.0
+_ROOM_ROWS = 64
+_DOUBLES = np.dtype("<f8")
 
 PREVIOUS = "previous"
 """What PROMOTE_MODEL names to roll back to the champion before."""
 
 Window: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class ScoredModel:
 
     manifest: Manifest
     role: ModelRole
-    score: Callable[[npt.NDArray[np.float32]], Scores]
+    score: Callable[[Singles], Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class _Prepared:
     suffix: str
     version: str
     indices: npt.NDArray[np.intp]
-    score: Callable[[npt.NDArray[np.float32]], Scores]
+    score: Callable[[Singles], Scores]
     window: int
     name: str
     horizon_ns: int
@@ -142,6 +147,12 @@ class InferenceCore:
         self._hashes = {(one.feature_set, one.timeframe): key for key, one in self._sources.items()}
         self._orders: dict[str, tuple[str, tuple[tuple[_Prepared, ModelRole], ...]]] = {}
         self._state = InferenceState(champions[0] if champions else "", list(champions))
+        # By schema hash and instrument, then model; made of the windows, and never kept.
+        self._inputs: dict[tuple[str, str], dict[str, ModelInputs]] = {}
+        # What single precision cannot hold becomes infinite, without a warning. Numpy keeps what it warns of in the
+        # context, and to run in one that ignores it costs a tenth of setting it for each vector.
+        self._without_warning = copy_context()
+        self._without_warning.run(np.seterr, over="ignore")
 
     @property
     def champion(self) -> str:
@@ -169,7 +180,7 @@ class InferenceCore:
                 f"{event.schema_hash}, the models were trained on it with {expected}; train them again"
             )
         windows = self._state.windows.setdefault(event.schema_hash, {})
-        values = event.values
+        values = np.frombuffer(event.packed, _DOUBLES)
         known = windows.get(event.instrument)
         if len(values) < source.least_width or (known is not None and len(values) != known.rows.shape[1]):
             width = source.least_width if known is None else known.rows.shape[1]
@@ -178,10 +189,22 @@ class InferenceCore:
             return []
         if known is None:
             known = windows[event.instrument] = _InstrumentWindow(0, np.full((source.depth, len(values)), np.nan))
-        _advance(known, event.event_time, values, source)
+        missed = _advance(known, event.event_time, values, source)
+        inputs = self._inputs.get((event.schema_hash, event.instrument))
+        if inputs is None or missed:
+            rows = self._to_singles(known.rows)
+            inputs = {one.model_id: ModelInputs(one.indices, rows[-one.window :]) for one in source.models}
+            self._inputs[event.schema_hash, event.instrument] = inputs
+        else:
+            row = self._to_singles(values)
+            for each in inputs.values():
+                each.append(row)
         if event.is_history:
             return []
-        return [_forecast(event, one, known.rows, role) for one, role in self._order(source)]
+        return [_forecast(event, one, inputs[one.model_id], role) for one, role in self._order(source)]
+
+    def _to_singles(self, rows: Window) -> Singles:
+        return self._without_warning.run(rows.astype, np.float32)
 
     def _order(self, source: _Source) -> tuple[tuple[_Prepared, ModelRole], ...]:
         """Return a source's models, the champion first; kept, for it changes by command alone."""
@@ -245,6 +268,7 @@ class InferenceCore:
                 rows[depth_here - shared :] = window.rows[depth - shared :]
                 window.rows = rows
         self._state.windows = windows
+        self._inputs.clear()
         if kept.configured == self._state.configured and set(kept.champions) <= set(self._references.values()):
             self._state.champions = kept.champions
 
@@ -262,7 +286,8 @@ def _make_source(models: Sequence[_Prepared]) -> _Source:
     )
 
 
-def _advance(known: _InstrumentWindow, time: int, values: Window, source: _Source) -> None:
+def _advance(known: _InstrumentWindow, time: int, values: Window, source: _Source) -> int:
+    """Add a vector to a window, unknown rows for those missing before it; return how many are missing."""
     rows, depth = known.rows, source.depth
     steps = 1
     if known.last_time:
@@ -273,6 +298,7 @@ def _advance(known: _InstrumentWindow, time: int, values: Window, source: _Sourc
         rows[depth - steps :] = np.nan
     rows[-1] = values
     known.last_time = time
+    return steps - 1
 
 
 def _prepare(model: ScoredModel) -> _Prepared:
@@ -294,26 +320,56 @@ def _prepare(model: ScoredModel) -> _Prepared:
     )
 
 
-# As a decorator it costs half of what it does as a block.
-@np.errstate(over="ignore")
-def _to_singles(rows: Window) -> npt.NDArray[np.float32]:
-    return rows.astype(np.float32)
+class ModelInputs:
+    """What a model reads of an instrument: float32 (1, window, inputs), oldest first, NaN where not finite.
+
+    A vector is appended as one row; rows lie in more room than the window takes, so that few appends move the others.
+    """
+
+    __slots__ = ("_counts", "_end", "_flags", "_indices", "_known", "_rows", "_size", "_window")
+
+    def __init__(self, indices: npt.NDArray[np.intp], rows: Singles) -> None:
+        """Take the places of the inputs in a row and the last `window` rows."""
+        self._window, width = len(rows), len(indices)
+        self._indices = indices
+        self._size = self._window * width
+        self._rows = np.empty((1, self._window + _ROOM_ROWS, width), dtype=np.float32)
+        self._flags = np.empty(width, dtype=np.bool_)
+        self._end = self._known = 0
+        self._counts = deque([0] * self._window, maxlen=self._window)
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Singles) -> None:
+        """Add the newest vector, whole."""
+        if self._end == self._rows.shape[1]:
+            kept = self._window - 1
+            self._rows[0, :kept] = self._rows[0, self._end - kept :]
+            self._end = kept
+        own = self._rows[0, self._end]
+        # Without a mode numpy would buffer what it takes; every place is known to be in the row.
+        row.take(self._indices, out=own, mode="clip")
+        # By bytes: numpy's own ways to count truth values take several times as long.
+        count = np.isfinite(own, out=self._flags).tobytes().count(1)
+        if count < len(own):
+            own[~self._flags] = np.nan
+        self._known += count - self._counts[0]
+        self._counts.append(count)
+        self._end += 1
+
+    @property
+    def values(self) -> Singles:
+        """The window, for a graph."""
+        return self._rows[:, self._end - self._window : self._end]
+
+    @property
+    def coverage(self) -> float:
+        """The share of the window that is known."""
+        return self._known / self._size
 
 
-def to_inputs(rows: Window) -> tuple[npt.NDArray[np.float32], float]:
-    """Return values as a graph reads them, NaN where not finite in float32, and the share that is known."""
-    values = _to_singles(rows)
-    is_known = np.isfinite(values)
-    # Counted: numpy's mean of truth values takes as long as a small graph.
-    known = int(np.count_nonzero(is_known))
-    if known < values.size:
-        values[~is_known] = np.nan
-    return values, known / values.size
-
-
-def _forecast(vector: FeatureVector, prepared: _Prepared, rows: Window, role: ModelRole) -> Forecast:
-    inputs, coverage = to_inputs(rows[-prepared.window :].take(prepared.indices, axis=1))
-    scores = prepared.score(inputs[np.newaxis])
+def _forecast(vector: FeatureVector, prepared: _Prepared, inputs: ModelInputs, role: ModelRole) -> Forecast:
+    scores, coverage = prepared.score(inputs.values), inputs.coverage
     down, flat, up = scores.probability_down, scores.probability_flat, scores.probability_up
     total = down + flat + up
     if not (math.isfinite(total) and min(down, flat, up) >= 0.0 and abs(total - 1.0) < 1e-3):

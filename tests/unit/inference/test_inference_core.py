@@ -15,7 +15,7 @@ from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
 from services.inference.core import InferenceCore, ManifestError, ScoredModel, Scores
-from services.inference.core.inference import to_inputs
+from services.inference.core.inference import ModelInputs
 from tests.unit.inference.builders import BTC, HASH, MINUTE, START, a_manifest, a_model, a_promotion, a_vector
 
 NAN = float("nan")
@@ -208,9 +208,25 @@ def test_restored_core_goes_on_as_if_never_interrupted(rows: list[tuple[int, flo
 
 
 def test_what_single_precision_cannot_hold_is_unknown() -> None:
-    values, coverage = to_inputs(np.array([[1e300, -1e300, NAN, 1.5]]))
-    assert np.array_equal(values, [[NAN, NAN, NAN, 1.5]], equal_nan=True)
-    assert coverage == 0.25
+    seen: list[npt.NDArray[np.float32]] = []
+    core = InferenceCore([replace(a_recorder(seen), manifest=a_manifest(window=1, indices=(0, 1, 2, 3)))])
+    for minute in (1, 2):
+        forecast = the_forecast(core.handle(a_vector(minute, (1e300, -1e300, NAN, 1.5))))
+        assert np.array_equal(seen[-1], [[[NAN, NAN, NAN, 1.5]]], equal_nan=True)
+        assert forecast.coverage == 0.25
+
+
+@pytest.mark.parametrize("window", [1, 3, 70, 200])
+def test_windows_move_on_row_by_row_as_if_cut_from_all_rows(window: int) -> None:
+    rows = np.random.default_rng(1).normal(size=(window + 300, 5))
+    rows[np.random.default_rng(2).random(rows.shape) < 0.1] = NAN
+    places = np.array([3, 0, 4])
+    inputs = ModelInputs(places, rows[:window].astype(np.float32))
+    for end in range(window + 1, len(rows) + 1):
+        inputs.append(rows[end - 1].astype(np.float32))
+        expected = rows[end - window : end, places].astype(np.float32)
+        assert np.array_equal(inputs.values, expected[np.newaxis], equal_nan=True)
+        assert inputs.coverage == np.isfinite(expected).mean()
 
 
 def test_the_forecast_of_a_bar_that_lacks_trades_says_so() -> None:

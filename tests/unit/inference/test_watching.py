@@ -66,10 +66,14 @@ def test_watched_model_answers_the_same_and_shows_its_time_and_drift() -> None:
 
     watched = watch(manifest, score, clock)
     window = np.full((1, 3, 2), 100.0, dtype=np.float32)
-    assert [watched(window) for _ in range(250)] == [Scores(0.2, 0.2, 0.6, 1.5)] * 250
-    samples = {one.name: one.value for one in MODEL_SECONDS.labels(manifest.model_id)._child_samples()}
-    assert samples["_count"] == 250
-    assert samples["_sum"] == pytest.approx(0.75)
+    assert [watched(window) for _ in range(1_250)] == [Scores(0.2, 0.2, 0.6, 1.5)] * 1_250
+    (seconds,) = MODEL_SECONDS.collect()
+    own = [one for one in seconds.samples if one.labels["model"] == manifest.model_id]
+    samples = {one.name.removeprefix("perpflow_model_seconds_"): one.value for one in own if "le" not in one.labels}
+    assert samples["count"] == 1_250
+    assert samples["sum"] == pytest.approx(3.75)
+    buckets = {one.labels["le"]: one.value for one in own if "le" in one.labels}
+    assert (buckets["0.002"], buckets["0.005"]) == (0, 1_250)
     indices, _ = INPUT_DRIFT.collect()
     shown = {(one.labels["model"], one.labels["input"]): one.value for one in indices.samples}
     assert shown[manifest.model_id, "feature_0"] > 0.25
