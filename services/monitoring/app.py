@@ -24,6 +24,7 @@ from services.monitoring.control import ControlPublisher
 from services.monitoring.core import SERVICE, AlertLimits, AlertRules
 from services.monitoring.dashboard import Cursor, Dashboard
 from services.monitoring.feed import BusFeed, log_alerts
+from services.monitoring.model_drift import DriftRow, ModelDriftCollector
 from services.monitoring.probes import ServiceProbe
 from services.monitoring.routes import PageParts, build_asgi
 from services.monitoring.settings import MonitoringSettings
@@ -75,7 +76,7 @@ class MonitoringApp:
             ),
             started_ns=clock.now_ns(),
         )
-        self._metrics = ServiceMetrics(SERVICE)
+        self._metrics = ServiceMetrics(SERVICE, [ModelDriftCollector(self._model_drift)])
         self._health = ServiceHealth(SERVICE, run_dir, self._metrics, clock)
         # The store is not asked: the page without it still halts.
         self._health.watch("bus", self._check_bus)
@@ -186,6 +187,10 @@ class MonitoringApp:
     def _known_accounts(self) -> frozenset[str]:
         with self._lock:
             return self._dashboard.known_accounts | {self._settings.default_account, ALL_ACCOUNTS}
+
+    def _model_drift(self) -> list[DriftRow]:
+        with self._lock:
+            return self._dashboard.model_drift()
 
     def _is_stopping(self) -> bool:
         if self._should_stop():

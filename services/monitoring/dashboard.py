@@ -20,6 +20,7 @@ from libs.domain.market import BestQuote, ClockTick, MarkPrice, OpenInterest, Tr
 from libs.domain.numbers import SCALE
 from libs.domain.orders import OrderEvent, OrderRefused
 from libs.portfolio.model_scores import EquityByPeriod, is_model_account, model_account, score_models
+from services.monitoring.model_drift import DriftRow, ModelDriftWatch
 from services.monitoring.rows import Row, row_of, to_ms
 from services.monitoring.series import ChartSeries, ThinningChartSeries
 
@@ -57,6 +58,7 @@ class Dashboard:
         self._shadows: dict[tuple[str, str, str], Row] = {}
         self._model_roles: dict[tuple[str, str], tuple[int, ModelRole]] = {}
         self._model_equity: dict[str, EquityByPeriod] = {}
+        self._model_drift = ModelDriftWatch()
         self._forecast_history: dict[str, deque[Row]] = {}
         self._orders: dict[str, Row] = {}
         self._fills: deque[Row] = deque(maxlen=FILL_LIMIT)
@@ -135,6 +137,10 @@ class Dashboard:
         order = {"ACTIVE": 0, "REDUCING": 1, "HALTED": 2}
         found = [self._controls[name] for name in ("*", account) if name in self._controls]
         return max(found, key=lambda row: (order[row["state"]], row["time_ms"])) if found else None
+
+    def model_drift(self) -> list[DriftRow]:
+        """Return how each model that has forecast drifts."""
+        return self._model_drift.rows()
 
     @property
     def known_accounts(self) -> frozenset[str]:
@@ -251,6 +257,8 @@ class Dashboard:
     def _handle_bar(self, bar: Bar) -> None:
         if bar.timeframe != "1m":
             return
+        if self._model_drift.see_bar(bar):
+            self._touch("models")
         series = self._bars.setdefault(bar.instrument, ChartSeries(BAR_LIMIT))
         prices = (bar.open_e8, bar.high_e8, bar.low_e8, bar.close_e8, bar.volume_e8)
         point = (to_ms(bar.open_time), *(value / SCALE for value in prices))
@@ -260,6 +268,8 @@ class Dashboard:
     def _handle_forecast(self, forecast: Forecast) -> None:
         row = row_of(forecast)
         model = (forecast.model_name, forecast.model_version)
+        if self._model_drift.see_forecast(forecast):
+            self._touch("models")
         before, role = self._model_roles.get(model, (0, None))
         if forecast.event_time > before:
             self._model_roles[model] = (forecast.event_time, forecast.role)
@@ -282,8 +292,10 @@ class Dashboard:
         }
         champion = next((model_account(version) for (_, version), is_it in is_champion.items() if is_it), "")
         scores = score_models(self._model_equity, champion)
+        drift = {row.model: row for row in self._model_drift.rows()}
         return [
             {
+                **asdict(drift[f"{name}/{version}"]),
                 "model": f"{name}/{version}",
                 "role": "CHAMPION" if is_it else "SHADOW",
                 "account": account if account in self._model_equity else None,

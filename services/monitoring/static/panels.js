@@ -312,8 +312,7 @@ export function marketFeeds(state) {
 
 export function models(state) {
   const rows = state.models ?? [];
-  // One model alone is what the forecast's card shows.
-  byId("models").hidden = rows.length < 2;
+  byId("models").hidden = rows.length === 0;
   const bps = (value) => (f.isKnown(value) ? `${f.signed(value, 1)} bps` : f.NONE);
   syncRows("rows-models", rows, (row) => row.model, (row) => [
     left(row.model, { kind: "mono" }),
@@ -325,6 +324,8 @@ export function models(state) {
     right(bps(row.excess_bps_per_day)),
     right(f.number(row.samples, 0)),
     right(f.number(row.p_value, 3)),
+    right(`${f.number(row.drifts.predictions, 0)} / ${f.number(row.drifts.calibration, 0)}`, row.drifts.predictions + row.drifts.calibration ? { tone: "warn" } : {}),
+    right(f.signed(row.means.calibration * 100, 1) + "%"),
   ]);
 }
 

@@ -197,6 +197,14 @@ CASES: dict[str, list[Case]] = {
             {"model": "btc"},
         )
     ],
+    "ModelDrifted": [
+        Case(
+            {'perpflow_model_drifts_total{service="monitoring",model="btc",kind="calibration"}': "0x10 1x20"},
+            "5m",
+            {'perpflow_model_drifts_total{service="monitoring",model="btc",kind="calibration"}': "3x30"},
+            {"model": "btc", "kind": "calibration"},
+        )
+    ],
 }
 # Eval times at which the quiet series are looked at; late, so that what has long been there counts as old.
 QUIET_AT = {"DeadLetters": "8m", "RetentionFails": "90m", "RetentionHeld": "380m"}
@@ -211,6 +219,7 @@ NEEDS_NO_ALERT = {
     "perpflow_retention_passes": "failed passes have their own counter",
     "perpflow_retention_removed": "counts what is meant to go",
     "perpflow_input_ks": "the same drift as perpflow_input_psi by another measure, to look at beside it",
+    "perpflow_model_mean": "says where a model's streams are; that they moved is counted by perpflow_model_drifts",
     "perpflow_model_seconds": "says which model takes how long; a slow one shows in SlowHandling and ConsumerLag",
 }
 
