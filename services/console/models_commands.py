@@ -218,13 +218,14 @@ def prune_models(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only what would be is said.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove old versions; those that a session on this machine names are kept, its replay needs them.
+    """Remove old versions; those that new sessions begin with are kept, and those that a session on this machine names:
+    its replay needs them.
 
     Example: perpflow models prune --keep 2 --yes
     """
-    from services.console.models_registry import STARTER, list_entries
+    from services.console.models_registry import STARTER, list_entries, read_default, read_shadows
 
-    needed = _models_of_sessions()
+    needed = _models_of_sessions() | {shorten(one) for one in (read_default(folder), *read_shadows(folder)) if one}
     by_name: dict[str, list[ModelEntry]] = {}
     for entry in list_entries(folder):
         if entry.reference != STARTER:

@@ -18,6 +18,7 @@ STARTER = "starter"
 STARTER_DIR = Path(__file__).resolve().parent.parent / "inference" / "starter"
 MANIFEST_FILE = "manifest.json"
 CHAMPION_FILE = "champion"
+SHADOWS_FILE = "shadows"
 EDGE = "edge"
 _VERSION_DIGITS = 16
 _WANTED = (
@@ -129,9 +130,29 @@ def read_default(models_dir: Path) -> str:
 
 def write_default(models_dir: Path, entry: ModelEntry) -> None:
     """Have sessions on this registry, but those on the simulated market, begin with a model."""
-    unfinished = models_dir / f".{CHAMPION_FILE}.unfinished"
-    unfinished.write_text(f"{entry.name}/{entry.bundle_sha256}\n")
-    unfinished.replace(models_dir / CHAMPION_FILE)
+    _write(models_dir / CHAMPION_FILE, [f"{entry.name}/{entry.bundle_sha256}"])
+    _write(models_dir / SHADOWS_FILE, [one for one in read_shadows(models_dir) if shorten(one) != entry.reference])
+
+
+def read_shadows(models_dir: Path) -> list[str]:
+    """Return the references, whole hash and all, of the models that sessions begin with as shadows."""
+    path = models_dir / SHADOWS_FILE
+    return path.read_text().split() if path.is_file() else []
+
+
+def add_shadow(models_dir: Path, entry: ModelEntry) -> None:
+    """Have sessions on this registry, but those on the simulated market, begin with a model as a shadow.
+
+    It takes the place of another version of its name.
+    """
+    others = [one for one in read_shadows(models_dir) if one.partition("/")[0] != entry.name]
+    _write(models_dir / SHADOWS_FILE, [*others, f"{entry.name}/{entry.bundle_sha256}"])
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text("".join(f"{line}\n" for line in lines))
+    unfinished.replace(path)
 
 
 def features_of(models_dir: Path, references: Sequence[str]) -> list[str]:

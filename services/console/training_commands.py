@@ -98,12 +98,26 @@ def train_models(
     ] = "var/mlruns",
     promote: Annotated[bool, typer.Option("--promote", help="Have new sessions begin with it.")] = False,
     accept_no_edge: Annotated[bool, typer.Option("--accept-no-edge", help="Promote it without an edge too.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Have new sessions run it as a shadow.")] = False,
+    retrain_every: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="Train only where the newest model of that name is this much older: 7d."),
+    ] = "",
+    retrain_on_drift: Annotated[
+        bool, typer.Option("--retrain-on-drift", help="Train only, or sooner, where that model drifts.")
+    ] = False,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", metavar="URL", help="Where to see drift; the sessions running here by default."),
+    ] = None,
     starter: Annotated[bool, typer.Option("--starter", help="Rebuild the model that ships with perpflow.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
     """Train a model on bars, test it out of sample beside simpler ones, say whether it has an edge after costs.
 
-    Writes one bundle, a graph and its manifest, with a report as HTML and JSON.
+    Writes one bundle, a graph and its manifest, with a report as HTML and JSON. With --retrain-every or
+    --retrain-on-drift it is a job to run by a schedule: it trains only where that is due, and a new model starts as a
+    shadow.
 
     Examples:
 
@@ -115,6 +129,8 @@ def train_models(
 
       perpflow train-models --simulated-seed 11 --days 30 --name sim --family transformer --param epochs=2
 
+      perpflow train-models --input bars_1m.parquet --name btc --retrain-every 7d --retrain-on-drift
+
       perpflow train-models --starter
     """
     import re
@@ -125,6 +141,12 @@ def train_models(
         raise BadInput("give --input BARS.parquet or --simulated-seed N, one of them")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise BadInput(f"--name {name!r}: use letters, digits, '_', '.', '-', at most 64")
+    if starter and (shadow or retrain_every or retrain_on_drift):
+        raise BadInput("--starter is no model of the registry; leave out --shadow and --retrain-...")
+    if promote and (shadow or retrain_every or retrain_on_drift):
+        raise BadInput("--promote and --shadow or --retrain-... contradict each other: a shadow is promoted later")
+    if metrics and not retrain_on_drift:
+        raise BadInput("--metrics belongs to --retrain-on-drift")
     parameters = parse_parameters(parameter or [])
     try:
         from services.training.core.labels import LabelOptions
@@ -142,6 +164,10 @@ def train_models(
             trained = train_starter(progress)
         else:
             data = read_bars(input_) if input_ is not None else simulate_bars(simulated_seed or 0, days)
+            if (retrain_every or retrain_on_drift) and not _is_due(
+                output, name, int(data.table.open_times[-1]), retrain_every, metrics, retrain_on_drift, json
+            ):
+                return
             costs = Costs(fee_bps, half_spread_bps, funding)
             bars_ahead = parse_horizon(horizon, data.table.step_ns)
             options = TrainingOptions(
@@ -171,17 +197,46 @@ def train_models(
         print(f"  memory   {_peak_mib():,.0f} MiB at most")
     if starter:
         return
+    from services.console.models_registry import add_shadow, find_entry, write_default
+
     reference = trained.manifest.reference
+    entry = find_entry(output, reference)
     if promote:
         from services.console.models_commands import demand_edge
-        from services.console.models_registry import find_entry, write_default
 
-        entry = find_entry(output, reference)
         demand_edge(entry, accept_no_edge)
         write_default(output, entry)
+    elif shadow or retrain_every or retrain_on_drift:
+        add_shadow(output, entry)
+        if not json:
+            print("  shadow   of new sessions, but those on the simulated market")
     elif not json:
         shadows = f"PERPFLOW_INFERENCE_SHADOWS='[\"{reference}\"]'"
         print(f"  shadow   PERPFLOW_INFERENCE_MODELS_DIR={output} {shadows} perpflow up")
+
+
+def _is_due(
+    output: Path, name: str, data_to: int, every: str, urls: Sequence[str] | None, on_drift: bool, json: bool
+) -> bool:
+    from services.console.durations import parse_duration_s
+    from services.console.retraining import describe_drift, fetch_metrics, newest_model, running_metrics
+    from services.training.core.retraining import RetrainRule
+
+    rule = RetrainRule(int(parse_duration_s("--retrain-every", every) * 1e9) if every else 0, on_drift)
+    newest = newest_model(output, name)
+    drift = ""
+    if newest is not None and on_drift:
+        drift = describe_drift(fetch_metrics(urls or running_metrics()), newest.name, newest.version)
+    reason = rule.why_due(
+        None if newest is None else int(newest.manifest["training"]["last_open_time"]), data_to, drift
+    )
+    if reason:
+        sys.stderr.write(f"training {name}: {reason}\n")
+    elif json:
+        print_json({"is_due": False, "newest": None if newest is None else newest.reference})
+    else:
+        print(f"{name}: not due, {'no model' if newest is None else newest.reference} is the newest")
+    return bool(reason)
 
 
 def _train_tracked(uri: str, name: str, train: Callable[[], TrainedModel]) -> TrainedModel:

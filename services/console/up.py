@@ -46,7 +46,7 @@ from services.console.control import send_commands
 from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
 from services.console.market_choice import plays_sample_data
-from services.console.models_registry import STARTER, features_of, find_entry, read_default
+from services.console.models_registry import STARTER, features_of, find_entry, read_default, read_shadows
 from services.console.placing import place_models, placement_of, placement_variables
 from services.console.plan import (
     AUTO_LAYOUT,
@@ -287,6 +287,7 @@ def model_variables(given: Mapping[str, str], *, is_simulated: bool) -> dict[str
     needed = features_of(_models_dir(given), [*([champion] if champion else []), *shadows])
     return {
         "PERPFLOW_INFERENCE_CHAMPION": champion,
+        "PERPFLOW_INFERENCE_SHADOWS": json.dumps(shadows),
         "PERPFLOW_FEATURES_FEATURE_SETS": given.get("PERPFLOW_FEATURES_FEATURE_SETS", json.dumps(needed)),
     }
 
@@ -310,11 +311,13 @@ def _named_models(given: Mapping[str, str], *, is_simulated: bool) -> tuple[str,
     champion = given.get("PERPFLOW_INFERENCE_CHAMPION") or (
         STARTER if is_simulated else read_default(_models_dir(given))
     )
+    named = given.get("PERPFLOW_INFERENCE_SHADOWS")
+    if not named:
+        return champion, [] if is_simulated else read_shadows(_models_dir(given))
     try:
-        shadows = json.loads(given.get("PERPFLOW_INFERENCE_SHADOWS") or "[]")
+        return champion, json.loads(named)
     except ValueError as error:
         raise BadInput(f'PERPFLOW_INFERENCE_SHADOWS is no JSON list ({error}); write ["NAME/VERSION"]') from error
-    return champion, shadows
 
 
 def _simulated_venue_keys(entropy: Entropy) -> dict[str, str]:

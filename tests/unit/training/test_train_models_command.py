@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from libs.runtime.errors import BadInput
-from services.console.models_registry import find_entry, read_default
+from services.console.models_registry import find_entry, read_default, read_shadows, shorten
 from services.console.training_commands import parse_horizon, parse_parameters, train_models
 
 app = typer.Typer()
@@ -43,6 +43,9 @@ def train(*arguments: str) -> Any:
         (["--input", "a.parquet", "--simulated-seed", "1"], "one of them"),
         (["--starter", "--simulated-seed", "1"], "--starter is made of fixed data"),
         (["--simulated-seed", "1", "--name", "../x"], "--name '../x': use letters"),
+        (["--starter", "--shadow"], "--starter is no model of the registry"),
+        (["--simulated-seed", "1", "--promote", "--retrain-every", "7d"], "contradict each other"),
+        (["--simulated-seed", "1", "--metrics", "http://a"], "--metrics belongs to --retrain-on-drift"),
         (["--simulated-seed", "1", "--param", "trees"], "--param 'trees': write NAME=NUMBER"),
     ],
 )
@@ -84,3 +87,13 @@ def test_model_without_an_edge_is_promoted_only_where_that_is_accepted(tmp_path:
     promoted = read_default(tmp_path)
     assert find_entry(tmp_path, promoted).bundle_sha256 == json.loads(accepted.stdout)["bundle_sha256"]
     assert promoted.startswith("tiny/")
+
+
+def test_retraining_trains_only_where_that_is_due_and_what_it_makes_starts_as_a_shadow(tmp_path: Path) -> None:
+    first = train("--retrain-every", "7d", "--output", str(tmp_path))
+    assert first.exit_code == 0, first.output
+    assert "there is no model yet" in first.stderr
+    (shadow,) = read_shadows(tmp_path)
+    again = train("--retrain-every", "7d", "--json", "--output", str(tmp_path))
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == {"is_due": False, "newest": shorten(shadow)}
