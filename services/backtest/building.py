@@ -151,9 +151,9 @@ def _strategy_settings(
 
 def _feature_sets(options: BacktestOptions, models: Sequence[ScoredModel], timeframe: str) -> list[FeatureSet]:
     """Return the sets that the settings name, else those that the models read, else the default one."""
-    settings = _settings(FeaturesSettings, options, {})
-    if "feature_sets" in settings.model_fields_set:
-        return settings.load()
+    named = load_settings(FeaturesSettings, options.environment).model_fields_set
+    if "feature_sets" in named or "feature_sets" in options.settings.get("features", {}):
+        return _settings(FeaturesSettings, options, {}).load()
     read = [(one.manifest.feature_set, one.manifest.timeframe) for one in models]
     return [load_feature_set(*one) for one in dict.fromkeys(read or [(DEFAULT_FEATURE_SET, timeframe)])]
 
@@ -164,6 +164,8 @@ def _load_models(
     overrides: dict[str, Any] = {"market": "simulated"} if is_simulated else {}
     if options.champion is not None:
         overrides["champion"] = options.champion
+    if options.shadows is not None:
+        overrides["shadows"] = options.shadows
     if options.models_dir is not None:
         overrides["models_dir"] = options.models_dir
     settings = _settings(InferenceSettings, options, overrides)

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from libs.domain.bars import TIMEFRAMES
+from libs.domain.control import ControlCommand
 from libs.domain.events import DeadInput
 from libs.domain.instruments import split_instrument_id
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
@@ -29,7 +30,8 @@ _MINUTE = 60 * NANOSECONDS
 
 @dataclass(frozen=True, slots=True)
 class MarketInput:
-    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks.
+    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks; `events` may
+    hold commands too.
 
     `columns`, or `trades`, hold the same events where the whole market is bars, or trades, of one file;
     `converted` are files that were made for the run and go with it.
@@ -37,7 +39,7 @@ class MarketInput:
 
     description: dict[str, str | int]
     timeframe: str
-    events: Iterator[MarketEvent | DeadInput]
+    events: Iterator[MarketEvent | ControlCommand | DeadInput]
     columns: BarColumns | None = None
     trades: TradeColumns | None = None
     converted: ConvertedFiles | None = None

@@ -38,6 +38,7 @@ class BacktestOptions:
     instrument: str
     strategies: tuple[StrategyChoice, ...] = ()
     champion: str | None = None
+    shadows: tuple[str, ...] | None = None
     models_dir: str | None = None
     starting_balance_usdt: Decimal | None = None
     trade_from: int = 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from libs.domain.control import ControlCommand
 from libs.domain.events import DeadInput, Event
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
@@ -225,7 +226,7 @@ class _Feed:
         if until is not None:
             self.ended_at = max(self.ended_at, quiet.feed_last_tick(count, until))
 
-    def run_events(self, events: Iterable[MarketEvent | DeadInput]) -> None:
+    def run_events(self, events: Iterable[MarketEvent | ControlCommand | DeadInput]) -> None:
         """Run a market event by event."""
         heard_at = 0
         for event in events:

@@ -1,4 +1,4 @@
-"""How much of a result is the choosing: deflated Sharpe ratio, probability of overfitting, reality check, Monte Carlo.
+"""How much of a result is the choosing, beside `libs.portfolio.trials`: reality check, cross-validation, Monte Carlo.
 
 Chance comes from the seed that is given. Returns are per step, not annualised; a matrix has a column per variant.
 """
@@ -6,68 +6,13 @@ Chance comes from the seed that is given. Returns are per step, not annualised; 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-
-_EULER = 0.5772156649015329
-_NORMAL = NormalDist()
-
-
-def deflated_sharpe(
-    sharpe: float, *, steps: int, skew: float, kurtosis: float, variants: int, variance: float
-) -> float | None:
-    """Return the probability that a Sharpe ratio per step is above what the best of so many variants has by chance.
-
-    `kurtosis` is 3 for normal returns, `variance` that of the variants' ratios. Source: Bailey and Lopez de Prado
-    (2014), The Deflated Sharpe Ratio. None where it is not defined.
-    """
-    spread = 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
-    if variants < 2 or steps < 2 or spread <= 0.0:
-        return None
-    highest = (1.0 - _EULER) * _NORMAL.inv_cdf(1.0 - 1.0 / variants)
-    highest += _EULER * _NORMAL.inv_cdf(1.0 - 1.0 / (variants * math.e))
-    by_chance = math.sqrt(max(variance, 0.0)) * highest
-    return _NORMAL.cdf((sharpe - by_chance) * math.sqrt(steps - 1) / math.sqrt(spread))
-
-
-def overfitting_probability(returns: Floats, blocks: int = 16) -> float | None:
-    """Return how often the best variant in one half of the time is below the median of all in the other half.
-
-    Every choice of half of the `blocks` of time is tried, and the Sharpe ratio ranks. Source: Bailey, Borwein, Lopez de
-    Prado and Zhu (2015), The Probability of Backtest Overfitting (CSCV). None for fewer than two variants or too
-    little time.
-    """
-    steps, variants = returns.shape
-    size = steps // blocks
-    if variants < 2 or size < 2 or blocks % 2:
-        return None
-    parts = returns[: size * blocks].reshape(blocks, size, variants)
-    sums, squares = parts.sum(axis=1), np.square(parts).sum(axis=1)
-    half = size * blocks // 2
-    below = count = 0
-    for chosen in itertools.combinations(range(blocks), blocks // 2):
-        places = np.zeros(blocks, bool)
-        places[list(chosen)] = True
-        inside = _ratios(sums[places].sum(axis=0), squares[places].sum(axis=0), half)
-        outside = _ratios(sums[~places].sum(axis=0), squares[~places].sum(axis=0), half)
-        best = int(np.argmax(inside))
-        rank = (np.sum(outside < outside[best]) + 0.5 * np.sum(outside == outside[best]) + 0.5) / (variants + 1)
-        below += bool(rank <= 0.5)
-        count += 1
-    return below / count
-
-
-def _ratios(sums: Floats, squares: Floats, steps: int) -> Floats:
-    mean = sums / steps
-    deviation = np.sqrt(np.maximum(squares / steps - mean**2, 0.0))
-    return np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 1e-15)
+from libs.portfolio.trials import Floats, sharpe_ratios
 
 
 def reality_check(returns: Floats, *, seed: int, draws: int = 1000, block_steps: float = 10.0) -> float | None:
@@ -176,9 +121,9 @@ def cross_validate_choice(
         inside = returns[~near]
         if len(inside) < 2:
             return None
-        best = int(np.argmax(_ratios(inside.sum(axis=0), np.square(inside).sum(axis=0), len(inside))))
+        best = int(np.argmax(sharpe_ratios(inside.sum(axis=0), np.square(inside).sum(axis=0), len(inside))))
         for one in chosen:
             tested[one].append(returns[group == one, best])
     paths = np.stack([np.concatenate([tested[one][path] for one in range(groups)]) for path in range(len(tested[0]))])
-    ratios = _ratios(paths.sum(axis=1), np.square(paths).sum(axis=1), steps)
+    ratios = sharpe_ratios(paths.sum(axis=1), np.square(paths).sum(axis=1), steps)
     return CrossValidation(len(paths), _percentiles(ratios), float(np.mean(paths.sum(axis=1) < 0.0)))

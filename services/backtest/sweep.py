@@ -18,17 +18,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
+from libs.portfolio.trials import deflated_sharpe, overfitting_probability
 from libs.runtime.errors import BadInput
 from services.backtest.inputs import MarketInput, open_recording, open_simulation
 from services.backtest.options import BacktestOptions
 from services.backtest.returns import kurtosis, sample, sharpe_ratio, simple_returns, skewness
 from services.backtest.run import run_backtest
-from services.backtest.selection import (
-    cross_validate_choice,
-    deflated_sharpe,
-    overfitting_probability,
-    reality_check,
-)
+from services.backtest.selection import cross_validate_choice, reality_check
 from services.backtest.summary import summarise
 from services.strategy.settings import StrategyChoice
 
@@ -207,7 +203,7 @@ def judge_choice(points: Sequence[SweepPoint], best: SweepPoint, seed: int) -> d
             steps=len(chosen),
             skew=skewness(chosen) or 0.0,
             kurtosis=(kurtosis(chosen) or 0.0) + 3.0,
-            variants=len(ratios),
+            trials=len(ratios),
             variance=float(np.var(ratios, ddof=1)),
         )
     validated = cross_validate_choice(returns)

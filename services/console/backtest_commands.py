@@ -8,16 +8,21 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from libs.runtime.configuration import read_configuration
-from libs.runtime.errors import BadInput
+from libs.runtime.errors import BadInput, DependencyUnavailable
 from services.console.backtests_commands import backtests_root
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
 from services.console.placing import parse_instruments, read_accounts
+
+if TYPE_CHECKING:
+    from services.backtest.inputs import MarketInput
+    from services.backtest.options import BacktestOptions
+    from services.backtest.run import BacktestResult
 
 _MINUTE_S = 60
 
@@ -70,6 +75,16 @@ def backtest(
         str | None, typer.Option(help="The champion: NAME/VERSION, or starter, the default with --seed.")
     ] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Registry of models.")] = None,
+    retrain_every: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="Train a model at --from and again every so often, on what was before: 30d."),
+    ] = "",
+    retrain_family: Annotated[
+        str, typer.Option(metavar="FAMILY", help="--retrain-every: of which family.")
+    ] = "lightgbm",
+    retrain_horizon: Annotated[
+        str, typer.Option(metavar="TIME", help="--retrain-every: how far ahead it forecasts; five bars by default.")
+    ] = "",
     balance: Annotated[str | None, typer.Option(metavar="USDT", help="What the account starts with.")] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.json and report.html into this folder.")
@@ -104,6 +119,8 @@ def backtest(
 
       perpflow backtest --from-bus kafka:HOST:PORT --session S --from 2026-01-01 --to 2026-02-01 --strategy ema_cross
 
+      perpflow backtest --input bars.parquet --from 2024-08-01 --retrain-every 30d --retrain-horizon 1h
+
       perpflow backtest --from-clickhouse http://HOST:8123 --session S
 
       perpflow backtest --instruments BTCUSDT.BINANCE,ETHUSDT.BINANCE --input btc.parquet --input eth.parquet
@@ -128,6 +145,8 @@ def backtest(
     if history is not None and len(traded) > 1:
         raise BadInput("--history is of one instrument; for several let each --input begin early and give --from")
     described = read_accounts(accounts, traded)
+    if retrain_every and (not input_ or len(traded) > 1 or from_ is None or model is not None):
+        raise BadInput("--retrain-every trains on the bars of one --input before --from; give both, and no --model")
     if name is not None:
         if output is not None:
             raise BadInput("give --name or --output, not both")
@@ -143,7 +162,7 @@ def backtest(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from services.backtest.inputs import MarketInput, merge_markets, open_recording, open_simulation
+    from services.backtest.inputs import merge_markets, open_recording, open_simulation
     from services.backtest.options import AccountChoice, BacktestOptions, parse_settings, parse_strategies
     from services.backtest.report import build_report, write_report
     from services.backtest.run import run_accounts
@@ -182,14 +201,19 @@ def backtest(
     market = merge_markets([open_market(number, each) for number, each in enumerate(traded)])
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=json or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("building the cores", total=None)
+    if retrain_every and input_:
+        results = _run_retrained(
+            market, input_[0], options, retrain_every, retrain_family, retrain_horizon, is_quiet=json
+        )
+    else:
+        with Progress(*columns, console=console, disable=json or not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("building the cores", total=None)
 
-        def show(event_time: int) -> None:
-            bar.update(task, description=f"market time {format_time(event_time)}")
+            def show(event_time: int) -> None:
+                bar.update(task, description=f"market time {format_time(event_time)}")
 
-        with opened:
-            results = run_accounts(market, options, show)
+            with opened:
+                results = run_accounts(market, options, show)
     folders = {account: output / account if output and len(results) > 1 else output for account in results}
     reports = {
         account: build_report(result) if (folder := folders[account]) is None else write_report(result, folder)
@@ -208,6 +232,42 @@ def backtest(
     caveats = dict.fromkeys(caveat for report in reports.values() for caveat in report["caveats"])
     for note in (*caveats, *first.notes, *first.input_errors):
         sys.stderr.write(f"perpflow: {note}\n")
+
+
+def _run_retrained(
+    market: MarketInput,
+    input_: Path,
+    options: BacktestOptions,
+    every: str,
+    family: str,
+    horizon: str,
+    *,
+    is_quiet: bool,
+) -> dict[str, BacktestResult]:
+    from services.console.training_commands import parse_horizon, shown_progress
+
+    try:
+        from services.training.core.labels import LabelOptions
+        from services.training.core.retraining import RetrainRule
+        from services.training.core.trading import Costs
+        from services.training.market_data import read_bars
+        from services.training.retraining import run_retrained
+        from services.training.training import TrainingOptions
+    except ModuleNotFoundError as error:
+        raise DependencyUnavailable(
+            f'{error.name} is not installed; in the checkout of perpflow: pip install -e ".[training]"'
+        ) from None
+    bars = read_bars(input_)
+    bars_ahead = parse_horizon(horizon, bars.table.step_ns)
+    label = LabelOptions(bars_ahead, round_trip_bps=Costs().round_trip_bps)
+    training = TrainingOptions(f"walk-{family}", 1, family=family, label=label, folds=1, compares=False)
+    registry = Path(options.models_dir or "var/models")
+    rule = RetrainRule(int(parse_duration_s("--retrain-every", every) * 1e9))
+    with shown_progress(is_quiet=is_quiet) as progress:
+        run = run_retrained(market, bars, options, training, rule, registry, progress)
+    for time, reference in run.models:
+        sys.stderr.write(f"trained {reference} at {format_time(time)}\n")
+    return run.results
 
 
 _PRINTED = (

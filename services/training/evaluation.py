@@ -19,7 +19,7 @@ from services.training.core.measures import Forecasts, Measured, measure, side_s
 from services.training.core.outlook import OutlookScore, score_outlook
 from services.training.core.splits import Fold
 from services.training.core.trading import Costs, Traded, decide, resample_mean, sharpe_ratio, trade
-from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
+from services.training.core.verdict import Evidence, Verdict, deflated_sharpe_of, judge, overfitting_of
 from services.training.families import Explained, Looking
 from services.training.fitting import FittedModel, ModelChoice, Sample, fit_model
 
@@ -338,8 +338,8 @@ def weigh_evidence(auc_low: float, daily: Floats, net_interval: tuple[float, flo
         auc_low=auc_low,
         mean_net_bps=float(daily.mean()),
         mean_net_low_bps=net_interval[0],
-        deflated_sharpe=deflated_sharpe(daily, sharpes),
-        overfitting=overfitting_probability(trials),
+        deflated_sharpe=deflated_sharpe_of(daily, sharpes),
+        overfitting=overfitting_of(trials),
     )
 
 

@@ -1,4 +1,4 @@
-"""The verdict on a model, by stated rules, and the two statistics that make many trials honest.
+"""The verdict on a model, by stated rules, with the two statistics that make many trials honest.
 
 In this order: an AUC whose interval reaches 0.5 is NOT_DISTINGUISHABLE. A mean net return of nothing or less is
 NO_EDGE. A mean net return whose interval reaches 0, a deflated Sharpe ratio below 0.95, or a probability of backtest
@@ -10,17 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import combinations, pairwise
-from statistics import NormalDist
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-
-_NORMAL = NormalDist()
-_EULER = 0.5772156649015329
+from libs.portfolio.trials import Floats, deflated_sharpe, overfitting_probability
 
 NEEDED_DEFLATED_SHARPE = 0.95
 TOLERATED_OVERFITTING = 0.5
@@ -64,56 +55,26 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     return Verdict.EDGE, "every rule is met"
 
 
-def deflated_sharpe(daily: Floats, trial_sharpes: Floats) -> float:
-    """Return the probability that the true Sharpe ratio is above what the best of these trials reaches by chance.
+def deflated_sharpe_of(daily: Floats, trial_sharpes: Floats) -> float:
+    """Return the deflated Sharpe ratio of daily returns among trials, 0 where there is too little to tell.
 
-    `daily` are returns; `trial_sharpes` the daily, not annualised, Sharpe ratios of every trial made, this one too.
-    Bailey and Lopez de Prado, The Deflated Sharpe Ratio, 2014.
+    `trial_sharpes` are the daily, not annualised, Sharpe ratios of every trial made, this one too.
     """
     deviation = float(daily.std())
     if len(daily) < 3 or not deviation > 0.0:
         return 0.0
-    sharpe = float(daily.mean()) / deviation
     centred = (daily - daily.mean()) / deviation
-    skew, kurtosis = float((centred**3).mean()), float((centred**4).mean())
-    trials = len(trial_sharpes)
-    expected_best = 0.0
-    if trials > 1:
-        spread = float(trial_sharpes.std(ddof=1))
-        expected_best = spread * (
-            (1.0 - _EULER) * _NORMAL.inv_cdf(1.0 - 1.0 / trials) + _EULER * _NORMAL.inv_cdf(1.0 - 1.0 / (trials * np.e))
-        )
-    variance = max(1e-12, 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2)
-    return _NORMAL.cdf((sharpe - expected_best) * float(np.sqrt(len(daily) - 1)) / float(np.sqrt(variance)))
+    probability = deflated_sharpe(
+        float(daily.mean()) / deviation,
+        steps=len(daily),
+        skew=float((centred**3).mean()),
+        kurtosis=float((centred**4).mean()),
+        trials=len(trial_sharpes),
+        variance=float(trial_sharpes.var(ddof=1)) if len(trial_sharpes) > 1 else 0.0,
+    )
+    return probability or 0.0
 
 
-def overfitting_probability(daily: Floats, blocks: int = 10) -> float | None:
-    """Return how often the best of several strategies in one half of the days is below the median in the other.
-
-    `daily` are returns (days, strategies). Combinatorially symmetric cross-validation: Bailey, Borwein, Lopez de Prado
-    and Zhu, The Probability of Backtest Overfitting, 2015. None for fewer than two strategies or four days a block.
-    """
-    days, strategies = daily.shape
-    if strategies < 2 or days < 4 * blocks:
-        return None
-    edges = [int(edge) for edge in np.linspace(0, days, blocks + 1)]
-    sums = np.array([daily[a:b].sum(axis=0) for a, b in pairwise(edges)])
-    squares = np.array([(daily[a:b] ** 2).sum(axis=0) for a, b in pairwise(edges)])
-    sizes = np.diff(edges)
-
-    def sharpe(chosen: tuple[int, ...]) -> Floats:
-        places, count = list(chosen), int(sizes[list(chosen)].sum())
-        mean = sums[places].sum(axis=0) / count
-        variance = squares[places].sum(axis=0) / count - mean**2
-        made: Floats = mean / np.sqrt(np.maximum(variance, 1e-12))
-        return made
-
-    everything = set(range(blocks))
-    below = []
-    for chosen in combinations(range(blocks), blocks // 2):
-        inside, outside = sharpe(chosen), sharpe(tuple(sorted(everything - set(chosen))))
-        best = int(inside.argmax())
-        # Ties share their rank: strategies that never trade do not beat one another.
-        rank = (outside < outside[best]).sum() + 0.5 * ((outside == outside[best]).sum() - 1)
-        below.append(rank / (strategies - 1) <= 0.5)
-    return float(np.mean(below))
+def overfitting_of(daily: Floats) -> float | None:
+    """Return the probability that the best of the strategies' daily returns (days, strategies) is overfitted."""
+    return overfitting_probability(daily, blocks=10, least_steps=4)

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from services.backtest.selection import (
     cross_validate_choice,
-    deflated_sharpe,
-    overfitting_probability,
     reality_check,
     resample_paths,
     resample_trades,
@@ -21,26 +17,6 @@ def with_edge(edge: float) -> np.ndarray:
     returns = NOISE.copy()
     returns[:, 7] += edge
     return returns
-
-
-def test_deflated_sharpe_is_that_of_the_papers_example() -> None:
-    # Bailey and Lopez de Prado (2014), section "A numerical example": 0.9004.
-    found = deflated_sharpe(
-        2.5 / math.sqrt(250), steps=1250, skew=-3.0, kurtosis=10.0, variants=100, variance=0.5 / 250
-    )
-    assert found == pytest.approx(0.9004, abs=5e-5)
-
-
-def test_deflated_sharpe_needs_more_than_one_variant() -> None:
-    assert deflated_sharpe(0.1, steps=100, skew=0.0, kurtosis=3.0, variants=1, variance=0.1) is None
-
-
-def test_overfitting_is_likely_among_variants_of_noise_and_unlikely_with_a_real_edge() -> None:
-    noise, edge = overfitting_probability(NOISE, 10), overfitting_probability(with_edge(0.004), 10)
-    assert noise is not None
-    assert 0.25 < noise < 0.9
-    assert edge == 0.0
-    assert overfitting_probability(NOISE[:, :1]) is None
 
 
 def test_reality_check_tells_noise_from_an_edge() -> None:

@@ -9,7 +9,7 @@ from services.training.core.distribution import ScoredReturns
 from services.training.core.labels import DAY_NS
 from services.training.core.measures import Forecasts, measure, side_score
 from services.training.core.trading import Costs, decide, resample_mean, sharpe_ratio, trade
-from services.training.core.verdict import Evidence, Verdict, deflated_sharpe, judge, overfitting_probability
+from services.training.core.verdict import Evidence, Verdict, deflated_sharpe_of, judge, overfitting_of
 
 HOUR = 3_600 * 10**9
 
@@ -94,19 +94,19 @@ def test_sharpe_ratio_is_of_days_a_year_of_them() -> None:
 
 def test_more_trials_deflate_the_same_sharpe_ratio() -> None:
     daily = np.random.default_rng(1).normal(0.15, 1.0, 500)
-    alone = deflated_sharpe(daily, np.array([0.15]))
-    among = deflated_sharpe(daily, np.random.default_rng(2).normal(0, 0.1, 50))
+    alone = deflated_sharpe_of(daily, np.array([0.15]))
+    among = deflated_sharpe_of(daily, np.random.default_rng(2).normal(0, 0.1, 50))
     assert alone > 0.95 > among
 
 
 def test_best_of_pure_chance_is_overfitted_and_a_real_edge_is_not() -> None:
     markets = [np.random.default_rng(seed).normal(size=(400, 20)) for seed in range(8)]
-    chances = [overfitting_probability(market) or 0.0 for market in markets]
+    chances = [overfitting_of(market) or 0.0 for market in markets]
     assert 0.3 < np.mean(chances) < 0.7
     noise = markets[0]
     noise[:, 7] += 0.4
-    assert overfitting_probability(noise) == 0.0
-    assert overfitting_probability(noise[:30]) is None
+    assert overfitting_of(noise) == 0.0
+    assert overfitting_of(noise[:30]) is None
 
 
 @pytest.mark.parametrize(
