@@ -88,6 +88,10 @@ kafka-starts: .venv/.dev ## twenty first starts on a real Kafka, each of which m
 kafka-outage: .venv/.dev ## a session on a real Kafka through an outage of 98 s (OUTAGE_S=300), and its replay
 	@$(BIN)/python -m tests.integration.kafka_outage $(or $(OUTAGE_S),98)
 
+hot-swap: .venv/.dev ## champion and shadow swapped again and again under load, fused and spread; vectors counted, replay verified
+	@$(BIN)/python -m tests.integration.hot_swap --layout fused --kill
+	@$(BIN)/python -m tests.integration.hot_swap --layout spread --kill
+
 .venv-peers/.peers: tests/benchmarks/peers/requirements.txt
 	@"$(PYTHON)" -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<

@@ -30,8 +30,8 @@ _MINUTE = 60 * NANOSECONDS
 
 @dataclass(frozen=True, slots=True)
 class MarketInput:
-    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks; `events` may
-    hold commands too.
+    """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks;
+    `commands`, in order of time, are given between its events.
 
     `columns`, or `trades`, hold the same events where the whole market is bars, or trades, of one file;
     `converted` are files that were made for the run and go with it.
@@ -39,10 +39,23 @@ class MarketInput:
 
     description: dict[str, str | int]
     timeframe: str
-    events: Iterator[MarketEvent | ControlCommand | DeadInput]
+    events: Iterator[MarketEvent | DeadInput]
     columns: BarColumns | None = None
     trades: TradeColumns | None = None
     converted: ConvertedFiles | None = None
+    commands: tuple[ControlCommand, ...] = ()
+
+
+def merge_commands(
+    events: Iterable[MarketEvent | DeadInput], commands: Sequence[ControlCommand]
+) -> Iterator[MarketEvent | DeadInput | ControlCommand]:
+    """Put each command before the first event that is later than it."""
+    waiting = list(reversed(commands))
+    for event in events:
+        if not isinstance(event, DeadInput):
+            while waiting and waiting[-1].event_time < event.event_time:
+                yield waiting.pop()
+        yield event
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:

@@ -16,7 +16,7 @@ from libs.runtime.errors import BadInput
 from services.backtest.bar_account import BarAccount
 from services.backtest.building import AccountStages, build_stages
 from services.backtest.columns import BarColumns
-from services.backtest.inputs import MarketInput, bar_length_ns
+from services.backtest.inputs import MarketInput, bar_length_ns, merge_commands
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import DeadEvent, Pipeline
 from services.backtest.quiet_bars import QuietBars
@@ -102,7 +102,7 @@ def run_accounts(
     elif is_free and trades is not None and QuietTrades.can_run(trades, only.strategy, options):
         feed.run_trades(trades, built.bars, only, digester)
     else:
-        feed.run_events(market.events)
+        feed.run_events(merge_commands(market.events, market.commands))
     started_at, ended_at = feed.started_at, feed.ended_at
     if not started_at:
         raise BadInput("the input holds no market event before the end that was asked for; check the file and --to")

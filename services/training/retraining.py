@@ -7,15 +7,14 @@ PROMOTE_MODEL command as in a session, between two vectors. No bar that came lat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
-from libs.domain.events import DeadInput, Event
-from libs.domain.market import MarketEvent
+from libs.domain.events import Event
 from libs.runtime.errors import BadInput
 from services.backtest.inputs import MarketInput
 from services.backtest.options import BacktestOptions
@@ -71,7 +70,7 @@ def run_retrained(
     promotions = [_promote(time, reference) for time, reference in later]
     results = run_accounts(
         # Event by event: commands come between them.
-        replace(market, events=merge_commands(market.events, promotions), columns=None, trades=None),
+        replace(market, commands=tuple(promotions), columns=None, trades=None),
         replace(options, champion=first[1], shadows=tuple(shadows), models_dir=str(registry)),
         listen=listen,
     )
@@ -86,18 +85,6 @@ def cut_bars(bars: TrainingBars, until: int) -> TrainingBars:
         field.name: getattr(table, field.name)[:count] for field in fields(BarTable) if field.name != "timeframe"
     }
     return TrainingBars(replace(table, **columns), {**bars.description, "bars": count})
-
-
-def merge_commands(
-    events: Iterable[MarketEvent | DeadInput], commands: Sequence[ControlCommand]
-) -> Iterator[MarketEvent | DeadInput | ControlCommand]:
-    """Put each command before the first event that is later than it."""
-    waiting = list(reversed(commands))
-    for event in events:
-        if not isinstance(event, DeadInput):
-            while waiting and waiting[-1].event_time < event.event_time:
-                yield waiting.pop()
-        yield event
 
 
 def _promote(time: int, reference: str) -> ControlCommand:

@@ -14,12 +14,12 @@ from libs.domain.control import ControlCommand
 from libs.domain.events import DeadInput, Event
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.runtime.errors import BadInput
-from services.backtest.inputs import open_recording
+from services.backtest.inputs import merge_commands, open_recording
 from services.backtest.options import BacktestOptions
 from services.console.models_registry import find_entry
 from services.training.core.retraining import RetrainRule
 from services.training.market_data import TrainingBars, read_bars, simulate_bars
-from services.training.retraining import cut_bars, merge_commands, run_retrained
+from services.training.retraining import cut_bars, run_retrained
 from services.training.training import TrainingOptions
 from tests.kit.builders import BTC, START, a_control, a_mark
 
@@ -56,7 +56,7 @@ def test_bars_are_cut_where_they_had_closed(bars: TrainingBars) -> None:
 def test_a_command_comes_before_the_first_event_that_is_later() -> None:
     commands = [a_control(number=number, event_time=START + number * 10) for number in (1, 2)]
     events = [a_mark(event_time=START + time) for time in (0, 10, 11, 12)]
-    broken = DeadInput("a", "1", "torn", b"")
+    broken = DeadInput("torn", "a", 1, b"")
     merged = list(merge_commands([*events[:2], broken, *events[2:]], commands))
     assert merged == [*events[:2], broken, commands[0], *events[2:]]
 
