@@ -1,9 +1,9 @@
 """Swaps the champion again and again while a session trades: no vector may be missed, and none scored twice.
 
 ``python -m tests.integration.hot_swap [--layout fused|spread] [--span 60m] [--speed 60] [--swaps 10] [--kill]``
-(`make hot-swap`). A shadow is promoted and rolled back by the command line, as a person would; with `--kill` the process
-that scores is killed -9 between. Then the topics are counted, and the session is replayed. Not part of the suite: it
-takes minutes.
+(`make hot-swap`). A shadow is promoted and rolled back by the command line, as a person would; with `--kill` the
+process that scores is killed -9 between. Then the topics are counted, and the session is replayed. Not part of the
+suite: it takes minutes.
 """
 
 from __future__ import annotations
@@ -114,10 +114,9 @@ def _count(platform: Platform, outcome: SessionOutcome, sent: int) -> list[str]:
     models = sorted({one.model_name for one in forecasts})
     champions = [one.model_name for one in forecasts if one.role is ModelRole.CHAMPION]
     changes = sum(before != after for before, after in pairwise(champions))
-    print(
-        f"{len(vectors)} live vectors, {len(forecasts)} forecasts of {', '.join(models)}; {sent} commands, the champion "
-        f"changed {changes} times; {outcome.summary['restarts']} restarts, {outcome.summary['orders']} orders"
-    )
+    print(f"{len(vectors)} live vectors, {len(forecasts)} forecasts of {', '.join(models)}")
+    print(f"{sent} commands, the champion changed {changes} times")
+    print(f"{outcome.summary['restarts']} restarts, {outcome.summary['orders']} orders")
     missed = [vector for vector in vectors if any(by_model[vector, model] == 0 for model in models)]
     doubled = [key for key, count in by_model.items() if count > 1]
     strange = [vector for vector in vectors if by_role[vector, ModelRole.CHAMPION] != 1]
