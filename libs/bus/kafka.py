@@ -259,6 +259,8 @@ class KafkaProducer:
             raise foreign_consumer(self._name)
         metadata = consumer.group_metadata()
         places = [self._session.to_kafka(at, offset) for at, offset in offsets.items()]
+        # Where the group's coordinator goes away meanwhile librdkafka may never return, whatever limit it is given (its
+        # issue 5456): the heartbeat's limit on waiting then shows the process as hung.
         send = self._client.send_offsets_to_transaction
         self._step(lambda left_s: send(places, metadata, left_s), "sending offsets by")
 

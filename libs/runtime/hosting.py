@@ -9,8 +9,8 @@ before it reads anything::
     lost        a commit is refused (`ProducerFenced`): drop the task, unless the group says that it is still ours
     standby     where asked for: follow the journals of other replicas' tasks, to go on at once when they are assigned
 
-While a rebalance is under way every task goes on. A task that makes no progress keeps `step` from returning, so that
-its process is found hung; one that fails ends the process.
+While a rebalance is under way every task goes on. A task that makes no progress, or that was revoked and does not end,
+keeps `step` from returning, so that its process is found hung; one that fails ends the process.
 """
 
 from __future__ import annotations
@@ -313,7 +313,11 @@ class TaskHost:
                 each.abandon()
 
     def _has_silent_task(self) -> bool:
-        return any(each.heartbeat.age_s > _SILENT_S for each in self._running.values() if each.is_ready)
+        now = self._clock.monotonic_s()
+        at_work = [each for each in self._running.values() if each.is_ready]
+        # A revoked task may hang in its last commit: the group may give it back, and nobody would run it.
+        overdue = [each for each in self._leaving if each.left_at is not None and now - each.left_at > REVOKED_BUDGET_S]
+        return any(each.heartbeat.age_s > _SILENT_S for each in (*at_work, *overdue))
 
     def close(self) -> None:
         """Finish every task, then leave. Raises what ended a task."""
