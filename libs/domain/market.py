@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
+from libs.domain.records import quickly_made
+
 
 class Side(IntEnum):
     """The taker's or the order's direction. Numbers are the wire's."""
@@ -29,6 +31,7 @@ class Side(IntEnum):
         return Side.SELL if self is Side.BUY else Side.BUY
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Trade:
     """One execution (or an aggregate of one taker's) on the venue."""
@@ -43,6 +46,7 @@ class Trade:
     venue_trade_id: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class DepthSnapshot:
     """A whole book: bids from the highest price down, asks from the lowest up; parallel tuples."""
@@ -58,6 +62,7 @@ class DepthSnapshot:
     ask_quantities_e8: tuple[int, ...]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class DepthDelta:
     """Changed levels: quantities are absolute, 0 removes a level. `previous_final_update_id` chains the deltas."""
@@ -75,6 +80,7 @@ class DepthDelta:
     ask_quantities_e8: tuple[int, ...]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class BestQuote:
     """The top of the book."""
@@ -90,6 +96,7 @@ class BestQuote:
     ask_quantity_e8: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class MarkPrice:
     """Mark, index and the funding rate in force. `index_price_e8` is None where the venue sends none."""
@@ -104,6 +111,7 @@ class MarkPrice:
     next_funding_time: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class FundingSettled:
     """Funding was settled at `event_time`: a position pays notional at mark times rate (longs pay when positive)."""
@@ -116,6 +124,7 @@ class FundingSettled:
     mark_price_e8: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class OpenInterest:
     """Contracts open on the venue, in base units."""
@@ -127,6 +136,7 @@ class OpenInterest:
     open_interest_e8: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Liquidation:
     """A forced order seen on the venue; `side` is that of the order (SELL closes a long)."""
@@ -140,6 +150,7 @@ class Liquidation:
     quantity_e8: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ExchangeBar:
     """A closed kline as the venue reports it; this is how history reaches the stream.
@@ -166,6 +177,7 @@ class ExchangeBar:
     is_history: bool = True
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ClockTick:
     """A second of market time has begun: `event_time` is a whole second. Cores have no other clock."""
@@ -199,6 +211,7 @@ class GapState(IntEnum):
     LOST = 4
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Gap:
     """What a venue sent and did not reach us, between two times; known numbers of it, 0 where there are none.
@@ -222,6 +235,7 @@ class Gap:
     reason: str
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class LateTrade:
     """A trade of a gap that came after what lies behind it. It is on record, and nothing is computed from it."""

@@ -15,7 +15,7 @@ from libs.domain.market import ExchangeBar, MarketEvent, Trade
 from libs.domain.orders import PlaceOrder
 from libs.domain.venues import VenueAccountSnapshot, VenueOrderState
 from libs.venues.archives import VenueArchive
-from libs.venues.frames import Frame
+from libs.venues.frames import OpenedFrame
 from libs.venues.history import MarketHistory
 from libs.venues.rest import RestClient
 
@@ -30,12 +30,12 @@ class FrameDecoder(Protocol):
     keeps_state: bool
     rest_symbol: re.Pattern[bytes]
 
-    def open(self, payload: bytes) -> Frame | None:
+    def open(self, payload: bytes) -> OpenedFrame | None:
         """Tell a frame's kind, symbol and time; None for acknowledgements. Raises `FrameError`."""
         ...
 
     def decode(
-        self, frame: Frame, *, received_time: int, fallback_time: int, symbol: str = ""
+        self, frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = ""
     ) -> Sequence[MarketEvent]:
         """Return a frame's events, none where it is known and not wanted. Raises `FrameError`.
 

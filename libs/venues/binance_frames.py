@@ -2,6 +2,9 @@
 
 Pure: bytes in, one domain event out. Unknown fields are ignored; what cannot be read raises `FrameError`. Frames that
 are known and not wanted (acknowledgements, open klines, tickers) give None.
+
+Trades, quotes and book changes, which are nearly all there is, are read as the types of `binance_types` where they are
+just as they should be. Everything else, and whatever is wrong with these, is read field by field, which says so.
 """
 
 from __future__ import annotations
@@ -25,13 +28,24 @@ from libs.domain.market import (
     Trade,
 )
 from libs.domain.numbers import InexactNumber
+from libs.venues.binance_types import (
+    PARTIAL_DEPTH,
+    AggregateTradeFrame,
+    DepthFrame,
+    QuoteFrame,
+    TradeFrame,
+    TypedFrame,
+    fields_of,
+    read_typed,
+)
 from libs.venues.frames import (
     KNOWN_NUMBERS,
-    MAX_INT64,
+    MAX_KNOWN,
     MAX_MS,
     NS_PER_MS,
     Frame,
     FrameError,
+    OpenedFrame,
     kline_event_id,
     read_document,
     read_e8,
@@ -39,6 +53,7 @@ from libs.venues.frames import (
     read_int,
     read_levels,
     read_ms,
+    read_plain_levels,
     read_price_e8,
     read_signed_e8,
 )
@@ -46,7 +61,6 @@ from libs.venues.frames import (
 VENUE = "BINANCE"
 # What answers to commands say in place of an error.
 _DONE = frozenset({0, 200, "0", "200"})
-_PARTIAL_DEPTH = re.compile(r"@depth(5|10|20)(?:@|$)")
 
 _IGNORED = frozenset(
     {
@@ -63,22 +77,22 @@ _IGNORED = frozenset(
 )
 
 
-def open_frame(payload: bytes) -> Frame | None:
+def open_frame(payload: bytes) -> Frame | TypedFrame | None:
     """Tell a frame's kind and symbol; None for acknowledgements and empty subscriptions. Raises `FrameError`."""
+    return read_typed(payload) or _open_document(payload)
+
+
+def _open_document(payload: bytes) -> Frame | None:
     document = read_document(payload)
     stream = document.get("stream", "")
-    if isinstance(stream, str) and "@depth" in stream and (partial := _PARTIAL_DEPTH.search(stream)):
+    if isinstance(stream, str) and "@depth" in stream and (partial := PARTIAL_DEPTH.search(stream)):
         raise FrameError(
             f"stream {stream!r} is the top {partial[1]} levels of the book, not its changes", "subscribe to @depth"
         )
     data = document.get("data", document)
     if not isinstance(data, dict):
         raise FrameError(f"'data' of stream {stream!r} is not an object", "give one frame per line")
-    kind, symbol, stamp = data.get("e"), data.get("s"), data.get("E")
-    if kind in _DECODERS and type(symbol) is str and symbol and type(stamp) is int and 0 < stamp <= MAX_MS:
-        # What nearly every frame is like.
-        return Frame(kind, symbol, data, stamp * NS_PER_MS)
-    kind = _kind_of(data, stream)
+    kind, symbol = _kind_of(data, stream), data.get("s")
     if not kind:
         return None
     symbol = symbol or data.get("symbol") or ""
@@ -114,12 +128,18 @@ def _kind_of(data: Mapping[str, Any], stream: str) -> str:
     )
 
 
-def decode_frame(frame: Frame, *, received_time: int, fallback_time: int, symbol: str = "") -> MarketEvent | None:
+def decode_frame(frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = "") -> MarketEvent | None:
     """Turn a frame into its market event, or None where it is known and not wanted. Raises `FrameError`.
 
     `fallback_time` (ns) is the event time of frames without one (spot book tickers, spot depth answers); `symbol` names
     frames without a symbol. Trades carry the match time T, books the transaction time T where the venue sends it.
     """
+    if isinstance(frame, TypedFrame):
+        event = _TYPED_DECODERS[type(frame)](frame, received_time)
+        if event is not None:
+            return event
+        frame = Frame(frame.kind, frame.symbol, fields_of(frame), frame.sent_time)
+    assert isinstance(frame, Frame)
     decode = _DECODERS.get(frame.kind)
     if decode is None:
         if frame.kind in _IGNORED:
@@ -137,14 +157,16 @@ class BinanceDecoder:
     keeps_state = False
     rest_symbol = re.compile(rb"/(?:depth|openInterest|premiumIndex)\?(?:.*&)?symbol=([A-Z0-9_]+)")
 
-    def open(self, payload: bytes) -> Frame | None:
+    def open(self, payload: bytes) -> OpenedFrame | None:
         """Tell a frame's kind, symbol and time."""
-        return open_frame(payload)
+        return read_typed(payload) or _open_document(payload)
 
     def decode(
-        self, frame: Frame, *, received_time: int, fallback_time: int, symbol: str = ""
+        self, frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = ""
     ) -> Sequence[MarketEvent]:
         """Return the frame's event, if it has one."""
+        if (quick := _TYPED_DECODERS.get(type(frame))) and (made := quick(frame, received_time)) is not None:
+            return (made,)
         event = decode_frame(frame, received_time=received_time, fallback_time=fallback_time, symbol=symbol)
         return () if event is None else (event,)
 
@@ -153,25 +175,11 @@ def _trade(data: Mapping[str, Any], instrument: str, received_time: int, _: int)
     # USD-M sends price 0 with X "NA" for what is not an execution in the book.
     if data.get("X", "MARKET") == "NA":
         return None
-    return _make_trade(data, instrument, received_time, "trade", "t")
+    return _read_trade(data, instrument, received_time, "trade", "t")
 
 
 def _aggregate_trade(data: Mapping[str, Any], instrument: str, received_time: int, _: int) -> MarketEvent:
-    return _make_trade(data, instrument, received_time, "aggtrade", "a")
-
-
-def _make_trade(data: Mapping[str, Any], instrument: str, received_time: int, word: str, id_field: str) -> Trade:
-    try:
-        number, at_ms, price, quantity = data[id_field], data["T"], KNOWN_NUMBERS[data["p"]], KNOWN_NUMBERS[data["q"]]
-        is_maker = data["m"]
-    except (KeyError, TypeError, InexactNumber):
-        # What follows says what is wrong with it.
-        return _read_trade(data, instrument, received_time, word, id_field)
-    is_whole = type(number) is int and 0 <= number <= MAX_INT64 and type(at_ms) is int and 0 <= at_ms <= MAX_MS
-    if not is_whole or price <= 0 or quantity <= 0 or type(is_maker) is not bool:
-        return _read_trade(data, instrument, received_time, word, id_field)
-    event_id = f"{instrument}/{word}/{number}"
-    return Trade(instrument, event_id, at_ms * NS_PER_MS, received_time, price, quantity, is_maker, number)
+    return _read_trade(data, instrument, received_time, "aggtrade", "a")
 
 
 def _read_trade(data: Mapping[str, Any], instrument: str, received_time: int, word: str, id_field: str) -> Trade:
@@ -232,20 +240,6 @@ def _depth_snapshot(data: Mapping[str, Any], instrument: str, received_time: int
 
 
 def _best_quote(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
-    try:
-        number, bid, bid_quantity = data["u"], KNOWN_NUMBERS[data["b"]], KNOWN_NUMBERS[data["B"]]
-        ask, ask_quantity, at_ms = KNOWN_NUMBERS[data["a"]], KNOWN_NUMBERS[data["A"]], data["T"]
-    except (KeyError, TypeError, InexactNumber):
-        # Spot's have no time; what follows says what is wrong with others.
-        return _read_quote(data, instrument, received_time, fallback_time)
-    is_whole = type(number) is int and 0 <= number <= MAX_INT64 and type(at_ms) is int and 0 <= at_ms <= MAX_MS
-    if not is_whole or bid <= 0 or ask <= 0 or bid_quantity < 0 or ask_quantity < 0:
-        return _read_quote(data, instrument, received_time, fallback_time)
-    event_id, at = f"{instrument}/quote/{number}", at_ms * NS_PER_MS
-    return BestQuote(instrument, event_id, at, received_time, number, bid, bid_quantity, ask, ask_quantity)
-
-
-def _read_quote(data: Mapping[str, Any], instrument: str, received_time: int, fallback_time: int) -> MarketEvent:
     update_id = read_int(data, "u")
     return BestQuote(
         instrument=instrument,
@@ -349,6 +343,64 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any], str, int, int], MarketEvent | 
     "premiumIndex": _premium_index,
     "openInterest": _open_interest,
     "forceOrder": _liquidation,
+}
+
+
+class _Instruments(dict[str, str]):
+    def __missing__(self, symbol: str) -> str:
+        if len(self) >= MAX_KNOWN:
+            self.clear()
+        self[symbol] = name = instrument_id(symbol, VENUE)
+        return name
+
+
+_INSTRUMENTS = _Instruments()
+
+
+# Each gives None for what is not as it should be.
+
+
+def _typed_trade(frame: TradeFrame | AggregateTradeFrame, received_time: int) -> Trade | None:
+    try:
+        price, quantity = KNOWN_NUMBERS[frame.price], KNOWN_NUMBERS[frame.quantity]
+    except InexactNumber:
+        return None
+    if price <= 0 or quantity <= 0 or frame.execution == "NA":
+        return None
+    instrument, number = _INSTRUMENTS[frame.symbol], frame.number
+    event_id, at = f"{instrument}/{frame.word}/{number}", frame.at_ms * NS_PER_MS
+    return Trade(instrument, event_id, at, received_time, price, quantity, frame.is_buyer_maker, number)
+
+
+def _typed_quote(frame: QuoteFrame, received_time: int) -> BestQuote | None:
+    known = KNOWN_NUMBERS
+    try:
+        bid, bid_quantity = known[frame.bid_price], known[frame.bid_quantity]
+        ask, ask_quantity = known[frame.ask_price], known[frame.ask_quantity]
+    except InexactNumber:
+        return None
+    if bid <= 0 or ask <= 0 or bid_quantity < 0 or ask_quantity < 0:
+        return None
+    instrument, number = _INSTRUMENTS[frame.symbol], frame.number
+    event_id, at = f"{instrument}/quote/{number}", frame.at_ms * NS_PER_MS
+    return BestQuote(instrument, event_id, at, received_time, number, bid, bid_quantity, ask, ask_quantity)
+
+
+def _typed_delta(frame: DepthFrame, received_time: int) -> DepthDelta | None:
+    bids, asks = read_plain_levels(frame.bids, is_bid=True), read_plain_levels(frame.asks, is_bid=False)
+    first, last = frame.first_number, frame.last_number
+    if bids is None or asks is None or last < first:
+        return None
+    instrument = _INSTRUMENTS[frame.symbol]
+    event_id, at = f"{instrument}/depth/{last}", frame.at_ms * NS_PER_MS
+    return DepthDelta(instrument, event_id, at, received_time, first, last, frame.previous_number, *bids, *asks)
+
+
+_TYPED_DECODERS: dict[type, Callable[[Any, int], MarketEvent | None]] = {
+    TradeFrame: _typed_trade,
+    AggregateTradeFrame: _typed_trade,
+    QuoteFrame: _typed_quote,
+    DepthFrame: _typed_delta,
 }
 
 

@@ -33,6 +33,7 @@ from libs.venues.frames import (
     NS_PER_MS,
     Frame,
     FrameError,
+    OpenedFrame,
     kline_event_id,
     read_document,
     read_e8,
@@ -80,9 +81,10 @@ class BybitDecoder:
         return open_frame(payload)
 
     def decode(
-        self, frame: Frame, *, received_time: int, fallback_time: int, symbol: str = ""
+        self, frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = ""
     ) -> Sequence[MarketEvent]:
         """Return the frame's events."""
+        assert isinstance(frame, Frame)
         decode = _DECODERS.get(frame.kind)
         if decode is None:
             return ()

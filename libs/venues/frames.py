@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -24,12 +24,31 @@ class FrameError(ValueError):
         self.fix = fix
 
 
-class Frame(NamedTuple):
-    """A frame whose kind and symbol are known and whose fields are not read yet.
+class OpenedFrame(Protocol):
+    """A frame whose kind and symbol are known and that is not decoded yet.
 
     `symbol` is empty where the frame names none (an answer to a question); the reader supplies it. `sent_time` (ns) is
     when the venue sent it, 0 where it does not say.
     """
+
+    @property
+    def kind(self) -> str:
+        """What it is, in the venue's word."""
+        ...
+
+    @property
+    def symbol(self) -> str:
+        """The venue's name of the instrument."""
+        ...
+
+    @property
+    def sent_time(self) -> int:
+        """When the venue sent it."""
+        ...
+
+
+class Frame(NamedTuple):
+    """An `OpenedFrame` with its fields as they came."""
 
     kind: str
     symbol: str
@@ -134,7 +153,7 @@ def read_levels(levels: Any, name: str, *, is_bid: bool) -> tuple[tuple[int, ...
     """Read ``[[price, quantity], ...]`` into parallel tuples, best price first. Raises `FrameError`."""
     if not isinstance(levels, Sequence) or isinstance(levels, str):
         raise FrameError(f"field {name!r} is {levels!r}, not a list of [price, quantity]", _FIX_FRAME)
-    read = _read_plain_levels(levels, is_bid=is_bid)
+    read = read_plain_levels(levels, is_bid=is_bid) if {*map(type, levels)} <= {list, tuple} else None
     if read is not None:
         return read
     pairs = []
@@ -153,10 +172,10 @@ def read_levels(levels: Any, name: str, *, is_bid: bool) -> tuple[tuple[int, ...
     return tuple(price for price, _ in pairs), tuple(quantity for _, quantity in pairs)
 
 
-def _read_plain_levels(levels: Sequence[Any], *, is_bid: bool) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def read_plain_levels(
+    levels: Sequence[Sequence[Any]], *, is_bid: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Read levels that are just as they should be; None where one is not, which the caller looks at closely."""
-    if not {*map(type, levels)} <= {list, tuple}:
-        return None
     try:
         prices = [KNOWN_NUMBERS[price] for price, _ in levels]
         quantities = [KNOWN_NUMBERS[quantity] for _, quantity in levels]

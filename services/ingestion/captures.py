@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from libs.venues.api import FrameDecoder
-from libs.venues.frames import Frame, FrameError
+from libs.venues.frames import FrameError, OpenedFrame
 from libs.venues.recorder_csv import read_csv_lines
 from services.ingestion.items import Item
 
@@ -72,7 +72,7 @@ class CaptureReader:
 
     def _decode_line(self, line: bytes, clock: int) -> Item | None:
         named = self._symbol
-        frame: Frame | None
+        frame: OpenedFrame | None
         received_time = 0
         if match := _NS_LINE.match(line):
             received_time, frame = int(match[1]), self._decoder.open(match[2])

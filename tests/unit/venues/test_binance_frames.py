@@ -13,7 +13,8 @@ from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, Liquidation
 from libs.domain.numbers import parse_e8
 from libs.venues import binance_frames
 from libs.venues.binance_frames import decode_frame, decode_klines, open_frame
-from libs.venues.frames import FrameError, read_levels
+from libs.venues.binance_types import TypedFrame
+from libs.venues.frames import FrameError, OpenedFrame, read_levels
 from tests.kit.builders import BTC
 
 
@@ -153,41 +154,62 @@ def test_kline_rows_become_history_bars() -> None:
         decode_klines([[1, "2"]], instrument=BTC)
 
 
-TEXTS = ("", "0", "-1", "1.5", "1.000000001", "1e3", "ab", "99999999999999")
-ODD: st.SearchStrategy[object] = st.sampled_from([*TEXTS, None, 7, -7, 2**63, True, 1.5, []])
-NAMES = st.sampled_from(["t", "T", "p", "q", "m", "u", "b", "B", "a", "A"])
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    st.dictionaries(st.sampled_from(["t", "T", "p", "q", "m", "u", "b", "B", "a", "A"]), ODD, max_size=3), st.booleans()
+TEXTS = ("", "0", "-1", "1.5", "1.000000001", "1e3", "ab", "99999999999999", "٣", "1_0", " 1", ".5", "5.")
+LEVELS: list[object] = [[], [["1", "2"]], [["1"]], [["2", "1", "0"]], [[1, 2]], [["x", "1"]]]
+ODD: st.SearchStrategy[object] = st.sampled_from([*TEXTS, None, 0, 7, -7, 2**63, 2**70, True, 1.5, 4.0, *LEVELS])
+PLAIN: tuple[dict[str, object], ...] = (
+    TRADE,
+    {"e": "aggTrade", "E": 5, "T": 4, "s": "BTCUSDT", "a": 3, "p": "10.5", "q": "1", "f": 1, "l": 2, "m": True},
+    {"e": "bookTicker", "E": 5, "T": 4, "s": "BTCUSDT", "u": 3, "b": "10.5", "B": "1", "a": "10.6", "A": "2"},
+    {
+        "e": "depthUpdate",
+        "E": 5,
+        "T": 4,
+        "s": "BTCUSDT",
+        "U": 2,
+        "u": 3,
+        "pu": 1,
+        "b": [["10.5", "1"], ["10.4", "0"]],
+        "a": [["10.6", "2"]],
+    },
 )
-def test_the_quick_way_reads_what_the_careful_one_reads(changes: dict[str, object], is_lacking: bool) -> None:
-    quote = {"u": 3, "T": 4, "b": "10.5", "B": "1", "a": "10.6", "A": "2"}
-    for quick, careful, data in (
-        (
-            lambda data: binance_frames._make_trade(data, BTC, 9, "trade", "t"),
-            lambda data: binance_frames._read_trade(data, BTC, 9, "trade", "t"),
-            TRADE,
-        ),
-        (
-            lambda data: binance_frames._best_quote(data, BTC, 9, 5),
-            lambda data: binance_frames._read_quote(data, BTC, 9, 5),
-            quote,
-        ),
-    ):
-        changed = {**data, **changes}
-        if is_lacking:
-            for name in changes:
-                del changed[name]
-        assert outcome(quick, changed) == outcome(careful, changed)
 
 
-def outcome(decode: Callable[[dict[str, object]], MarketEvent], data: dict[str, object]) -> MarketEvent | str:
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(PLAIN),
+    st.dictionaries(st.sampled_from(["e", "E", "s", "X", *"tTpqmuUbBaA", "pu"]), ODD, max_size=3),
+    st.booleans(),
+    st.sampled_from(["", "btcusdt@depth", "btcusdt@depth5@100ms"]),
+)
+def test_the_quick_way_reads_what_the_careful_one_reads(
+    plain: dict[str, object], changes: dict[str, object], is_lacking: bool, stream: str
+) -> None:
+    data = {**plain, **changes}
+    if is_lacking:
+        for name in changes:
+            del data[name]
+    payload = json.dumps({"stream": stream, "data": data} if stream else data, separators=(",", ":")).encode()
+    assert outcome(open_frame, payload) == outcome(binance_frames._open_document, payload)
+
+
+def test_plain_frames_are_read_the_quick_way() -> None:
+    for plain in PLAIN:
+        for document in (plain, {"stream": "btcusdt@depth@100ms", "data": plain}):
+            payload = json.dumps(document, separators=(",", ":")).encode()
+            assert isinstance(open_frame(payload), TypedFrame)
+            assert outcome(open_frame, payload) == outcome(binance_frames._open_document, payload)
+
+
+def outcome(open_payload: Callable[[bytes], OpenedFrame | None], payload: bytes) -> object:
     try:
-        return decode(data)
+        frame = open_payload(payload)
+        if frame is None:
+            return None
+        event = decode_frame(frame, received_time=9, fallback_time=8, symbol="ETHUSDT")
     except FrameError as error:
         return str(error)
+    return frame.kind, frame.symbol, frame.sent_time, event
 
 
 @settings(deadline=None, max_examples=200)
