@@ -89,6 +89,21 @@ def compile_recorder() -> None:
     reader.read([encode(event).payload for event in _one_bar("BTCUSDT.BINANCE")])
 
 
+def compile_passing() -> None:
+    """Compile the loops that a backtest passes ticks in."""
+    from libs.domain.market_columns import columns_of
+    from libs.matching.book import Book
+    from libs.matching.passing import pass_events
+    from services.bars.core import BarsCore
+
+    instrument = "BTCUSDT.BINANCE"
+    events = [event for event in _one_bar(instrument) if not isinstance(event, DepthSnapshot | ClockTick)]
+    columns, bars, book = columns_of(instrument, events), BarsCore(), Book()
+    bars.handle(events[0])
+    bars.pass_events(columns, 0, len(columns))
+    pass_events(book, [], columns, 0, len(columns), bound=2 * events[0].event_time, opened=0)
+
+
 # The longest first, so that the last to start is a short one.
 PARTS: dict[str, Callable[[], None]] = {
     "indicators": compile_features_and_research,
@@ -97,9 +112,10 @@ PARTS: dict[str, Callable[[], None]] = {
     "bars": compile_bars,
     "matching": compile_matching,
     "recorder": compile_recorder,
+    "passing": compile_passing,
 }
 MARKET = ("exchange", "bars")
-EVERYTHING = ("indicators", "exchange", "bars", "recorder")
+EVERYTHING = ("indicators", "exchange", "bars", "recorder", "passing")
 """Without those that are part of another."""
 
 

@@ -7,10 +7,12 @@ times the higher update id.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
+from numba.extending import register_jitable
 
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, Side
 from libs.domain.numbers import NANOSECONDS
@@ -34,6 +36,47 @@ RECENT_DELTAS = 24
 # Deltas whose ids lie behind the book's this long after its last one come from a feed that counts anew.
 RESTART_NS = 5 * NANOSECONDS
 _NO_LIMIT = 2**62
+COVERED, CONTINUES, BREAKS = range(3)
+"""What a delta does to a book: nothing new, the next change, or an end of what was known."""
+
+
+@register_jitable
+def continues(first_update_id: int, previous_final_update_id: int, update_id: int) -> bool:
+    """Whether a delta is the next one behind an update."""
+    return first_update_id <= update_id + 1 or previous_final_update_id == update_id
+
+
+@register_jitable
+def judge_delta(
+    update_id: int, depth_time: int, event_time: int, first_update_id: int, final_update_id: int, previous: int
+) -> int:
+    """Return what a delta does to a book at an update and a time."""
+    if not update_id:
+        return CONTINUES
+    if final_update_id <= update_id:
+        return COVERED if event_time < depth_time + RESTART_NS else BREAKS
+    return CONTINUES if continues(first_update_id, previous, update_id) else BREAKS
+
+
+@register_jitable
+def is_old_quote(event_time: int, quote_update_id: int, depth_time: int, update_id: int) -> bool:
+    """Whether a quote is older than the depth."""
+    return event_time < depth_time or (event_time == depth_time and 0 < quote_update_id < update_id)
+
+
+@register_jitable
+def outdates_quote(event_time: int, update_id: int, quote_time: int, quote_update_id: int) -> bool:
+    """Whether depth is not older than a quote."""
+    return event_time > quote_time or (event_time == quote_time and update_id >= quote_update_id)
+
+
+@register_jitable
+def shown_of(count: int, index: int, quantity: int, is_anchored: bool) -> int:
+    """Return the quantity displayed at a price, from what `ladder.look_at` says of it."""
+    if quantity >= 0:
+        return quantity
+    is_empty = count > 0 and (index == 0 or (is_anchored and index < count))
+    return 0 if is_empty else UNKNOWN_QUANTITY
 
 
 @dataclass(eq=False)
@@ -62,7 +105,9 @@ class Book:
         later: list[DepthDelta] = []
         if 1 < event.last_update_id < self.update_id:
             later = [delta for delta in self._recent if delta.final_update_id > event.last_update_id]
-            if not later or not _continues(later[0], event.last_update_id):
+            if not later or not continues(
+                later[0].first_update_id, later[0].previous_final_update_id, event.last_update_id
+            ):
                 return
         self._apply(event, is_whole=True)
         self.update_id = event.last_update_id
@@ -74,15 +119,20 @@ class Book:
 
     def apply_delta(self, event: DepthDelta) -> None:
         """Apply changed levels; a delta that the book already covers changes nothing, a gap forgets what was known."""
-        is_whole = False
-        if self.update_id:
-            if event.final_update_id <= self.update_id and event.event_time < self.depth_time + RESTART_NS:
-                return
-            if event.final_update_id <= self.update_id or not _continues(event, self.update_id):
-                is_whole = True
-                self.is_anchored = False
-                self._recent.clear()
-        self._apply(event, is_whole=is_whole)
+        verdict = judge_delta(
+            self.update_id,
+            self.depth_time,
+            event.event_time,
+            event.first_update_id,
+            event.final_update_id,
+            event.previous_final_update_id,
+        )
+        if verdict == COVERED:
+            return
+        if verdict == BREAKS:
+            self.is_anchored = False
+            self._recent.clear()
+        self._apply(event, is_whole=verdict == BREAKS)
         self.update_id = event.final_update_id
         if not self.is_anchored:
             self._recent.append(event)
@@ -91,7 +141,7 @@ class Book:
     def _apply(self, event: DepthSnapshot | DepthDelta, *, is_whole: bool) -> None:
         quote = self._quote
         update_id = event.last_update_id if isinstance(event, DepthSnapshot) else event.final_update_id
-        is_newer = quote is None or (event.event_time, update_id) >= (quote[0], quote[1])
+        is_newer = quote is None or outdates_quote(event.event_time, update_id, quote[0], quote[1])
         if is_newer:
             if not self._is_quote_applied:
                 self._apply_quote()
@@ -110,9 +160,7 @@ class Book:
 
     def apply_quote(self, event: BestQuote) -> None:
         """Take a best quote for the top, unless the depth is newer. It is worked in when the book is next asked."""
-        if event.event_time < self.depth_time or (
-            event.event_time == self.depth_time and 0 < event.update_id < self.update_id
-        ):
+        if is_old_quote(event.event_time, event.update_id, self.depth_time, self.update_id):
             return
         self._quote = (
             event.event_time,
@@ -124,6 +172,26 @@ class Book:
         )
         self._is_quote_applied = False
         self.has_levels = True
+
+    def numbers(self) -> LadderState:
+        """Return what `passing` advances beside the ladder, as `passing.NUMBERS` names it."""
+        quote = self._quote or (0,) * 6
+        flags = (self._quote is not None, self._is_quote_applied)
+        return np.array([*quote, *flags, self.depth_time, self.update_id, self.has_levels], dtype=np.int64)
+
+    def take_numbers(self, numbers: LadderState, recent: Sequence[DepthDelta]) -> None:
+        """Take over the numbers after events were passed; `recent` are the last of the deltas among them."""
+        *quote, has_quote, is_applied, self.depth_time, self.update_id, has_levels = numbers.tolist()
+        self._quote = (quote[0], quote[1], quote[2], quote[3], quote[4], quote[5]) if has_quote else None
+        self._is_quote_applied, self.has_levels = bool(is_applied), bool(has_levels)
+        if not self.is_anchored:
+            self._recent.extend(recent)
+            del self._recent[:-RECENT_DELTAS]
+
+    @property
+    def ladder(self) -> LadderState:
+        """The levels' flat state; a quote may not be worked in yet."""
+        return self._state
 
     def _apply_quote(self) -> None:
         if self._quote is not None:
@@ -160,10 +228,7 @@ class Book:
             self._apply_quote()
         is_buy = side is Side.BUY
         best, count, index, quantity = look_at(self._state, BIDS if is_buy else ASKS, -price if is_buy else price)
-        if quantity < 0:
-            is_empty = count and (index == 0 or (self.is_anchored and index < count))
-            quantity = 0 if is_empty else UNKNOWN_QUANTITY
-        return abs(best), quantity
+        return abs(best), shown_of(count, index, quantity, self.is_anchored)
 
     def quantity_for(self, taker: Side, limit: int | None) -> int:
         """Return how much a taker could get from known levels within its limit price."""
@@ -193,7 +258,3 @@ def _opposite(taker: Side, limit: int | None) -> tuple[int, int]:
     if taker is Side.BUY:
         return ASKS, _NO_LIMIT if limit is None else limit
     return BIDS, _NO_LIMIT if limit is None else -limit
-
-
-def _continues(delta: DepthDelta, update_id: int) -> bool:
-    return delta.first_update_id <= update_id + 1 or delta.previous_final_update_id == update_id

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from libs.domain.instruments import Instrument
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, ExchangeBar, MarkPrice, Side, Trade
+from libs.domain.market_columns import TRADE, MarketColumns
 from libs.domain.numbers import from_e8
 from libs.domain.orders import Liquidity, OrderType, PlaceOrder, ReportKind, TimeInForce
 from libs.matching import filters
@@ -22,6 +25,7 @@ from libs.matching.bar_path import path_of
 from libs.matching.book import Book
 from libs.matching.liquidity import Slippage, is_within, quantity_on_offer, take_liquidity
 from libs.matching.orders import BarFill, MatchingTerms, MatchOutcome, VenueOrder
+from libs.matching.passing import pass_events
 from libs.matching.queue_position import join_queue, observe_level, observe_trade
 from libs.matching.triggers import follow, is_triggered, trigger_level
 
@@ -92,6 +96,20 @@ class Matcher(MatcherState):
         """Take over changed levels."""
         self.book.apply_delta(event)
         self._after_book_change(event.event_time, event.event_id)
+
+    def pass_events(self, columns: MarketColumns, begin: int, end: int, *, bound: int, opened: int) -> int:
+        """Take over the trades, quotes and deltas of [begin, end) up to the first that must be handled by itself, as if
+        each had been applied; return its place. `bound` and `opened` are as for `passing.pass_events`.
+        """
+        if self.waiting or (self.conditional and not self.mark):
+            return begin
+        stop = pass_events(self.book, self.resting, columns, begin, end, bound=bound, opened=opened)
+        if stop > begin:
+            self.has_ticks = True
+            trades = np.flatnonzero(columns.kinds[begin:stop] == TRADE)
+            if len(trades):
+                self.last_price = int(columns.values[begin + trades[-1], 0])
+        return stop
 
     def apply_mark(self, event: MarkPrice) -> None:
         """Take over the mark price and trigger conditional orders on it."""

@@ -25,6 +25,7 @@ from libs.domain.market import (
     MarkPrice,
     Trade,
 )
+from libs.domain.market_columns import MarketColumns
 from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, VenueReport
 from libs.domain.state import StateMismatch, adopt
@@ -121,6 +122,18 @@ class PaperVenue(PaperVenueState):
         self._order_count += orders
         self._trade_count += orders
         self._sequence += 2 * orders
+
+    def pass_events(self, columns: MarketColumns, begin: int, end: int, *, bound: int, opened: int) -> int:
+        """Take over trades, quotes and deltas as `Matcher.pass_events`, before the next command arrives as well."""
+        matcher = self._matchers.get(columns.instrument)
+        if matcher is None or matcher.is_bar_driven:
+            return begin
+        if self._pending:
+            bound = min(bound, self._pending[0][0])
+        stop = matcher.pass_events(columns, begin, end, bound=bound, opened=opened)
+        if stop > begin:
+            self._market_time = max(self._market_time, int(columns.times[begin:stop].max()))
+        return stop
 
     def open_order_ids(self) -> list[str]:
         """Return the client ids of the orders that arrived and may still fill."""

@@ -19,6 +19,7 @@ from libs.history.series import has_sample_data
 from libs.runtime.errors import BadInput
 from services.backtest.archives import ConvertedFiles, convert
 from services.backtest.columns import BarColumns, read_columns
+from services.backtest.market_file import MarketFile, read_market_file
 from services.backtest.trade_columns import TradeColumns, read_trade_columns
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
@@ -33,8 +34,8 @@ class MarketInput:
     """A market to run over. `description` tells what it is; `timeframe` is that of bars, empty for ticks;
     `commands`, in order of time, are given between its events.
 
-    `columns`, or `trades`, hold the same events where the whole market is bars, or trades, of one file;
-    `converted` are files that were made for the run and go with it.
+    `columns`, `trades` or `prepared` hold the same events where the whole market is bars or trades of one file, or a
+    file of columns; `converted` are files that were made for the run and go with it.
     """
 
     description: dict[str, str | int]
@@ -43,6 +44,7 @@ class MarketInput:
     columns: BarColumns | None = None
     trades: TradeColumns | None = None
     converted: ConvertedFiles | None = None
+    prepared: MarketFile | None = None
     commands: tuple[ControlCommand, ...] = ()
 
 
@@ -59,7 +61,18 @@ def merge_commands(
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
-    """Open a capture, a Parquet file or an archive of trades or bars, or a folder of them. Raises `BadInput`."""
+    """Open a capture, a Parquet file or an archive of trades or bars, a folder of them, or what `prepare-market` wrote.
+
+    Raises `BadInput`.
+    """
+    prepared = read_market_file(path)
+    if prepared is not None:
+        if prepared.instrument != instrument:
+            raise BadInput(f"{path} is of {prepared.instrument}, not of {instrument}; give its --instrument")
+        if history is not None:
+            raise BadInput(f"{path} brings the history that it was written with; leave --history out")
+        described = {**prepared.description, "prepared": path.name}
+        return MarketInput(described, "", prepared.events(), prepared=prepared)
     converted = convert(path, instrument)
     market = _open_files(path if converted is None else converted.market, path, instrument, history, history_bars)
     return replace(market, converted=converted)

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlState, TradingState
 from libs.domain.events import Event
-from libs.domain.market import ClockTick, ExchangeBar, Trade
+from libs.domain.market import BestQuote, ClockTick, DepthDelta, ExchangeBar, Trade
 from libs.domain.numbers import from_e8, to_e8
 from libs.domain.orders import (
     OrderApproved,
@@ -185,6 +188,12 @@ class RunRecorder:
         """Take note of trades and clock ticks that were passed without an event each."""
         self._type_counts[Trade] += trades
         self._type_counts[ClockTick] += ticks
+
+    def pass_events(self, kinds: npt.NDArray[np.int8]) -> None:
+        """Take note of trades, quotes and deltas that were passed without an event each."""
+        for kind, number in zip((Trade, BestQuote, DepthDelta), np.bincount(kinds, minlength=3).tolist(), strict=True):
+            if number:
+                self._type_counts[kind] += number
 
     def pass_states(self, times: Ints, equity_e8: Ints, wallet: Decimal, position: Decimal) -> None:
         """Take note of account states, ascending, between which only the equity changed."""

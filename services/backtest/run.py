@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from libs.domain.control import ControlCommand
 from libs.domain.events import DeadInput, Event
 from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
+from libs.domain.market_columns import CHUNK, MarketColumns, columns_of
 from libs.runtime.errors import BadInput
 from services.backtest.bar_account import BarAccount
 from services.backtest.building import AccountStages, build_stages
@@ -20,12 +22,14 @@ from services.backtest.inputs import MarketInput, bar_length_ns, merge_commands
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import DeadEvent, Pipeline
 from services.backtest.quiet_bars import QuietBars
+from services.backtest.quiet_events import QuietEvents
 from services.backtest.quiet_trades import QuietTrades
 from services.backtest.recorder import RunRecord, RunRecorder
 from services.backtest.trade_columns import TradeColumns
 from services.bars.core import BarsCore
 
 _SHOWN_ERRORS = 20
+EventT = TypeVar("EventT", bound=MarketEvent | ControlCommand)
 
 
 @dataclass(slots=True)
@@ -96,11 +100,14 @@ def run_accounts(
     pipeline = Pipeline(built.stages, _all(observers), trade_from=options.trade_from)
     feed = _Feed(pipeline, options, step_ns, progress)
     columns, trades = market.columns, market.trades
-    only, is_free = built.accounts[0], is_alone and not options.further and listen is None
+    only = built.accounts[0]
+    is_free = is_alone and not options.further and not market.commands and listen is None
     if is_free and columns is not None and QuietBars.can_run(columns, only.strategy, options):
         feed.run_columns(columns, built.bars, only, digester)
     elif is_free and trades is not None and QuietTrades.can_run(trades, only.strategy, options):
         feed.run_trades(trades, built.bars, only, digester)
+    elif is_free and QuietEvents.can_run(only.strategy, options):
+        feed.run_chunks(market, built.bars, only, digester)
     else:
         feed.run_events(merge_commands(market.events, market.commands))
     started_at, ended_at = feed.started_at, feed.ended_at
@@ -226,9 +233,49 @@ class _Feed:
         if until is not None:
             self.ended_at = max(self.ended_at, quiet.feed_last_tick(count, until))
 
+    def run_chunks(self, market: MarketInput, bars: BarsCore, built: AccountStages, recorder: RunRecorder) -> None:
+        """Run a market of ticks, passing the events between which nothing is decided."""
+        instrument = self._options.instrument
+        quiet = QuietEvents(instrument, self._pipeline, recorder, bars=bars, risk=built.risk, execution=built.execution)
+        prepared = market.prepared
+        for columns in self._make_chunks(market.events) if prepared is None else self._until_end(prepared.chunks()):
+            quiet.run(columns)
+            self._progress(self.ended_at)
+
+    def _make_chunks(self, events: Iterable[MarketEvent | DeadInput]) -> Iterator[MarketColumns]:
+        live: Iterator[MarketEvent] = self._live(events)
+        while some := list(islice(live, CHUNK)):
+            yield columns_of(self._options.instrument, some)
+
+    def _until_end(self, chunks: Iterable[MarketColumns]) -> Iterator[MarketColumns]:
+        """Yield columns up to the end asked for; note the times, as `_live` does."""
+        until = self._options.until
+        for whole in chunks:
+            columns = whole
+            if until is not None and len(behind := np.flatnonzero(whole.times >= until)):
+                columns = whole.before(int(behind[0]))
+            for place in range(len(columns) if not self.started_at else 0):
+                event = columns.event(place)
+                if not (isinstance(event, ExchangeBar) and event.is_history):
+                    self.started_at = _start_of(event)
+                    break
+            if self.started_at and len(columns):
+                self.ended_at = max(self.ended_at, int(columns.times.max()))
+            yield columns
+            if len(columns) < len(whole):
+                return
+
     def run_events(self, events: Iterable[MarketEvent | ControlCommand | DeadInput]) -> None:
         """Run a market event by event."""
         heard_at = 0
+        for event in self._live(events):
+            self._pipeline.feed(event)
+            if isinstance(event, ClockTick | ExchangeBar) and event.event_time >= heard_at + self._step_ns:
+                heard_at = event.event_time
+                self._progress(event.event_time)
+
+    def _live(self, events: Iterable[EventT | DeadInput]) -> Iterator[EventT]:
+        """Yield the events up to the end asked for; note the times and what could not be read."""
         for event in events:
             if isinstance(event, DeadInput):
                 self.dead_inputs += 1
@@ -240,10 +287,7 @@ class _Feed:
             if not (isinstance(event, ExchangeBar) and event.is_history):
                 self.started_at = self.started_at or _start_of(event)
                 self.ended_at = max(self.ended_at, event.event_time)
-            self._pipeline.feed(event)
-            if isinstance(event, ClockTick | ExchangeBar) and event.event_time >= heard_at + self._step_ns:
-                heard_at = event.event_time
-                self._progress(event.event_time)
+            yield event
 
 
 def _start_of(event: object) -> int:

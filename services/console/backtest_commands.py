@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from services.backtest.run import BacktestResult
 
 _MINUTE_S = 60
+_SHOWN_ERRORS = 20
 
 
 def backtest(
@@ -299,6 +300,53 @@ def _print_report(report: dict[str, Any]) -> None:
         value = report[name]
         print(f"  {label:<21} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
     print(f"  ratios are of         {report['grid_returns']} returns per {report['grid']}, the whole period")
+
+
+def prepare_market(
+    input_: Annotated[Path, typer.Option("--input", metavar="PATH", help="A capture or a folder of them.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the market; its name ends in .market.")],
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Parquet 1m klines from before the recording, to warm up.")
+    ] = None,
+    history_bars: Annotated[int, typer.Option(min=0, max=20_000, help="Bars of history that go first.")] = 1500,
+    instrument: Annotated[str, typer.Option(help="Of what, SYMBOL.VENUE.")] = "BTCUSDT.BINANCE",
+) -> None:
+    """Decode a recorded market of ticks once and write it as columns, for backtests that begin at once.
+
+    A run over the file is equal to one over the recording. Lines that cannot be read are named and left out.
+
+    Examples:
+
+      perpflow prepare-market --input capture.ns-jsonl.gz --output var/capture.market
+
+      perpflow backtest --input var/capture.market --strategy ema_cross
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from services.backtest.inputs import open_recording
+    from services.backtest.market_file import SUFFIX, write_market
+
+    if output.suffix != SUFFIX:
+        raise BadInput(f"--output {output}: give it a name that ends in {SUFFIX}")
+    market = open_recording(input_, instrument=instrument, history=history, history_bars=history_bars)
+    if market.columns is not None or market.trades is not None or market.timeframe:
+        raise BadInput(f"{input_} is run over as columns as it is; only recordings of ticks need to be prepared")
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("decoding", total=None)
+        count, dead = write_market(
+            output,
+            instrument,
+            market.events,
+            market.description,
+            lambda done: bar.update(task, description=f"{done:,} events"),
+        )
+    for each in dead[:_SHOWN_ERRORS]:
+        sys.stderr.write(f"perpflow: {each.source}:{each.position}: {each.reason}; left out\n")
+    print(f"{count:,} events in {output}, {len(dead)} inputs left out")
 
 
 def check_strategy(

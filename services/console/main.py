@@ -400,7 +400,7 @@ def doctor(json: JsonOption = False) -> None:
 
 def _mount() -> None:
     from services.console.alternative_commands import collect_alternative
-    from services.console.backtest_commands import backtest, check_strategy
+    from services.console.backtest_commands import backtest, check_strategy, prepare_market
     from services.console.backtests_commands import backtests_app
     from services.console.check_commands import check
     from services.console.config_commands import config_app
@@ -438,6 +438,7 @@ def _mount() -> None:
     app.command()(train_models)
     app.command()(backtest)
     app.command()(check_strategy)
+    app.command()(prepare_market)
     app.command()(sweep)
     app.command("walk-forward")(walk_forward)
     app.command()(sensitivity)

@@ -52,3 +52,14 @@ class MarketFollower(Strategy):
         if rest:
             return ()
         return [TargetPosition(instrument, self.notional_usdt * (1 if turns % 2 else -1), f"{kind} {turns}")]
+
+
+class Timed(Strategy):
+    """Turns each time that its timer rings."""
+
+    timer_s: int = parameter(10, minimum=1)
+    side: int = state(1)
+
+    def on_timer(self, _event_time: int, _view: AccountView) -> Sequence[TargetPosition]:
+        self.side = -self.side
+        return [TargetPosition("BTCUSDT.BINANCE", Decimal(500) * self.side, "the timer")]

@@ -28,6 +28,7 @@ from libs.domain.market import (
     OpenInterest,
     Trade,
 )
+from libs.domain.market_columns import MarketColumns
 from libs.domain.state import StateFormat, StateMismatch
 from services.bars.core.book import Ints
 from services.bars.core.series import MINUTE, BarSeries, BarSeriesState
@@ -118,6 +119,18 @@ class BarsCore:
     ) -> None:
         """Count trades that all lie before the deadline, ascending, as if they had been handled one by one."""
         self._series[instrument].pass_trades(times, prices_e8, quantities_e8, is_buyer_maker)
+
+    def opened(self, instrument: str) -> int:
+        """Return since which event time (ns) the open minute of an instrument is open; 0 before its first event."""
+        series = self._series.get(instrument)
+        return 0 if series is None else series.opened
+
+    def pass_events(self, columns: MarketColumns, begin: int, end: int) -> None:
+        """Take the trades, quotes and deltas of [begin, end) as if they had been handled one by one.
+
+        They all lie before the deadline, no trade before the open minute or of more money than is real.
+        """
+        self._series[columns.instrument].pass_events(columns, begin, end)
 
     def begin(self, instrument: str, open_time: int) -> None:
         """Open an instrument's first minute as one that is known from its very beginning."""

@@ -21,6 +21,7 @@ from libs.domain.market import (
     Side,
     Trade,
 )
+from libs.domain.market_columns import MarketColumns
 from libs.domain.state import ArrayOf
 from services.bars.core.book import LEVELS, Ints
 from services.bars.core.revisions import Revisions, RevisionsState
@@ -40,6 +41,7 @@ from services.bars.core.steps import (
     shift_slots,
     start_slots,
     step_delta,
+    step_events,
     step_quote,
     step_snapshot,
     step_trade,
@@ -167,6 +169,25 @@ class BarSeries:
         counted = step_trades(self.head, self.slots, MINUTE, self.deadline, 0, *columns)
         if counted < len(times):
             raise ValueError(f"trade {counted} at {times[counted]} does not belong to the minute since {self.opened}")
+
+    def pass_events(self, columns: MarketColumns, begin: int, end: int) -> None:
+        """Take trades, quotes and deltas before the deadline, no trade from before the open minute, as if each had been
+        taken.
+        """
+        step_events(
+            self.head,
+            self.slots,
+            MINUTE,
+            self.keys,
+            self.quantities,
+            columns.kinds,
+            columns.times,
+            columns.values,
+            *columns.bids.arrays,
+            *columns.asks.arrays,
+            begin,
+            end,
+        )
 
     def take_trades(self, trades: TradeArrays) -> list[Bar | BarRevision]:
         """Take trades in their order, as `take_trade` would one by one; return the bars that they close or correct."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from libs.domain.market_columns import QUOTE, TRADE
 from libs.domain.ohlc import merge_prices
 from services.bars.core.book import LEVELS, Ints, set_levels, sum_top
 
@@ -344,6 +345,51 @@ def step_delta(
     state.bids = set_levels(keys[0], quantities[0], state.bids, 1, bid_prices, bid_quantities)
     state.asks = set_levels(keys[1], quantities[1], state.asks, -1, ask_prices, ask_quantities)
     sample_book(head, slots, length, event_time, keys, quantities)
+
+
+@njit(cache=True)
+def step_events(
+    head: Records,
+    slots: Records,
+    length: int,
+    keys: Ints,
+    quantities: Ints,
+    kinds: npt.NDArray[np.int8],
+    times: Ints,
+    values: Ints,
+    bid_first: Ints,
+    bid_prices: Ints,
+    bid_quantities: Ints,
+    ask_first: Ints,
+    ask_prices: Ints,
+    ask_quantities: Ints,
+    begin: int,
+    end: int,
+) -> None:
+    """Take trades, quotes and deltas of `MarketColumns` that all belong to the open minute, one after the other."""
+    for at in range(begin, end):
+        row = values[at]
+        if kinds[at] == TRADE:
+            step_trade(head, slots, length, times[at], row[0], row[1], row[2] != 0)
+        elif kinds[at] == QUOTE:
+            step_quote(head, slots, length, times[at], row[0], row[1], row[2], row[3])
+        else:
+            bids, asks = slice(bid_first[at], bid_first[at + 1]), slice(ask_first[at], ask_first[at + 1])
+            step_delta(
+                head,
+                slots,
+                length,
+                times[at],
+                row[0],
+                row[1],
+                row[2],
+                keys,
+                quantities,
+                bid_prices[bids],
+                bid_quantities[bids],
+                ask_prices[asks],
+                ask_quantities[asks],
+            )
 
 
 @njit(cache=True)

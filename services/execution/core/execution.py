@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from libs.domain.accounts import AccountState, Position, VenueAccount
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity, TradingState
@@ -25,6 +27,7 @@ from libs.domain.market import (
     MarkPrice,
     Trade,
 )
+from libs.domain.market_columns import QUOTE, TRADE, MarketColumns
 from libs.domain.numbers import NANOSECONDS, to_e8
 from libs.domain.orders import (
     CancelOrder,
@@ -192,6 +195,25 @@ class ExecutionCore(ExecutionState):
         assert self._venue is not None, "only a paper venue passes trades"
         self._venue.pass_bars(instrument, event_time, price_e8)
         self._ledger.pass_bars(instrument, price_e8, 0)
+
+    def pass_events(self, columns: MarketColumns, begin: int, end: int, *, bound: int, opened: int) -> int:
+        """Take over the trades, quotes and deltas of [begin, end) that change nothing here but prices and what the
+        paper venue knows; return the first event that must be handled. See `PaperVenue.pass_events`.
+        """
+        if self._venue is None or self._published is None:
+            return begin
+        if self._ledger.has_open_position:
+            bound = min(bound, self._next_account_time)
+        stop = self._venue.pass_events(columns, begin, end, bound=bound, opened=opened)
+        kinds, values = columns.kinds[begin:stop], columns.values[begin:stop]
+        trades = np.flatnonzero(kinds == TRADE)
+        if len(trades):
+            self._ledger.observe_trade(cast(Trade, columns.event(begin + int(trades[-1]))))
+        # A quote without one of its sides is no price.
+        quotes = np.flatnonzero((kinds == QUOTE) & (values[:, 0] != 0) & (values[:, 2] != 0))
+        if len(quotes):
+            self._ledger.observe_quote(cast(BestQuote, columns.event(begin + int(quotes[-1]))))
+        return stop
 
     def held(self, instrument: str) -> Position:
         """Return the position in an instrument."""

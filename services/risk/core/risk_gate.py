@@ -271,6 +271,15 @@ class RiskCore:
         """
         self._pass_prices(self._state.market(instrument), event_time, price_e8, at_ticks)
 
+    def price_source(self, instrument: str) -> tuple[int, bool]:
+        """Return the time (ns) of an instrument's price, 0 before any, and whether a quote gave it."""
+        view = self._state.market(instrument)
+        return view.quote_time, bool(view.quote_time) and not view.is_last_price
+
+    def pass_time(self, event_time: int) -> None:
+        """Go to the latest time of trades and quotes whose prices need not be taken."""
+        self._state.now = max(self._state.now, event_time)
+
     def _pass_prices(self, view: MarketView, event_time: int, last_e8: int, extremes: Sequence[int]) -> None:
         state = self._state
         view.quote_time = event_time
