@@ -28,3 +28,13 @@ def compiled_apart(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
 def compiled_entry(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Compile likewise and keep the machine code on disk; for functions that Python calls."""
     return cast(Callable[_Arguments, _Result], njit(error_model="numpy", cache=True)(function))
+
+
+def compiled_loop(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Compile likewise, keep the machine code on disk and let other threads of Python go on meanwhile."""
+    return cast(Callable[_Arguments, _Result], njit(error_model="numpy", cache=True, nogil=True)(function))
+
+
+def compiled_unlocked(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Compile likewise, for what is made at run time and so cannot be kept on disk."""
+    return cast(Callable[_Arguments, _Result], njit(error_model="numpy", nogil=True)(function))

@@ -8,7 +8,9 @@ columns and given to it, and to the cores, by `give_back`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from decimal import Context, Decimal
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +35,15 @@ _E16 = 10**16
 _EXACT = Context(prec=50)
 _UNTOUCHED = 2
 _MINUTE_NS = TIMEFRAMES["1m"]
+
+
+class ChoiceRun(NamedTuple):
+    """What came of a choice: the rows of its bars, the fills of its orders and the times of all bars, as `bar_loop` has
+    them, good until the next run."""
+
+    rows: loop.Ints
+    fills: loop.Ints
+    times: loop.Ints
 
 
 class BarAccount:
@@ -113,6 +124,11 @@ class BarAccount:
         return whole, terms
 
     @property
+    def timeframe(self) -> str:
+        """The timeframe of the bars."""
+        return self._columns.timeframe
+
+    @property
     def is_begun(self) -> bool:
         """Whether the account is here and not in the cores."""
         return self._began >= 0
@@ -178,9 +194,9 @@ class BarAccount:
 
     def round_targets(self, targets: loop.Ints) -> loop.Ints:
         """Return targets rounded toward zero to the step of the instrument."""
-        step = int(self._whole[loop.STEP])
-        rounded = np.sign(targets) * (np.abs(targets) // step * step)
-        return np.asarray(np.where(targets == HOLD, targets, rounded), np.int64)
+        rounded = np.empty(len(targets), np.int64)
+        loop.round_to_step(targets, int(self._whole[loop.STEP]), rounded)
+        return rounded
 
     def want_all(self, targets: loop.Ints) -> None:
         """Ask for positions at all bars at once."""
@@ -193,6 +209,24 @@ class BarAccount:
 
     def _advance(self, account: loop.Ints, end: int) -> int:
         return loop.advance(account, self._whole, self._terms, self._brackets, self._rows, self._fills, self.place, end)
+
+    def fork(self) -> BarAccount:
+        """Return another account that stands where this one began, over the same bars, for `run_choice`."""
+        other = copy(self)
+        other._rows, other._fills, other._account = self._rows.copy(), self._fills.copy(), self._account.copy()
+        return other
+
+    def run_choice(self, targets: loop.Ints) -> ChoiceRun | None:
+        """Run from where the account began, flat, to the end of the targets and leave it where it was.
+
+        None where a bar must be handled by the pipeline: then the run must be made there.
+        """
+        account, end = self._account.copy(), len(targets)
+        self.want_all(targets)
+        if account[loop.QUANTITY] or np.any(targets[: self.place] != HOLD) or self._advance(account, end) < end:
+            return None
+        orders = int(account[loop.ORDERS])
+        return ChoiceRun(self._rows[:, self.place : end], self._fills[:orders], self._rows[loop.TIME])
 
     def value_at(self, place: int) -> tuple[Decimal, Decimal]:
         """Return equity and available balance as a strategy sees them at the close of a bar."""

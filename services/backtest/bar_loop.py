@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from libs.indicators.compiling import compiled_entry
+from libs.indicators.compiling import compiled_entry, compiled_loop
 from services.strategy.core.compiled import HOLD
 
 Ints = npt.NDArray[np.int64]
@@ -219,6 +219,22 @@ def may_open(quantity: int, missing: int, price: int, equity: float, terms: Floa
 
 
 @compiled_entry
+def floor_of(peak: int, start: int, drawdown: float, daily_loss: float) -> float:
+    """Return the equity, in units, at or below which it is near a limit of loss, from its peak and the day's start."""
+    return max(peak / S * (1.0 - drawdown), start / S * (1.0 - daily_loss)) * (1.0 + _NEAR)
+
+
+@compiled_loop
+def round_to_step(targets: Ints, step: int, rounded: Ints) -> None:
+    """Round targets toward zero to whole steps; no answer stays none."""
+    for at in range(len(targets)):
+        wanted = targets[at]
+        rounded[at] = (
+            wanted if wanted == HOLD else (wanted // step * step if wanted >= 0 else -(-wanted // step * step))
+        )
+
+
+@compiled_loop
 def advance(
     account: Ints,
     whole: Ints,
@@ -232,6 +248,8 @@ def advance(
     """Advance the account over the bars from `first` (above 0) to `last`; return the place of the first that the
     pipeline must handle, with the account as it was before it, or `last`.
     """
+    floor_peak = floor_start = np.int64(-(2**63))
+    floor = 0.0
     for at in range(first, last):
         now, price = rows[TIME, at], rows[CLOSE, at]
         quantity, entry, wallet = account[QUANTITY], account[ENTRY], account[WALLET]
@@ -251,7 +269,9 @@ def advance(
                 start = wallet + before
         if level > peak or (level == peak and rest > peak_rest):
             peak, peak_rest, peak_kind = level, rest, kind
-        floor = max(peak / S * (1.0 - terms[DRAWDOWN]), start / S * (1.0 - terms[DAILY_LOSS])) * (1.0 + _NEAR)
+        if peak != floor_peak or start != floor_start:
+            floor = floor_of(peak, start, terms[DRAWDOWN], terms[DAILY_LOSS])
+            floor_peak, floor_start = peak, start
         if quantity and level / S <= floor:
             return at
         equity = wallet + round_half_even(gained, rest, S)
@@ -301,8 +321,7 @@ def advance(
             equity = wallet + round_half_even(gained, rest, S)
             if level > peak or (level == peak and rest > peak_rest):
                 peak, peak_rest, peak_kind = level, rest, (1 if target else 0)
-            floor = max(peak / S * (1.0 - terms[DRAWDOWN]), start / S * (1.0 - terms[DAILY_LOSS])) * (1.0 + _NEAR)
-            if level / S <= floor:
+            if level / S <= floor_of(peak, start, terms[DRAWDOWN], terms[DAILY_LOSS]):
                 return at
         account[DAY], account[DAY_START], account[DAY_START_REST] = day, start, start_rest
         account[DAY_START_KIND] = start_kind

@@ -64,18 +64,24 @@ class EquityCurve:
     def within(self, start: int, end: int) -> tuple[Ints, Ints, Ints]:
         """Return times, equity and position from `start` to `end`: what is in force at both is in the result."""
         times = np.array(self.times, np.int64)
-        first = max(0, int(np.searchsorted(times, start, side="right")) - 1)
-        last = int(np.searchsorted(times, end, side="right"))
-        if first >= last:
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
-        times = times[first:last]
-        equity = np.array(self.equity_e8, np.int64)[first:last]
-        position = np.array(self.position_e8, np.int64)[first:last]
-        times[0] = max(int(times[0]), start)
-        if times[-1] < end:
-            times = np.append(times, end)
-            equity, position = np.append(equity, equity[-1]), np.append(position, position[-1])
+        times, equity, position = clip(
+            times, start, end, np.array(self.equity_e8, np.int64), np.array(self.position_e8, np.int64)
+        )
         return times, equity, position
+
+
+def clip(times: Ints, start: int, end: int, *columns: Ints) -> list[Ints]:
+    """Return times and columns by them from `start` to `end`, with what is in force at both."""
+    first = max(0, int(np.searchsorted(times, start, side="right")) - 1)
+    last = int(np.searchsorted(times, end, side="right"))
+    if first >= last:
+        return [np.empty(0, np.int64)] * (1 + len(columns))
+    times = times[first:last].copy()
+    times[0] = max(int(times[0]), start)
+    cut = [column[first:last] for column in columns]
+    if times[-1] < end:
+        return [np.append(times, end), *(np.append(column, column[-1]) for column in cut)]
+    return [times, *cut]
 
 
 @dataclass(slots=True)

@@ -143,6 +143,20 @@ class QuietBars:
         if self._account is not None and self._account.is_begun:
             self._account.give_back()
 
+    def begin(self, count: int) -> BarAccount | None:
+        """Handle the first bars, to which nobody answers, until the account can be kept apart, and return it there.
+
+        None where it never can within `count` bars.
+        """
+        account, (first, *_) = self._account, self._strategy.hosted
+        for place in range(count if account is not None else 0):
+            if account is not None and self._can_account(account, place):
+                return account
+            (bar,) = self._columns.bars(place, place + 1, self._trade_from)
+            self._strategy.take_answer(bar, first.name, None)
+            self._handle(bar, place)
+        return None
+
     def _run_called(self, count: int, progress: Callable[[int], None]) -> None:
         place = 0
         while place < count:

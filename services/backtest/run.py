@@ -164,6 +164,39 @@ def find_period(market: MarketInput, options: BacktestOptions) -> tuple[int, int
     return start, end
 
 
+def open_bars(
+    columns: BarColumns,
+    pipeline: Pipeline,
+    recorder: RunRecorder,
+    bars: BarsCore,
+    built: AccountStages,
+    trade_from: int,
+) -> QuietBars:
+    """Return what runs a market of bars through cores, its account kept apart where that can be."""
+    account = None
+    if BarAccount.can_serve(columns, built.execution_settings, built.strategy):
+        account = BarAccount(
+            columns,
+            find_instrument(columns.instrument),
+            built.execution_settings,
+            recorder,
+            execution=built.execution,
+            risk=built.risk,
+            strategy=built.strategy,
+        )
+    return QuietBars(
+        columns,
+        pipeline,
+        recorder,
+        bars=bars,
+        risk=built.risk,
+        execution=built.execution,
+        strategy=built.strategy,
+        account=account,
+        trade_from=trade_from,
+    )
+
+
 class _Feed:
     """Feeds a market to the pipeline up to the end asked for, and knows its first and last time."""
 
@@ -187,31 +220,8 @@ class _Feed:
             return
         self.started_at = int(columns.open_time[0])
         self.ended_at = int(columns.open_time[count - 1]) + columns.length_ns
-        quiet = QuietBars(
-            columns,
-            self._pipeline,
-            recorder,
-            bars=bars,
-            risk=built.risk,
-            execution=built.execution,
-            strategy=built.strategy,
-            account=self._account_of(columns, built, recorder),
-            trade_from=self._options.trade_from,
-        )
+        quiet = open_bars(columns, self._pipeline, recorder, bars, built, self._options.trade_from)
         quiet.run(count, self._progress)
-
-    def _account_of(self, columns: BarColumns, built: AccountStages, recorder: RunRecorder) -> BarAccount | None:
-        if not BarAccount.can_serve(columns, built.execution_settings, built.strategy):
-            return None
-        return BarAccount(
-            columns,
-            find_instrument(columns.instrument),
-            built.execution_settings,
-            recorder,
-            execution=built.execution,
-            risk=built.risk,
-            strategy=built.strategy,
-        )
 
     def run_trades(self, trades: TradeColumns, bars: BarsCore, built: AccountStages, recorder: RunRecorder) -> None:
         """Run a market of trades, passing those between which nothing is decided."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ import orjson
 
 from libs.portfolio.trials import deflated_sharpe, overfitting_probability
 from libs.runtime.errors import BadInput
+from services.backtest.bar_sweep import RETURNS, BarSweep
 from services.backtest.inputs import MarketInput, open_recording, open_simulation
 from services.backtest.options import BacktestOptions
 from services.backtest.returns import kurtosis, sample, sharpe_ratio, simple_returns, skewness
@@ -31,7 +32,7 @@ from services.strategy.settings import StrategyChoice
 RANKED = ("sharpe", "sortino", "calmar", "return", "profit_factor", "expectancy_usdt", "max_drawdown")
 _KEPT = ("pnl_usdt", "return", "fees_usdt", "sharpe", "sortino", "calmar", "max_drawdown", "trades", "win_rate",
          "profit_factor", "expectancy_usdt", "exposure_share", "turnover")  # fmt: skip
-_RETURNS = 512
+_BATCH = 16
 _MOST_POINTS = 100_000
 
 
@@ -115,7 +116,7 @@ def run_point(plan: SweepPlan, parameters: Mapping[str, Any]) -> SweepPoint:
         return SweepPoint(dict(parameters), {}, [], str(error))
     measured = summarise(result.record, result.start, result.end)
     times, equity, _ = result.record.equity.within(result.start, result.end)
-    at = np.linspace(result.start, result.end, _RETURNS + 1).astype(np.int64)
+    at = np.linspace(result.start, result.end, RETURNS + 1).astype(np.int64)
     gained = simple_returns(sample(times, equity, at))
     return SweepPoint(dict(parameters), {name: measured[name] for name in _KEPT}, gained.tolist())
 
@@ -143,6 +144,10 @@ def run_sweep(
 
 
 def _run_all(plan: SweepPlan, points: Sequence[dict[str, Any]], workers: int) -> Iterator[SweepPoint]:
+    swept = _open_swept(plan, points)
+    if swept is not None:
+        yield from _run_swept(plan, swept, points, workers)
+        return
     if workers <= 1:
         for point in points:
             yield run_point(plan, point)
@@ -150,6 +155,45 @@ def _run_all(plan: SweepPlan, points: Sequence[dict[str, Any]], workers: int) ->
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(run_point, plan, point) for point in points]):
             yield future.result()
+
+
+def _open_swept(plan: SweepPlan, points: Sequence[dict[str, Any]]) -> BarSweep | None:
+    for point in points:
+        try:
+            return BarSweep.open(plan, point)
+        except BadInput:
+            # What is wrong with this choice is said where it runs; another may do.
+            continue
+    return None
+
+
+def _run_swept(
+    plan: SweepPlan, swept: BarSweep, points: Sequence[dict[str, Any]], workers: int
+) -> Iterator[SweepPoint]:
+    """Run choices in threads, which the compiled loops let go on side by side; the engine runs what they cannot."""
+
+    def run_some(own: BarSweep, some: Sequence[dict[str, Any]]) -> list[SweepPoint]:
+        return [_run_quickly(plan, own, point) for point in some]
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        waiting = [points[first : first + _BATCH] for first in range(0, len(points), _BATCH)]
+        free = [swept, *(swept.fork() for _ in range(max(1, workers) - 1))]
+        running: dict[Future[list[SweepPoint]], BarSweep] = {}
+        while waiting or running:
+            while waiting and free:
+                own = free.pop()
+                running[pool.submit(run_some, own, waiting.pop(0))] = own
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                free.append(running.pop(future))
+                yield from future.result()
+
+
+def _run_quickly(plan: SweepPlan, swept: BarSweep, parameters: Mapping[str, Any]) -> SweepPoint:
+    try:
+        found = swept.run(parameters)
+    except BadInput as error:
+        return SweepPoint(dict(parameters), {}, [], str(error))
+    return run_point(plan, parameters) if found is None else SweepPoint(dict(parameters), *found)
 
 
 def key_of(parameters: Mapping[str, Any]) -> bytes:

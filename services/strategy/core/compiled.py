@@ -4,6 +4,7 @@ in a backtest. There is one definition of it, so both decide the same to the bit
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from libs.domain.bars import Bar
 from libs.domain.numbers import SCALE, from_e8
-from libs.indicators.compiling import compiled_apart
+from libs.indicators.compiling import compiled_apart, compiled_loop, compiled_unlocked
 from services.strategy.core.declaration import declaration_of, state
 from services.strategy.core.strategy import AccountView, Strategy, TargetPosition
 
@@ -94,22 +95,37 @@ class CompiledStrategy(Strategy):
         self, instrument: str, open_e8: Ints, high_e8: Ints, low_e8: Ints, close_e8: Ints, volume_e8: Ints
     ) -> Ints:
         """Take a step for every bar of one instrument; return the wanted positions in 1e-8, `HOLD` for no answer."""
+        return self.targets_of(instrument, to_numbers(open_e8, high_e8, low_e8, close_e8, volume_e8))
+
+    def targets_of(self, instrument: str, numbers: Sequence[Floats]) -> Ints:
+        """Take a step for every bar as `targets_over` does, of numbers that `to_numbers` made of them."""
         cells = np.array(self.memory.get(instrument) or [0.0] * self.cells)
-        numbers = [column.astype(np.float64) / SCALE for column in (open_e8, high_e8, low_e8, close_e8, volume_e8)]
-        wanted = np.empty(len(close_e8))
+        wanted = np.empty(len(numbers[0]))
         _loop(type(self))(cells, self.given(), *numbers, wanted)
         self.memory[instrument] = cells.tolist()
         return to_target(wanted)
 
 
+def to_numbers(*columns_e8: Ints) -> list[Floats]:
+    """Return columns of 1e-8 as what a step sees: doubles in units."""
+    return [column.astype(np.float64) / SCALE for column in columns_e8]
+
+
 def to_target(wanted: Floats) -> Ints:
     """Return positions in base units as 1e-8, half-even; NaN as `HOLD`. Raises ValueError for what does not fit."""
-    if np.any(np.abs(wanted) > _MOST_UNITS):
+    targets = np.empty(len(wanted), np.int64)
+    if not _to_target(wanted, targets):
         raise ValueError(f"a step wants a position beyond {_MOST_UNITS:g} base units")
-    is_answer = ~np.isnan(wanted)
-    targets = np.full(len(wanted), HOLD, np.int64)
-    targets[is_answer] = np.rint(wanted[is_answer] * SCALE).astype(np.int64)
     return targets
+
+
+@compiled_loop
+def _to_target(wanted: Floats, targets: Ints) -> bool:
+    for at in range(len(wanted)):
+        if abs(wanted[at]) > _MOST_UNITS:
+            return False
+        targets[at] = HOLD if math.isnan(wanted[at]) else np.int64(np.rint(wanted[at] * SCALE))
+    return True
 
 
 _GIVEN: dict[type, tuple[tuple[str, ...], Any]] = {}
@@ -137,7 +153,7 @@ def _loop(kind: type[CompiledStrategy]) -> Callable[..., None]:
 
 
 def _make_loop(step: Step) -> Callable[..., None]:
-    @compiled_apart
+    @compiled_unlocked
     def loop(
         cells: Floats,
         given: Any,
