@@ -1,8 +1,8 @@
-"""A bounded ladder of one side of the book, as compiled steps over flat arrays.
+"""The ladder of one side of the book, as compiled steps over flat arrays.
 
 Levels are ascending by `key` (the price for bids, its negative for asks), so the best one is last and changes near
-the top move little. Past `LEVELS` the worst level is forgotten: ten levels stay right as long as no more than
-`LEVELS` - 10 levels nearer the top vanish without a snapshot.
+the top move little. The arrays begin with room for `LEVELS` and grow with the book, to `MAX_LEVELS` at most: beyond
+what any market shows the worst level is forgotten, so that a feed that never removes a level takes no more memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 LEVELS = 512
+MAX_LEVELS = 32_768
 
 Ints = npt.NDArray[np.int64]
 
@@ -60,6 +61,16 @@ def set_levels(keys: Ints, quantities: Ints, count: int, sign: int, prices: Ints
             keys[at - 1] = key
             quantities[at - 1] = quantity
     return count
+
+
+def grow(side: Ints, levels: int) -> Ints:
+    """Return two sides with room for so many levels, `MAX_LEVELS` at most, that begin with what is held."""
+    room = side.shape[1]
+    while room < min(levels, MAX_LEVELS):
+        room *= 2
+    grown = np.zeros((2, room), dtype=np.int64)
+    grown[:, : side.shape[1]] = side
+    return grown
 
 
 @njit(cache=True)

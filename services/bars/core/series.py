@@ -23,7 +23,7 @@ from libs.domain.market import (
 )
 from libs.domain.market_columns import MarketColumns
 from libs.domain.state import ArrayOf
-from services.bars.core.book import LEVELS, Ints
+from services.bars.core.book import LEVELS, MAX_LEVELS, Ints, grow
 from services.bars.core.revisions import Revisions, RevisionsState
 from services.bars.core.steps import (
     ACCUMULATOR,
@@ -76,8 +76,23 @@ class BarSeries:
     first event.
     """
 
-    __slots__ = ("_due", "_has_minutes", "_instrument", "_lengths", "_names", "_slots", "_words", "deadline",
-                 "grace_ns", "head", "keys", "opened", "quantities", "revisions")  # fmt: skip
+    __slots__ = (
+        "_due",
+        "_has_minutes",
+        "_instrument",
+        "_lengths",
+        "_names",
+        "_slots",
+        "_spare",
+        "_words",
+        "deadline",
+        "grace_ns",
+        "head",
+        "keys",
+        "opened",
+        "quantities",
+        "revisions",
+    )  # fmt: skip
 
     def __init__(self, instrument: str, timeframes: Sequence[str], grace_ns: int) -> None:
         longer = [name for name in TIMEFRAMES if name in timeframes and name != "1m"]
@@ -94,6 +109,7 @@ class BarSeries:
         self._words = words_of(self._slots)
         self.keys = np.zeros((2, LEVELS), dtype=np.int64)
         self.quantities = np.zeros((2, LEVELS), dtype=np.int64)
+        self._spare = LEVELS
         self.opened = 0
         self.deadline = 0
         self.revisions = Revisions()
@@ -117,6 +133,7 @@ class BarSeries:
         self._words = words_of(self._slots)
         for (count, side), (keys, quantities) in zip(_LADDERS, (state.ladders[:2], state.ladders[2:]), strict=True):
             used = self.head[count][0]
+            self._make_room(used)
             self.keys[side, :used], self.quantities[side, :used] = keys, quantities
         self.set_deadline()
 
@@ -233,6 +250,7 @@ class BarSeries:
 
     def take_snapshot(self, event: DepthSnapshot) -> None:
         """Take a whole book."""
+        self._make_room(max(len(event.bid_prices_e8), len(event.ask_prices_e8)))
         step_snapshot(
             self.head,
             self.slots,
@@ -246,6 +264,9 @@ class BarSeries:
 
     def take_delta(self, event: DepthDelta) -> None:
         """Take a change of the book."""
+        self._spare -= max(len(event.bid_prices_e8), len(event.ask_prices_e8))
+        if self._spare < 0:
+            self._spare_levels(event)
         step_delta(
             self.head,
             self.slots,
@@ -258,6 +279,18 @@ class BarSeries:
             self.quantities,
             *_levels_of(event),
         )
+
+    def _spare_levels(self, event: DepthDelta) -> None:
+        """See that a change's levels have room. How much is left is only looked up when it may be used up."""
+        held = max(int(self.head[count][0]) for count, _ in _LADDERS)
+        added = max(len(event.bid_prices_e8), len(event.ask_prices_e8))
+        self._make_room(held + added)
+        self._spare = self.keys.shape[1] - held - added
+
+    def _make_room(self, levels: int) -> None:
+        if levels > self.keys.shape[1] < MAX_LEVELS:
+            self.keys, self.quantities = grow(self.keys, levels), grow(self.quantities, levels)
+        self._spare = 0
 
     def take_mark(self, event: MarkPrice) -> None:
         """Remember mark, index and funding of the minute."""

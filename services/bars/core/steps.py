@@ -15,7 +15,7 @@ from numba import njit
 
 from libs.domain.market_columns import QUOTE, TRADE
 from libs.domain.ohlc import merge_prices
-from services.bars.core.book import LEVELS, Ints, set_levels, sum_top
+from services.bars.core.book import Ints, set_levels, sum_top
 
 Records: TypeAlias = npt.NDArray[np.void]
 Reals: TypeAlias = npt.NDArray[np.float64]
@@ -299,8 +299,9 @@ def step_snapshot(
 ) -> None:
     """Take a whole book."""
     state = head[0]
-    state.bids = set_levels(keys[0], quantities[0], 0, 1, bid_prices[:LEVELS], bid_quantities[:LEVELS])
-    state.asks = set_levels(keys[1], quantities[1], 0, -1, ask_prices[:LEVELS], ask_quantities[:LEVELS])
+    # The best level last: each is put behind those before it and none has to move.
+    state.bids = set_levels(keys[0], quantities[0], 0, 1, bid_prices[::-1].copy(), bid_quantities[::-1].copy())
+    state.asks = set_levels(keys[1], quantities[1], 0, -1, ask_prices[::-1].copy(), ask_quantities[::-1].copy())
     state.is_synced = 1
     state.is_chained = 0
     state.last_update_id = last_update_id
