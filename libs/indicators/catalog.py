@@ -212,6 +212,13 @@ _LIQUIDITY: Final = (
             "sum of taker buys - taker sells", "Cumulative volume delta over n bars.", n=60),
     _window("cvd_zscore", "liquidity", "zscore", ("signed_volume",), "deviations", None, None,
             "(x - mean) / sample deviation", "Volume delta in deviations from its mean.", n=60),
+    _window("vpin", "liquidity", "sum_ratio", ("absolute_signed_volume", "volume"), "fraction", 0.0, 1.0,
+            "Easley, Lopez de Prado and O'Hara 2012, bars in place of volume buckets, takers' side as published",
+            "Share of volume that was imbalance.", n=60),
+    kind("price_volume_correlation", "liquidity", "correlation", ("log_close", "log_volume"), (
+        output("price_volume_correlation_{n}", "correlation", -1.0, 1.0, _after("n"),
+               "Correlation of log price and log volume."),
+    ), "qlib Alpha158 CORR", least=2, n=20),
     kind("roll_spread", "liquidity", "roll_spread", ("log_return",), (
         output("roll_spread_{n}", "bps", 0.0, None, _after("n", plus=2), "Effective spread implied by bounce."),
     ), "Roll 1984", state=COVARIANCE_STATE, reach=_after("n", plus=1), least=2, n=60),
@@ -241,6 +248,20 @@ _VOLATILITY: Final = (
     _window("realised_volatility_mean", "volatility", "root_mean", ("realised_variance",), "fraction per bar", 0.0,
             None, "Andersen and Bollerslev 1998, from trades", "Realised volatility over n bars.", n=20,
             pattern="realised_volatility_{n}"),
+    kind("semivariance", "volatility", "asymmetry", ("squared_return", "signed_square"), (
+        output("semivariance_balance_{n}", "fraction", -1.0, 1.0, _after("n", plus=1),
+               "Upward less downward realised variance, over both."),
+        output("downside_volatility_{n}", "fraction per bar", 0.0, None, _after("n", plus=1),
+               "Volatility of one bar from falls alone."),
+    ), "Barndorff-Nielsen, Kinnebrock and Shephard 2010", state=2 * SUM_STATE, n=60),
+    kind("jump_share", "volatility", "jump_share", ("absolute_return",), (
+        output("jump_share_{n}", "fraction", 0.0, 1.0, _after("n", plus=2),
+               "Share of realised variance that came in jumps."),
+    ), "Barndorff-Nielsen and Shephard 2004, bipower variation", state=COVARIANCE_STATE, reach=_after("n", plus=1),
+        least=2, n=60),
+    _window("har_volatility", "volatility", "root_mean", ("squared_return",), "fraction per bar", 0.0, None,
+            "Corsi 2009: a horizon's component of heterogeneous autoregression", "Realised volatility of a horizon.",
+            n=60),
     kind("volatility_ratio", "volatility", "deviation_ratio", ("log_return",), (
         output("volatility_ratio_{n}_{p}", "ratio", 0.0, None, lambda p: max(int(p["n"]), int(p["p"])) + 1,
                "Short beside long volatility."),
@@ -253,6 +274,9 @@ _TREND: Final = (
         output("regression_r2_{n}", "fraction", 0.0, 1.0, _after("n"), "Share of variance that the line explains."),
         output("trend_direction_{n}", "sign", -1.0, 1.0, _after("n"), "Sign of the slope."),
     ), "least squares on the bar number", least=2, n=20),
+    kind("regression_residual", "trend", "residual", ("log_close",), (
+        output("regression_residual_{n}", "bps", None, None, _after("n"), "Log close above its line of n bars."),
+    ), "qlib Alpha158 RESI, on the log close", least=2, n=20),
     _window("higher_highs", "trend", "mean", ("higher_high",), "fraction", 0.0, 1.0,
             "share of bars whose high exceeds the one before", "How often highs rise.", n=20),
     _window("lower_lows", "trend", "mean", ("lower_low",), "fraction", 0.0, 1.0,
@@ -281,6 +305,19 @@ _STATISTICS: Final = (
             "(x - mean) / sample deviation", "Close in deviations from its mean.", n=20),
     _window("return_zscore", "statistics", "zscore", ("log_return",), "deviations", None, None,
             "(x - mean) / sample deviation", "Return in deviations from its mean.", n=60),
+    kind("close_rank", "statistics", "rank", ("close",), (
+        output("close_rank_{n}", "fraction", 0.0, 1.0, _after("n"), "Rank of the close among the last n."),
+    ), "qlib Alpha158 RANK, ties at their middle", least=2, n=20),
+    kind("close_quantiles", "statistics", "quantiles", ("close",), (
+        output("lower_quantile_{n}", "fraction", -1.0, None, _after("n"),
+               "Lower fifth of n closes over the last one, less 1."),
+        output("upper_quantile_{n}", "fraction", -1.0, None, _after("n"),
+               "Upper fifth of n closes over the last one, less 1."),
+    ), "qlib Alpha158 QTLD, QTLU", state=lambda p: int(p["n"]), least=2, n=20),
+    kind("fractional_difference", "statistics", "fractional_difference", ("log_close",), (
+        output("fractional_difference_{d}_{n}", "fraction", None, None, _after("n"),
+               "Log close differenced to a fractional order."),
+    ), "Lopez de Prado 2018, chapter 5, fixed window from its oldest value", constant="d", least=2, n=60, d=0.4),
     kind("permutation_entropy", "statistics", "permutation_entropy", ("close",), (
         output("permutation_entropy_{n}", "fraction", 0.0, 1.0, _after("n", plus=2), "Disorder of successive closes."),
     ), "Bandt and Pompe 2002, order 3", state=PERMUTATIONS, reach=_after("n", plus=2), n=60),

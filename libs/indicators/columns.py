@@ -109,6 +109,10 @@ _SERIES: Final[dict[str, tuple[str, ...]]] = {
     "lower_low": ("low",),
     "path": ("close",),
     "clock": ("close_time",),
+    # New ones at the end: feature sets that do without them keep the layout of their memory.
+    "signed_square": ("close",),
+    "absolute_signed_volume": ("volume", "taker_buy_volume"),
+    "log_volume": ("volume",),
 }
 
 SERIES: Final = tuple(_SERIES)

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numba.core.registry import CPUDispatcher
 
-from libs.indicators import aggregate, averages, oscillators, price, regimes, rolling, series, windows
+from libs.indicators import aggregate, averages, distributions, oscillators, price, regimes, rolling, series, windows
 from libs.indicators import columns as col
 from libs.indicators.aggregate import BUCKET_NONE, begin_bucket, extend_bucket, finish_bucket
 from libs.indicators.arrays import Code, Memory, Row, Values
@@ -34,6 +34,15 @@ from libs.indicators.averages import (
 )
 from libs.indicators.columns import SERIES_COUNT
 from libs.indicators.compiling import compiled, compiled_apart, compiled_entry
+from libs.indicators.distributions import (
+    step_asymmetry,
+    step_correlation,
+    step_fractional_difference,
+    step_jump_share,
+    step_quantiles,
+    step_rank,
+    step_residual,
+)
 from libs.indicators.instruction import WIDTH
 from libs.indicators.oscillators import (
     step_aroon,
@@ -122,6 +131,13 @@ _STEP_FUNCTIONS: Final = (
     step_moments,
     step_permutation_entropy,
     step_calendar,
+    step_rank,
+    step_quantiles,
+    step_correlation,
+    step_residual,
+    step_jump_share,
+    step_fractional_difference,
+    step_asymmetry,
 )
 """Every step, once: its name is what follows `step_`, its number and its place in the dispatch come from this order."""
 
@@ -163,7 +179,9 @@ def digest_steps(modules: tuple[ModuleType, ...]) -> int:
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-DIGEST: Final = digest_steps((aggregate, averages, col, oscillators, price, regimes, rolling, series, windows))
+DIGEST: Final = digest_steps(
+    (aggregate, averages, col, distributions, oscillators, price, regimes, rolling, series, windows)
+)
 
 
 def write_dispatch(names: tuple[str, ...]) -> str:

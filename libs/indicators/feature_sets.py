@@ -1,11 +1,23 @@
-"""The feature sets that ship: `core_v1` for models, `seven_v1` for comparison with other libraries."""
+"""The feature sets that ship: `core_v1` and `core_v2` for models, `seven_v1` for comparison with other libraries.
+
+`core_v2` adds to `core_v1` what practitioners use beside it, has each number under one name, and, over a longer base,
+no feature of a timeframe that is the base or below it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
-from libs.indicators.feature_set import Feature, FeatureSet, FeatureSetError, features_of
+from libs.indicators.feature_set import (
+    BASE,
+    TIMEFRAME_SECONDS,
+    Feature,
+    FeatureSet,
+    FeatureSetError,
+    features_of,
+)
 
 HIGHER_TIMEFRAMES: Final = ("5m", "15m", "1h", "4h", "1d")
 
@@ -129,6 +141,54 @@ def _core() -> FeatureSet:
     return FeatureSet("core_v1", 1, (*_core_base(), *higher))
 
 
+_REPEATED: Final = frozenset(
+    {"bollinger_middle_20_2", "keltner_middle_20_10_2", "trend_direction_20", "trend_direction_60"}
+)
+"""What `core_v1` has under another name too, or as the sign of another."""
+
+
+def _added_base() -> list[Feature]:
+    f = features_of
+    return [
+        *[x for n in (20, 60) for x in f("semivariance", n=n)],
+        *f("jump_share", n=60),
+        *f("har_volatility", n=60),
+        *[x for n in (20, 60) for x in f("vpin", n=n)],
+        *[x for n in (20, 60) for x in f("price_volume_correlation", n=n)],
+        *[x for n in (20, 60) for x in f("close_rank", n=n)],
+        *[x for n in (20, 60) for x in f("close_quantiles", n=n)],
+        *[x for n in (20, 60) for x in f("regression_residual", n=n)],
+        *f("fractional_difference", n=60),
+    ]
+
+
+def _added_higher() -> list[Feature]:
+    """The day, the week and the month of a heterogeneous autoregression, and their jumps."""
+    return [
+        *features_of("har_volatility", "1h", n=24),
+        *features_of("har_volatility", "1h", n=168),
+        *features_of("har_volatility", "1d", n=22),
+        *features_of("semivariance", "1h", n=24),
+        *features_of("jump_share", "1h", n=24),
+    ]
+
+
+def _core_second() -> FeatureSet:
+    core = _core()
+    return FeatureSet(
+        "core_v2",
+        1,
+        (*(each for each in core.features if each.name not in _REPEATED), *_added_base(), *_added_higher()),
+    )
+
+
+def _without_lower(feature_set: FeatureSet) -> FeatureSet:
+    """Leave out features of timeframes that the base builds itself, or that it cannot build."""
+    base = TIMEFRAME_SECONDS[feature_set.base_timeframe]
+    kept = [each for each in feature_set.features if each.timeframe == BASE or TIMEFRAME_SECONDS[each.timeframe] > base]
+    return replace(feature_set, features=tuple(kept))
+
+
 def _seven() -> FeatureSet:
     return FeatureSet(
         "seven_v1",
@@ -150,7 +210,7 @@ def _seven() -> FeatureSet:
     )
 
 
-FEATURE_SETS: Final = {"core_v1": _core, "seven_v1": _seven}
+FEATURE_SETS: Final = {"core_v1": _core, "core_v2": _core_second, "seven_v1": _seven}
 DEFAULT_FEATURE_SET: Final = "core_v1"
 
 
@@ -159,4 +219,6 @@ def load_feature_set(name: str = DEFAULT_FEATURE_SET, base_timeframe: str = "1m"
     """Build a shipped feature set over a base timeframe; FeatureSetError names those there are."""
     if name not in FEATURE_SETS:
         raise FeatureSetError(f"no feature set {name!r}; there are {', '.join(FEATURE_SETS)}")
-    return FEATURE_SETS[name]().on(base_timeframe)
+    chosen = FEATURE_SETS[name]().on(base_timeframe)
+    # What `core_v1` has there stays: its hash is in the models that were trained on it.
+    return _without_lower(chosen) if name == "core_v2" else chosen

@@ -37,6 +37,7 @@ _CHANGES: Final = frozenset(
         "path",
         "flow_up",
         "flow_down",
+        "signed_square",
     }
 )
 """Series that need the bar before, so that their first value comes with the second bar."""

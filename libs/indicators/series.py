@@ -58,6 +58,9 @@ _CLOCK = series_index("clock")
 _FLOW_UP = series_index("flow_up")
 _FLOW_DOWN = series_index("flow_down")
 _DIRECTED_VOLUME = series_index("directed_volume")
+_SIGNED_SQUARE = series_index("signed_square")
+_ABSOLUTE_SIGNED_VOLUME = series_index("absolute_signed_volume")
+_LOG_VOLUME = series_index("log_volume")
 
 _FUNDING_INTERVAL_S: Final = 28800.0
 _PARKINSON_SCALE: Final = 1.0 / (4.0 * math.log(2.0))
@@ -122,6 +125,7 @@ def derive_series(
     _put(code, k, _LOG_RETURN, m, j, change)
     _put(code, k, _ABSOLUTE_RETURN, m, j, abs(change))
     _put(code, k, _SQUARED_RETURN, m, j, change * change)
+    _put(code, k, _SIGNED_SQUARE, m, j, change * abs(change))
     if code[k + _OVERNIGHT] >= 0:
         m[code[k + _OVERNIGHT] + j] = math.log(o / last) if i > 0 else math.nan
     body = math.log(c / o)
@@ -163,6 +167,9 @@ def derive_series(
         illiquidity = abs(change) / (c * volume) * _MILLION
     _put(code, k, _ILLIQUIDITY, m, j, illiquidity)
     _put(code, k, _SIGNED_VOLUME, m, j, 2.0 * taker - volume)
+    _put(code, k, _ABSOLUTE_SIGNED_VOLUME, m, j, abs(2.0 * taker - volume))
+    if code[k + _LOG_VOLUME] >= 0:
+        m[code[k + _LOG_VOLUME] + j] = math.log1p(volume)
     _put(code, k, _TRADE_SIZE, m, j, volume / trades if trades != 0.0 else 0.0)
     _put(code, k, _TRADE_RATE, m, j, trades / bar_seconds)
     _put(code, k, _SPREAD, m, j, row[col.ROW_SPREAD])
