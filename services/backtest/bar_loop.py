@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from libs.indicators.compiling import compiled_entry, compiled_loop
+from libs.indicators.compiling import compiled, compiled_entry, compiled_loop
 from services.strategy.core.compiled import HOLD
 
 Ints = npt.NDArray[np.int64]
@@ -94,16 +94,23 @@ PROFIT: Final = 4
 FILL_WIDTH: Final = 5
 
 
+@compiled
+def gain_over(moved: int, size_whole: int, size_part: int) -> tuple[int, int]:
+    """Return what a size, in units and the part of one, gains where the price moved its way."""
+    if size_part == 0:
+        return moved * size_whole, 0
+    whole, part = moved // S, moved % S
+    exact = part * size_part
+    return whole * (size_whole * S + size_part) + part * size_whole + exact // S, exact % S
+
+
 @compiled_entry
 def gain_of(quantity: int, entry: int, price: int) -> tuple[int, int]:
     """Return what a signed position gains at a price: whole 1e-8, rounded down, and the rest in 1e-16."""
     moved, size = price - entry, quantity
     if quantity < 0:
         moved, size = -moved, -size
-    whole, part = moved // S, moved % S
-    size_whole, size_part = size // S, size % S
-    exact = part * size_part
-    return whole * size + part * size_whole + exact // S, exact % S
+    return gain_over(moved, size // S, size % S)
 
 
 @compiled_entry
@@ -250,16 +257,23 @@ def advance(
     """
     floor_peak = floor_start = np.int64(-(2**63))
     floor = 0.0
+    # What holds from one order, or one day, to the next.
+    known = size_whole = size_part = np.int64(0)
+    day = day_end = np.int64(0)
     for at in range(first, last):
         now, price = rows[TIME, at], rows[CLOSE, at]
         quantity, entry, wallet = account[QUANTITY], account[ENTRY], account[WALLET]
         peak, peak_rest, peak_kind = account[PEAK], account[PEAK_REST], account[PEAK_KIND]
-        day = now // _DAY_NS
+        if not day_end - _DAY_NS <= now < day_end:
+            day = now // _DAY_NS
+            day_end = (day + 1) * _DAY_NS
         start, start_rest, start_kind = account[DAY_START], account[DAY_START_REST], account[DAY_START_KIND]
         kind = 1 if quantity else 0
         level, rest, gained = wallet, 0, 0
         if quantity:
-            gained, rest = gain_of(quantity, entry, price)
+            if quantity != known:
+                known, size_whole, size_part = quantity, abs(quantity) // S, abs(quantity) % S
+            gained, rest = gain_over(price - entry if quantity > 0 else entry - price, size_whole, size_part)
             level = wallet + gained
         if day != account[DAY]:
             # The day begins with the clock tick before the bar, which knows the close before it.

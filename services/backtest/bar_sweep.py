@@ -111,13 +111,11 @@ class BarSweep:
         return None if run is None else self._measure(run)
 
     def _measure(self, run: ChoiceRun) -> tuple[dict[str, Any], list[float]]:
-        has_state = run.rows[loop.HAS_STATE] != 0
-        times, equity = clip(
-            np.concatenate((self._known[0], run.rows[loop.TIME][has_state])),
-            self._start,
-            self._end,
-            np.concatenate((self._known[1], run.rows[loop.EQUITY][has_state])),
-        )
+        known, rows = len(self._known[0]), run.rows
+        times, equity = np.empty(known + rows.shape[1], np.int64), np.empty(known + rows.shape[1], np.int64)
+        times[:known], equity[:known] = self._known
+        count = known + _take_states(rows, times[known:], equity[known:])
+        times, equity = clip(times[:count], self._start, self._end, equity[:count])
         first, last = from_e8(int(equity[0])), from_e8(int(equity[-1]))
         levels = sample(times, equity, self._grid.times)
         gained = simple_returns(levels)
@@ -126,7 +124,7 @@ class BarSweep:
         trips = np.zeros(_TRIP_WIDTH)
         whole = np.zeros(_WHOLE_WIDTH, np.int64)
         _measure_fills(run.fills, run.times, self._start, self._end, whole, trips)
-        count, profit, loss = int(whole[_COUNT]), trips[_GAINED] / SCALE, trips[_LOST] / SCALE
+        trades, profit, loss = int(whole[_COUNT]), trips[_GAINED] / SCALE, trips[_LOST] / SCALE
         turnover = from_e8(int(whole[_TURNOVER])) + Decimal(int(whole[_TURNOVER_REST])).scaleb(-16)
         measures: dict[str, Any] = {
             "pnl_usdt": money(last - first),
@@ -135,16 +133,39 @@ class BarSweep:
             "sharpe": sharpe_ratio(gained, self._grid.per_year),
             "sortino": sortino_ratio(gained, self._grid.per_year),
             "calmar": annual / on_grid.share if annual is not None and on_grid.share else None,
-            "max_drawdown": find_drawdown(times, equity / SCALE).share,
-            "trades": count,
-            "win_rate": int(whole[_WON]) / count if count else None,
+            "max_drawdown": _deepest_share(equity),
+            "trades": trades,
+            "win_rate": int(whole[_WON]) / trades if trades else None,
             "profit_factor": float(profit / loss) if loss else None,
-            "expectancy_usdt": f"{(profit - loss) / count:.8f}" if count else None,
+            "expectancy_usdt": f"{(profit - loss) / trades:.8f}" if trades else None,
             "exposure_share": int(whole[_HELD_NS]) / (self._end - self._start),
             "turnover": float(turnover / first) if first else 0.0,
         }
         returns: Floats = simple_returns(sample(times, equity, self._steps))
         return measures, returns.tolist()
+
+
+@compiled_loop
+def _take_states(rows: loop.Ints, times: loop.Ints, equity: loop.Ints) -> int:
+    """Gather time and equity of the bars that have a state of the account; return how many they are."""
+    count = 0
+    for at in range(rows.shape[1]):
+        if rows[loop.HAS_STATE, at]:
+            times[count], equity[count] = rows[loop.TIME, at], rows[loop.EQUITY, at]
+            count += 1
+    return count
+
+
+@compiled_loop
+def _deepest_share(equity: loop.Ints) -> float:
+    """Return the deepest fall as a share of its peak, as `find_drawdown` does."""
+    peak = deepest = 0.0
+    for at in range(len(equity)):
+        level = equity[at] / SCALE
+        peak = level if at == 0 else max(peak, level)
+        if peak > 0.0:
+            deepest = max(deepest, (peak - level) / peak)
+    return deepest
 
 
 _COUNT, _WON, _HELD_NS, _TURNOVER, _TURNOVER_REST, _FEES, _WHOLE_WIDTH = range(7)
