@@ -258,8 +258,8 @@ def advance(
     floor_peak = floor_start = np.int64(-(2**63))
     floor = 0.0
     # What holds from one order, or one day, to the next.
-    known = size_whole = size_part = np.int64(0)
-    day = day_end = np.int64(0)
+    known = size_whole = size_part = 0
+    day = day_end = 0
     for at in range(first, last):
         now, price = rows[TIME, at], rows[CLOSE, at]
         quantity, entry, wallet = account[QUANTITY], account[ENTRY], account[WALLET]

@@ -93,6 +93,30 @@ def compare_backtests(
         print(f"{key:<32}" + " ".join(f"{_show(values[name]):>{width}}" for name in names))
 
 
+@backtests_app.command("page")
+def write_page(
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write it; index.html beside the kept runs by default.")
+    ] = None,
+) -> None:
+    """Write one page of all kept backtests: a table to sort, their equity curves, and in what they differ.
+
+    Examples:
+
+      perpflow backtests page
+    """
+    from services.backtest.report import render_kept
+
+    reports = dict(_read_all())
+    if not reports:
+        raise BadInput(f"none in {backtests_root()}; keep one with perpflow backtest --name NAME")
+    differing = _find_differences({name: _flatten(_made_of(report)) for name, report in reports.items()})
+    path = backtests_root() / "index.html" if output is None else output
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_kept(reports, differing), encoding="utf-8")
+    print(path)
+
+
 def _read_all() -> Iterator[tuple[str, dict[str, Any]]]:
     root = backtests_root()
     for folder in sorted(root.iterdir()) if root.is_dir() else []:

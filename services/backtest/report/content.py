@@ -19,8 +19,10 @@ from libs.domain.control import TradingState
 from libs.domain.numbers import NANOSECONDS, format_decimal, quantize_e8
 from libs.wire import topics
 from services.backtest.report.curves import build_curves
+from services.backtest.returns import choose_grid, sample, simple_returns
 from services.backtest.round_trips import RoundTrip, excursions, find_round_trips
 from services.backtest.run import BacktestResult
+from services.backtest.selection import MonteCarlo, reality_check, resample_paths, resample_trades
 from services.backtest.summary import money, summarise
 
 _COUNTED = {
@@ -37,6 +39,9 @@ _COUNTED = {
 }
 _SHOWN = 20
 _FEW_TRADES = 30
+# Draws of a Monte Carlo: fewer where each is long, so that what is drawn at once stays small.
+_DRAWS, _LEAST_DRAWS, _DRAWN = 1_000, 100, 500_000
+_SEED = 0
 _SOURCES = Path(__file__).resolve().parents[3]
 
 
@@ -81,6 +86,7 @@ def build_report(result: BacktestResult) -> dict[str, Any]:
         ],
         "alerts": [{"time": format_time(alert.event_time), "message": alert.message} for alert in record.alerts],
         "attribution": _attribute(trips),
+        "chance": measure_chance(result, trips),
         "caveats": _caveats(result, measured),
         "input": result.description,
         "parameters": result.parameters,
@@ -98,6 +104,35 @@ def build_report(result: BacktestResult) -> dict[str, Any]:
             )
         ],
         **build_curves(result),
+    }
+
+
+def measure_chance(result: BacktestResult, trips: Sequence[RoundTrip]) -> dict[str, Any]:
+    """Return what chance could have made of the run: its trips in other draws, its path in other orders of blocks, and
+    the probability that returns without an edge have a mean as good (White's reality check of one variant).
+    """
+    times, equity, _ = result.record.equity.within(result.start, result.end)
+    levels = sample(times, equity, choose_grid(result.start, result.end).times)
+    gained, first = simple_returns(levels), float(levels[0]) if len(levels) else 0.0
+    profits = [float(trip.pnl) for trip in trips]
+    draws = max(_LEAST_DRAWS, min(_DRAWS, _DRAWN // max(1, len(profits), len(gained))))
+    by_trades = resample_trades(profits, first, seed=_SEED, draws=draws) if first > 0.0 else None
+    by_paths = resample_paths(gained, first, seed=_SEED, draws=draws) if first > 0.0 else None
+    return {
+        "draws": draws,
+        "reality_check_p_value": reality_check(gained.reshape(-1, 1), seed=_SEED, draws=draws),
+        "trades": _describe_draws(by_trades),
+        "paths": _describe_draws(by_paths),
+    }
+
+
+def _describe_draws(drawn: MonteCarlo | None) -> dict[str, Any] | None:
+    if drawn is None:
+        return None
+    return {
+        "profit": list(drawn.profit),
+        "drawdown": list(drawn.drawdown),
+        "loss_probability": drawn.loss_probability,
     }
 
 

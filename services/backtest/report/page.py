@@ -119,6 +119,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         *(_measure_table(title, rows, report) for title, rows in _MEASURES),
         "</div><h2>Where it came from</h2>",
         *(_group_table(name, rows) for name, rows in report["attribution"].items()),
+        _chance_table(report["chance"]),
         _trips_table(report["round_trips"]),
         "<h2>What risk refused, and why</h2>",
         _pairs_table(report["failed_checks"]) or "<p>Nothing.</p>",
@@ -233,6 +234,31 @@ def _group_table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
             )
             for row in rows
         ],
+    )
+
+
+def _chance_table(chance: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            label,
+            *(_show(value, _MONEY) for value in drawn["profit"]),
+            *(_show(value, _SHARE) for value in drawn["drawdown"]),
+            _show(drawn["loss_probability"], _SHARE),
+        )
+        for label, drawn in (
+            ("its round trips, drawn anew", chance["trades"]),
+            ("its path, in blocks", chance["paths"]),
+        )
+        if drawn is not None
+    ]
+    if not rows:
+        return ""
+    head = ("", "profit, 5 %", "50 %", "95 %", "drawdown, 5 %", "50 %", "95 %", "probability of a loss")
+    value = chance["reality_check_p_value"]
+    said = "" if value is None else f" Returns without an edge have as good a mean with probability {value:.3f}."
+    return (
+        f"<h2>What chance could have made of it</h2>{_table(head, rows)}"
+        f"<p>Percentiles of {chance['draws']} draws.{said}</p>"
     )
 
 

@@ -208,6 +208,9 @@ def test_report_is_written_as_json_and_as_a_page_without_outside_parts(
 ) -> None:
     report = write_report(six_minutes, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    low, middle, high = report["chance"]["paths"]["profit"]
+    assert low < middle < high
+    assert "What chance could have made of it" in (tmp_path / "out" / "report.html").read_text()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "createChart" in page
     for outside in ("<link", " src=", "fetch(", "import("):

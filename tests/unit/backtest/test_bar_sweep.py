@@ -73,7 +73,7 @@ def assert_alike(found: Any, expected: Any) -> None:
     [{}, {"trade_from": START + 400 * FIVE_MINUTES}, {"until": START + 900 * FIVE_MINUTES}],
     ids=["whole", "from", "until"],
 )
-def test_a_swept_choice_measures_what_its_own_run_does(bars: Path, options: dict[str, int]) -> None:
+def test_a_swept_choice_measures_what_its_own_run_does(bars: Path, options: dict[str, Any]) -> None:
     plan = a_plan(bars, **options)
     swept = BarSweep.open(plan, CHOICES[0])
     assert swept is not None

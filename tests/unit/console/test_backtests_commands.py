@@ -63,3 +63,18 @@ def test_report_of_an_older_build_is_refused_by_what_it_lacks(var: Path) -> None
     (var / "backtests" / "old" / "report.json").write_text("{}")
     outcome = CliRunner().invoke(backtests_app, ["list"])
     assert "report of an older build" in str(outcome.exception)
+
+
+def test_the_page_shows_all_kept_runs_and_in_what_they_differ(var: Path) -> None:
+    outcome = CliRunner().invoke(backtests_app, ["page"])
+    assert isinstance(outcome.exception, BadInput)
+    curve = {"equity_curve": {"equity_usdt": [100.0, 90.0, 120.0]}}
+    keep(var, "fast", **curve)
+    keep(var, "slow<b>", parameters={"strategies": [{"path": "ema_cross", "parameters": {"fast_bars": 9}}]}, **curve)
+    outcome = CliRunner().invoke(backtests_app, ["page"])
+    assert outcome.exit_code == 0, outcome.output
+    page = (var / "backtests/index.html").read_text()
+    assert "<a href='fast/report.html'>fast</a>" in page
+    assert "slow&lt;b&gt;" in page and "slow<b>" not in page
+    assert page.count("<polyline") == 2
+    assert "parameters.strategies.0.parameters.fast_bars" in page
