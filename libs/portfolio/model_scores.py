@@ -44,20 +44,18 @@ class EquityByPeriod:
         self._last[event_time // self.period_ns] = equity
 
     @property
-    def first(self) -> int | None:
-        """The number of the first period that is known, None before any."""
-        return next(iter(self._last), None)
+    def numbers(self) -> frozenset[int]:
+        """The periods in which there was a state: none where the market or the session stood still."""
+        return frozenset(self._last)
 
     @property
     def newest(self) -> int | None:
         """The number of the newest period, which is not complete, None before any."""
         return next(reversed(self._last), None)
 
-    def returns(self, first: int, end: int) -> list[float]:
-        """Return the return of each period after `first` and before `end`, 0 where no state said anything new."""
-        known = next(reversed([equity for number, equity in self._last.items() if number <= first]))
-        ends = [known := self._last.get(number, known) for number in range(first, end)]
-        return [after / before - 1.0 for before, after in pairwise(ends)]
+    def returns(self, numbers: Sequence[int]) -> list[float]:
+        """Return the return from each of these periods' ends to the next one's."""
+        return [self._last[after] / self._last[before] - 1.0 for before, after in pairwise(numbers)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +89,21 @@ class ModelScore:
 
 
 def score_models(accounts: Mapping[str, EquityByPeriod], champion: str) -> dict[str, ModelScore]:
-    """Return the score of each account over the periods that all of them have completed.
+    """Return the score of each account over the periods that all of them have completed, from the first one's end on.
 
     `champion` is the champion's account; empty, shadows are compared with holding nothing. Accounts without a state
     are left out.
     """
-    known = {name: each for name, each in accounts.items() if each.first is not None}
+    known = {name: each for name, each in accounts.items() if each.newest is not None}
     if not known:
         return {}
-    first = max(each.first for each in known.values() if each.first is not None)
     end = max(each.newest for each in known.values() if each.newest is not None)
+    common = sorted(
+        number for number in frozenset.intersection(*(each.numbers for each in known.values())) if number < end
+    )
     period_ns = next(iter(known.values())).period_ns
-    returns = {name: each.returns(first, end) for name, each in known.items()}
-    nothing = [0.0] * max(0, end - first - 1)
+    returns = {name: each.returns(common) for name, each in known.items()}
+    nothing = [0.0] * max(0, len(common) - 1)
     against = returns.get(champion) if champion else nothing
     scores = {}
     for name, made in returns.items():

@@ -42,11 +42,14 @@ def test_only_complete_periods_count_and_the_last_state_of_each() -> None:
     assert score.p_value is None
 
 
-def test_a_period_without_a_state_has_no_return() -> None:
+def test_periods_without_a_state_are_none_and_the_next_one_has_their_return() -> None:
     account = EquityByPeriod()
-    for hour, equity in ((0, 100.0), (3, 110.0), (4, 110.0)):
+    # As a session begins: one state at its first bar of history, the next ones when the market runs.
+    for hour, equity in ((0, 100.0), (25, 100.0), (26, 110.0), (27, 110.0)):
         account.add(hour * HOUR_NS, equity)
-    assert account.returns(0, 4) == pytest.approx([0.0, 0.0, 0.1])
+    score = score_models({"a": account}, "a")["a"]
+    assert (score.periods, score.net_bps) == (2, pytest.approx(1_000.0))
+    assert score.net_bps_per_day == pytest.approx(12_000.0)
 
 
 def test_accounts_are_held_against_each_other_over_the_periods_that_all_have() -> None:
