@@ -413,7 +413,7 @@ def _mount() -> None:
     from services.console.risk_commands import risk_app
     from services.console.simulate_commands import simulate
     from services.console.store_commands import sql, store_app
-    from services.console.training_commands import train_models
+    from services.console.training_commands import train_models, train_sizing
     from services.console.users_commands import users_app
 
     for command in (halt, reduce, flatten, resume):
@@ -436,6 +436,7 @@ def _mount() -> None:
     app.add_typer(config_app)
     app.add_typer(users_app)
     app.command()(train_models)
+    app.command()(train_sizing)
     app.command()(backtest)
     app.command()(check_strategy)
     app.command()(prepare_market)

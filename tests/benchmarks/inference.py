@@ -2,7 +2,8 @@
 
 Processor time of one vector through the core, window and forecast included, beside the same graph run alone on the same
 input: the best of many short rounds, which is what the code costs, not what else the machine does. Models are the
-starter and, where the training extra is installed, a LightGBM and a transformer as `train-models` makes them.
+starter and, where the training extra is installed, a LightGBM and a transformer as `train-models` makes them; the
+transformer's graph is measured with its weights as 8-bit integers too, with how far its probabilities move.
 """
 
 from __future__ import annotations
@@ -80,7 +81,31 @@ def main() -> int:
             bare, core = bare_us(folder, manifest, calls), core_us(folder, pin, calls)
             print(f"{name:<14}{bare:>10.1f}{core:>10.1f}{core - bare:>10.1f}{core / bare:>8.2f}")
             is_slow |= core / bare > CEILING_RATIO if bare > 1_000.0 else core - bare > CEILING_US
+            if name == "transformer":
+                small, moved = quantised_us(folder, manifest, calls)
+                print(
+                    f"{name + ' int8':<16}{small:>8.1f}   {small / bare:.2f} of it; probabilities move by {moved:.4f}"
+                )
     return int(is_slow)
+
+
+def quantised_us(folder: Path, manifest: Manifest, calls: int) -> tuple[float, float]:
+    """Return what the graph takes with 8-bit weights, and the most that a probability differs over 256 windows."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "int8.onnx"
+        quantize_dynamic(folder / "model.onnx", path, weight_type=QuantType.QInt8)
+        graphs = [
+            onnxruntime.InferenceSession(str(one), options, providers=["CPUExecutionProvider"])
+            for one in (folder / "model.onnx", path)
+        ]
+    shape = (256, manifest.window, len(manifest.inputs))
+    windows = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    whole, small = (graph.run(["probabilities"], {"vectors": windows})[0] for graph in graphs)
+    return cost_us(lambda: graphs[1].run(None, {"vectors": windows[:1]}), calls), float(np.abs(whole - small).max())
 
 
 def _trained(registry: Path) -> list[tuple[str, Path, str]]:

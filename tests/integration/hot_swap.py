@@ -1,6 +1,6 @@
 """Swaps the champion again and again while a session trades: no vector may be missed, and none scored twice.
 
-``python -m tests.integration.hot_swap [--layout fused|spread] [--span 60m] [--speed 60] [--swaps 10] [--kill]``
+``python -m tests.integration.hot_swap [--layout fused|spread] [--minutes 120] [--speed 60] [--swaps 10] [--kill]``
 (`make hot-swap`). A shadow is promoted and rolled back by the command line, as a person would; with `--kill` the
 process that scores is killed -9 between. Then the topics are counted, and the session is replayed. Not part of the
 suite: it takes minutes.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from libs.bus.api import TopicPartition
 from libs.bus.open import open_bus
-from libs.clock import Deadline
+from libs.clock import SYSTEM_CLOCK, Deadline
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
 from libs.runtime.records import read_range
@@ -36,8 +36,8 @@ def main() -> int:
     """Run one session with its swaps, print what was counted, return 1 where anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.integration.hot_swap", description=__doc__)
     parser.add_argument("--layout", default="fused", choices=("fused", "spread"))
-    parser.add_argument("--span", default="60m")
-    parser.add_argument("--speed", default="60")
+    parser.add_argument("--minutes", type=int, default=120, help="of market time")
+    parser.add_argument("--speed", type=int, default=60)
     parser.add_argument("--swaps", type=int, default=10)
     parser.add_argument("--kill", action="store_true")
     asked = parser.parse_args()
@@ -49,7 +49,8 @@ def main() -> int:
             "PERPFLOW_INFERENCE_SHADOWS": json.dumps([other]),
         }
         outcomes: list[SessionOutcome] = []
-        session = ("--market", "simulated", "--seed", "7", "--speed", asked.speed, "--span", asked.span)
+        session = ("--market", "simulated", "--seed", "7", "--speed", str(asked.speed))
+        session = (*session, "--span", f"{asked.minutes}m")
         running = threading.Thread(
             target=lambda: outcomes.append(platform.up(*session, "--layout", asked.layout, timeout_s=3_000))
         )
@@ -74,13 +75,14 @@ def _swap(
     process: str,
     asked: argparse.Namespace,
 ) -> int:
-    """Promote and roll back while the session runs; return how many commands were taken."""
+    """Promote and roll back while the market runs, and not as the session ends; return how many commands were taken."""
     for _ in Deadline(600.0).attempts(0.5):
         states = platform.status()
         if not running.is_alive() or (states and all(each["state"] == "running" for each in states.values())):
             break
     sent = 0
-    while sent < swaps and running.is_alive():
+    ends_at = SYSTEM_CLOCK.monotonic_s() + 0.6 * asked.minutes * 60 / asked.speed
+    while sent < swaps and running.is_alive() and SYSTEM_CLOCK.monotonic_s() < ends_at:
         arguments = ("promote", other, "--accept-no-edge") if sent % 2 == 0 else ("rollback",)
         registry = ("--models", platform.environment["PERPFLOW_INFERENCE_MODELS_DIR"]) if sent % 2 == 0 else ()
         done = platform.call("models", *arguments, *registry)
