@@ -15,7 +15,7 @@ CAPTURE = SHARED / "data/market/capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz"
 HISTORY = SHARED / "data/market/ohlcv/binance_spot_BTCUSDT_1m_20240726_20240825.parquet"
 COUNTS = ("market_events", "bars", "vectors", "forecasts", "intents", "verdicts", "orders", "fills")
 SPREAD = ("--layout", "spread")
-SIMULATED = ("--market", "simulated", "--seed", "7", "--span", "12m", *SPREAD)
+SIMULATED = ("--market", "simulated", "--seed", "5", "--span", "6m", *SPREAD)
 KILLED = ("ingestion", "bars", "features", "inference", "strategy", "risk", "execution", "recorder", "exchange")
 
 pytestmark = pytest.mark.timeout(900)
@@ -98,9 +98,9 @@ def test_an_order_and_a_moment_are_explained(undisturbed: tuple[Platform, Sessio
     (order,) = json.loads(platform.call("why", client_order_id, "--json").stdout)
     assert order["verdict"] in ("approved", "refused")
     assert order["checks"] and order["reasons"] and order["chain"]
-    moment = json.loads(platform.call("why", "2026-01-01T00:10:30", "--json").stdout)
+    moment = json.loads(platform.call("why", "2026-01-01T00:05:30", "--json").stdout)
     assert all(one["reasons"] for one in moment)
-    state = json.loads(platform.call("at", name, "2026-01-01T00:10:30", "execution").stdout)
+    state = json.loads(platform.call("at", name, "2026-01-01T00:05:30", "execution").stdout)
     assert state["inputs"] > 0 and state["state"]
 
 
@@ -142,7 +142,7 @@ def test_a_backtest_over_the_session_has_its_digests(undisturbed: tuple[Platform
 def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[Platform, SessionOutcome]) -> None:
     platform = Platform(folder / "killed", **PATIENT)
     platform.folder.mkdir()
-    outcome = platform.up(*SIMULATED, "--speed", "30", kill=KILLED)
+    outcome = platform.up(*SIMULATED, "--speed", "15", kill=KILLED)
     assert_is_whole(outcome)
     # On a slow machine the market ends before everybody's turn has come.
     assert outcome.summary["restarts"] >= 3
@@ -173,7 +173,7 @@ def test_on_kafka_killing_every_service_changes_nothing(
         pytest.skip(str(error))
     platform = Platform(folder / "kafka", PERPFLOW_BUS=f"kafka:{kafka.address}", **PATIENT)
     platform.folder.mkdir()
-    outcome = platform.up(*SIMULATED, "--speed", "20", kill=KILLED)
+    outcome = platform.up(*SIMULATED, "--speed", "10", kill=KILLED)
     assert_is_whole(outcome)
     # On a slow machine the market ends before everybody's turn has come.
     assert outcome.summary["restarts"] >= 3

@@ -96,7 +96,7 @@ def run_marked(tmp_path: Path, server: LocalServer, secrets: dict[str, str]) -> 
     command = [sys.executable, "-m", "services.console", "up", "--market", "simulated", "--seed", "3"]
     command += ["--layout", "spread"]
     process = subprocess.Popen(
-        [*command, "--speed", "20", "--span", "6h", "--port", "0", "-v"],
+        [*command, "--speed", "2", "--span", "6h", "--port", "0", "-v"],
         cwd=platform.folder,
         env=platform.environment,
         stdout=subprocess.PIPE,

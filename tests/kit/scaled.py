@@ -535,6 +535,8 @@ def main() -> int:
     size = Size(chosen.instruments, chosen.accounts, chosen.partitions, chosen.minutes)
     begun = time.monotonic()
     with ExitStack() as stack:
+        if chosen.logs:
+            chosen.logs.mkdir(parents=True, exist_ok=True)
         kept = nullcontext(chosen.logs) if chosen.logs else tempfile.TemporaryDirectory()
         folder = Path(stack.enter_context(kept))
         broker = stack.enter_context(a_kafka()) if chosen.kill_broker else None
