@@ -7,6 +7,7 @@ CPU time with nothing to read. The memory bus lives in one process, so its hops 
 
 from __future__ import annotations
 
+import os
 import secrets
 import statistics
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 from libs.bus.api import Bus, NewRecord, TopicPartition, TopicSpec
 from libs.bus.open import open_bus
-from tests.kit.kafka import find_kafka
+from tests.kit.kafka import LONG_LIFE, find_kafka
 
 HOPS = 4
 STREAM_RECORDS = 300_000
@@ -147,6 +148,7 @@ def measure_hops(kind: str, url: str, prefix: str, bus: Bus, per_s: int) -> list
 
 def main() -> None:
     """Measure the bus that the first argument names."""
+    os.environ |= LONG_LIFE
     kind = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
     with tempfile.TemporaryDirectory() as directory:
         prefix = f"bench{secrets.token_hex(3)}."

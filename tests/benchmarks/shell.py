@@ -7,6 +7,7 @@ of a reader. The floor beside it is one hop of the same shell.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import tempfile
 import threading
@@ -28,7 +29,7 @@ from libs.runtime.records import read_stamps, stamp_headers
 from libs.runtime.shell import CoreShell
 from libs.wire import encode, topics
 from tests.kit.builders import a_bar, a_forecast, a_trade, an_intent
-from tests.kit.kafka import NoKafka, find_kafka
+from tests.kit.kafka import LONG_LIFE, NoKafka, find_kafka
 
 HOPS = (
     ("bars", topics.MARKET_EVENTS, topics.BARS_CLOSED),
@@ -148,6 +149,7 @@ def publish(address: str, prefix: str, rate: int, total: int) -> None:
 
 def main() -> None:
     """Measure the buses that are asked for, all by default."""
+    os.environ |= LONG_LIFE
     wanted = sys.argv[1:] or ["sqlite", "kafka"]
     print("bus     hops  rate/s   p50 ms   p99 ms  target p50/p99")
     with tempfile.TemporaryDirectory() as folder:

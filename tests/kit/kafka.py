@@ -35,6 +35,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 300.0
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _NO_SECURITY = KafkaSecurity()
+# A test's broker lives for seconds: the second compiler takes more time than it saves. What measures, or runs for
+# minutes, takes `LONG_LIFE`, by the variable that Kafka's own scripts read.
+_SHORT_LIFE = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+LONG_LIFE = {"KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC"}
 # A small broker that does at once what it does to topics by its own schedule.
 _IN_HASTE = {
     "offsets.topic.num.partitions": 4,
@@ -170,19 +174,11 @@ class KafkaBroker:
         self._security = security
         config = self.directory / "server.properties"
         config.write_text(_properties(self.directory, port, controller, properties or {}))
-        logs = next((home / place for place in ("log4j2.yaml", "config/log4j2.yaml") if (home / place).exists()), None)
-        self._command = [java, "-XX:+UseSerialGC", "-Xms256m", "-Xmx512m", "-cp", f"{home}/libs/*"]
-        if logs is not None:
-            self._command.insert(1, f"-Dlog4j2.configurationFile={logs}")
+        self._command = _java_command(home, java)
         self._config = config
         self._log = self.directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        subprocess.run(
-            [*self._command, "kafka.tools.StorageTool", "format", "-t", "perpflowTests00000000w", "-c", str(config)],
-            check=True,
-            capture_output=True,
-            timeout=_START_TIMEOUT_S,
-        )
+        shutil.copytree(_formatted_storage(home, java), self.directory / "data")
         self.start()
 
     def start(self) -> None:
@@ -214,6 +210,26 @@ class KafkaBroker:
         for port in self._ports:
             port.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _java_command(home: Path, java: str) -> list[str]:
+    options = os.environ.get("KAFKA_JVM_PERFORMANCE_OPTS", _SHORT_LIFE).split()
+    logs = next((home / place for place in ("log4j2.yaml", "config/log4j2.yaml") if (home / place).exists()), None)
+    if logs is not None:
+        options.append(f"-Dlog4j2.configurationFile={logs}")
+    return [java, *options, "-Xms256m", "-Xmx512m", "-cp", f"{home}/libs/*"]
+
+
+@functools.cache
+def _formatted_storage(home: Path, java: str) -> Path:
+    """Return a folder as an empty broker has it, the same for all: it names the node and the cluster, no port."""
+    directory = Path(tempfile.mkdtemp(prefix="perpflow-kafka-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    config = directory / "server.properties"
+    config.write_text(_properties(directory, 1, 2, {}))
+    words = ("kafka.tools.StorageTool", "format", "-t", "perpflowTests00000000w", "-c", str(config))
+    subprocess.run([*_java_command(home, java), *words], check=True, capture_output=True, timeout=_START_TIMEOUT_S)
+    return directory / "data"
 
 
 def _properties(directory: Path, port: int, controller: int, more: Mapping[str, object]) -> str:

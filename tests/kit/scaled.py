@@ -46,7 +46,7 @@ from libs.wire.topics import CORE_SERVICES
 from services.backtest.inputs import open_simulation
 from services.console.summary import summarise_topics
 from tests.kit.buses import World, make_world
-from tests.kit.kafka import KafkaBroker, a_kafka
+from tests.kit.kafka import LONG_LIFE, KafkaBroker, a_kafka
 from tests.kit.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -532,6 +532,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.kill_broker and chosen.bus != "kafka":
         parser.error("--kill-broker goes with --bus kafka")
+    os.environ |= LONG_LIFE
     size = Size(chosen.instruments, chosen.accounts, chosen.partitions, chosen.minutes)
     begun = time.monotonic()
     with ExitStack() as stack:
