@@ -49,8 +49,8 @@ def main() -> int:
             "PERPFLOW_INFERENCE_SHADOWS": json.dumps([other]),
         }
         outcomes: list[SessionOutcome] = []
-        session = ("--market", "simulated", "--seed", "7", "--speed", str(asked.speed))
-        session = (*session, "--span", f"{asked.minutes}m")
+        length = ("--speed", str(asked.speed), "--span", f"{asked.minutes}m")
+        session = ("--market", "simulated", "--seed", "7", *length)
         running = threading.Thread(
             target=lambda: outcomes.append(platform.up(*session, "--layout", asked.layout, timeout_s=3_000))
         )
