@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,17 @@ from libs.domain.forecasts import ModelRole
 from libs.indicators.feature_sets import load_feature_set
 from services.inference.core import (
     InferenceCore,
-    Manifest,
     ManifestError,
     ScoredModel,
-    decode_manifest,
     encode_manifest,
 )
 from services.inference.onnx import STARTER_DIR, OnnxModel, find_model, load_model, load_models
 from services.inference.shipped import STARTER_SHA256
-
-STARTER = decode_manifest((STARTER_DIR / "manifest.json").read_bytes())
+from tests.kit.models import STARTER, add_model
 
 
 def the_starter() -> ScoredModel:
     return load_model(STARTER_DIR, STARTER_SHA256, ModelRole.CHAMPION)
-
-
-def add_model(registry: Path, name: str, **changes: Any) -> Manifest:
-    """Put the starter's graph into a registry under another manifest, hashed as training would."""
-    manifest = replace(STARTER, name=name, **changes)
-    folder = registry / name / manifest.version
-    folder.mkdir(parents=True)
-    shutil.copy(STARTER_DIR / "model.onnx", folder)
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return manifest
 
 
 def test_starter_model_belongs_to_the_current_features() -> None:
