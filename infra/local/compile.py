@@ -91,7 +91,7 @@ def compile_recorder() -> None:
 
 def compile_passing() -> None:
     """Compile the loops that a backtest passes ticks in."""
-    from libs.domain.market_columns import columns_of
+    from libs.domain.market_columns import columns_of, look_over
     from libs.matching.book import Book
     from libs.matching.passing import pass_events
     from services.bars.core import BarsCore
@@ -101,6 +101,7 @@ def compile_passing() -> None:
     columns, bars, book = columns_of(instrument, events), BarsCore(), Book()
     bars.handle(events[0])
     bars.pass_events(columns, 0, len(columns))
+    look_over(columns, 0, len(columns), 0, is_quoted=False)
     pass_events(book, [], columns, 0, len(columns), bound=2 * events[0].event_time, opened=0)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, MarketEvent, Trade
 
@@ -90,6 +91,57 @@ class MarketColumns:
         return DepthDelta(
             self.instrument, event_id, event_time, received, first, final, previous, bids[0], bids[1], asks[0], asks[1]
         )
+
+
+class Stretch(NamedTuple):
+    """What is left of a stretch of trades, quotes and deltas: places, -1 where there is none, and how many there were.
+
+    `priced` is the event that gives the price of those who take quotes or, until one comes, last prices: the newest
+    that is not older than the one before. A quote is `whole` with both of its sides.
+    """
+
+    last_trade: int
+    whole_quote: int
+    priced: int
+    latest: int
+    trades: int
+    quotes: int
+    deltas: int
+
+
+def look_over(columns: MarketColumns, begin: int, end: int, price_time: int, *, is_quoted: bool) -> Stretch:
+    """Look over the events of [begin, end), trades, quotes and deltas; the price is known up to a time (ns), from a
+    quote or not.
+    """
+    found = np.full(len(Stretch._fields), -1, np.int64)
+    _look_over(columns.kinds, columns.times, columns.values, begin, end, price_time, is_quoted, found)
+    return Stretch(*found.tolist())
+
+
+@njit(cache=True)
+def _look_over(
+    kinds: npt.NDArray[np.int8],
+    times: Ints,
+    values: Ints,
+    begin: int,
+    end: int,
+    price_time: int,
+    is_quoted: bool,
+    found: Ints,
+) -> None:
+    found[3:] = 0
+    for at in range(begin, end):
+        found[3] = max(found[3], times[at])
+        found[4 + kinds[at]] += 1
+        if kinds[at] == TRADE:
+            found[0] = at
+            if not is_quoted and times[at] >= price_time:
+                found[2], price_time = at, times[at]
+        elif kinds[at] == QUOTE:
+            if values[at, 0] and values[at, 2]:
+                found[1] = at
+            if times[at] >= price_time:
+                found[2], price_time, is_quoted = at, times[at], True
 
 
 def columns_of(instrument: str, events: Sequence[MarketEvent]) -> MarketColumns:

@@ -61,18 +61,21 @@ def set_level(state: LadderState, side: int, key: int, quantity: int) -> None:
         if quantity > 0:
             state[side, 1, 1 + index] = quantity
             return
-        for i in range(1 + index, count):
-            state[side, 0, i] = state[side, 0, i + 1]
-            state[side, 1, i] = state[side, 1, i + 1]
+        # A row a loop: so each becomes a single move of memory.
+        for row in range(2):
+            levels = state[side, row]
+            for i in range(1 + index, count):
+                levels[i] = levels[i + 1]
         state[side, 0, 0] = count - 1
         return
     if quantity <= 0 or index >= CAPACITY:
         return
     if count == CAPACITY:
         count -= 1
-    for i in range(count, index, -1):
-        state[side, 0, 1 + i] = state[side, 0, i]
-        state[side, 1, 1 + i] = state[side, 1, i]
+    for row in range(2):
+        levels = state[side, row]
+        for i in range(count, index, -1):
+            levels[1 + i] = levels[i]
     state[side, 0, 1 + index] = key
     state[side, 1, 1 + index] = quantity
     state[side, 0, 0] = count + 1

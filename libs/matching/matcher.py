@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from libs.domain.instruments import Instrument
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, ExchangeBar, MarkPrice, Side, Trade
-from libs.domain.market_columns import TRADE, MarketColumns
+from libs.domain.market_columns import MarketColumns
 from libs.domain.numbers import from_e8
 from libs.domain.orders import Liquidity, OrderType, PlaceOrder, ReportKind, TimeInForce
 from libs.matching import filters
@@ -99,16 +97,14 @@ class Matcher(MatcherState):
 
     def pass_events(self, columns: MarketColumns, begin: int, end: int, *, bound: int, opened: int) -> int:
         """Take over the trades, quotes and deltas of [begin, end) up to the first that must be handled by itself, as if
-        each had been applied; return its place. `bound` and `opened` are as for `passing.pass_events`.
+        each had been applied but for the last price; return its place. `bound` and `opened` are as for
+        `passing.pass_events`.
         """
         if self.waiting or (self.conditional and not self.mark):
             return begin
         stop = pass_events(self.book, self.resting, columns, begin, end, bound=bound, opened=opened)
         if stop > begin:
             self.has_ticks = True
-            trades = np.flatnonzero(columns.kinds[begin:stop] == TRADE)
-            if len(trades):
-                self.last_price = int(columns.values[begin + trades[-1], 0])
         return stop
 
     def apply_mark(self, event: MarkPrice) -> None:

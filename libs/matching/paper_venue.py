@@ -124,16 +124,21 @@ class PaperVenue(PaperVenueState):
         self._sequence += 2 * orders
 
     def pass_events(self, columns: MarketColumns, begin: int, end: int, *, bound: int, opened: int) -> int:
-        """Take over trades, quotes and deltas as `Matcher.pass_events`, before the next command arrives as well."""
+        """Take over trades, quotes and deltas as `Matcher.pass_events`, before the next command arrives as well; what
+        `note_passed` is to be told of is not taken over yet.
+        """
         matcher = self._matchers.get(columns.instrument)
         if matcher is None or matcher.is_bar_driven:
             return begin
         if self._pending:
             bound = min(bound, self._pending[0][0])
-        stop = matcher.pass_events(columns, begin, end, bound=bound, opened=opened)
-        if stop > begin:
-            self._market_time = max(self._market_time, int(columns.times[begin:stop].max()))
-        return stop
+        return matcher.pass_events(columns, begin, end, bound=bound, opened=opened)
+
+    def note_passed(self, instrument: str, latest: int, price_e8: int | None) -> None:
+        """Know the latest time (ns) and the last traded price, if any, of events that were passed."""
+        self._market_time = max(self._market_time, latest)
+        if price_e8 is not None:
+            self._matchers[instrument].last_price = price_e8
 
     def open_order_ids(self) -> list[str]:
         """Return the client ids of the orders that arrived and may still fill."""

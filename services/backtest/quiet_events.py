@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from libs.domain.market_columns import DELTA, QUOTE, TRADE, MarketColumns
+from libs.domain.market_columns import DELTA, TRADE, MarketColumns, look_over
 from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Pipeline
 from services.backtest.recorder import RunRecorder
@@ -77,25 +77,11 @@ class QuietEvents:
         end = self._execution.pass_events(columns, begin, end, bound=deadline, opened=opened)
         if end > begin:
             self._bars.pass_events(columns, begin, end)
-            self._pass_risk(columns, begin, end)
-            self._recorder.pass_events(columns.kinds[begin:end])
-        return end
-
-    def _pass_risk(self, columns: MarketColumns, begin: int, end: int) -> None:
-        """Give risk the events that leave its price: the newest quote, the newest trade where there was no quote."""
-        while begin < end:
             time, is_quoted = self._risk.price_source(self._instrument)
-            kinds, times = columns.kinds[begin:end], columns.times[begin:end]
-            upto = end - begin
-            if not is_quoted:
-                first = np.flatnonzero((kinds == QUOTE) & (times >= time))
-                upto = int(first[0]) if len(first) else upto
-            newest = np.flatnonzero((kinds[:upto] == (QUOTE if is_quoted else TRADE)) & (times[:upto] >= time))
-            if len(newest):
-                newest = newest[times[newest] == times[newest].max()]
-                self._risk.handle(columns.event(begin + int(newest[-1])))
-            if begin + upto < end:
-                # It turns risk from last prices to quotes, unless a trade before it is newer.
-                self._risk.handle(columns.event(begin + upto))
-            self._risk.pass_time(int(times.max()))
-            begin += upto + 1
+            passed = look_over(columns, begin, end, time, is_quoted=is_quoted)
+            if passed.priced >= 0:
+                self._risk.handle(columns.event(passed.priced))
+            self._risk.pass_time(passed.latest)
+            self._execution.note_passed(columns, passed)
+            self._recorder.pass_events(passed.trades, passed.quotes, passed.deltas)
+        return end

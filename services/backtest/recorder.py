@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from libs.domain.accounts import AccountState
 from libs.domain.bars import Bar
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlState, TradingState
@@ -189,9 +186,9 @@ class RunRecorder:
         self._type_counts[Trade] += trades
         self._type_counts[ClockTick] += ticks
 
-    def pass_events(self, kinds: npt.NDArray[np.int8]) -> None:
+    def pass_events(self, trades: int, quotes: int, deltas: int) -> None:
         """Take note of trades, quotes and deltas that were passed without an event each."""
-        for kind, number in zip((Trade, BestQuote, DepthDelta), np.bincount(kinds, minlength=3).tolist(), strict=True):
+        for kind, number in ((Trade, trades), (BestQuote, quotes), (DepthDelta, deltas)):
             if number:
                 self._type_counts[kind] += number
 

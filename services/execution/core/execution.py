@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, cast
 
-import numpy as np
-
 from libs.domain.accounts import AccountState, Position, VenueAccount
 from libs.domain.control import ALL_ACCOUNTS, Alert, ControlCommand, ControlState, Severity, TradingState
 from libs.domain.events import Event, Unhandleable
@@ -27,7 +25,7 @@ from libs.domain.market import (
     MarkPrice,
     Trade,
 )
-from libs.domain.market_columns import QUOTE, TRADE, MarketColumns
+from libs.domain.market_columns import MarketColumns, Stretch
 from libs.domain.numbers import NANOSECONDS, to_e8
 from libs.domain.orders import (
     CancelOrder,
@@ -198,22 +196,26 @@ class ExecutionCore(ExecutionState):
 
     def pass_events(self, columns: MarketColumns, begin: int, end: int, *, bound: int, opened: int) -> int:
         """Take over the trades, quotes and deltas of [begin, end) that change nothing here but prices and what the
-        paper venue knows; return the first event that must be handled. See `PaperVenue.pass_events`.
+        paper venue knows; return the first event that must be handled. See `PaperVenue.pass_events`. `note_passed`
+        takes over the rest.
         """
         if self._venue is None or self._published is None:
             return begin
         if self._ledger.has_open_position:
             bound = min(bound, self._next_account_time)
-        stop = self._venue.pass_events(columns, begin, end, bound=bound, opened=opened)
-        kinds, values = columns.kinds[begin:stop], columns.values[begin:stop]
-        trades = np.flatnonzero(kinds == TRADE)
-        if len(trades):
-            self._ledger.observe_trade(cast(Trade, columns.event(begin + int(trades[-1]))))
-        # A quote without one of its sides is no price.
-        quotes = np.flatnonzero((kinds == QUOTE) & (values[:, 0] != 0) & (values[:, 2] != 0))
-        if len(quotes):
-            self._ledger.observe_quote(cast(BestQuote, columns.event(begin + int(quotes[-1]))))
-        return stop
+        return self._venue.pass_events(columns, begin, end, bound=bound, opened=opened)
+
+    def note_passed(self, columns: MarketColumns, passed: Stretch) -> None:
+        """Know the prices and the latest time of events that were passed."""
+        assert self._venue is not None, "only a paper venue passes events"
+        price_e8 = None
+        if passed.last_trade >= 0:
+            trade = cast(Trade, columns.event(passed.last_trade))
+            price_e8 = trade.price_e8
+            self._ledger.observe_trade(trade)
+        if passed.whole_quote >= 0:
+            self._ledger.observe_quote(cast(BestQuote, columns.event(passed.whole_quote)))
+        self._venue.note_passed(columns.instrument, passed.latest, price_e8)
 
     def held(self, instrument: str) -> Position:
         """Return the position in an instrument."""

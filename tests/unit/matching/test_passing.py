@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, MarketEvent, MarkPrice, Side, Trade
-from libs.domain.market_columns import columns_of
+from libs.domain.market_columns import columns_of, look_over
 from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, VenueReport
 from libs.domain.state import StateFormat
 from libs.matching import PaperVenue
@@ -135,6 +135,10 @@ def run_passing(steps: Sequence[Step], chunk: int) -> tuple[list[VenueReport], P
         assert [columns.event(number) for number in range(len(events))] == events
         while place < len(events):
             stop = venue.pass_events(columns, place, len(events), bound=2**62, opened=0)
+            if stop > place:
+                seen = look_over(columns, place, stop, 0, is_quoted=False)
+                price_e8 = None if seen.last_trade < 0 else int(columns.values[seen.last_trade, 0])
+                venue.note_passed(BTC, seen.latest, price_e8)
             passed += stop - place
             place = stop
             if place < len(events):
