@@ -30,6 +30,7 @@ from libs.bus.clients import OpenClients
 from libs.bus.errors import past_the_end
 from libs.bus.headers import encode_headers
 from libs.bus.names import Names
+from libs.bus.packing import RecordPacker
 from libs.bus.sqlite_consumer import SqliteConsumer
 from libs.bus.sqlite_log import SqliteLog
 from libs.bus.wakeups import Notifier
@@ -221,7 +222,7 @@ class SqliteProducer:
         self._name = transactional_id
         self._stored_name = log.names.stored(transactional_id)
         self._transaction = TransactionGuard(transactional_id)
-        self._rows: defaultdict[int, list[tuple[bytes, bytes, bytes]]] = defaultdict(list)
+        self._rows: defaultdict[int, list[tuple[bytes, int, bytes]]] = defaultdict(list)
         self._topic_ids: set[int] = set()
         self._offsets: list[tuple[SqliteConsumer, dict[int, int]]] = []
         with log.writing() as database:
@@ -240,7 +241,7 @@ class SqliteProducer:
 
     def send(self, records: Iterable[NewRecord]) -> None:
         self._transaction.require("send")
-        topic_of, rows = self._log.topic, self._rows
+        topic_of, rows, pack = self._log.topic, self._rows, self._log.packer.pack
         for record in records:
             topic = topic_of(record.topic)
             ids = topic.partition_ids
@@ -249,9 +250,9 @@ class SqliteProducer:
             else:
                 partition_id = self._log.partition_id(TopicPartition(record.topic, record.partition))
             self._topic_ids.add(topic.topic_id)
-            rows[partition_id].append(
-                (record.key, encode_headers(record.headers) if record.headers else b"", record.value)
-            )
+            headers = encode_headers(record.headers) if record.headers else b""
+            # A number where headers would be says that all is in the value, and by which dictionary it is packed.
+            rows[partition_id].append((b"", RecordPacker.NUMBER, pack(record.key, headers, record.value)))
 
     def send_offsets(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         self._transaction.require("send_offsets")

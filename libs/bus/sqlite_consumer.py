@@ -98,7 +98,7 @@ class SqliteConsumer:
 
     def _read(self, max_records: int) -> list[Record]:
         records: list[Record] = []
-        order = self._order
+        order, unpack = self._order, self._log.packer.unpack
         if not order:
             return records
         with self._log.reading() as database:
@@ -116,10 +116,14 @@ class SqliteConsumer:
                 if rows[0][0] != at:
                     self._require_kept(place, at)
                 topic, partition = place.topic, place.partition
-                records += [
-                    Record(topic, partition, offset, key, value, PackedHeaders(packed) if packed else _NO_HEADERS, ms)
-                    for offset, ms, key, packed, value in rows
-                ]
+                for offset, ms, key, headers, value in rows:
+                    if type(headers) is int:
+                        try:
+                            key, headers, value = unpack(value)
+                        except ValueError as error:
+                            raise self._log.damaged(place, offset, error) from error
+                    kept = PackedHeaders(headers) if headers else _NO_HEADERS
+                    records.append(Record(topic, partition, offset, key, value, kept, ms))
                 self._positions[place] = rows[-1][0] + 1
             if not records:
                 # A partition that was emptied shows no record that lies too far on.

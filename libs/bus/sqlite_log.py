@@ -22,10 +22,13 @@ from pathlib import Path
 from libs.bus.api import BusError, BusFull, BusInvalid, BusLost, BusUnavailable, TopicPartition, UnknownTopic, Waiting
 from libs.bus.checks import check_partition
 from libs.bus.names import Names
+from libs.bus.packing import RecordPacker
 from libs.bus.wakeups import LONGEST_DIRECTORY
 from libs.clock import Clock, Entropy
 
-_FORMAT = 1
+# 2: records are packed. One of format 1 is read as it is, and what is added to it is packed.
+_FORMAT = 2
+_READ_FORMATS = (1, 2)
 _PAGE_BYTES = 4096
 _BUSY_TIMEOUT_S = 15.0
 _CHECKPOINT_INTERVAL_S = 1.0
@@ -81,6 +84,7 @@ class SqliteLog:
         self.names = names
         self._wal_path = f"{self.path}-wal"
         self._waiting = waiting
+        self.packer = RecordPacker()
         self._topics: dict[str, SqliteTopic] = {}
         self._lock_fd = -1
         try:
@@ -129,7 +133,11 @@ class SqliteLog:
                 database.execute("INSERT INTO settings VALUES ('temporary_folder', ?)", (tempfile.gettempdir(),))
                 database.execute(f"PRAGMA user_version={_FORMAT}")
                 database.execute("COMMIT")
-            elif version != _FORMAT:
+            elif version in _READ_FORMATS:
+                if version != _FORMAT:
+                    # An earlier version must not take packed records for plain ones.
+                    database.execute(f"PRAGMA user_version={_FORMAT}")
+            else:
                 raise BusInvalid(
                     f"{self.path} is not a bus file of format {_FORMAT} (it says {version}): name another path, "
                     "or move the file away to start an empty bus"
@@ -275,6 +283,13 @@ class SqliteLog:
         ids = self.topic(topic_partition.topic).partition_ids
         check_partition(topic_partition, len(ids))
         return ids[topic_partition.partition]
+
+    def damaged(self, place: TopicPartition, offset: int, error: ValueError) -> BusUnavailable:
+        """Name a record that cannot be read."""
+        return BusUnavailable(
+            f"record {offset} of {place.topic}/{place.partition} on the bus at {self.path} is damaged: {error}; "
+            "restore the file or start an empty bus"
+        )
 
     def tail(self, partition_id: int) -> tuple[int, int]:
         """Return the next offset of a partition and the append time of its last record, 0 where none is kept."""
