@@ -24,7 +24,7 @@ from tests.kit.golden import examples
 SIZE, SAMPLES, REPEATS = 16_384, 12_000, 40
 
 
-def sample_records() -> list[bytes]:
+def sample_records() -> list[Any]:
     """Return records as they are packed, of a market mostly and of everything else there is."""
     market: list[Any] = [*islice(generate_events(7, minutes=4), SAMPLES)]
     second = [
@@ -32,7 +32,7 @@ def sample_records() -> list[bytes]:
         for event in market[:: SAMPLES // 2_000]
     ]
     rare = [event for event in examples().values() for _ in range(REPEATS)]
-    samples = []
+    samples: list[Any] = []
     for number, event in enumerate([*market, *second, *rare]):
         made_at = 1_800_000_000_000_000_000 + number * 7_919_317
         record = stamped_record(encode(event), "ingestion" if number % 5 else "bars", made_at)

@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
+from libs.bus.api import Record
 from libs.domain.accounts import AccountState
 from libs.domain.features import FeatureVector
 from libs.domain.numbers import from_e8
 from libs.domain.orders import CancelOrder, OrderApproved, OrderRefused, PlaceOrder
 from libs.store import AccessRefused, MigrationMismatch, Store, StoredRow, StoreError, StoreUnavailable, Undecodable
+from libs.store.batches import build_batch
 from libs.store.migrations import load_migrations
 from libs.store.tables import EVENT_TABLES, TABLES, table_of
+from libs.wire import encode
 from libs.wire.records import DeadLetter, InputRun, JournalEntry
 from libs.wire.topics import TOPICS
 from tests.contract.store.events import ACCOUNT, AT, BAR, FULL_EVENTS, without_optionals
@@ -154,6 +157,26 @@ def test_redelivered_batch_changes_nothing(store: Store) -> None:
     for row in rows:
         table = table_of(TOPIC, row.event).name
         assert len(store.find(table, event_id=row.event.event_id)) == 1
+
+
+def test_a_batch_of_payloads_comes_into_the_tables_of_its_kinds(store: Store) -> None:
+    market = [event for event in FULL_EVENTS if type(event).__module__ == "libs.domain.market"]
+    payloads = [*(encode(event).payload for event in market), b"\xff"]
+    batch = build_batch(
+        TOPIC, [Record(TOPIC, 0, offset, b"key", payload, {}, NOW_MS) for offset, payload in enumerate(payloads)]
+    )
+    for _ in range(2):
+        assert store.insert_batch(batch) == len(payloads)
+    assert store.count_rows() == {TOPIC: len(payloads)}
+    # Some of the examples are no values of a market.
+    assert store.count_undecodable() == {TOPIC: len(batch.undecodable)}
+    assert batch.undecodable[-1][1] == len(market)
+    assert len(batch.tables) > 3
+    (counted,) = store.query("SELECT count() AS n FROM market_events")
+    assert counted == {"n": len(payloads) - len(batch.undecodable)}
+    refused = replace(batch, tables=(*batch.tables[:1], ("no_such_table", batch.tables[1][1])))
+    with pytest.raises(StoreError, match="no_such_table"):
+        store.insert_batch(refused)
 
 
 def test_equal_events_at_different_offsets_are_different_records(store: Store) -> None:
