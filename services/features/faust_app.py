@@ -54,6 +54,22 @@ class _CommittedReads(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = "read_committed"
         return consumer
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        # Its own kind of coordinator has no routine where there is no group.
+        self.watch_coordination(self._consumer._coordinator._coordination_task)
+
+    def watch_coordination(self, routine: asyncio.Task[None]) -> None:
+        """End the app once the routine that keeps the member in its group ends by an error: aiokafka logs it and never
+        joins again."""
+
+        def end_app(ended: asyncio.Task[None]) -> None:
+            error = None if ended.cancelled() else ended.exception()
+            if error is not None:
+                asyncio.run_coroutine_threadsafe(self.consumer.app.crash(error), self.parent_loop)
+
+        routine.add_done_callback(end_app)
+
 
 class _Consumer(driver.Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> _CommittedReads:

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from services.features.faust_app import BarsTransport, beat_while_it_turns
@@ -47,3 +48,24 @@ def test_one_commit_covers_every_transaction_that_was_handled() -> None:
         return consumer._new_offset(bars)
 
     assert asyncio.run(handle_and_commit()) == 7
+
+
+def test_the_app_ends_once_its_member_cannot_stay_in_the_group() -> None:
+    async def ignore(*_: object) -> None: ...
+
+    async def fail() -> None:
+        raise KafkaError("the coordinator answered with nonsense")
+
+    async def lose_the_group() -> BaseException | None:
+        app = faust.App("features", broker="kafka://127.0.0.1:9")
+        consumer = BarsTransport(app.conf.broker, app).create_consumer(
+            callback=ignore, on_partitions_revoked=ignore, on_partitions_assigned=ignore
+        )
+        routine = asyncio.ensure_future(fail())
+        consumer._thread.watch_coordination(routine)
+        await asyncio.wait([routine])
+        await asyncio.wait_for(app._crashed.wait(), 60)
+        consumer._thread.thread_loop.close()
+        return app.crash_reason
+
+    assert "nonsense" in str(asyncio.run(lose_the_group()))
