@@ -180,10 +180,15 @@ class ExecutionLedger(ExecutionLedgerState):
         self._mark_positions()
         bought: dict[str, Decimal] = {}
         sold: dict[str, Decimal] = {}
+        marks: dict[str, Decimal] = {}
         for order in opening:
             notionals = bought if order.side is Side.BUY else sold
-            notional = order.quantity * (order.price or self.mark_of(order.instrument))
-            notionals[order.instrument] = notionals.get(order.instrument, ZERO) + notional
+            price = order.price
+            if not price:
+                price = marks.get(order.instrument) or marks.setdefault(
+                    order.instrument, self.mark_of(order.instrument)
+                )
+            notionals[order.instrument] = notionals.get(order.instrument, ZERO) + order.quantity * price
         total = ZERO
         for name in sorted({*self._positions, *bought, *sold}):
             held = self.position(name)
