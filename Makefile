@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage mutation peers simulate misbehaviours two-venues captures store-outage placement models-table hot-swap
+.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage kafka-commits takeover mutation peers simulate misbehaviours two-venues captures store-outage placement models-table hot-swap
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -91,6 +91,12 @@ kafka-outage: .venv/.dev ## a session on a real Kafka through an outage of 98 s 
 hot-swap: .venv/.dev ## champion and shadow swapped again and again under load, fused and spread; vectors counted, replay verified
 	@$(BIN)/python -m tests.integration.hot_swap --layout fused --kill
 	@$(BIN)/python -m tests.integration.hot_swap --layout spread --kill
+
+kafka-commits: .venv/.dev ## thirty commits on a real Kafka that is killed as soon as it has answered; each must be there once
+	@$(BIN)/python -m tests.integration.kafka_commits $(or $(TRIES),30)
+
+takeover: .venv/.dev ## how long tasks stand still when their replica is killed, on SQLite and on a real Kafka
+	@$(BIN)/python -m tests.integration.takeover && $(BIN)/python -m tests.integration.takeover --kafka
 
 .venv-peers/.peers: tests/benchmarks/peers/requirements.txt
 	@"$(PYTHON)" -m venv .venv-peers

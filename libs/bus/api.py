@@ -87,6 +87,18 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class Footprint(NamedTuple):
+    """Where the transactions of an id write: at least one of the partitions `alone`, in which nobody else does, and
+    others that it may share, with the offsets of `groups`."""
+
+    alone: tuple[TopicPartition, ...] = ()
+    shared: tuple[TopicPartition, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+NO_FOOTPRINT = Footprint()
+
+
 class Record(NamedTuple):
     """One committed record. `append_time_ms` is the wall time of its append, ms since epoch UTC.
 
@@ -232,8 +244,11 @@ class Bus(Protocol):
         """
         ...
 
-    def producer(self, transactional_id: str) -> Producer:
-        """Open a producer; any older one with the same id is fenced and its open transaction aborted."""
+    def producer(self, transactional_id: str, footprint: Footprint = NO_FOOTPRINT, /) -> Producer:
+        """Open a producer; any older one with the same id is fenced and its open transaction aborted.
+
+        With a footprint, so is what a restart of the bus left open of an older one's transaction there.
+        """
         ...
 
     def beginning_offsets(self, topic_partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:

@@ -181,6 +181,11 @@ class KafkaConsumer:
         # A coordinator that moves or loads refuses for a while; the same offsets may be committed again.
         self._session.settle(ask, f"committing by {self._who()}")
 
+    @property
+    def stored_group(self) -> str:
+        """The stored name of its group. Raises `BusError` where it has none."""
+        return self._session.names.stored(check_group(self._group))
+
     def group_metadata(self) -> Any:
         """Return what a transaction needs to commit offsets for this member."""
         self._require_group()

@@ -146,7 +146,7 @@ class KafkaSession:
         self.settings: dict[str, Any] = {
             **security.client_settings(),
             "bootstrap.servers": bootstrap,
-            "error_cb": self._note_error,
+            "error_cb": self.note_error,
             "socket.nagle.disable": True,
             "reconnect.backoff.max.ms": 1_000,
             # Critical ones alone: what fails is raised by the call that failed, and an outage would fill the log.
@@ -162,7 +162,8 @@ class KafkaSession:
     def error(self, error: KafkaException | KafkaError, doing: str) -> BusError:
         return explain(error, doing, self.bootstrap)
 
-    def _note_error(self, error: KafkaError) -> None:
+    def note_error(self, error: KafkaError) -> None:
+        """Keep what the client says of its connections, for the error of a call that fails."""
         self._last_error = error.str()
         # What a broker says to a certificate comes as a failed connection.
         if error.code() in _DENIED_CODES or "SSL routines" in self._last_error:
@@ -284,6 +285,19 @@ class KafkaSession:
             return {self.from_kafka(at): at.offset if at.offset >= 0 else None for at in found}
 
         return self.settle(ask, f"reading the offsets of group {stored_group}")
+
+    def group_metadata(self, stored_group: str) -> Any:
+        """Return what a transaction needs to commit offsets for a group that assigns its partitions itself."""
+        return self._lookup_client(stored_group).consumer_group_metadata()
+
+    def await_group(self, stored_group: str, place: Any) -> None:
+        """Wait until a group's coordinator answers, about some place."""
+        # Offsets in an undecided transaction are passed over.
+        client = self._lookup_client(stored_group, "read_uncommitted")
+        self.settle(
+            lambda: raise_first_error(client.committed([place], timeout=ANSWER_TIMEOUT_S)),
+            f"asking for group {stored_group}",
+        )
 
     def _lookup_client(self, stored_group: str, isolation: str = "read_committed") -> KafkaClientConsumer:
         # A consumer that never subscribes, so never a member. The admin client's calls for the same abort the process:

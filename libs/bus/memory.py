@@ -13,8 +13,10 @@ from typing import Self
 from weakref import WeakValueDictionary
 
 from libs.bus.api import (
+    NO_FOOTPRINT,
     BusError,
     Consumer,
+    Footprint,
     GroupMoved,
     NewRecord,
     Partitioner,
@@ -94,7 +96,7 @@ class MemoryBus:
         )
         return self._open.add(opened)
 
-    def producer(self, transactional_id: str) -> MemoryProducer:
+    def producer(self, transactional_id: str, _footprint: Footprint = NO_FOOTPRINT, /) -> MemoryProducer:
         opened = MemoryProducer(self._log, self._names, transactional_id, self._partitioner)
         return self._open.add(opened)
 

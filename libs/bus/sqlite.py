@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from libs.bus.api import (
+    NO_FOOTPRINT,
     Consumer,
+    Footprint,
     NewRecord,
     Partitioner,
     ProducerFenced,
@@ -130,7 +132,7 @@ class SqliteBus:
         )
         return self._open.add(opened)
 
-    def producer(self, transactional_id: str) -> SqliteProducer:
+    def producer(self, transactional_id: str, _footprint: Footprint = NO_FOOTPRINT, /) -> SqliteProducer:
         opened = SqliteProducer(self._log, self._notifier, transactional_id, self._partitioner)
         return self._open.add(opened)
 

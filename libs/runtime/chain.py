@@ -21,6 +21,7 @@ from libs.bus.api import (
     BusLost,
     BusUnavailable,
     Consumer,
+    Footprint,
     NewRecord,
     Partitioner,
     Producer,
@@ -146,10 +147,13 @@ class ChainShell:
         """
         # Fencing comes first: what is read after it cannot change under our feet. A service that runs by itself has
         # the ids of its tasks.
-        self._producer = self._bus.producer(self._name)
-        for each in self._members:
-            self._bus.producer(each.task.name).close()
         self._counts = self._bus.topics()
+        footprints = [each.task.footprint(self._counts) for each in self._members]
+        alone = (at for each in footprints for at in each.alone)
+        shared = dict.fromkeys(at for each in footprints for at in each.shared)
+        self._producer = self._bus.producer(self._name, Footprint(tuple(alone), tuple(shared), (self._name,)))
+        for each, footprint in zip(self._members, footprints, strict=True):
+            self._bus.producer(each.task.name, footprint).close()
         recovered = 0
         for each in self._members:
             recovered += each.open(self._bus, self._counts, self._on_progress)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from libs.bus.api import TopicPartition, TopicSpec, partition_of
+from libs.bus.api import Footprint, TopicPartition, TopicSpec, partition_of
 from libs.runtime.errors import BadInput
 from libs.wire.topics import (
     CONTROL_TOPICS,
@@ -23,6 +23,7 @@ from libs.wire.topics import (
     SOURCES,
     TOPICS,
     KeyKind,
+    journal_topic,
     state_topic,
     tasks_topic,
 )
@@ -111,6 +112,12 @@ class Task:
             for number in range(counts.get(topic, 0))
             if counts[topic] == 1 or self._has(topic, number)
         ]
+
+    def footprint(self, counts: Mapping[str, int]) -> Footprint:
+        """Return where its transactions write; `counts` as in `places`."""
+        alone = (journal_topic(self.service), state_topic(self.service))
+        written = [name for name, each in TOPICS.items() if self.service in each.producers and name not in alone]
+        return Footprint(tuple(self.places(counts, alone)), tuple(self.places(counts, written)), (self.group,))
 
     def _has(self, topic: str, number: int) -> bool:
         if key_kind(topic) == "instrument" and is_account_service(self.service):

@@ -115,10 +115,11 @@ class CoreShell:
     def open(self) -> None:
         """Fence any older owner of this task, recover the state, and go on behind what was handled."""
         # Fencing comes first: what is read after it cannot change under our feet.
-        self._producer = self._bus.producer(self._task.name)
+        counts = self._bus.topics()
+        self._producer = self._bus.producer(self._task.name, self._task.footprint(counts))
         topics = [each.topic for each in self._inputs]
         self._consumer = self._bus.consumer(topics, group=self._task.group, subscribes=False)
-        self._begins = dict(self._bus.beginning_offsets(self._task.places(self._bus.topics(), topics)))
+        self._begins = dict(self._bus.beginning_offsets(self._task.places(counts, topics)))
         recovered = self._recovery.catch_up()
         self._handled_positions = recovered.positions
         self._snapshots.add(recovered.records)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from libs.bus.api import Bus, NewRecord, Producer
+from libs.bus.api import Bus, Footprint, NewRecord, Producer, TopicPartition
 from libs.clock import Clock
 from libs.domain.events import DeadInput
 from libs.domain.market import Gap, MarketEvent
@@ -100,7 +100,10 @@ class SourceShell:
 
     def open(self) -> None:
         """Fence any older process of this service and resume behind its last transaction."""
-        self._producer = self._bus.producer(self.service)
+        counts = self._bus.topics()
+        cursors = TopicPartition(state_topic(self.service), 0)
+        events = (TopicPartition(MARKET_EVENTS, number) for number in range(counts.get(MARKET_EVENTS, 0)))
+        self._producer = self._bus.producer(self.service, Footprint((cursors,), tuple(events)))
         last = read_last(self._bus, state_topic(self.service))
         cursor = None if last is None else decode_source_cursor(last.value).cursor
         self._source.open(cursor)

@@ -20,7 +20,7 @@ from logging import ERROR, INFO
 
 import structlog
 
-from libs.bus.api import Bus, NewRecord, Producer, TopicPartition, Waiting
+from libs.bus.api import Bus, Footprint, NewRecord, Producer, TopicPartition, Waiting
 from libs.clock import Clock
 from libs.domain.orders import PlaceOrder
 from libs.domain.venues import CallOutcome, VenueAnswer, VenueCall, VenueCallKind, VenueTick
@@ -125,11 +125,10 @@ class OutboxShell:
 
     def open(self) -> None:
         """Fence an older outbox, recover the core, and have it handle everything up to this start."""
-        self._producer = self._bus.producer(ANSWERS)
+        inputs = [TopicPartition(OUTBOX_INPUTS, number) for number in range(self._bus.topics().get(OUTBOX_INPUTS, 0))]
+        self._producer = self._bus.producer(ANSWERS, Footprint(tuple(inputs)))
         self._shell.open()
-        ends = self._bus.end_offsets(
-            TopicPartition(OUTBOX_INPUTS, number) for number in range(self._bus.topics().get(OUTBOX_INPUTS, 0))
-        )
+        ends = self._bus.end_offsets(inputs)
         self._tick_prefix = f"tick/{self._core.account}/{sum(ends.values())}"
         interrupted = self._core.pending_call
         start = self._make_tick(is_start=True, interrupted_call_id=interrupted.event_id if interrupted else "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from libs.bus.api import BusFull, Consumer, NewRecord, Producer, Record, TopicPartition
+from libs.bus.api import NO_FOOTPRINT, BusFull, Consumer, Footprint, NewRecord, Producer, Record, TopicPartition
 from libs.bus.memory import MemoryBus
 from libs.domain.events import Core, Event
 from services.simulation.mishaps import Killed, Mishaps
@@ -37,7 +37,7 @@ class RoughBus:
         for each in self._members:
             each.close()
 
-    def producer(self, transactional_id: str) -> Producer:
+    def producer(self, transactional_id: str, _footprint: Footprint = NO_FOOTPRINT, /) -> Producer:
         """Open a producer whose commits may go wrong."""
         return RoughProducer(self._bus.producer(transactional_id), self._mishaps, self._hang, self._witness)
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.bus.api import Bus, NewRecord, Producer, Record, TopicPartition
+from libs.bus.api import NO_FOOTPRINT, Bus, Footprint, NewRecord, Producer, Record, TopicPartition
 from libs.bus.open import open_bus
 from libs.clock import SystemClock
 from libs.domain.events import DeadInput, Event
@@ -187,9 +187,9 @@ class TimedBus:
         consumer.poll = timed_poll  # type: ignore[method-assign]
         return consumer
 
-    def producer(self, transactional_id: str) -> Producer:
+    def producer(self, transactional_id: str, footprint: Footprint = NO_FOOTPRINT, /) -> Producer:
         """Open a producer whose transactions are timed."""
-        producer = self._bus.producer(transactional_id)
+        producer = self._bus.producer(transactional_id, footprint)
         begin, send, commit, stopwatch = producer.begin, producer.send, producer.commit, self._stopwatch
 
         def timed_begin() -> None:

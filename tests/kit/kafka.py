@@ -198,6 +198,12 @@ class KafkaBroker:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
+    def configure(self, properties: Mapping[str, object]) -> None:
+        """Set properties for its next start."""
+        with self._config.open("a") as config:
+            # The last line of a name counts.
+            config.writelines(f"{name}={value}\n" for name, value in properties.items())
+
     def kill(self) -> None:
         """Kill it, as a crash would."""
         assert self._process is not None

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from libs.bus import kafka
-from libs.bus.api import BusError, BusUnavailable, NewRecord, TopicPartition, TopicSpec
+from libs.bus import kafka_producer
+from libs.bus.api import BusError, BusUnavailable, Footprint, NewRecord, TopicPartition, TopicSpec
 from libs.bus.kafka import KafkaBus
+from libs.runtime.listening import ReservedPort
 from libs.runtime.records import read_topic
 from tests.kit.kafka import KafkaBroker, NoKafka, a_kafka
 from tests.kit.waiting import eventually
@@ -30,7 +31,7 @@ def broker() -> Iterator[KafkaBroker]:
 def test_messages_that_waited_too_long_for_a_broker_are_sent_again_and_refused_ones_are_not(
     broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "_TRANSACTION_TIMEOUT_MS", 1_000)
+    monkeypatch.setattr(kafka_producer, "_TRANSACTION_TIMEOUT_MS", 2_000)
     with KafkaBus(broker.address) as bus:
         bus.create_topics([TopicSpec("a")])
         small = NewTopic("small", num_partitions=1, config={"max.message.bytes": "1000"})
@@ -65,7 +66,7 @@ def test_messages_that_waited_too_long_for_a_broker_are_sent_again_and_refused_o
 def test_transaction_that_no_broker_answers_ends_and_the_next_owner_of_its_id_goes_on(
     broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(kafka_producer, "ANSWER_TIMEOUT_S", 0.5)
     with KafkaBus(broker.address) as bus:
         bus.create_topics([TopicSpec("b")])
         producer = bus.producer("second writer")
@@ -87,6 +88,62 @@ def test_transaction_that_no_broker_answers_ends_and_the_next_owner_of_its_id_go
         await_values(bus, "b", [b"decided"])
 
 
+def test_commits_that_a_killed_broker_answered_and_never_marked_are_there_once() -> None:
+    with ReservedPort() as port, ReservedPort() as nobody:
+        # The broker writes markers by its own listener, where nobody answers: it answers commits and marks none.
+        listeners = (
+            f"PLAINTEXT://127.0.0.1:{{port}},INTERNAL://127.0.0.1:{port.number},CONTROLLER://127.0.0.1:{{controller}}"
+        )
+        properties = {
+            "listeners": listeners,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "INTERNAL",
+            # It asks itself about each transaction before it takes its records, by that listener too.
+            "transaction.partition.verification.enable": "false",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{{port}},INTERNAL://127.0.0.1:{nobody.number}",
+        }
+        with a_kafka(properties) as broker, KafkaBus(broker.address) as bus, KafkaBus(broker.address) as dying:
+            bus.create_topics([TopicSpec("lasting"), TopicSpec("anew")])
+            inputs = TopicPartition("lasting", 0)
+            producer, reader = bus.producer("lasting"), bus.consumer(["lasting"], group="readers", subscribes=False)
+            producer.begin()
+            producer.send([NewRecord("lasting", b"k", b"1", {"h": b"1"}), NewRecord("lasting", b"k", b"2")])
+            producer.send_offsets(reader, {inputs: 7})
+            producer.commit()
+            lost = dying.producer("ends")
+            lost.begin()
+            lost.send([NewRecord("anew", b"", b"1")])
+            lost.commit()
+            assert values(bus, "lasting") == values(bus, "anew") == []
+
+            broker.kill()
+            broker.configure(
+                {"advertised.listeners": f"PLAINTEXT://{broker.address},INTERNAL://127.0.0.1:{port.number}"}
+            )
+            broker.start()
+            producer.begin()
+            assert values(bus, "lasting") == [b"1", b"2"]
+            assert bus.committed("readers", [inputs]) == {inputs: 7}
+            producer.send([NewRecord("lasting", b"", b"3")])
+            producer.abort()
+            producer.begin()
+            producer.send([NewRecord("lasting", b"", b"4")])
+            producer.commit()
+            await_values(bus, "lasting", [b"1", b"2", b"4"])
+
+            # What a process that ended had committed and nobody can read is taken back, and done again.
+            successor = bus.producer("ends", Footprint((TopicPartition("anew", 0),)))
+            done = values(bus, "anew")
+            successor.begin()
+            successor.send([NewRecord("anew", b"", b"%d" % number) for number in range(len(done) + 1, 3)])
+            successor.commit()
+            await_values(bus, "anew", [b"1", b"2"])
+
+
+def values(bus: KafkaBus, topic: str) -> list[bytes]:
+    return [record.value for record in read_topic(bus, topic)]
+
+
 def await_values(bus: KafkaBus, topic: str, expected: list[bytes]) -> None:
     """Wait for a topic's records: the broker answers a commit before it has marked it in the partition."""
-    eventually(lambda: [record.value for record in read_topic(bus, topic)] == expected, within_s=60)
+    eventually(lambda: values(bus, topic) == expected, within_s=60)

@@ -79,7 +79,7 @@ def test_what_passes_by_itself_is_an_outage_and_no_refusal(code: int) -> None:
 
 def test_a_producer_is_closed_in_an_outage_with_a_transaction_open(monkeypatch: pytest.MonkeyPatch) -> None:
     # The client's own close waits for the broker without limit: this ends by the test's time limit then.
-    monkeypatch.setattr("libs.bus.kafka._CLOSING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("libs.bus.kafka_producer._CLOSING_TIMEOUT_S", 0.5)
     with a_mock_cluster() as cluster:
         cluster.create_topic("in")
         with KafkaBus(cluster.bootstrap) as bus:

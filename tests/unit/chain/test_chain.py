@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from libs.bus.api import Bus, BusError, Producer, TopicPartition
+from libs.bus.api import NO_FOOTPRINT, Bus, BusError, Footprint, Producer, TopicPartition
 from libs.clock import SystemClock
 from libs.domain.control import ControlAction, TradingState
 from libs.runtime.chain import ChainShell
@@ -58,7 +58,7 @@ class RoughBus:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
 
-    def producer(self, transactional_id: str) -> Producer:
+    def producer(self, transactional_id: str, _footprint: Footprint = NO_FOOTPRINT, /) -> Producer:
         producer = self._bus.producer(transactional_id)
         commit, abort = producer.commit, producer.abort
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from libs.bus.api import TopicSpec
+from libs.bus.api import NO_FOOTPRINT, Footprint, TopicSpec
 from libs.bus.memory import MemoryBus, MemoryProducer
 from libs.wire.topics import OUTBOX, TOPICS
 from services.execution.outbox_shell import ANSWERS
@@ -33,7 +33,7 @@ class RoughBus(MemoryBus):
         self._at_commit = at_commit
         self.create_topics(TopicSpec(topic) for topic in TOPICS)
 
-    def producer(self, transactional_id: str) -> MemoryProducer:
+    def producer(self, transactional_id: str, _footprint: Footprint = NO_FOOTPRINT, /) -> MemoryProducer:
         if transactional_id not in (OUTBOX, ANSWERS):
             return super().producer(transactional_id)
         opened = DyingProducer(self._log, self._names, transactional_id, self._partitioner)
