@@ -204,6 +204,7 @@ def probability(
     it on the way. Volatility, drift and a bare horizon share one unit of time, a year unless --unit says otherwise.
 
     \b
+    Examples:
     perpflow risk probability --spot 61800 --barrier 52000 --volatility 0.6 --drift 0 --horizon 7d --json
     perpflow risk probability --spot 61800 --barrier 66000 --volatility 0.025 --horizon 3 --unit day --monte-carlo 50000
     """
@@ -307,6 +308,7 @@ def allocate(
     Every file covers the same periods. The target of a symbol that perpflow knows is rounded to what the venue takes.
 
     \b
+    Examples:
     perpflow risk allocate --closes BTCUSDT=btc.txt --closes ETHUSDT=eth.txt --json
     perpflow risk allocate --closes trend=a.txt --closes carry=b.txt --method min_variance --leverage 2
     perpflow risk allocate --closes BTCUSDT=btc.txt --closes ETHUSDT=eth.txt --method black_litterman \\
@@ -406,6 +408,7 @@ def size(
     """Position size by all five rules side by side, capped, composed and rounded to what the venue takes.
 
     \b
+    Examples:
     perpflow risk size --json
     perpflow risk size --equity 25000 --price 61800 --stop 60000 --win-probability 0.54 --win-loss-ratio 1.4
     """

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.listening import ReservedPort, listen_on, reserve_preferred
 from services.console.durations import parse_duration_s
+from services.console.main import app, main
 from services.console.replay import parse_what_if
 from services.console.session import SessionDescription, load_session
+from tests.kit.platform import ROOT
 
 
-def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "services.console", *arguments],
-        cwd=cwd,
-        env={
-            "PYTHONPATH": str(Path(__file__).resolve().parents[3]),
-            "PATH": "/usr/bin:/bin",
-            # Sessions of other tests run beside this one.
-            "XDG_STATE_HOME": str(cwd / "state"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.fixture
+def perpflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process and an empty folder; return its exit code and what it wrote."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("PERPFLOW_")]:
+        monkeypatch.delenv(name)
+    # Sessions of other tests run beside this one.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["perpflow", *arguments])
+        # The command line puts a stream of its own around it.
+        monkeypatch.setattr(sys, "stderr", sys.stderr)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        written = capsys.readouterr()
+        return int(ended.value.code or 0), written.out, written.err
+
+    return call
 
 
-@pytest.mark.slow
+Perpflow = Callable[..., tuple[int, str, str]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -57,34 +71,49 @@ def perpflow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("trace", "x"), "no session under"),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    done = perpflow(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr
+def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str, perpflow: Perpflow) -> None:
+    code, _, errors = perpflow(*arguments)
+    assert code == 2, errors
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
-def test_a_busy_page_port_is_named_with_its_fix(tmp_path: Path) -> None:
+def test_a_busy_page_port_is_named_with_its_fix(perpflow: Perpflow) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = perpflow("up", "--market", "simulated", "--port", str(port), cwd=tmp_path)
-    assert done.returncode == 3
-    assert f"port {port} on 127.0.0.1 is busy" in done.stderr
-    assert "--port" in done.stderr
+        code, _, errors = perpflow("up", "--market", "simulated", "--port", str(port))
+    assert code == 3
+    assert f"port {port} on 127.0.0.1 is busy" in errors
+    assert "--port" in errors
 
 
-@pytest.mark.slow
-def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
-    overview = perpflow("--help", cwd=tmp_path)
-    assert overview.returncode == 0
-    for command in ("up", "run", "replay", "trace", "halt", "reduce", "resume", "flatten", "status", "doctor"):
-        assert command in overview.stdout
-        page = perpflow(command, "--help", cwd=tmp_path).stdout
-        assert "Example" in page, command
+def commands(group: Any, *before: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*before, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, *before, name)
+
+
+@pytest.mark.parametrize("words", list(commands(get_command(app))), ids=" ".join)
+def test_every_command_has_help_with_an_example(words: tuple[str, ...], perpflow: Perpflow) -> None:
+    code, page, _ = perpflow(*words, "--help")
+    assert code == 0
+    assert "Example" in page or "Commands" in page
+
+
+def test_the_command_line_is_a_process_of_its_own(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.console", "status"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "XDG_STATE_HOME": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert done.stderr.startswith("perpflow: no session under")
 
 
 def test_durations_are_read_in_every_unit() -> None:
