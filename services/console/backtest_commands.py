@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from services.backtest.inputs import MarketInput
     from services.backtest.options import BacktestOptions
     from services.backtest.run import BacktestResult
+    from services.training.market_data import TrainingBars
+    from services.training.training import TrainingOptions
 
 _MINUTE_S = 60
 _SHOWN_ERRORS = 20
@@ -235,6 +237,27 @@ def backtest(
         sys.stderr.write(f"perpflow: {note}\n")
 
 
+def describe_training(input_: Path, family: str, horizon: str) -> tuple[TrainingBars, TrainingOptions]:
+    """Return the bars of a file and how models that walk over them are trained. Raises `BadInput`,
+    `DependencyUnavailable`.
+    """
+    from services.console.training_commands import parse_horizon
+
+    try:
+        from services.training.core.labels import LabelOptions
+        from services.training.core.trading import Costs
+        from services.training.market_data import read_bars
+        from services.training.training import TrainingOptions
+    except ModuleNotFoundError as error:
+        raise DependencyUnavailable(
+            f'{error.name} is not installed; in the checkout of perpflow: pip install -e ".[training]"'
+        ) from None
+    bars = read_bars(input_)
+    bars_ahead = parse_horizon(horizon, bars.table.step_ns)
+    label = LabelOptions(bars_ahead, round_trip_bps=Costs().round_trip_bps)
+    return bars, TrainingOptions(f"walk-{family}", 1, family=family, label=label, folds=1, compares=False)
+
+
 def _run_retrained(
     market: MarketInput,
     input_: Path,
@@ -245,23 +268,12 @@ def _run_retrained(
     *,
     is_quiet: bool,
 ) -> dict[str, BacktestResult]:
-    from services.console.training_commands import parse_horizon, shown_progress
+    from services.console.training_commands import shown_progress
 
-    try:
-        from services.training.core.labels import LabelOptions
-        from services.training.core.retraining import RetrainRule
-        from services.training.core.trading import Costs
-        from services.training.market_data import read_bars
-        from services.training.retraining import run_retrained
-        from services.training.training import TrainingOptions
-    except ModuleNotFoundError as error:
-        raise DependencyUnavailable(
-            f'{error.name} is not installed; in the checkout of perpflow: pip install -e ".[training]"'
-        ) from None
-    bars = read_bars(input_)
-    bars_ahead = parse_horizon(horizon, bars.table.step_ns)
-    label = LabelOptions(bars_ahead, round_trip_bps=Costs().round_trip_bps)
-    training = TrainingOptions(f"walk-{family}", 1, family=family, label=label, folds=1, compares=False)
+    bars, training = describe_training(input_, family, horizon)
+    from services.training.core.retraining import RetrainRule
+    from services.training.retraining import run_retrained
+
     registry = Path(options.models_dir or "var/models")
     rule = RetrainRule(int(parse_duration_s("--retrain-every", every) * 1e9))
     with shown_progress(is_quiet=is_quiet) as progress:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from libs.runtime.errors import BadInput
-from services.console.backtest_commands import format_time, parse_amount, parse_time
+from services.console.backtest_commands import describe_training, format_time, parse_amount, parse_time
 from services.console.durations import parse_duration_s
 from services.console.output import print_json
 
 if TYPE_CHECKING:
     from services.backtest.sweep import SweepPlan
+    from services.backtest.walk_forward import Retraining
 
 StrategyOption = Annotated[
     str, typer.Option(help='NAME, package.module:Class, or either with ={"parameter": value} for what is fixed.')
@@ -131,23 +132,45 @@ def walk_forward(
     workers: WorkersOption = 0,
     embargo: Annotated[str, typer.Option(metavar="TIME", help="Left out between training and test.")] = "0s",
     anchored: Annotated[bool, typer.Option(help="Train from the beginning each time.")] = False,
+    retrain: Annotated[
+        str, typer.Option(metavar="FAMILY", help="Train a model of this family in each window, on the bars of --input.")
+    ] = "",
+    retrain_horizon: Annotated[
+        str, typer.Option(metavar="TIME", help="--retrain: how far ahead it forecasts; five bars by default.")
+    ] = "",
+    purge: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="--retrain: left out before what a model trades; its horizon by default."),
+    ] = "",
     instrument: InstrumentOption = "BTCUSDT.BINANCE",
     json: JsonOption = False,
 ) -> None:
     """Choose parameters on one stretch of time, trade them on the next, and show only what came after the choosing.
+
+    With --retrain each window trains its models too: one to choose by, one on all of the training for the test.
 
     Examples:
 
       perpflow walk-forward --strategy ema_cross --vary fast_bars=3,5,8 --train 60m --test 30m --span 3h --output var/w
 
       perpflow walk-forward --strategy ema_cross --vary fast_bars=5,9 --input b.parquet --train 9d --test 3d --output w
+
+      perpflow walk-forward --strategy forecast_threshold --vary min_confidence=0.1,0.2 --input b.parquet --train 30d
+      --test 5d --retrain logistic --retrain-horizon 1h --embargo 1h --output w
     """
     from services.backtest.run import find_period
     from services.backtest.walk_forward import split_windows
     from services.backtest.walk_forward import walk_forward as walk
 
     _check_measure(by)
+    if retrain and input_ is None:
+        raise BadInput("--retrain trains on the bars of --input; give it")
+    if not retrain and (retrain_horizon or purge):
+        raise BadInput("--retrain-horizon and --purge belong to --retrain")
     plan = _make_plan(strategy, vary, input_, seed, span, from_, to, balance, set_, instrument)
+    retraining = None
+    if retrain and input_ is not None:
+        retraining = _make_retraining(input_, retrain, retrain_horizon, purge, output)
     start, end = find_period(plan.market.open(), plan.options)
     windows = split_windows(
         start,
@@ -166,6 +189,7 @@ def walk_forward(
             by=by,
             workers=workers or os.cpu_count() or 1,
             progress=show,
+            retraining=retraining,
         )
     if json:
         print_json([asdict(one) for one in walked])
@@ -178,7 +202,7 @@ def walk_forward(
         print(
             f"{format_time(one.window.test_from)} to {format_time(one.window.test_to)}  "
             f"{_describe(one.chosen):<32} in training {by} {'-' if trained is None else f'{trained:.3g}'}, "
-            f"in the test {_measures(measures) if measures else one.tested.error}"
+            f"in the test {_measures(measures) if measures else one.tested.error}{one.model and f'  {one.model}'}"
         )
     print(f"compound return over the tests: {100 * (total - 1.0):.3f} %")
 
@@ -265,6 +289,19 @@ def _make_plan(
     )
     market = MarketSource(instrument, "" if input_ is None else str(input_), seed, minutes)
     return SweepPlan(market, options, parse_strategies([strategy])[0], tuple(parse_values(text) for text in vary))
+
+
+def _make_retraining(input_: Path, family: str, horizon: str, purge: str, output: Path) -> Retraining:
+    from services.backtest.walk_forward import Retraining
+
+    bars, training = describe_training(input_, family, horizon)
+    from services.training.retraining import fit_between
+
+    registry = output / "models"
+    label_ns = training.label.reach(bars.table.step_ns) * bars.table.step_ns
+    purge_ns = round(parse_duration_s("--purge", purge) * 1e9) if purge else label_ns
+    fit = fit_between(bars, training, registry, lambda _what, _done, _all, _loss: None)
+    return Retraining(fit, str(registry), purge_ns)
 
 
 @contextmanager

@@ -77,14 +77,26 @@ def run_retrained(
     return RetrainedRun(tuple(models), results)
 
 
-def cut_bars(bars: TrainingBars, until: int) -> TrainingBars:
-    """Return the bars that had closed by a time (ns)."""
+def cut_bars(bars: TrainingBars, until: int, since: int = 0) -> TrainingBars:
+    """Return the bars that had closed by a time (ns), those that opened before another left out."""
     table = bars.table
-    count = int(np.searchsorted(table.open_times + table.step_ns, until, side="right"))
+    end = int(np.searchsorted(table.open_times + table.step_ns, until, side="right"))
+    begin = int(np.searchsorted(table.open_times, since))
     columns = {
-        field.name: getattr(table, field.name)[:count] for field in fields(BarTable) if field.name != "timeframe"
+        field.name: getattr(table, field.name)[begin:end] for field in fields(BarTable) if field.name != "timeframe"
     }
-    return TrainingBars(replace(table, **columns), {**bars.description, "bars": count})
+    return TrainingBars(replace(table, **columns), {**bars.description, "bars": max(0, end - begin)})
+
+
+def fit_between(
+    bars: TrainingBars, training: TrainingOptions, registry: Path, progress: Progress
+) -> Callable[[int, int], str]:
+    """Return what trains a model on the bars between two times (ns), puts it into the registry and names it."""
+
+    def fit(since: int, until: int) -> str:
+        return train_model(cut_bars(bars, until, since), training, registry, progress).manifest.reference
+
+    return fit
 
 
 def _promote(time: int, reference: str) -> ControlCommand:
