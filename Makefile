@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: secrets test-compose help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage kafka-commits takeover mutation peers simulate misbehaviours two-venues captures store-outage placement models-table hot-swap
+.PHONY: secrets test-compose upgrade help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage kafka-commits takeover mutation peers simulate misbehaviours two-venues captures store-outage placement models-table hot-swap
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -135,6 +135,9 @@ secrets: ## what docker-compose.yml needs beside the repository: .env and secret
 
 test-compose: .venv/.dev ## the whole platform in containers, killed, filled, scaled, backed up and restored (skipped where no engine answers)
 	@$(BIN)/python -m tests.compose.run $(COMPOSE)
+
+upgrade: .venv/.dev ## from the previous release's data to this build and back (UPGRADE="--from v0.1.0")
+	@$(BIN)/python -m tests.upgrade.run $(UPGRADE)
 
 models-table: .venv/.dev ## every model family on recorded bars: docs/models.md, three hours at most, goes on where it stopped
 	@OMP_NUM_THREADS=1 $(BIN)/python -m services.training.table --data $${PERPFLOW_SHARED:-../shared}/data/market/ohlcv

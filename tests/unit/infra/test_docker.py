@@ -36,12 +36,29 @@ def test_dockerfile_passes_its_linter() -> None:
 
 def test_image_takes_the_code_of_its_own_service_only() -> None:
     text = DOCKERFILE.read_text()
-    service = text.split("AS service")[1]
-    copied = re.findall(r"^COPY (.+)$", service, re.MULTILINE)
-    assert [each for each in copied if "--from=compiled" not in each] == [
-        "--chmod=755 infra/docker/start infra/docker/health /usr/local/bin/"
+    copied = re.findall(r"^COPY (.+)$", text.split(" AS service\n")[1], re.MULTILINE)
+    assert copied == [
+        "--chmod=755 infra/docker/start infra/docker/health /usr/local/bin/",
+        "--from=packages /opt/perpflow /opt/perpflow",
+        "--from=cores /opt/cores /opt/cores",
+        "--from=sources /app /app",
     ]
     assert 'cp -r "/from/services/${SERVICE}" /app/services/' in text
+
+
+def test_every_image_names_its_compiled_cores() -> None:
+    chosen = {
+        service: cores
+        for cores, service in re.findall(
+            r"^FROM kernels-(\w+) AS kernels-of-(\w+)$", DOCKERFILE.read_text(), re.MULTILINE
+        )
+    }
+    assert chosen.keys() == {*RUNNABLE_SERVICES, CHAIN, "outbox", "cli", "training"}
+    # Without a compiler there is nothing to compile with.
+    for service, cores in chosen.items():
+        if service != "training":
+            locked = (INFRA / "locks" / f"{service}.txt").read_text()
+            assert (cores == "none") is ("numba==" not in locked), service
 
 
 def test_the_image_of_the_chain_takes_the_services_whose_cores_it_runs() -> None:
@@ -54,7 +71,7 @@ def test_the_image_of_the_chain_takes_the_services_whose_cores_it_runs() -> None
 def test_image_runs_as_a_plain_user_and_installs_by_hash() -> None:
     text = DOCKERFILE.read_text()
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
-    assert "--require-hashes" in text
+    assert '--require-hashes -r "$lock"' in (INFRA / "docker" / "install").read_text()
 
 
 def test_image_sets_variables_that_are_read() -> None:
