@@ -282,7 +282,7 @@ def declared_metrics() -> Iterator[str]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
                     first = node.args[0]
-                    is_metric = node.func.id in ("Counter", "Gauge", "GaugeMetricFamily", "Histogram")
+                    is_metric = node.func.id.removesuffix("MetricFamily") in ("Counter", "Gauge", "Histogram")
                     if is_metric and isinstance(first, ast.Constant) and str(first.value).startswith("perpflow_"):
                         yield str(first.value)
 
