@@ -169,7 +169,9 @@ def make_private_folder(folder: Path) -> None:
 
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".removeprefix(": ")
+    # A key of the file may hold what would break the line.
+    place = ".".join(part if part.isprintable() else ascii(part) for part in map(str, first["loc"]))
+    return f"{place}: {first['msg']}".removeprefix(": ")
 
 
 def demand_bus(session: SessionDescription) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from libs.runtime.errors import BadInput
@@ -51,6 +51,7 @@ def described(root: Path, text: str | bytes) -> SessionDescription:
 
 
 @pytest.mark.slow
+@example(name="environment", value={"\r": None})
 @given(name=st.sampled_from(sorted(FACTS)), value=ANYTHING)
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_value_of_any_field_is_taken_or_refused_in_one_line(root: Path, name: str, value: object) -> None:
