@@ -16,6 +16,8 @@ import orjson
 from pydantic import PlainSerializer, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema, from_json
 
+from libs.domain.validation import place_of
+
 T = TypeVar("T")
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes a state's JSON values of one version, returns those of the next."""
@@ -80,7 +82,7 @@ class StateFormat(Generic[T]):
             return self._adapter.validate_python(self._migrate(version, values), context=arrays)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = place_of(first["loc"])
             raise StateMismatch(f"the kept state of {self.name} cannot be read: {where}: {first['msg']}") from error
 
     def _migrate(self, version: int, values: dict[str, Any]) -> dict[str, Any]:

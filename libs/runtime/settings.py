@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from pydantic_settings.sources.utils import parse_env_vars
 
 from libs.bus.security import SaslMechanism, SecurityProtocol
+from libs.domain.validation import place_of
 from libs.runtime.configuration import PREFIX, PROCESS_VARIABLES, Configuration, read_configuration
 from libs.runtime.errors import BadInput
 from libs.runtime.masking import MASK, MIN_SECRET_LENGTH, SECRETS
@@ -206,13 +207,12 @@ def _describe_unknown(name: str, configuration: Configuration, known: set[str], 
 
 
 def _describe(kind: type[BaseSettings], detail: Mapping[str, Any], configuration: Configuration) -> str:
-    location = [str(part) for part in detail["loc"]]
-    field = location[0] if location else ""
+    field = str(next(iter(detail["loc"]), ""))
     message = str(detail["msg"])
     if field not in kind.model_fields:
         return f"{prefix_of(kind)}*: {message}; correct it"
     variable = variables_of(kind)[field]
-    inner = f" (at {'.'.join(location[1:])})" if location[1:] else ""
+    inner = f" (at {place_of(detail['loc'][1:])})" if detail["loc"][1:] else ""
     value = MASK if field in secret_fields(kind) else repr(configuration.variables.get(variable, detail.get("input")))
     return f"{configuration.origin_of(variable)}={value}{inner}: {message}; correct it or unset it to take the default"
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from libs.domain.bars import TIMEFRAMES
+from libs.domain.validation import place_of
 from libs.indicators.feature_set import FeatureSet
 from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, load_feature_set
 from libs.runtime.configuration import read_configuration
@@ -196,7 +197,5 @@ def _settings(kind: type[SettingsT], options: BacktestOptions, overrides: Mappin
     try:
         return kind(**{**given, **options.settings.get(service, {}), **overrides})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
-        )
+        problems = "; ".join(f"{place_of(problem['loc'])}: {problem['msg']}" for problem in error.errors())
         raise BadInput(f"{kind.__name__}: {problems}") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from libs.domain.validation import place_of
 from libs.runtime.errors import BadInput
 
 DESCRIPTION = "session.json"
@@ -169,9 +170,7 @@ def make_private_folder(folder: Path) -> None:
 
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    # A key of the file may hold what would break the line.
-    place = ".".join(part if part.isprintable() else ascii(part) for part in map(str, first["loc"]))
-    return f"{place}: {first['msg']}".removeprefix(": ")
+    return f"{place_of(first['loc'])}: {first['msg']}".removeprefix(": ")
 
 
 def demand_bus(session: SessionDescription) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from libs.domain.validation import place_of
 from services.monitoring.settings import MonitoringSettings
 
 BODY_LIMIT_BYTES = 4096
@@ -46,7 +47,7 @@ def read_body(kind: type[BodyT], body: bytes) -> BodyT:
         return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        where = place_of(first["loc"]) or "the body"
         raise Refusal(422, f"{where}: {first['msg']}; send {', '.join(kind.model_fields)}") from None
 
 
