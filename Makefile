@@ -44,8 +44,8 @@ setup-dev: .venv/.dev ## the same, with all that the checks need
 run: .venv/.run ## start everything on this machine and trade on paper
 	@$(BIN)/perpflow up
 
-test: .venv/.dev ## the tests, in two processes, long files first (integration ones find Kafka by themselves or skip with the reason)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: .venv/.dev ## the tests, in three processes (many wait), long files first (integration ones find Kafka by themselves or skip with the reason)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/.dev ## the unit and architecture tests of the rooms that need no process, compiler or long search
 	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow" -n 2 --dist loadfile

@@ -27,7 +27,7 @@ def platform(tmp_path: Path) -> Platform:
 
 
 def test_a_corrupt_line_is_named_and_everything_else_is_handled(platform: Platform) -> None:
-    lines = simulated_capture(seed=3, minutes=3)
+    lines = simulated_capture(seed=3, minutes=1)
     lines[500] = lines[500][:40]
     capture = platform.folder / "corrupt.ns-jsonl.gz"
     capture.write_bytes(gzip.compress("\n".join(lines).encode()))

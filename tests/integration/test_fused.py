@@ -28,7 +28,7 @@ def test_a_fused_session_whose_chain_is_killed_equals_the_backtest_over_its_mark
 @pytest.mark.skipif(not (CAPTURE.is_file() and HISTORY.is_file()), reason="../shared has no recorded market")
 def test_fused_over_a_recorded_market_equals_the_backtest(tmp_path: Path) -> None:
     platform = trading_platform(tmp_path)
-    recorded = ("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20", "--span", "3m")
+    recorded = ("--market", f"recorded:{CAPTURE}", "--history", str(HISTORY), "--speed", "20", "--span", "2m")
     outcome = platform.up(*recorded, "--layout", "fused", kill=("chain", "chain"))
     assert_equal_to_backtest(platform, outcome)
 
