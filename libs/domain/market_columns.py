@@ -97,13 +97,15 @@ class Stretch(NamedTuple):
     """What is left of a stretch of trades, quotes and deltas: places, -1 where there is none, and how many there were.
 
     `priced` is the event that gives the price of those who take quotes or, until one comes, last prices: the newest
-    that is not older than the one before. A quote is `whole` with both of its sides.
+    that is not older than the one before. A quote is `whole` with both of its sides. Times are those of all, and of
+    trades and quotes alone, which is all that those who do not follow books know.
     """
 
     last_trade: int
     whole_quote: int
     priced: int
-    latest: int
+    latest_time: int
+    latest_price_time: int
     trades: int
     quotes: int
     deltas: int
@@ -131,17 +133,21 @@ def _look_over(
 ) -> None:
     found[3:] = 0
     for at in range(begin, end):
-        found[3] = max(found[3], times[at])
-        found[4 + kinds[at]] += 1
-        if kinds[at] == TRADE:
+        kind, event_time = kinds[at], times[at]
+        found[3] = max(found[3], event_time)
+        found[5 + kind] += 1
+        if kind == DELTA:
+            continue
+        found[4] = max(found[4], event_time)
+        if kind == TRADE:
             found[0] = at
-            if not is_quoted and times[at] >= price_time:
-                found[2], price_time = at, times[at]
-        elif kinds[at] == QUOTE:
+            if not is_quoted and event_time >= price_time:
+                found[2], price_time = at, event_time
+        elif kind == QUOTE:
             if values[at, 0] and values[at, 2]:
                 found[1] = at
-            if times[at] >= price_time:
-                found[2], price_time, is_quoted = at, times[at], True
+            if event_time >= price_time:
+                found[2], price_time, is_quoted = at, event_time, True
 
 
 def columns_of(instrument: str, events: Sequence[MarketEvent]) -> MarketColumns:

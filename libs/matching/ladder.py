@@ -28,11 +28,24 @@ def new_ladder() -> LadderState:
 @njit(cache=True)
 def find_level(state: LadderState, side: int, key: int) -> int:
     """Return the index (from 0) of the first level whose key is not below `key`."""
-    low = 0
-    high = state[side, 0, 0]
+    index: int = _find_from(state[side, 0], 0, key)
+    return index
+
+
+@njit(cache=True)
+def _find_from(keys: LadderState, begin: int, key: int) -> int:
+    """Return the index of the first level from `begin` on whose key is not below `key`, sought in steps that grow."""
+    count = keys[0]
+    low = high = begin
+    step = 1
+    while high < count and keys[1 + high] < key:
+        low = high + 1
+        high += step
+        step *= 2
+    high = min(high, count)
     while low < high:
         middle = (low + high) // 2
-        if state[side, 0, 1 + middle] < key:
+        if keys[1 + middle] < key:
             low = middle + 1
         else:
             high = middle
@@ -55,30 +68,62 @@ def look_at(state: LadderState, side: int, key: int) -> tuple[int, int, int, int
 @njit(cache=True)
 def set_level(state: LadderState, side: int, key: int, quantity: int) -> None:
     """Set a level's quantity; 0 removes it."""
-    count = state[side, 0, 0]
-    index = find_level(state, side, key)
-    if index < count and state[side, 0, 1 + index] == key:
+    _set_at(state[side, 0], state[side, 1], find_level(state, side, key), key, quantity)
+
+
+@njit(cache=True)
+def _set_at(keys: LadderState, quantities: LadderState, index: int, key: int, quantity: int) -> None:
+    """Set a level's quantity at the index where it is or belongs."""
+    count = keys[0]
+    if index < count and keys[1 + index] == key:
         if quantity > 0:
-            state[side, 1, 1 + index] = quantity
+            quantities[1 + index] = quantity
             return
-        # A row a loop: so each becomes a single move of memory.
-        for row in range(2):
-            levels = state[side, row]
-            for i in range(1 + index, count):
-                levels[i] = levels[i + 1]
-        state[side, 0, 0] = count - 1
+        _shift_down(keys, 1 + index, 1 + count)
+        _shift_down(quantities, 1 + index, 1 + count)
+        keys[0] = count - 1
         return
     if quantity <= 0 or index >= CAPACITY:
         return
-    if count == CAPACITY:
-        count -= 1
-    for row in range(2):
-        levels = state[side, row]
-        for i in range(count, index, -1):
-            levels[1 + i] = levels[i]
-    state[side, 0, 1 + index] = key
-    state[side, 1, 1 + index] = quantity
-    state[side, 0, 0] = count + 1
+    count = min(count, CAPACITY - 1)
+    _shift_up(keys, 1 + index, 2 + count)
+    _shift_up(quantities, 1 + index, 2 + count)
+    keys[1 + index] = key
+    quantities[1 + index] = quantity
+    keys[0] = count + 1
+
+
+@njit(cache=True)
+def _shift_down(row: LadderState, begin: int, end: int) -> None:
+    """Move what lies in [begin, end) down by one place, over the first."""
+    # A view of its own, in which no place can be negative: so the loop becomes a single move of memory.
+    moved = row[begin:end]
+    for at in range(len(moved) - 1):
+        moved[at] = moved[at + 1]
+
+
+@njit(cache=True)
+def _shift_up(row: LadderState, begin: int, end: int) -> None:
+    """Move what lies in [begin, end) up by one place, over the last."""
+    moved = row[begin:end]
+    for at in range(len(moved) - 1, 0, -1):
+        moved[at] = moved[at - 1]
+
+
+@njit(cache=True)
+def _set_levels(
+    keys: LadderState, quantities: LadderState, sign: int, prices: LadderState, new_quantities: LadderState
+) -> None:
+    """Set levels of a side whose keys are prices times `sign`."""
+    index = last = 0
+    for at in range(len(prices)):
+        key = sign * prices[at]
+        if keys[0] == CAPACITY and key > keys[CAPACITY]:
+            continue
+        # Venues list the best level first: each is sought from the one before it on.
+        index = _find_from(keys, index if at > 0 and key >= last else 0, key)
+        last = key
+        _set_at(keys, quantities, index, key, new_quantities[at])
 
 
 @njit(cache=True)
@@ -118,10 +163,8 @@ def apply_depth(
     if is_whole:
         state[BIDS, 0, 0] = 0
         state[ASKS, 0, 0] = 0
-    for i in range(len(bid_prices)):
-        set_level(state, BIDS, -bid_prices[i], bid_quantities[i])
-    for i in range(len(ask_prices)):
-        set_level(state, ASKS, ask_prices[i], ask_quantities[i])
+    _set_levels(state[BIDS, 0], state[BIDS, 1], -1, bid_prices, bid_quantities)
+    _set_levels(state[ASKS, 0], state[ASKS, 1], 1, ask_prices, ask_quantities)
 
 
 @njit(cache=True)

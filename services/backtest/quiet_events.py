@@ -81,7 +81,7 @@ class QuietEvents:
             passed = look_over(columns, begin, end, time, is_quoted=is_quoted)
             if passed.priced >= 0:
                 self._risk.handle(columns.event(passed.priced))
-            self._risk.pass_time(passed.latest)
+            self._risk.pass_time(passed.latest_price_time)
             self._execution.note_passed(columns, passed)
             self._recorder.pass_events(passed.trades, passed.quotes, passed.deltas)
         return end

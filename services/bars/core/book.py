@@ -1,8 +1,10 @@
 """The ladder of one side of the book, as compiled steps over flat arrays.
 
 Levels are ascending by `key` (the price for bids, its negative for asks), so the best one is last and changes near
-the top move little. The arrays begin with room for `LEVELS` and grow with the book, to `MAX_LEVELS` at most: beyond
-what any market shows the worst level is forgotten, so that a feed that never removes a level takes no more memory.
+the top move little. A level that is removed stays in its place with quantity 0, as most come back: only the best one
+always holds something, and `compact` takes the others out. The arrays begin with room for `LEVELS` and grow with the
+book, to `MAX_LEVELS` at most: beyond what any market shows the worst level is forgotten, so that a feed that never
+removes a level takes no more memory.
 """
 
 from __future__ import annotations
@@ -18,10 +20,18 @@ Ints = npt.NDArray[np.int64]
 
 
 @njit(cache=True)
-def find_level(keys: Ints, count: int, key: int) -> int:
-    """Return the position of the first level whose key is not below `key`."""
-    low = 0
-    high = count
+def find_level(keys: Ints, end: int, key: int) -> int:
+    """Return the first position whose key is not below `key`, `end` where it lies behind all before; sought from the
+    end on, in steps that grow.
+    """
+    high = end
+    low = end - 1
+    step = 1
+    while low >= 0 and keys[low] >= key:
+        high = low
+        low -= step
+        step *= 2
+    low = max(low + 1, 0)
     while low < high:
         middle = (low + high) // 2
         if keys[middle] < key:
@@ -33,44 +43,82 @@ def find_level(keys: Ints, count: int, key: int) -> int:
 
 @njit(cache=True)
 def shift_up(row: Ints, begin: int, end: int) -> None:
-    """Move what lies in [begin, end) up by one place. One row a loop: so it becomes a single move of memory."""
-    for move in range(end, begin, -1):
-        row[move] = row[move - 1]
+    """Move what lies in [begin, end) up by one place."""
+    # A view of its own, in which no place can be negative: so the loop becomes a single move of memory.
+    moved = row[begin : end + 1]
+    for at in range(len(moved) - 1, 0, -1):
+        moved[at] = moved[at - 1]
 
 
 @njit(cache=True)
 def shift_down(row: Ints, begin: int, end: int) -> None:
     """Move what lies in [begin + 1, end] down by one place."""
-    for move in range(begin, end):
-        row[move] = row[move + 1]
+    moved = row[begin : end + 1]
+    for at in range(len(moved) - 1):
+        moved[at] = moved[at + 1]
+
+
+@njit(cache=True)
+def compact(keys: Ints, quantities: Ints, count: int) -> int:
+    """Take out the levels that hold nothing; return how many are left."""
+    kept = 0
+    for at in range(count):
+        if quantities[at] > 0:
+            keys[kept] = keys[at]
+            quantities[kept] = quantities[at]
+            kept += 1
+    return kept
+
+
+@njit(cache=True)
+def insert_level(keys: Ints, quantities: Ints, count: int, at: int, key: int, quantity: int) -> tuple[int, int]:
+    """Put a level before a position, into an empty place beside it if there is one; without room the worst level goes.
+    Return its place, and how many places are taken.
+    """
+    if at > 0 and quantities[at - 1] == 0:
+        at -= 1
+    elif at == count or quantities[at] > 0:
+        if count < keys.shape[0]:
+            shift_up(keys, at, count)
+            shift_up(quantities, at, count)
+            count += 1
+        elif at > 0:
+            at -= 1
+            shift_down(keys, 0, at)
+            shift_down(quantities, 0, at)
+        else:
+            return at, count
+    keys[at] = key
+    quantities[at] = quantity
+    return at, count
 
 
 @njit(cache=True)
 def set_levels(keys: Ints, quantities: Ints, count: int, sign: int, prices: Ints, new_quantities: Ints) -> int:
-    """Set absolute quantities at prices (0 removes; removing what is absent changes nothing); return the new count."""
+    """Set absolute quantities at prices (0 removes; removing what is absent changes nothing); return how many places
+    are taken.
+    """
+    at = count
+    last = 0
     for index in range(prices.shape[0]):
         key = sign * prices[index]
         quantity = new_quantities[index]
-        at = find_level(keys, count, key)
-        is_held = at < count and keys[at] == key
+        # Venues list the best level first: each is sought from the one before it on.
+        at = find_level(keys, at if index > 0 and key <= last else count, key)
+        last = key
+        if at < count and keys[at] == key:
+            quantities[at] = quantity
+            if quantity == 0 and at == count - 1:
+                while count > 0 and quantities[count - 1] == 0:
+                    count -= 1
+                at = count
+            continue
         if quantity == 0:
-            if is_held:
-                shift_down(keys, at, count - 1)
-                shift_down(quantities, at, count - 1)
-                count -= 1
-        elif is_held:
-            quantities[at] = quantity
-        elif count < keys.shape[0]:
-            shift_up(keys, at, count)
-            shift_up(quantities, at, count)
-            keys[at] = key
-            quantities[at] = quantity
-            count += 1
-        elif at > 0:
-            shift_down(keys, 0, at - 1)
-            shift_down(quantities, 0, at - 1)
-            keys[at - 1] = key
-            quantities[at - 1] = quantity
+            continue
+        if count == keys.shape[0]:
+            count = compact(keys, quantities, count)
+            at = find_level(keys, count, key)
+        at, count = insert_level(keys, quantities, count, at, key, quantity)
     return count
 
 
@@ -88,6 +136,10 @@ def grow(side: Ints, levels: int) -> Ints:
 def sum_top(quantities: Ints, count: int, depth: int) -> int:
     """Return the quantity in the best `depth` levels."""
     total = 0
-    for index in range(max(0, count - depth), count):
-        total += quantities[index]
+    at = count - 1
+    while at >= 0 and depth > 0:
+        if quantities[at] > 0:
+            total += quantities[at]
+            depth -= 1
+        at -= 1
     return total

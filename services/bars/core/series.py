@@ -37,6 +37,7 @@ from services.bars.core.steps import (
     Records,
     aggregate_minute,
     clear_slot,
+    compact_book,
     notional_e8,
     shift_slots,
     start_slots,
@@ -83,7 +84,6 @@ class BarSeries:
         "_lengths",
         "_names",
         "_slots",
-        "_spare",
         "_words",
         "deadline",
         "grace_ns",
@@ -109,7 +109,6 @@ class BarSeries:
         self._words = words_of(self._slots)
         self.keys = np.zeros((2, LEVELS), dtype=np.int64)
         self.quantities = np.zeros((2, LEVELS), dtype=np.int64)
-        self._spare = LEVELS
         self.opened = 0
         self.deadline = 0
         self.revisions = Revisions()
@@ -121,6 +120,7 @@ class BarSeries:
 
     def state(self) -> BarSeriesState:
         """Return what is kept."""
+        compact_book(self.head, self.keys, self.quantities)
         ladders = []
         for count, side in _LADDERS:
             used = self.head[count][0]
@@ -191,20 +191,27 @@ class BarSeries:
         """Take trades, quotes and deltas before the deadline, no trade from before the open minute, as if each had been
         taken.
         """
-        step_events(
-            self.head,
-            self.slots,
-            MINUTE,
-            self.keys,
-            self.quantities,
-            columns.kinds,
-            columns.times,
-            columns.values,
-            *columns.bids.arrays,
-            *columns.asks.arrays,
-            begin,
-            end,
-        )
+        while True:
+            begin = step_events(
+                self.head,
+                self.slots,
+                MINUTE,
+                self.keys,
+                self.quantities,
+                columns.kinds,
+                columns.times,
+                columns.values,
+                *columns.bids.arrays,
+                *columns.asks.arrays,
+                begin,
+                end,
+                self._may_forget,
+            )
+            if begin == end:
+                return
+            self._make_room_for(
+                *(int(np.diff(side.first[begin : begin + 2])[0]) for side in (columns.bids, columns.asks))
+            )
 
     def take_trades(self, trades: TradeArrays) -> list[Bar | BarRevision]:
         """Take trades in their order, as `take_trade` would one by one; return the bars that they close or correct."""
@@ -264,33 +271,31 @@ class BarSeries:
 
     def take_delta(self, event: DepthDelta) -> None:
         """Take a change of the book."""
-        self._spare -= max(len(event.bid_prices_e8), len(event.ask_prices_e8))
-        if self._spare < 0:
-            self._spare_levels(event)
-        step_delta(
-            self.head,
-            self.slots,
+        change = (
             MINUTE,
             event.event_time,
             event.first_update_id,
             event.final_update_id,
             event.previous_final_update_id,
-            self.keys,
-            self.quantities,
-            *_levels_of(event),
         )
+        levels = _levels_of(event)
+        step = (self.head, self.slots, *change)
+        if not step_delta(*step, self.keys, self.quantities, *levels, self._may_forget):
+            self._make_room_for(len(event.bid_prices_e8), len(event.ask_prices_e8))
+            step_delta(*step, self.keys, self.quantities, *levels, self._may_forget)
 
-    def _spare_levels(self, event: DepthDelta) -> None:
-        """See that a change's levels have room. How much is left is only looked up when it may be used up."""
+    @property
+    def _may_forget(self) -> bool:
+        return self.keys.shape[1] >= MAX_LEVELS
+
+    def _make_room_for(self, bids: int, asks: int) -> None:
+        """Make room for so many more levels a side, at least twice what there is."""
         held = max(int(self.head[count][0]) for count, _ in _LADDERS)
-        added = max(len(event.bid_prices_e8), len(event.ask_prices_e8))
-        self._make_room(held + added)
-        self._spare = self.keys.shape[1] - held - added
+        self._make_room(max(held + max(bids, asks), self.keys.shape[1] + 1))
 
     def _make_room(self, levels: int) -> None:
         if levels > self.keys.shape[1] < MAX_LEVELS:
             self.keys, self.quantities = grow(self.keys, levels), grow(self.quantities, levels)
-        self._spare = 0
 
     def take_mark(self, event: MarkPrice) -> None:
         """Remember mark, index and funding of the minute."""

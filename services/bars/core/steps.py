@@ -15,7 +15,7 @@ from numba import njit
 
 from libs.domain.market_columns import QUOTE, TRADE
 from libs.domain.ohlc import merge_prices
-from services.bars.core.book import Ints, set_levels, sum_top
+from services.bars.core.book import Ints, compact, set_levels, sum_top
 
 Records: TypeAlias = npt.NDArray[np.void]
 Reals: TypeAlias = npt.NDArray[np.float64]
@@ -309,6 +309,14 @@ def step_snapshot(
 
 
 @njit(cache=True)
+def compact_book(head: Records, keys: Ints, quantities: Ints) -> None:
+    """Take out the levels of both sides that hold nothing."""
+    state = head[0]
+    state.bids = compact(keys[0], quantities[0], state.bids)
+    state.asks = compact(keys[1], quantities[1], state.asks)
+
+
+@njit(cache=True)
 def step_delta(
     head: Records,
     slots: Records,
@@ -323,29 +331,39 @@ def step_delta(
     bid_quantities: Ints,
     ask_prices: Ints,
     ask_quantities: Ints,
-) -> None:
+    may_forget: bool,
+) -> bool:
     """Apply a change of the book if it continues what is known; otherwise the book is unknown until the next snapshot.
 
     The first delta on a snapshot must span its id (U <= id + 1, u >= id); every later one names its predecessor in pu.
+    Returns False, with nothing changed, where the book needs more room and may not forget its worst levels.
     """
     state = head[0]
     if not state.is_synced:
-        return
+        return True
+    added = max(len(bid_prices), len(ask_prices))
+    room = keys.shape[1]
+    if max(state.bids, state.asks) + added > room and not may_forget:
+        compact_book(head, keys, quantities)
+        # With less than a quarter of the room to spare it would soon be compacted again.
+        if max(state.bids, state.asks) + added > room - room // 4:
+            return False
     if state.is_chained:
         if previous_final_update_id != state.last_update_id:
             state.is_synced = 0
-            return
+            return True
     else:
         if final_update_id < state.last_update_id:
-            return
+            return True
         if first_update_id > state.last_update_id + 1 and previous_final_update_id != state.last_update_id:
             state.is_synced = 0
-            return
+            return True
     state.is_chained = 1
     state.last_update_id = final_update_id
     state.bids = set_levels(keys[0], quantities[0], state.bids, 1, bid_prices, bid_quantities)
     state.asks = set_levels(keys[1], quantities[1], state.asks, -1, ask_prices, ask_quantities)
     sample_book(head, slots, length, event_time, keys, quantities)
+    return True
 
 
 @njit(cache=True)
@@ -366,8 +384,11 @@ def step_events(
     ask_quantities: Ints,
     begin: int,
     end: int,
-) -> None:
-    """Take trades, quotes and deltas of `MarketColumns` that all belong to the open minute, one after the other."""
+    may_forget: bool,
+) -> int:
+    """Take trades, quotes and deltas of `MarketColumns` that all belong to the open minute, one after the other; return
+    the first delta that needs more room, or the end.
+    """
     for at in range(begin, end):
         row = values[at]
         if kinds[at] == TRADE:
@@ -376,7 +397,7 @@ def step_events(
             step_quote(head, slots, length, times[at], row[0], row[1], row[2], row[3])
         else:
             bids, asks = slice(bid_first[at], bid_first[at + 1]), slice(ask_first[at], ask_first[at + 1])
-            step_delta(
+            has_room = step_delta(
                 head,
                 slots,
                 length,
@@ -390,7 +411,11 @@ def step_events(
                 bid_quantities[bids],
                 ask_prices[asks],
                 ask_quantities[asks],
+                may_forget,
             )
+            if not has_room:
+                return at
+    return end
 
 
 @njit(cache=True)

@@ -215,7 +215,7 @@ class ExecutionCore(ExecutionState):
             self._ledger.observe_trade(trade)
         if passed.whole_quote >= 0:
             self._ledger.observe_quote(cast(BestQuote, columns.event(passed.whole_quote)))
-        self._venue.note_passed(columns.instrument, passed.latest, price_e8)
+        self._venue.note_passed(columns.instrument, passed.latest_time, price_e8)
 
     def held(self, instrument: str) -> Position:
         """Return the position in an instrument."""

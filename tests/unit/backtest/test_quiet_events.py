@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libs.domain.events import DeadInput
-from libs.domain.market import BestQuote, MarketEvent
+from libs.domain.market import BestQuote, DepthDelta, MarketEvent
 from libs.domain.market_columns import DELTA, QUOTE, TRADE, columns_of
 from libs.runtime.errors import BadInput
 from services.backtest.building import build_stages
@@ -29,7 +29,6 @@ from tests.unit.backtest.test_oracle import WIDE_LIMITS
 BTC = "BTCUSDT.BINANCE"
 SHARED = Path(os.environ.get("PERPFLOW_SHARED", Path(__file__).parents[3] / ".." / "shared")).resolve()
 CAPTURES = SHARED / "data/market/capture"
-RECORDED = 40_000
 CROSS = 'ema_cross={"fast_bars": 1, "slow_bars": 2, "warm_up_bars": 1, "quantity": "0.05"}'
 SETTINGS: dict[str, Sequence[str]] = {
     "wide": WIDE_LIMITS,
@@ -101,6 +100,14 @@ def test_every_core_ends_alike_where_quotes_begin_in_the_middle() -> None:
     assert_alike(without_quotes(simulated()), options_of("wide"))
 
 
+def test_every_core_ends_alike_where_a_book_changes_last() -> None:
+    events = simulated()
+    times = [0, *accumulate((event.event_time for event in events), max)]
+    last = max(at for at, event in enumerate(events) if isinstance(event, DepthDelta) and event.event_time > times[at])
+    # Risk does not follow books, so what is the latest time to others is not to it.
+    assert_alike(events[: last + 1], options_of("wide"))
+
+
 def test_every_core_ends_alike_where_a_strategy_has_a_timer_and_trading_begins_later() -> None:
     times = [event.event_time for event in simulated()]
     options = options_of("wide", "tests.kit.market_strategy:Timed", trade_from=times[len(times) // 3])
@@ -130,7 +137,7 @@ def test_every_core_ends_alike_on_a_recorded_capture(name: str) -> None:
     if not (CAPTURES / name).is_file():
         pytest.skip(f"no recorded capture {name} in {CAPTURES}")
     market = open_recording(CAPTURES / name, instrument=BTC, history=None, history_bars=0)
-    events = [event for event in islice(market.events, RECORDED) if not isinstance(event, DeadInput)]
+    events = [event for event in market.events if not isinstance(event, DeadInput)]
     assert assert_alike(events, options_of("wide"), chunk=16_384).fills
 
 

@@ -138,7 +138,7 @@ def run_passing(steps: Sequence[Step], chunk: int) -> tuple[list[VenueReport], P
             if stop > place:
                 seen = look_over(columns, place, stop, 0, is_quoted=False)
                 price_e8 = None if seen.last_trade < 0 else int(columns.values[seen.last_trade, 0])
-                venue.note_passed(BTC, seen.latest, price_e8)
+                venue.note_passed(BTC, seen.latest_time, price_e8)
             passed += stop - place
             place = stop
             if place < len(events):
