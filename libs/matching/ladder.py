@@ -16,6 +16,7 @@ from numba import njit
 CAPACITY = 256
 BIDS = 0
 ASKS = 1
+_WORTH_MERGING = 4
 
 LadderState: TypeAlias = npt.NDArray[np.int64]
 
@@ -111,19 +112,59 @@ def _shift_up(row: LadderState, begin: int, end: int) -> None:
 
 
 @njit(cache=True)
+def _copy(to: LadderState, place: int, row: LadderState, begin: int, end: int) -> None:
+    target, source = to[place : place + end - begin], row[begin:end]
+    for at in range(len(source)):
+        target[at] = source[at]
+
+
+@njit(cache=True)
 def _set_levels(
     keys: LadderState, quantities: LadderState, sign: int, prices: LadderState, new_quantities: LadderState
 ) -> None:
-    """Set levels of a side whose keys are prices times `sign`."""
-    index = last = 0
+    """Set levels of a side whose keys are prices times `sign`, one after the other."""
+    is_ordered = len(prices) >= _WORTH_MERGING
+    for at in range(1, len(prices)):
+        is_ordered = is_ordered and sign * prices[at] > sign * prices[at - 1]
+    if not is_ordered:
+        for at in range(len(prices)):
+            key = sign * prices[at]
+            _set_at(keys, quantities, _find_from(keys, 0, key), key, new_quantities[at])
+        return
+    # Best levels first, as venues list them: all are merged at once into what lies behind the first of them, with what
+    # setting each would leave. `held` is the number of levels there would be by then.
+    held = keys[0]
+    kept = _find_from(keys, 0, sign * prices[0])
+    old_keys, old_quantities = keys[kept : 1 + held].copy(), quantities[kept : 1 + held].copy()
+    begin, end = 0, held - kept
+    old_keys[0] = end
     for at in range(len(prices)):
-        key = sign * prices[at]
-        if keys[0] == CAPACITY and key > keys[CAPACITY]:
+        key, quantity = sign * prices[at], new_quantities[at]
+        found = _find_from(old_keys, begin, key)
+        _copy(keys, 1 + kept, old_keys, 1 + begin, 1 + found)
+        _copy(quantities, 1 + kept, old_quantities, 1 + begin, 1 + found)
+        kept += found - begin
+        begin = found
+        if begin < end and old_keys[1 + begin] == key:
+            begin += 1
+            if quantity <= 0:
+                held -= 1
+                continue
+        elif held == CAPACITY and begin == end:
+            break
+        elif quantity <= 0:
             continue
-        # Venues list the best level first: each is sought from the one before it on.
-        index = _find_from(keys, index if at > 0 and key >= last else 0, key)
-        last = key
-        _set_at(keys, quantities, index, key, new_quantities[at])
+        elif held == CAPACITY:
+            end -= 1
+            old_keys[0] = end
+        else:
+            held += 1
+        kept += 1
+        keys[kept] = key
+        quantities[kept] = quantity
+    _copy(keys, 1 + kept, old_keys, 1 + begin, 1 + end)
+    _copy(quantities, 1 + kept, old_quantities, 1 + begin, 1 + end)
+    keys[0] = held
 
 
 @njit(cache=True)

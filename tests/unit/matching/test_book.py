@@ -11,7 +11,7 @@ from libs.domain.market import Side
 from libs.domain.numbers import SCALE
 from libs.domain.state import StateFormat
 from libs.matching.book import UNKNOWN_QUANTITY, Book
-from libs.matching.ladder import ASKS, BIDS, CAPACITY, new_ladder, set_level
+from libs.matching.ladder import ASKS, BIDS, CAPACITY, apply_depth, new_ladder, set_level
 from tests.kit.builders import a_quote
 from tests.unit.matching.builders import a_delta, a_depth
 
@@ -139,6 +139,26 @@ def test_quantity_for_a_taker_stops_at_its_limit() -> None:
     assert book.quantity_for(Side.BUY, 101 * SCALE) == 3 * SCALE
     assert book.quantity_for(Side.SELL, 99 * SCALE) == 2 * SCALE
     assert book.quantity_for(Side.SELL, 101 * SCALE) == 0
+
+
+@given(st.integers(0, 2**32), st.integers(1, 150), st.booleans())
+def test_levels_of_a_message_are_set_as_one_after_the_other(seed: int, most: int, is_ordered: bool) -> None:
+    chance = np.random.default_rng(seed)
+    whole, single = new_ladder(), new_ladder()
+    # Behind a ladder that is full, levels come and go, so that the worst are forgotten in the middle of a message.
+    prices, sizes = np.arange(1, CAPACITY + 41, dtype=np.int64), np.ones(CAPACITY + 40, dtype=np.int64)
+    for _ in range(8):
+        apply_depth(whole, 1000 - prices, sizes, prices, sizes, False)
+        for price, size in zip(prices.tolist(), sizes.tolist(), strict=True):
+            set_level(single, BIDS, price - 1000, size)
+            set_level(single, ASKS, price, size)
+        prices = chance.choice(CAPACITY + 80, most, replace=False).astype(np.int64)
+        prices = np.sort(prices) if is_ordered else prices
+        sizes = chance.integers(0, 3, most)
+        for side in (BIDS, ASKS):
+            count = int(single[side, 0, 0])
+            assert whole[side, 0, : 1 + count].tolist() == single[side, 0, : 1 + count].tolist()
+            assert whole[side, 1, 1 : 1 + count].tolist() == single[side, 1, 1 : 1 + count].tolist()
 
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 5)), max_size=600), st.booleans())
