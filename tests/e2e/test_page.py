@@ -219,6 +219,21 @@ def test_tabs_and_chart_can_be_used_from_the_keyboard(page: Page, served: tuple[
     assert page.read("document.getElementById('price-readout').textContent") != before
 
 
+def test_orders_name_their_instrument_where_there_are_several(
+    page: Page, served: tuple[MonitoringApp, MemoryBus]
+) -> None:
+    app, bus = served
+    show(page, app)
+    page.wait_for("document.getElementById('rows-fills').rows.length > 3")
+    shown = "getComputedStyle(document.querySelector('#rows-fills .of-instrument')).display"
+    assert page.read(shown) == "none"
+    make.publish(bus, [make.a_trade(instrument="ETHUSDT.BINANCE")])
+    page.wait_for(f"{shown} === 'table-cell'")
+    for name in ("fills", "orders", "refusals"):
+        cell = page.read(f"document.querySelector('#rows-{name} .of-instrument').textContent")
+        assert cell == "BTCUSDT", name
+
+
 def test_lost_server_is_said_and_found_again(page: Page) -> None:
     with serving(SETTINGS) as (app, _):
         show(page, app)

@@ -87,6 +87,7 @@ function drawPickers(now) {
     select.toggleAttribute("data-single", names.length < 2);
     select.disabled = names.length < 2;
   }
+  byId("h-orders").closest("section").toggleAttribute("data-single", now.instruments.length < 2);
 }
 
 function withForming(bars, market) {

@@ -180,6 +180,11 @@ export function position(state, view) {
   put("pos-costs", `${f.number(held.fees_paid ?? 0, 2)}, ${f.signed(held.funding_paid ?? 0, 2)} USDT`);
 }
 
+function instrumentCell(instrument) {
+  const [symbol, venue] = instrument.split(".");
+  return left(symbol, { kind: "of-instrument", title: `${symbol} on ${f.words(venue)}` });
+}
+
 export function trading(state, view) {
   const ofView = (row) => row.account === view.account;
   const fills = (state.fills ?? []).filter(ofView);
@@ -187,6 +192,7 @@ export function trading(state, view) {
   const refusals = (state.refusals ?? []).filter(ofView);
   syncRows("rows-fills", fills, (row) => row.event_id, (row) => [
     left(f.clock(row.time_ms), { title: f.moment(row.time_ms) }),
+    instrumentCell(row.instrument),
     sideCell(row.side),
     right(f.number(row.last_quantity, 3, 8)),
     right(f.price(row.last_price)),
@@ -197,6 +203,7 @@ export function trading(state, view) {
   const statusTone = { FILLED: "good", ACCEPTED: "quiet", SUBMITTING: "quiet", PARTIALLY_FILLED: "warn", UNKNOWN: "bad", REJECTED: "bad" };
   syncRows("rows-orders", orders, (row) => row.client_order_id, (row) => [
     left(f.clock(row.time_ms), { title: f.moment(row.time_ms) }),
+    instrumentCell(row.instrument),
     left(f.words(row.status), { tone: statusTone[row.status] ?? "quiet", title: row.reason, note: row.reason.length > 28 ? `${row.reason.slice(0, 27)}\u2026` : row.reason }),
     sideCell(row.side),
     left(f.words(row.order_type), row.reduce_only ? { note: "reduce only" } : {}),
@@ -206,6 +213,7 @@ export function trading(state, view) {
   ]);
   syncRows("rows-refusals", refusals, (row) => row.event_id, (row) => [
     left(f.clock(row.time_ms), { title: f.moment(row.time_ms) }),
+    instrumentCell(row.intent.instrument),
     left(row.intent.action === "CANCEL" ? "Cancel" : `${f.words(row.intent.side)} ${f.number(row.intent.quantity, 3, 8)}`, { note: row.intent.strategy }),
     left(row.reasons.join("; ") || "no reason given", { kind: "wrap" }),
     left(row.checks.map((check) => `${check.name} ${check.value}, limit ${check.limit}`).join("; "), { kind: "wrap tone-quiet" }),
