@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -286,3 +288,12 @@ def test_what_the_clients_use_is_served(ask: Client) -> None:
     answer = json.loads(ask("SELECT sum(a) AS total FROM served.v FORMAT JSON")[2])
     assert answer["data"] == [{"total": 35}]
     ask("DROP DATABASE served")
+
+
+def test_the_library_may_read_what_the_kernel_told_the_process(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from infra.local.clickhouse.sandbox import confine\n"
+        "confine([Path(sys.argv[1])]); assert Path('/proc/self/auxv').read_bytes()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
