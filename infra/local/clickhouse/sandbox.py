@@ -28,8 +28,8 @@ _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/
 # ClickHouse asks the kernel for memory and processors. Of /proc/self the environment is left out.
 _KERNEL = (
     *("/proc/meminfo", "/proc/cpuinfo", "/proc/stat", "/proc/sys", "/sys/fs/cgroup", "/sys/devices/system"),
-    # Without it the library looks for its contents behind the environment, which Python has moved: it crashes, or not, by
-    # what lies there.
+    # Without it the library looks for its contents behind the environment, which Python has moved, and crashes by what
+    # lies there.
     "/proc/self/auxv",
     *("/proc/self/maps", "/proc/self/statm", "/proc/self/stat", "/proc/self/status", "/proc/self/cgroup"),
     *("/proc/self/mounts", "/proc/self/mountinfo"),
