@@ -34,7 +34,7 @@ class Recorder:
         self.bus_url = f"sqlite:{folder / 'bus.db'}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, server_url: str, database: str, **settings: object) -> Recorder:
+    def start(self, server_url: str, database: str, *, replica: str = "", **settings: object) -> Recorder:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -43,6 +43,7 @@ class Recorder:
             "PERPFLOW_CLICKHOUSE_DATABASE": database,
             **VARIABLES,
             "PERPFLOW_RUN_DIR": str(self.folder / "run"),
+            **({"PERPFLOW_REPLICA": replica} if replica else {}),
             **{f"PERPFLOW_RECORDER_{name.upper()}": str(value) for name, value in settings.items()},
         }
         with (self.folder / "recorder.log").open("ab") as log:
@@ -124,6 +125,48 @@ def test_kill_9_again_and_again_loses_and_doubles_nothing(
         distinct = store.query("SELECT uniqExact(venue_trade_id) AS n, max(venue_trade_id) AS last FROM trades FINAL")
         assert distinct[0] == {"n": total, "last": total - 1}
     assert bus.committed("recorder", [TopicPartition(MARKET, 0)]) == {TopicPartition(MARKET, 0): total}
+
+
+def test_replicas_share_the_partitions_and_a_killed_ones_move(
+    recorder: Recorder, server: LocalServer, database: str, tmp_path: Path
+) -> None:
+    partitions, total = 4, 4_000
+    (tmp_path / "other").mkdir()
+    other = Recorder(tmp_path / "other")
+    other.bus_url = recorder.bus_url
+    places = [TopicPartition(MARKET, number) for number in range(partitions)]
+    with open_bus(recorder.bus_url) as bus, server.store(database) as store:
+        bus.create_topics(TopicSpec(topic, partitions=partitions) for topic in RECORDED_TOPICS)
+
+        def write_half(first: int) -> None:
+            encoded = [encode(a_trade(number)) for number in range(first, first + total // 2)]
+            producer = bus.producer("writer")
+            producer.begin()
+            producer.send(
+                NewRecord(each.topic, each.key, each.payload, partition=number % partitions)
+                for number, each in enumerate(encoded)
+            )
+            producer.commit()
+            producer.close()
+
+        try:
+            for number, each in enumerate((recorder, other)):
+                each.start(server.url, database, replica=str(number), batch_rows=200, poll_max_records=50)
+            announced = [tmp_path / "run" / "recorder.json", tmp_path / "other" / "run" / "recorder-1.json"]
+            eventually(lambda: all(path.exists() and "running" in path.read_text() for path in announced), within_s=120)
+            write_half(0)
+            eventually(lambda: count(store).get(MARKET, 0) > total // 8, within_s=180)
+            other.end(signal.SIGKILL)
+            write_half(total // 2)
+            eventually(lambda: count(store) == {MARKET: total}, within_s=180)
+            eventually(
+                lambda: sum((bus.committed("recorder", places)[at] or 0) for at in places) == total, within_s=180
+            )
+            assert recorder.end(signal.SIGTERM) == 0
+        finally:
+            other.close()
+        distinct = store.query("SELECT uniqExact(venue_trade_id) AS n FROM trades FINAL")
+    assert distinct[0] == {"n": total}
 
 
 def test_outage_of_clickhouse_is_borne(recorder: Recorder, bus: Bus, tmp_path: Path) -> None:
