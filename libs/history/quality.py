@@ -23,6 +23,14 @@ OUTLIER_DEVIATIONS = 25.0
 """A move counts as an outlier beyond so many median absolute moves, where the next one takes most of it back."""
 TOLERANCE = 1e-6
 """How far sums of trades may be off those of their bar, as a share: both are sums of doubles."""
+MARK_DISTANCE = 0.005
+"""How far the ranges of mark and last prices of one period may lie apart, as a share: a mark follows its market."""
+FUNDING_DRIFT_MS = 60_000
+"""How far from a whole hour a venue stamps a settlement; Binance says 15 s, older rows have more."""
+FUNDING_HOURS = (1, 2, 4, 8)
+"""The intervals between settlements of Binance and Bybit; either changes a symbol's at times."""
+
+HOUR_MS = 3_600_000
 
 Reals = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
@@ -139,11 +147,26 @@ def _examine_values(times: Times, series: Series, table: Any) -> list[Finding]:
         case "funding":
             rate = _reals(table, "rate")
             with np.errstate(invalid="ignore"):
-                return _finding("funding rates beyond 3 %", times, ~(np.abs(rate) <= 0.03))
+                findings = _finding("funding rates beyond 3 %", times, ~(np.abs(rate) <= 0.03))
+            return findings + _off_schedule(times)
         case _:
             interest = _reals(table, "open_interest")
             with np.errstate(invalid="ignore"):
                 return _finding("open interests not above 0", times, ~(interest > 0)) + _outliers(times, interest)
+
+
+def _off_schedule(times: Times) -> list[Finding]:
+    """Find settlements at times that no venue settles at, and intervals that one is missing from."""
+    hours = np.rint(times / HOUR_MS).astype(np.int64)
+    is_off = np.abs(times - hours * HOUR_MS) > FUNDING_DRIFT_MS
+    findings = _finding("funding settled at another time than a whole hour", times, is_off)
+    steps = np.diff(hours)
+    # An interval that is longer than those around it lacks a settlement; a longer one that lasts is a new schedule.
+    before, after = np.append(steps[:1], steps[:-1]), np.append(steps[1:], steps[-1:])
+    is_missing = (steps > max(FUNDING_HOURS)) | ((steps > before) & (steps > after))
+    findings += _finding("intervals from which a funding settlement is missing", times[:-1], is_missing)
+    is_odd = ~is_missing & (steps > 0) & ~np.isin(steps, FUNDING_HOURS)
+    return findings + _finding("intervals between settlements that no venue has", times[:-1], is_odd)
 
 
 def _outliers(times: Times, values: Reals) -> list[Finding]:
@@ -160,14 +183,17 @@ def _outliers(times: Times, values: Reals) -> list[Finding]:
 
 
 def _contradictions(series: Series, table: Any, all_series: Mapping[Series, tuple[str, Any]]) -> list[Finding]:
-    """Hold klines against trades of the same symbol, and against klines of a shorter timeframe."""
-    if series.kind != "klines":
+    """Hold klines against trades of the same symbol and klines of a shorter timeframe, mark prices against both."""
+    if series.kind not in ("klines", "mark"):
         return []
     findings: list[Finding] = []
     for other, (_, other_table) in all_series.items():
         if (other.venue, other.symbol, other.is_sample) != (series.venue, series.symbol, series.is_sample):
             continue
-        if other.kind == "trades":
+        if series.kind == "mark":
+            if other.kind == "trades" or (other.kind == "klines" and 0 < other.step_ms <= series.step_ms):
+                findings += _mark_against(series, table, other, other_table)
+        elif other.kind == "trades":
             findings += _against_trades(series, table, other_table)
         elif other.kind == "klines" and 0 < other.step_ms < series.step_ms:
             findings += _against_shorter(series, table, other, other_table)
@@ -195,6 +221,27 @@ def _against_trades(series: Series, table: Any, trades: Any) -> list[Finding]:
         price[last[has_trades] - 1] != closes[has_trades]
     )
     return findings + _finding("bars that open or close at another price than their trades", opens, ends)
+
+
+def _mark_against(series: Series, table: Any, other: Series, market: Any) -> list[Finding]:
+    """Find mark prices of a period whose range lies far from that of the trades or klines in it."""
+    opens, at = _times(table, series), _times(market, other)
+    order = np.argsort(at, kind="stable")
+    at = at[order]
+    first, last = np.searchsorted(at, opens), np.searchsorted(at, opens + series.step_ms)
+    has_both = last > first
+    if not has_both.any():
+        return []
+    low, high = (_reals(market, name)[order] for name in (("low", "high") if other.step_ms else ("price", "price")))
+    # Periods may have a hole between them: each is cut at its first row and behind its last one.
+    cuts = np.stack([first[has_both], last[has_both]], axis=1).ravel()
+    lowest = np.minimum.reduceat(np.append(low, low[-1]), cuts)[::2]
+    highest = np.maximum.reduceat(np.append(high, high[-1]), cuts)[::2]
+    mark_low, mark_high = _reals(table, "low")[has_both], _reals(table, "high")[has_both]
+    with np.errstate(invalid="ignore"):
+        is_far = (mark_low > highest * (1 + MARK_DISTANCE)) | (mark_high < lowest * (1 - MARK_DISTANCE))
+    of = f"{other.timeframe} klines" if other.step_ms else "trades"
+    return _finding(f"mark prices more than {MARK_DISTANCE:.1%} from their {of}", opens[has_both], is_far)
 
 
 def _against_shorter(series: Series, table: Any, other: Series, shorter: Any) -> list[Finding]:

@@ -8,12 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from libs.history.imports import read_file
 from libs.history.quality import examine
 from libs.history.sampling import BAR_COLUMNS, resample
 from libs.history.series import Series, make_series, to_table
 from services.training.market_data import simulate_bars
+from tests.kit.platform import SHARED
 
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+RECORDED = SHARED / "data" / "market"
 Rows = list[list[Any]]
 ONE, FIVE = (make_series("BINANCE", "BTCUSDT", "klines", name) for name in ("1m", "5m"))
 TRADES = make_series("BINANCE", "BTCUSDT", "trades")
@@ -94,3 +98,65 @@ def test_sample_data_is_not_held_against_real_data() -> None:
     sample = make_series("BINANCE", "BTCUSDT", "klines", "1m", is_sample=True)
     wrong = changed(put(9, 4, 1.0), bars(FIVE), FIVE)
     assert "bars that are not the sum of their 1m bars" not in findings_of(FIVE, wrong, {sample: bars()})
+
+
+FUNDING = make_series("BINANCE", "BTCUSDT", "funding")
+MARK = make_series("BINANCE", "BTCUSDT", "mark", "1m")
+
+
+def settlements(*hours: float) -> Any:
+    return to_table(FUNDING, [(int(hour * HOUR_MS), 0.0001, 100.0) for hour in hours])
+
+
+@pytest.mark.parametrize(
+    ("hours", "what"),
+    [
+        ((0, 8, 16, 24), None),
+        ((0, 8.001, 16, 24), None),
+        ((0, 8, 12, 16, 20), None),
+        ((0, 4, 8, 16, 24), None),
+        ((0, 1, 2, 3, 4), None),
+        ((0, 8, 24, 32), "intervals from which a funding settlement is missing"),
+        ((0, 4, 8, 16, 20), "intervals from which a funding settlement is missing"),
+        ((0, 8, 16.5, 24), "funding settled at another time than a whole hour"),
+        ((0, 8, 13, 16, 24), "intervals between settlements that no venue has"),
+    ],
+)
+def test_funding_is_held_against_the_schedules_of_venues(hours: tuple[float, ...], what: str | None) -> None:
+    findings = findings_of(FUNDING, settlements(*hours))
+    assert what in findings if what else findings == []
+
+
+def marks(*prices: float) -> Any:
+    rows = [(minute * MINUTE_MS, price, price, price, price) for minute, price in enumerate(prices)]
+    return to_table(MARK, rows)
+
+
+def test_mark_prices_are_held_against_trades_and_klines() -> None:
+    trades = to_table(TRADES, [(minute * MINUTE_MS, 100.0 + minute, 0.5, False, minute) for minute in range(3)])
+    klines = [(minute * MINUTE_MS, 100.0, 101.0, 99.0, 100.0, 1.0, 100.0, 2, 0.5) for minute in range(3)]
+    others = {TRADES: trades, ONE: to_table(ONE, klines)}
+    assert findings_of(MARK, marks(100.3, 101.0, 101.5, 500.0), others) == []
+    assert findings_of(MARK, marks(100.0, 97.0, 101.5), others) == [
+        "mark prices more than 0.5% from their trades",
+        "mark prices more than 0.5% from their 1m klines",
+    ]
+    assert findings_of(MARK, marks(100.0, 97.0, 101.5), {make_series("BYBIT", "BTCUSDT", "trades"): trades}) == []
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="the recorded market data is not there")
+def test_recorded_marks_klines_and_settlements_agree_until_one_is_moved() -> None:
+    files = (
+        "mark/bybit_linear_BTCUSDT_mark_1h_20250924_20260331.parquet",
+        "ohlcv/bybit_linear_BTCUSDT_5m_20250924_20260331.parquet",
+        "funding/bybit_linear_BTCUSDT_funding_20250924_20260331.parquet",
+    )
+    mark, klines, funding = (read_file(RECORDED / name, venue="bybit") for name in files)
+    others = {klines.series: klines.table}
+    assert findings_of(funding.series, funding.table) == []
+    assert findings_of(mark.series, mark.table, others) == []
+    kept = mark.table.slice(0, len(mark.table) - 3)
+    moved = mark.table.slice(3).set_column(0, "open_time", kept.column("open_time"))
+    assert "mark prices more than 0.5% from their 5m klines" in findings_of(mark.series, moved, others)
+    without = pa.concat_tables([funding.table.slice(0, 100), funding.table.slice(101)])
+    assert findings_of(funding.series, without) == ["intervals from which a funding settlement is missing"]
