@@ -269,13 +269,15 @@ def _against_shorter(series: Series, table: Any, other: Series, shorter: Any) ->
     return _finding(f"bars that are not the sum of their {other.timeframe} bars", whole_opens, is_off)
 
 
+def format_span(first_ms: int, last_ms: int) -> str:
+    """Return the minutes from one time to another in words."""
+    first, last = (datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M") for at in (first_ms, last_ms))
+    return f"{first} to {last} UTC"
+
+
 def describe(report: Report) -> Sequence[str]:
     """Return the lines of a report."""
-    first, last = (
-        datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M") for at in (report.first_ms, report.last_ms)
-    )
-    lines = [
-        f"{report.series}: {report.rows:,} rows, {first} to {last} UTC, from {report.source or 'an unnamed source'}"
-    ]
+    span = format_span(report.first_ms, report.last_ms)
+    lines = [f"{report.series}: {report.rows:,} rows, {span}, from {report.source or 'an unnamed source'}"]
     lines += [f"  {finding}" for finding in report.findings] or ["  nothing wrong was found"]
     return lines

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -341,10 +341,13 @@ def import_files(
 
 @data_app.command("quality")
 def quality(
-    path: Annotated[Path, typer.Argument(help="What collect-data or import wrote.")],
+    path: Annotated[Path, typer.Argument(help="What collect-data or import wrote, or a recording.")],
+    instrument: Annotated[str, typer.Option(help="Examine a recording of SYMBOL.VENUE, event by event.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
     """Report gaps, repeats, outliers, impossible bars and contradictions between kinds; exit code 1 if there are any.
+
+    Of a recording also clocks that differ or drift, and trades that its quotes contradict.
 
     Example: perpflow data quality history
     """
@@ -353,6 +356,8 @@ def quality(
 
     if not path.exists():
         raise BadInput(f"{path} does not exist; name what collect-data or import wrote")
+    if instrument:
+        _report_recording(path, instrument, json=json)
     try:
         reports = examine(read_folder(path))
     except HistoryError as error:
@@ -375,6 +380,18 @@ def quality(
     else:
         _print_lines(line for report in reports for line in describe(report))
     raise typer.Exit(EXIT_CHECK_FAILED if any(report.findings for report in reports) else 0)
+
+
+def _report_recording(path: Path, instrument: str, *, json: bool) -> NoReturn:
+    from libs.history.recorded_quality import describe_recording, examine_recording
+    from services.backtest.inputs import open_recording
+
+    report = examine_recording(open_recording(path, instrument=instrument, history=None, history_bars=0).events)
+    if json:
+        print_json({"instrument": instrument, **asdict(report)})
+    else:
+        _print_lines(describe_recording(instrument, report))
+    raise typer.Exit(EXIT_CHECK_FAILED if report.findings else 0)
 
 
 @data_app.command("bars")

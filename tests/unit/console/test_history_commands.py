@@ -17,6 +17,7 @@ from services.console.main import app
 from services.console.market_choice import plays_sample_data
 from services.exchange.core import generate_history
 from tests.unit.exchange.served import an_exchange
+from tests.unit.ingestion.builders import trade_line, write_capture
 
 
 def perpflow(*arguments: str) -> str:
@@ -122,6 +123,18 @@ def test_files_of_others_are_imported_and_then_examined(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["data", "quality", str(tmp_path / "history")])
     assert done.exit_code == 1
     assert "1 gaps (1 rows missing), first at 2024-10-28 01:00:00.000 UTC" in done.stdout
+
+
+def test_a_recording_is_examined_event_by_event(tmp_path: Path) -> None:
+    capture = write_capture(tmp_path / "one.ns-jsonl", [trade_line(n, n * 300) for n in (1, 2, 3)] + [b"{garbage\n"])
+    done = CliRunner().invoke(app, ["data", "quality", str(capture), "--instrument", "BTCUSDT.BINANCE", "--json"])
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["delay_ms"]) == (1, [5, 5, 5])
+    assert [(each["what"], each["count"]) for each in report["findings"]] == [
+        ("lines that cannot be read or cannot be true", 1)
+    ]
+    done = CliRunner().invoke(app, ["data", "quality", str(capture), "--instrument", "BTCUSDT.BINANCE"])
+    assert "received 5.0 to 5.0 ms after they happened" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""The report on a recording names clocks that differ, and trades and marks that its quotes and trades contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from libs.domain.events import DeadInput
+from libs.domain.market import MarketEvent
+from libs.history.recorded_quality import describe_recording, examine_recording
+from services.ingestion.recordings import Recording
+from tests.kit.builders import BTC, a_mark, a_quote, a_trade
+from tests.kit.platform import SHARED
+
+CAPTURE = SHARED / "data" / "market" / "capture" / "binance_um_BTCUSDT_20240808.ns-jsonl.gz"
+_MS = 1_000_000
+
+
+def market() -> list[MarketEvent]:
+    """Three minutes of a quote and a trade between its prices each second, received 20 ms after they happened."""
+    events: list[MarketEvent] = []
+    for second in range(180):
+        events += [a_quote(second + 1, seconds=second), a_trade(second + 1, seconds=second + 0.1)]
+    return [replace(event, received_time=event.event_time + 20 * _MS) for event in events]
+
+
+def later(event: MarketEvent, milliseconds: int) -> MarketEvent:
+    return replace(event, received_time=event.received_time + milliseconds * _MS)
+
+
+def findings_of(events: Iterable[MarketEvent | DeadInput]) -> list[tuple[str, int]]:
+    return [(finding.what.split(":")[0], finding.count) for finding in examine_recording(events).findings]
+
+
+def test_nothing_is_found_in_what_is_right_and_delays_are_told() -> None:
+    report = examine_recording(market())
+    assert (report.findings, report.events, report.delay_ms) == ((), 360, (20.0, 20.0, 20.0))
+    assert report.last_ms - report.first_ms == 179_100
+    assert examine_recording([]).findings == ()
+
+
+def test_a_recorder_whose_clock_is_behind_receives_events_before_they_happen() -> None:
+    assert findings_of([later(event, -520) for event in market()]) == [
+        ("events received up to 500 ms before they happened", 360)
+    ]
+
+
+def test_a_clock_that_drifts_shows_in_the_fastest_event_of_each_minute() -> None:
+    events = market()
+    start = events[0].event_time
+    drifting = [later(event, 3 * (event.event_time - start) // 1_000_000_000) for event in events]
+    found = findings_of(drifting)
+    assert len(found) == 1 and found[0][0].startswith("minutes whose fastest event took up to +")
+    # One slow event is no drift.
+    assert findings_of([later(events[0], 400), *events[1:]]) == []
+
+
+@pytest.mark.parametrize(("price", "is_sale", "count"), [("59000", False, 1), ("61000", True, 1), ("61000", False, 0)])
+def test_trades_on_the_wrong_side_of_the_quotes_contradict_them(price: str, is_sale: bool, count: int) -> None:
+    events = market()
+    event = a_trade(50, price=price, seconds=49.1, is_buyer_maker=is_sale)
+    events[99] = replace(event, received_time=event.event_time + 20 * _MS)
+    expected = [("trades at a price on the wrong side of all quotes around them", 1)] if count else []
+    assert findings_of(events) == expected
+
+
+def test_marks_are_held_against_the_last_trade_and_unreadable_lines_are_counted() -> None:
+    events: list[MarketEvent | DeadInput] = [*market(), a_mark(price="60100", seconds=180)]
+    assert findings_of(events) == []
+    events += [a_mark(2, price="70000", seconds=181), DeadInput("no JSON", "x", 3, b"")]
+    assert findings_of(events) == [
+        ("lines that cannot be read or cannot be true", 1),
+        ("mark prices more than 2% from the last trade", 1),
+    ]
+
+
+@pytest.mark.skipif(not CAPTURE.exists(), reason="the recorded market data is not there")
+def test_the_clock_of_a_recorded_market_was_a_second_behind_the_venues() -> None:
+    report = examine_recording(Recording(CAPTURE, instrument=BTC, history_bars=0).events())
+    (finding,) = report.findings
+    assert finding.what.startswith("events received up to 1,272 ms before they happened")
+    assert describe_recording(BTC, report)[1] == f"  {finding}"
