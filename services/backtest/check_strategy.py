@@ -3,7 +3,8 @@
 The strategy runs once over a market through the whole pipeline, and what its host handled and asked is kept. Then fresh
 strategies are given the same again: under another wall clock and other chance, and restored from a snapshot at several
 places. Every difference is a finding. While they run, opening a file or a socket is one too: the future of a recording
-lies in a file. A scan of the source names calls that cannot be repeated.
+lies in a file. A scan of the source names calls that cannot be repeated, and those that read files: what a module read
+when it was imported, and what compiled code reads, is not seen while they run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 from libs.domain.bars import Bar
@@ -40,6 +42,14 @@ _SHIFT_S = 37 * 86_400.0
 _CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
 _UNREPEATABLE = {"time", "random", "secrets", "uuid", "socket", "urllib", "requests", "httpx", "os", "subprocess"}
 _NOW = {"now", "utcnow", "today"}
+_READING = {
+    *("open", "read_bytes", "read_text", "urlopen", "loadtxt", "genfromtxt", "fromfile", "memmap"),
+    *(
+        f"{way}_{kind}"
+        for way in ("read", "scan")
+        for kind in ("parquet", "csv", "table", "feather", "ipc", "json", "pickle")
+    ),
+}
 _OPENING = ("open", "socket.connect", "subprocess.Popen")
 
 
@@ -225,6 +235,9 @@ def _hear_audit(name: str, arguments: tuple[Any, ...]) -> None:
         return
     frame = inspect.currentframe()
     while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            # The files of a module that is imported late are code, not data.
+            return
         owner = frame.f_locals.get("self")
         if owner is not None and frame.f_globals.get("__name__") in _STRATEGY_MODULES:
             _WATCHED[-1].append(f"{name} {arguments[0]!s:.120}, in {frame.f_code.co_qualname}")
@@ -260,14 +273,36 @@ def _scan_sources(options: BacktestOptions) -> list[StrategyFinding]:
             _, first_line = inspect.getsourcelines(kind)
         except (OSError, TypeError):
             continue
+        module = sys.modules[kind.__module__]
         for node in ast.walk(ast.parse(source)):
-            name = _unrepeatable_call(node, sys.modules[kind.__module__])
+            place = f"{kind.__module__}:{first_line + getattr(node, 'lineno', 1) - 1}"
+            name = _unrepeatable_call(node, module)
             if name:
-                line = first_line + getattr(node, "lineno", 1) - 1
-                findings.append(
-                    StrategyFinding(HIDDEN_CLOCK, f"{kind.__module__}:{line} calls {name}; time is that of the events")
-                )
+                findings.append(StrategyFinding(HIDDEN_CLOCK, f"{place} calls {name}; time is that of the events"))
+            elif name := _reading_call(node):
+                findings.append(StrategyFinding(OUTSIDE_ACCESS, f"{place} calls {name}; {_MAY_HOLD}"))
+        for node in _outside_classes(module):
+            if name := _reading_call(node):
+                place = f"{kind.__module__}:{getattr(node, 'lineno', 1)}"
+                findings.append(StrategyFinding(OUTSIDE_ACCESS, f"{place} calls {name}; {_MAY_HOLD}"))
     return findings
+
+
+_MAY_HOLD = "what is read there may hold the future"
+
+
+def _outside_classes(module: ModuleType) -> Iterator[ast.AST]:
+    """Yield what a module has beside its classes, which other strategies may be."""
+    for statement in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(statement, ast.ClassDef):
+            yield from ast.walk(statement)
+
+
+def _reading_call(node: ast.AST) -> str:
+    if not isinstance(node, ast.Call):
+        return ""
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return ast.unparse(node.func) if called in _READING else ""
 
 
 def _unrepeatable_call(node: ast.AST, module: object) -> str:

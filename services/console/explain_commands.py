@@ -145,10 +145,10 @@ def drift(
             }
         )
         return
-    print(f"{recorded.name} ended {found.difference:+} USDT from its backtest:")
+    print(f"{recorded.name} ended {found.difference:+.8f} USDT from its backtest:")
     for name, amount in found.terms.items():
-        print(f"  {amount:>+18}  {name:<13} {_TERMS[name]}")
-    print(f"  {found.difference:>+18}  sum")
+        print(f"  {amount:>+18.8f}  {name:<13} {_TERMS[name]}")
+    print(f"  {found.difference:>+18.8f}  sum")
     alone = f"{len(found.only_in_session)} only in the session, {len(found.only_in_backtest)} only in the backtest"
     delay = (
         "" if found.mean_delay_ms is None else f", filled {found.mean_delay_ms:+.1f} ms from the backtest's on average"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import ClassVar
+
+import numpy as np
 
 from libs.domain.bars import Bar
 from services.strategy import AccountView, Strategy, TargetPosition, state
@@ -69,3 +75,20 @@ class Assigns(Strategy):
     def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
         self.last_close = bar.close_e8
         return ()
+
+
+class ReadsInCompiledCode(Strategy):
+    """Reads a file in a way that no audit hook hears of."""
+
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
+        return turn(bar, int(np.fromfile("/etc/hostname", np.uint8)[0]) % 2 * 2 - 1)
+
+
+class ImportsLate(Strategy):
+    """Imports a module when it is first called, which opens that module's file."""
+
+    def on_bar(self, bar: Bar, _view: AccountView) -> Sequence[TargetPosition]:
+        sys.modules.pop("this", None)
+        with redirect_stdout(StringIO()):
+            importlib.import_module("this")
+        return turn(bar, 1)

@@ -30,6 +30,7 @@ def kinds(strategy: str) -> set[str]:
         ("LooksAtTheClock", "hidden clock or chance"),
         ("Gambles", "hidden clock or chance"),
         ("ReadsAFile", "outside access"),
+        ("ReadsInCompiledCode", "outside access"),
     ],
 )
 def test_planted_mistake_is_found(name: str, kind: str) -> None:
@@ -37,8 +38,13 @@ def test_planted_mistake_is_found(name: str, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ema_cross", "forecast_threshold"])
-def test_shipped_strategies_have_none(strategy: str) -> None:
+def test_what_a_module_reads_when_it_is_imported_is_found() -> None:
+    assert kinds("tests.unit.backtest.planted_at_import:ReadAtImport") == {"outside access"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ema_cross", "forecast_threshold", "tests.unit.backtest.planted:ImportsLate"])
+def test_shipped_strategies_and_a_late_import_have_none(strategy: str) -> None:
     assert kinds(strategy) == set()
 
 
