@@ -13,7 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from libs.domain.events import DeadInput
-from libs.domain.market import BestQuote, DepthDelta, Gap, GapKind, GapState, MarketEvent, MarkPrice, Trade
+from libs.domain.market import (
+    BestQuote,
+    DepthDelta,
+    ExchangeBar,
+    Gap,
+    GapKind,
+    GapState,
+    LateTrade,
+    MarketEvent,
+    MarkPrice,
+    Trade,
+)
 from libs.history.quality import Finding, format_span
 
 CLOCK_AHEAD_MS = 100
@@ -55,7 +66,16 @@ class _Counted:
 
 
 @dataclass(slots=True)
+class _Minute:
+    high: int
+    low: int
+    volume: int = 0
+
+
+@dataclass(slots=True)
 class _Kept:
+    minutes: dict[int, _Minute] = field(default_factory=dict)
+    klines: list[ExchangeBar] = field(default_factory=list)
     clocks: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
     trades: tuple[array[int], ...] = field(default_factory=lambda: (array("q"), array("q"), array("q")))
     quotes: tuple[array[int], ...] = field(default_factory=lambda: (array("q"), array("q"), array("q")))
@@ -76,6 +96,11 @@ def examine_recording(events: Iterable[MarketEvent | DeadInput]) -> RecordingRep
             case Trade():
                 last_price = event.price_e8
                 _append(kept.trades, now, event.price_e8, event.is_buyer_maker)
+                _add_trade(kept.minutes, event)
+            case LateTrade():
+                _add_trade(kept.minutes, event)
+            case ExchangeBar(is_history=False, timeframe="1m"):
+                kept.klines.append(event)
             case BestQuote():
                 _append(kept.quotes, now, event.bid_price_e8, event.ask_price_e8)
             case MarkPrice():
@@ -89,6 +114,7 @@ def examine_recording(events: Iterable[MarketEvent | DeadInput]) -> RecordingRep
     times, received = (np.array(column, dtype=np.int64) for column in kept.clocks)
     findings = [Finding(what, each.count, each.first // _MS) for what, each in kept.counted.items()]
     findings += _skew(times, received) + _crossed(kept.trades, kept.quotes)
+    findings += _off_klines(kept.minutes, kept.klines)
     if kept.marks_off.count:
         what = f"mark prices more than {MARK_DISTANCE:.0%} from the last trade"
         findings.append(Finding(what, kept.marks_off.count, kept.marks_off.first // _MS))
@@ -127,6 +153,32 @@ def _skew(times: Times, received: Times) -> list[Finding]:
         )
         findings.append(Finding(what, int(is_off.sum()), int(minutes[np.argmax(is_off)]) * 60_000))
     return findings
+
+
+def _add_trade(minutes: dict[int, _Minute], trade: Trade | LateTrade) -> None:
+    number, price = trade.event_time // _MINUTE, trade.price_e8
+    minute = minutes.get(number)
+    if minute is None:
+        minute = minutes[number] = _Minute(price, price)
+    minute.high, minute.low = max(minute.high, price), min(minute.low, price)
+    minute.volume += trade.quantity_e8
+
+
+def _off_klines(minutes: dict[int, _Minute], klines: list[ExchangeBar]) -> list[Finding]:
+    """Find the venue's klines that their trades contradict, but for the minutes in which trades begin and end."""
+    if not minutes:
+        return []
+    first, last = min(minutes), max(minutes)
+    off = []
+    for kline in klines:
+        number = kline.open_time // _MINUTE
+        if first < number < last:
+            minute = minutes.get(number)
+            has = (minute.high, minute.low, minute.volume) if minute is not None else (kline.high_e8, kline.low_e8, 0)
+            if has != (kline.high_e8, kline.low_e8, kline.volume_e8):
+                off.append(kline.open_time)
+    what = "klines of the venue whose high, low or volume is not that of the trades"
+    return [Finding(what, len(off), min(off) // _MS)] if off else []
 
 
 def _crossed(trades: tuple[array[int], ...], quotes: tuple[array[int], ...]) -> list[Finding]:

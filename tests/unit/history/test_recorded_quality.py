@@ -9,10 +9,12 @@ import pytest
 
 from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
+from libs.domain.numbers import SCALE
 from libs.history.recorded_quality import describe_recording, examine_recording
 from services.ingestion.recordings import Recording
 from tests.kit.builders import BTC, a_mark, a_quote, a_trade
 from tests.kit.platform import SHARED
+from tests.unit.ingestion.builders import a_kline
 
 CAPTURE = SHARED / "data" / "market" / "capture" / "binance_um_BTCUSDT_20240808.ns-jsonl.gz"
 _MS = 1_000_000
@@ -74,6 +76,15 @@ def test_marks_are_held_against_the_last_trade_and_unreadable_lines_are_counted(
         ("lines that cannot be read or cannot be true", 1),
         ("mark prices more than 2% from the last trade", 1),
     ]
+
+
+@pytest.mark.parametrize(("change", "count"), [({}, 0), ({"volume_e8": 1}, 1), ({"high_e8": 60_001 * SCALE}, 1)])
+def test_klines_of_the_venue_are_held_against_the_trades_of_their_minute(change: dict[str, int], count: int) -> None:
+    kline = a_kline(1, is_history=False, **{"volume_e8": 60 * SCALE // 100, **change})
+    # The first minute may have had trades before the recording began.
+    edge = a_kline(0, is_history=False, volume_e8=1)
+    found = findings_of([*market(), kline, edge])
+    assert found == [("klines of the venue whose high, low or volume is not that of the trades", 1)] * count
 
 
 @pytest.mark.skipif(not CAPTURE.exists(), reason="the recorded market data is not there")
