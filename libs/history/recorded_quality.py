@@ -109,10 +109,12 @@ def examine_recording(events: Iterable[MarketEvent | DeadInput]) -> RecordingRep
             case Gap() if event.state in (GapState.OPEN, GapState.LOST) and event.to_time:
                 what = "trades" if event.kind is GapKind.TRADES else "changes of the book"
                 kept.counted.setdefault(f"gaps of {what} ({event.state.name.lower()})", _Counted()).add(event.from_time)
-        if isinstance(event, Trade | BestQuote | DepthDelta):
+        if isinstance(event, Trade | BestQuote | DepthDelta | MarkPrice):
             _append(kept.clocks, now, event.received_time)
     times, received = (np.array(column, dtype=np.int64) for column in kept.clocks)
-    findings = [Finding(what, each.count, each.first // _MS) for what, each in kept.counted.items()]
+    # What cannot be read before the first event is dated with that event.
+    began = int(times.min()) if len(times) else 0
+    findings = [Finding(what, each.count, (each.first or began) // _MS) for what, each in kept.counted.items()]
     findings += _skew(times, received) + _crossed(kept.trades, kept.quotes)
     findings += _off_klines(kept.minutes, kept.klines)
     if kept.marks_off.count:

@@ -68,10 +68,18 @@ def test_trades_on_the_wrong_side_of_the_quotes_contradict_them(price: str, is_s
     assert findings_of(events) == expected
 
 
+def test_a_recording_of_mark_prices_alone_has_its_times_and_lines_before_it_are_dated_with_it() -> None:
+    mark = later(a_mark(seconds=5), 7)
+    report = examine_recording([DeadInput("no JSON", "x", 1, b""), mark])
+    at = mark.event_time // _MS
+    assert (report.first_ms, report.last_ms, report.delay_ms) == (at, at, (7.0, 7.0, 7.0))
+    assert [finding.first_ms for finding in report.findings] == [at]
+
+
 def test_marks_are_held_against_the_last_trade_and_unreadable_lines_are_counted() -> None:
-    events: list[MarketEvent | DeadInput] = [*market(), a_mark(price="60100", seconds=180)]
+    events: list[MarketEvent | DeadInput] = [*market(), later(a_mark(price="60100", seconds=180), 20)]
     assert findings_of(events) == []
-    events += [a_mark(2, price="70000", seconds=181), DeadInput("no JSON", "x", 3, b"")]
+    events += [later(a_mark(2, price="70000", seconds=181), 20), DeadInput("no JSON", "x", 3, b"")]
     assert findings_of(events) == [
         ("lines that cannot be read or cannot be true", 1),
         ("mark prices more than 2% from the last trade", 1),
