@@ -75,6 +75,7 @@ class _Minute:
 @dataclass(slots=True)
 class _Kept:
     minutes: dict[int, _Minute] = field(default_factory=dict)
+    numbers: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
     klines: list[ExchangeBar] = field(default_factory=list)
     clocks: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
     trades: tuple[array[int], ...] = field(default_factory=lambda: (array("q"), array("q"), array("q")))
@@ -96,9 +97,9 @@ def examine_recording(events: Iterable[MarketEvent | DeadInput]) -> RecordingRep
             case Trade():
                 last_price = event.price_e8
                 _append(kept.trades, now, event.price_e8, event.is_buyer_maker)
-                _add_trade(kept.minutes, event)
+                _add_trade(kept, event)
             case LateTrade():
-                _add_trade(kept.minutes, event)
+                _add_trade(kept, event)
             case ExchangeBar(is_history=False, timeframe="1m"):
                 kept.klines.append(event)
             case BestQuote():
@@ -115,7 +116,7 @@ def examine_recording(events: Iterable[MarketEvent | DeadInput]) -> RecordingRep
     # What cannot be read before the first event is dated with that event.
     began = int(times.min()) if len(times) else 0
     findings = [Finding(what, each.count, (each.first or began) // _MS) for what, each in kept.counted.items()]
-    findings += _skew(times, received) + _crossed(kept.trades, kept.quotes)
+    findings += _missing(kept.numbers) + _skew(times, received) + _crossed(kept.trades, kept.quotes)
     findings += _off_klines(kept.minutes, kept.klines)
     if kept.marks_off.count:
         what = f"mark prices more than {MARK_DISTANCE:.0%} from the last trade"
@@ -157,7 +158,23 @@ def _skew(times: Times, received: Times) -> list[Finding]:
     return findings
 
 
-def _add_trade(minutes: dict[int, _Minute], trade: Trade | LateTrade) -> None:
+def _missing(numbers: tuple[array[int], array[int]]) -> list[Finding]:
+    """Find jumps of the venue's trade numbers; a venue that gives none has 0."""
+    given, at = (np.array(column, dtype=np.int64) for column in numbers)
+    order = np.argsort(given, kind="stable")
+    given, at = given[order], at[order]
+    jumps = np.diff(given) - 1
+    is_jump = jumps > 0
+    if not is_jump.any():
+        return []
+    what = f"jumps of trade numbers ({int(jumps[is_jump].sum()):,} trades missing)"
+    return [Finding(what, int(is_jump.sum()), int(at[1:][is_jump].min()) // _MS)]
+
+
+def _add_trade(kept: _Kept, trade: Trade | LateTrade) -> None:
+    if trade.venue_trade_id > 0:
+        _append(kept.numbers, trade.venue_trade_id, trade.event_time)
+    minutes = kept.minutes
     number, price = trade.event_time // _MINUTE, trade.price_e8
     minute = minutes.get(number)
     if minute is None:

@@ -43,6 +43,13 @@ def test_nothing_is_found_in_what_is_right_and_delays_are_told() -> None:
     assert examine_recording([]).findings == ()
 
 
+def test_trades_that_were_removed_from_a_recording_are_counted() -> None:
+    events = market()
+    assert findings_of([*events[:21], *events[24:61], *events[62:]]) == [
+        ("jumps of trade numbers (3 trades missing)", 2)
+    ]
+
+
 def test_a_recorder_whose_clock_is_behind_receives_events_before_they_happen() -> None:
     assert findings_of([later(event, -520) for event in market()]) == [
         ("events received up to 500 ms before they happened", 360)
