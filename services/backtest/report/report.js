@@ -13,7 +13,7 @@
       grid: { vertLines: { color: color("--line") }, horzLines: { color: color("--line") } },
       rightPriceScale: { borderColor: color("--line"), minimumWidth: 76 },
       leftPriceScale: { borderColor: color("--line") },
-      timeScale: { borderColor: color("--line"), timeVisible: true, secondsVisible: false, minBarSpacing: 0.0001 },
+      timeScale: { borderColor: color("--line"), timeVisible: true, secondsVisible: false, minBarSpacing: 0.01 },
     });
     charts.push(made);
     return made;
