@@ -4,18 +4,19 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
-  const charts = [];
 
   function chart(id) {
-    const made = LightweightCharts.createChart(document.getElementById(id), {
+    const element = document.getElementById(id);
+    const made = LightweightCharts.createChart(element, {
       autoSize: true,
       layout: { background: { color: "transparent" }, textColor: color("--soft"), attributionLogo: id === "equity" },
       grid: { vertLines: { color: color("--line") }, horzLines: { color: color("--line") } },
       rightPriceScale: { borderColor: color("--line"), minimumWidth: 76 },
       leftPriceScale: { borderColor: color("--line") },
-      timeScale: { borderColor: color("--line"), timeVisible: true, secondsVisible: false, minBarSpacing: 0.01 },
+      timeScale: { borderColor: color("--line"), timeVisible: true, secondsVisible: false, minBarSpacing: 0.0001 },
     });
-    charts.push(made);
+    // It takes its element's width after the first layout, and keeps what a bar has, not what is shown: fitted each time.
+    new ResizeObserver(() => requestAnimationFrame(() => made.timeScale().fitContent())).observe(element);
     return made;
   }
 
@@ -75,7 +76,6 @@
   line(ratios, rolling.time, rolling.volatility.map((share) => 100 * share), {
     color: color("--soft"), lineWidth: 1, title: "volatility, %", priceScaleId: "left",
   });
-  charts.forEach((made) => made.timeScale().fitContent());
 
   // A histogram over returns has no time axis: it is drawn as plain bars.
   const bins = data.distribution;
