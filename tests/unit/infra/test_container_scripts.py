@@ -95,7 +95,8 @@ def test_replicas_take_the_lowest_number_that_no_other_holds(image: Path) -> Non
     assert start(image, **shared)[2] == "0"
     assert start(image, **shared, PERPFLOW_REPLICA="7")[2] == "7"
     assert start(image, SERVICE="bars")[2] == "none"
-    assert start(image, SERVICE="recorder", PERPFLOW_PARTITIONS="4")[2] == "none"
+    assert start(image, SERVICE="monitoring", PERPFLOW_PARTITIONS="4")[2] == "none"
+    assert start(image, SERVICE="recorder")[2] == "0"
 
 
 class Answers:
