@@ -223,6 +223,16 @@ def _against_trades(series: Series, table: Any, trades: Any) -> list[Finding]:
     return findings + _finding("bars that open or close at another price than their trades", opens, ends)
 
 
+def extremes_within(
+    low: npt.NDArray[Any], high: npt.NDArray[Any], first: Times, last: Times
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the least of `low` and the greatest of `high` in each range of rows [first, last), none of them empty."""
+    # Ranges may overlap or have a hole between them: each is cut at its first row and behind its last one.
+    cuts = np.stack([first, last], axis=1).ravel()
+    lowest = np.minimum.reduceat(np.append(low, low[-1]), cuts)[::2]
+    return lowest, np.maximum.reduceat(np.append(high, high[-1]), cuts)[::2]
+
+
 def _mark_against(series: Series, table: Any, other: Series, market: Any) -> list[Finding]:
     """Find mark prices of a period whose range lies far from that of the trades or klines in it."""
     opens, at = _times(table, series), _times(market, other)
@@ -233,10 +243,7 @@ def _mark_against(series: Series, table: Any, other: Series, market: Any) -> lis
     if not has_both.any():
         return []
     low, high = (_reals(market, name)[order] for name in (("low", "high") if other.step_ms else ("price", "price")))
-    # Periods may have a hole between them: each is cut at its first row and behind its last one.
-    cuts = np.stack([first[has_both], last[has_both]], axis=1).ravel()
-    lowest = np.minimum.reduceat(np.append(low, low[-1]), cuts)[::2]
-    highest = np.maximum.reduceat(np.append(high, high[-1]), cuts)[::2]
+    lowest, highest = extremes_within(low, high, first[has_both], last[has_both])
     mark_low, mark_high = _reals(table, "low")[has_both], _reals(table, "high")[has_both]
     with np.errstate(invalid="ignore"):
         is_far = (mark_low > highest * (1 + MARK_DISTANCE)) | (mark_high < lowest * (1 - MARK_DISTANCE))

@@ -25,7 +25,7 @@ from libs.domain.market import (
     MarkPrice,
     Trade,
 )
-from libs.history.quality import Finding, format_span
+from libs.history.quality import Finding, extremes_within, format_span
 
 CLOCK_AHEAD_MS = 100
 """An event that is received so much before it happened shows that the recorder's clock is behind the venue's."""
@@ -215,9 +215,7 @@ def _crossed(trades: tuple[array[int], ...], quotes: tuple[array[int], ...]) -> 
     if not is_quoted.any():
         return []
     at, price, is_sale = at[is_quoted], price[is_quoted], is_sale[is_quoted].astype(np.bool_)
-    cuts = np.stack([first[is_quoted], last[is_quoted]], axis=1).ravel()
-    lowest_bid = np.minimum.reduceat(np.append(bid, bid[-1]), cuts)[::2]
-    highest_ask = np.maximum.reduceat(np.append(ask, ask[-1]), cuts)[::2]
+    lowest_bid, highest_ask = extremes_within(bid, ask, first[is_quoted], last[is_quoted])
     is_wrong = np.where(is_sale, price > highest_ask * (1 + QUOTE_DISTANCE), price < lowest_bid * (1 - QUOTE_DISTANCE))
     if not is_wrong.any():
         return []

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from libs.domain.rows import shift_down, shift_up
+
 CAPACITY = 256
 BIDS = 0
 ASKS = 1
@@ -80,35 +82,18 @@ def _set_at(keys: LadderState, quantities: LadderState, index: int, key: int, qu
         if quantity > 0:
             quantities[1 + index] = quantity
             return
-        _shift_down(keys, 1 + index, 1 + count)
-        _shift_down(quantities, 1 + index, 1 + count)
+        shift_down(keys, 1 + index, count)
+        shift_down(quantities, 1 + index, count)
         keys[0] = count - 1
         return
     if quantity <= 0 or index >= CAPACITY:
         return
     count = min(count, CAPACITY - 1)
-    _shift_up(keys, 1 + index, 2 + count)
-    _shift_up(quantities, 1 + index, 2 + count)
+    shift_up(keys, 1 + index, 1 + count)
+    shift_up(quantities, 1 + index, 1 + count)
     keys[1 + index] = key
     quantities[1 + index] = quantity
     keys[0] = count + 1
-
-
-@njit(cache=True)
-def _shift_down(row: LadderState, begin: int, end: int) -> None:
-    """Move what lies in [begin, end) down by one place, over the first."""
-    # A view of its own, in which no place can be negative: so the loop becomes a single move of memory.
-    moved = row[begin:end]
-    for at in range(len(moved) - 1):
-        moved[at] = moved[at + 1]
-
-
-@njit(cache=True)
-def _shift_up(row: LadderState, begin: int, end: int) -> None:
-    """Move what lies in [begin, end) up by one place, over the last."""
-    moved = row[begin:end]
-    for at in range(len(moved) - 1, 0, -1):
-        moved[at] = moved[at - 1]
 
 
 @njit(cache=True)

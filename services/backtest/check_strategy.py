@@ -279,16 +279,12 @@ def _scan_sources(options: BacktestOptions) -> list[StrategyFinding]:
             name = _unrepeatable_call(node, module)
             if name:
                 findings.append(StrategyFinding(HIDDEN_CLOCK, f"{place} calls {name}; time is that of the events"))
-            elif name := _reading_call(node):
-                findings.append(StrategyFinding(OUTSIDE_ACCESS, f"{place} calls {name}; {_MAY_HOLD}"))
+            else:
+                findings += _find_reading(node, place)
         for node in _outside_classes(module):
-            if name := _reading_call(node):
-                place = f"{kind.__module__}:{getattr(node, 'lineno', 1)}"
-                findings.append(StrategyFinding(OUTSIDE_ACCESS, f"{place} calls {name}; {_MAY_HOLD}"))
-    return findings
-
-
-_MAY_HOLD = "what is read there may hold the future"
+            findings += _find_reading(node, f"{kind.__module__}:{getattr(node, 'lineno', 1)}")
+    # Strategies of one module have what is outside of its classes in common.
+    return list(dict.fromkeys(findings))
 
 
 def _outside_classes(module: ModuleType) -> Iterator[ast.AST]:
@@ -298,11 +294,14 @@ def _outside_classes(module: ModuleType) -> Iterator[ast.AST]:
             yield from ast.walk(statement)
 
 
-def _reading_call(node: ast.AST) -> str:
+def _find_reading(node: ast.AST, place: str) -> list[StrategyFinding]:
     if not isinstance(node, ast.Call):
-        return ""
+        return []
     called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    return ast.unparse(node.func) if called in _READING else ""
+    if called not in _READING:
+        return []
+    what = f"{place} calls {ast.unparse(node.func)}; what is read there may hold the future"
+    return [StrategyFinding(OUTSIDE_ACCESS, what)]
 
 
 def _unrepeatable_call(node: ast.AST, module: object) -> str:

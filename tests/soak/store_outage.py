@@ -83,19 +83,8 @@ def trade_through_outage(folder: Path, outage_s: float) -> list[str]:
     interfering.start()
     try:
         # Long enough that the session goes on after the outage: sessions of a slow machine are slower.
-        outcome = platform.up(
-            "--market",
-            "simulated",
-            "--seed",
-            "7",
-            "--speed",
-            "20",
-            "--span",
-            "80m",
-            "--layout",
-            "spread",
-            timeout_s=1500,
-        )
+        market = ("--market", "simulated", "--seed", "7", "--speed", "20", "--span", "80m")
+        outcome = platform.up(*market, "--layout", "spread", timeout_s=1500)
     finally:
         ended.set()
         interfering.join()

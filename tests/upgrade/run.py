@@ -52,7 +52,7 @@ class Session:
         return f"sqlite:{self.folder / 'bus.db'}"
 
     def count(self, topic: str) -> int:
-        """Return how many records a topic has ever had. The file is only read: its format is the running build's."""
+        """Return the sum of a topic's end offsets. The file is only read: its format is the running build's."""
         with contextlib.closing(sqlite3.connect(f"file:{self.folder / 'bus.db'}?mode=ro", uri=True)) as file:
             of_topic = "SELECT partitions.id FROM partitions JOIN topics ON topics.id = topic_id WHERE name = ?"
             return sum(
@@ -115,10 +115,8 @@ class Running:
 
     def check(self) -> None:
         """Hold topics, tables and orders against one another, by this build's code."""
-        session = self._session
-        assert self._call("check", [sys.executable, str(_CHECK), session.bus, session.store_url]) == 0, self.log(
-            "check"
-        )
+        command = [sys.executable, str(_CHECK), self._session.bus, self._session.store_url]
+        assert self._call("check", command) == 0, self.log("check")
 
     def _call(self, name: str, command: list[str]) -> int:
         process = self._spawn(name, command)

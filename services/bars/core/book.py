@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from libs.domain.rows import shift_down, shift_up
+
 LEVELS = 512
 MAX_LEVELS = 32_768
 
@@ -39,23 +41,6 @@ def find_level(keys: Ints, end: int, key: int) -> int:
         else:
             high = middle
     return low
-
-
-@njit(cache=True)
-def shift_up(row: Ints, begin: int, end: int) -> None:
-    """Move what lies in [begin, end) up by one place."""
-    # A view of its own, in which no place can be negative: so the loop becomes a single move of memory.
-    moved = row[begin : end + 1]
-    for at in range(len(moved) - 1, 0, -1):
-        moved[at] = moved[at - 1]
-
-
-@njit(cache=True)
-def shift_down(row: Ints, begin: int, end: int) -> None:
-    """Move what lies in [begin + 1, end] down by one place."""
-    moved = row[begin : end + 1]
-    for at in range(len(moved) - 1):
-        moved[at] = moved[at + 1]
 
 
 @njit(cache=True)

@@ -122,7 +122,7 @@ def test_commits_that_a_killed_broker_answered_and_never_marked_are_there_once()
             )
             broker.start()
             producer.begin()
-            assert values(bus, "lasting") == [b"1", b"2"]
+            await_values(bus, "lasting", [b"1", b"2"])
             assert bus.committed("readers", [inputs]) == {inputs: 7}
             producer.send([NewRecord("lasting", b"", b"3")])
             producer.abort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from libs.bus.api import Bus, NewRecord, TopicPartition, TopicSpec
@@ -87,6 +89,14 @@ def write(bus: Bus, events: list[Any]) -> None:
     producer.close()
 
 
+def has_read(announced: Path) -> bool:
+    """Whether the process that announced itself there has read anything of the market."""
+    port = json.loads(announced.read_text())["metrics_port"]
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    found = re.search(rf'^perpflow_records_in_total{{.*topic="{re.escape(MARKET)}".*}} (\S+)', metrics, re.MULTILINE)
+    return found is not None and float(found[1]) > 0
+
+
 def count(store: Store) -> dict[str, int]:
     try:
         return store.count_rows()
@@ -155,7 +165,7 @@ def test_replicas_share_the_partitions_and_a_killed_ones_move(
             announced = [tmp_path / "run" / "recorder.json", tmp_path / "other" / "run" / "recorder-1.json"]
             eventually(lambda: all(path.exists() and "running" in path.read_text() for path in announced), within_s=120)
             write_half(0)
-            eventually(lambda: count(store).get(MARKET, 0) > total // 8, within_s=180)
+            eventually(lambda: count(store).get(MARKET, 0) > total // 8 and has_read(announced[1]), within_s=180)
             other.end(signal.SIGKILL)
             write_half(total // 2)
             eventually(lambda: count(store) == {MARKET: total}, within_s=180)

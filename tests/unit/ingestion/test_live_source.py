@@ -19,6 +19,7 @@ from libs.domain.market import (
     DepthDelta,
     DepthSnapshot,
     ExchangeBar,
+    LateTrade,
     MarketEvent,
     MarkPrice,
     OpenInterest,
@@ -130,15 +131,17 @@ def test_restart_fetches_the_trades_missed_meanwhile(exchange: Served, make_live
     first.close()
     second = make_live(exchange.url)
     second.open(cursor)
-    ids: list[int] = []
+    begin = _trade_ids(before)[0]
 
-    # A gap that takes longer to fill than the stream is held back for is late: its trades come behind newer ones.
-    def is_whole(out: list[Output]) -> bool:
-        ids[:] = sorted(_trade_ids(before) + _trade_ids(out))
-        return len(_trade_ids(out)) > 50 and ids[-1] - ids[0] < len(ids)
+    # Where a gap takes longer to fill than the stream is held back for, its trades come late, behind newer ones.
+    def numbers(out: list[Output]) -> list[int]:
+        late = [event.venue_trade_id for event in out if isinstance(event, LateTrade)]
+        return sorted(_trade_ids(before) + _trade_ids(out) + late)
 
-    _read_until(second, is_whole)
-    assert ids == list(range(ids[0], ids[-1] + 1))
+    after = _read_until(second, lambda out: len(_trade_ids(out)) > 50 and numbers(out)[-1] - begin < len(numbers(out)))
+    ids = _trade_ids(before) + _trade_ids(after)
+    assert ids == sorted(ids)
+    assert numbers(after) == list(range(begin, ids[-1] + 1))
     assert second.gaps >= 1
 
 
