@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, MarketEvent, Trade
+from libs.kernels import njit
 
 Ints = npt.NDArray[np.int64]
 

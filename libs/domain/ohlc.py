@@ -9,7 +9,8 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from libs.kernels import njit
 
 _Price = TypeVar("_Price", int, float)
 Prices: TypeAlias = tuple[_Price, _Price, _Price, _Price]

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from libs.kernels import njit
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
-from numba import njit
+from libs.kernels import njit
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")

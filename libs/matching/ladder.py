@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.rows import shift_down, shift_up
+from libs.kernels import njit
 
 CAPACITY = 256
 BIDS = 0

@@ -11,10 +11,10 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.market import DepthDelta, Side
 from libs.domain.market_columns import DELTA, QUOTE, TRADE, MarketColumns
+from libs.kernels import njit
 from libs.matching.book import (
     BREAKS,
     CONTINUES,

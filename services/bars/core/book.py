@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.rows import shift_down, shift_up
+from libs.kernels import njit
 
 LEVELS = 512
 MAX_LEVELS = 32_768

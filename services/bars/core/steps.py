@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.market_columns import QUOTE, TRADE
 from libs.domain.ohlc import merge_prices
+from libs.kernels import njit
 from services.bars.core.book import Ints, compact, set_levels, sum_top
 
 Records: TypeAlias = npt.NDArray[np.void]

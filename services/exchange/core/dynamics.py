@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from libs.domain.ohlc import merge_prices
+from libs.kernels import njit
 from services.exchange.core.numbers import Seeds, next_normal, next_pareto, next_uniform
 
 Ints = npt.NDArray[np.int64]

@@ -9,12 +9,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, MarketEvent, MarkPrice, Side, Trade
 from libs.domain.market_columns import columns_of, look_over
 from libs.domain.orders import CancelOrder, OrderType, PlaceOrder, ReportKind, VenueReport
 from libs.domain.state import StateFormat
+from libs.kernels import njit
 from libs.matching import PaperVenue
 from libs.matching.paper_venue import PaperVenueState
 from libs.matching.queue_position import share_of

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numba
 import pytest
 
 from libs.bus.api import BusUnavailable
 from libs.clock import SimulatedClock
+from libs.kernels import njit
 from libs.runtime.compiling import COMPILING_BUDGET_S, declared_compiling
 from libs.runtime.health import HealthServer, ServiceHealth, heartbeat_path
 from libs.runtime.metrics import ServiceMetrics
@@ -165,11 +165,11 @@ def test_a_kernel_that_compiles_counts_as_waiting_with_a_budget_of_its_own(world
         with world.health.waiting(limit_s):
             yield
 
-    @numba.njit
+    @njit
     def inner(number: int) -> int:
         return number + 1
 
-    @numba.njit
+    @njit
     def outer(number: int) -> int:
         return int(inner(number)) * 2
 
