@@ -10,6 +10,7 @@ __all__ = [
     "DEFAULT_INSTRUMENTS",
     "INSTRUMENTS",
     "LISTINGS",
+    "MARKET_DATA_ONLY",
     "Instrument",
     "LeverageTiers",
     "UnknownInstrument",
@@ -23,6 +24,9 @@ LISTINGS: dict[str, VenueListing] = {
     listing.venue: listing for listing in (listed_binance.LISTING, listed_bybit.LISTING)
 }
 """By venue. What else a venue needs is found by its name: `libs.venues.registry`, `libs.margin.default_brackets`."""
+
+MARKET_DATA_ONLY = {"BINANCE_SPOT": "spot", "BINANCE_COINM": "COIN-M"}
+"""Venues whose recordings are read as market data, by what is traded there: there are no rules to trade it by."""
 
 INSTRUMENTS: dict[str, Instrument] = {
     rules.instrument: rules for listing in LISTINGS.values() for rules in listing.instruments
@@ -51,6 +55,11 @@ def split_instrument_id(instrument: str) -> tuple[str, str]:
 def find_instrument(instrument: str) -> Instrument:
     """Return the trading rules of an instrument id. Raises `UnknownInstrument` naming those that are known."""
     rules = INSTRUMENTS.get(instrument)
+    if rules is None and (kind := MARKET_DATA_ONLY.get(instrument.rpartition(".")[2])):
+        raise UnknownInstrument(
+            f"trading on {instrument} is refused: {kind} is read from recordings, as market data alone; known: "
+            f"{', '.join(sorted(INSTRUMENTS))}"
+        )
     if rules is None:
         raise UnknownInstrument(f"unknown instrument {instrument!r}; known: {', '.join(sorted(INSTRUMENTS))}")
     return rules

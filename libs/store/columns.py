@@ -221,7 +221,8 @@ def _integer_plan(name: str) -> _Plan:
     kind, _, codec = _UNSIGNED.get(name, "Int64 CODEC(Delta, ZSTD(1))").partition(" CODEC(")
     arrow = {"UInt32": pa.uint32(), "UInt64": pa.uint64(), "Int64": pa.int64()}[kind]
     convert = _integers_of if arrow == pa.int64() else None
-    return _Plan(kind, codec.removesuffix(")"), _arrow(arrow), None, convert=convert)
+    to_arrow = _offsets if name == "source_offset" else _arrow(arrow)
+    return _Plan(kind, codec.removesuffix(")"), to_arrow, None, convert=convert)
 
 
 def _array_plan(inner: _Plan) -> _Plan:
@@ -237,6 +238,11 @@ def _array_plan(inner: _Plan) -> _Plan:
 
 def _arrow(kind: Any) -> Callable[[list[Any]], Any]:
     return lambda values: pa.array(values, kind)
+
+
+def _offsets(values: list[int]) -> Any:
+    # What a chain could not handle had no offset yet.
+    return pa.array([max(value, 0) for value in values], pa.uint64())
 
 
 def labels(values: Iterable[IntEnum | None]) -> Any:

@@ -34,6 +34,13 @@ class FrameDecoder(Protocol):
         """Tell a frame's kind, symbol and time; None for acknowledgements. Raises `FrameError`."""
         ...
 
+    def venue_of(self, payload: bytes) -> str:
+        """Tell which of an exchange's markets a frame is of, as a venue's name; empty where it does not say.
+
+        Raises `FrameError`.
+        """
+        ...
+
     def decode(
         self, frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = ""
     ) -> Sequence[MarketEvent]:

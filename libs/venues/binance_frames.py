@@ -1,4 +1,4 @@
-"""Binance frames to market events: combined streams of USD-M and spot, and the REST answers that captures hold.
+"""Binance frames to market events: combined streams of USD-M, COIN-M and spot, and the REST answers that captures hold.
 
 Pure: bytes in, one domain event out. Unknown fields are ignored; what cannot be read raises `FrameError`. Frames that
 are known and not wanted (acknowledgements, open klines, tickers) give None.
@@ -58,7 +58,20 @@ from libs.venues.frames import (
     read_signed_e8,
 )
 
-VENUE = "BINANCE"
+VENUE, SPOT, COIN_M = "BINANCE", "BINANCE_SPOT", "BINANCE_COINM"
+_COIN_M_SYMBOL = re.compile(r"[A-Z0-9]+USD_(?:PERP|\d{6})")
+# By kind of frame: the field that frames of one market have, that market, and the market of those without it.
+_TELLING: Mapping[str, tuple[str, str, str]] = {
+    "trade": ("M", SPOT, VENUE),
+    "aggTrade": ("M", SPOT, VENUE),
+    "depthUpdate": ("pu", VENUE, SPOT),
+    "bookTicker": ("T", VENUE, SPOT),
+    "depthSnapshot": ("T", VENUE, SPOT),
+    "markPriceUpdate": ("r", VENUE, VENUE),
+    "premiumIndex": ("lastFundingRate", VENUE, VENUE),
+    "openInterest": ("openInterest", VENUE, VENUE),
+    "forceOrder": ("o", VENUE, VENUE),
+}
 # What answers to commands say in place of an error.
 _DONE = frozenset({0, 200, "0", "200"})
 
@@ -128,14 +141,16 @@ def _kind_of(data: Mapping[str, Any], stream: str) -> str:
     )
 
 
-def decode_frame(frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = "") -> MarketEvent | None:
+def decode_frame(
+    frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = "", venue: str = VENUE
+) -> MarketEvent | None:
     """Turn a frame into its market event, or None where it is known and not wanted. Raises `FrameError`.
 
     `fallback_time` (ns) is the event time of frames without one (spot book tickers, spot depth answers); `symbol` names
     frames without a symbol. Trades carry the match time T, books the transaction time T where the venue sends it.
     """
     if isinstance(frame, TypedFrame):
-        event = _TYPED_DECODERS[type(frame)](frame, received_time)
+        event = _TYPED_DECODERS[type(frame)](frame, _INSTRUMENTS[venue], received_time)
         if event is not None:
             return event
         frame = Frame(frame.kind, frame.symbol, fields_of(frame), frame.sent_time)
@@ -148,26 +163,43 @@ def decode_frame(frame: OpenedFrame, *, received_time: int, fallback_time: int, 
     name = frame.symbol or symbol
     if not name:
         raise FrameError(f"a {frame.kind} frame names no symbol", "record it with its URL or set the instrument")
-    return decode(frame.data, instrument_id(name, VENUE), received_time, fallback_time)
+    return decode(frame.data, instrument_id(name, venue), received_time, fallback_time)
 
 
 class BinanceDecoder:
-    """A `FrameDecoder`: every frame stands for itself."""
+    """A `FrameDecoder`: every frame stands for itself. Events are of `venue`, which is one of this module's."""
 
     keeps_state = False
     rest_symbol = re.compile(rb"/(?:depth|openInterest|premiumIndex)\?(?:.*&)?symbol=([A-Z0-9_]+)")
+
+    def __init__(self, venue: str = VENUE) -> None:
+        self._venue = venue
+        self._instruments = _INSTRUMENTS[venue]
 
     def open(self, payload: bytes) -> OpenedFrame | None:
         """Tell a frame's kind, symbol and time."""
         return read_typed(payload) or _open_document(payload)
 
+    def venue_of(self, payload: bytes) -> str:
+        """Tell the market by fields that the others' frames do not have, and COIN-M by the form of its symbols."""
+        frame = _open_document(payload)
+        if frame is None:
+            return ""
+        if _COIN_M_SYMBOL.fullmatch(frame.symbol):
+            return COIN_M
+        telling = _TELLING.get(frame.kind)
+        return "" if telling is None else telling[1] if telling[0] in frame.data else telling[2]
+
     def decode(
         self, frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = ""
     ) -> Sequence[MarketEvent]:
         """Return the frame's event, if it has one."""
-        if (quick := _TYPED_DECODERS.get(type(frame))) and (made := quick(frame, received_time)) is not None:
+        quick = _TYPED_DECODERS.get(type(frame))
+        if quick and (made := quick(frame, self._instruments, received_time)) is not None:
             return (made,)
-        event = decode_frame(frame, received_time=received_time, fallback_time=fallback_time, symbol=symbol)
+        event = decode_frame(
+            frame, received_time=received_time, fallback_time=fallback_time, symbol=symbol, venue=self._venue
+        )
         return () if event is None else (event,)
 
 
@@ -347,32 +379,38 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any], str, int, int], MarketEvent | 
 
 
 class _Instruments(dict[str, str]):
+    def __init__(self, venue: str) -> None:
+        super().__init__()
+        self._venue = venue
+
     def __missing__(self, symbol: str) -> str:
         if len(self) >= MAX_KNOWN:
             self.clear()
-        self[symbol] = name = instrument_id(symbol, VENUE)
+        self[symbol] = name = instrument_id(symbol, self._venue)
         return name
 
 
-_INSTRUMENTS = _Instruments()
+_INSTRUMENTS = {venue: _Instruments(venue) for venue in (VENUE, SPOT, COIN_M)}
 
 
 # Each gives None for what is not as it should be.
 
 
-def _typed_trade(frame: TradeFrame | AggregateTradeFrame, received_time: int) -> Trade | None:
+def _typed_trade(
+    frame: TradeFrame | AggregateTradeFrame, instruments: _Instruments, received_time: int
+) -> Trade | None:
     try:
         price, quantity = KNOWN_NUMBERS[frame.price], KNOWN_NUMBERS[frame.quantity]
     except InexactNumber:
         return None
     if price <= 0 or quantity <= 0 or frame.execution == "NA":
         return None
-    instrument, number = _INSTRUMENTS[frame.symbol], frame.number
+    instrument, number = instruments[frame.symbol], frame.number
     event_id, at = f"{instrument}/{frame.word}/{number}", frame.at_ms * NS_PER_MS
     return Trade(instrument, event_id, at, received_time, price, quantity, frame.is_buyer_maker, number)
 
 
-def _typed_quote(frame: QuoteFrame, received_time: int) -> BestQuote | None:
+def _typed_quote(frame: QuoteFrame, instruments: _Instruments, received_time: int) -> BestQuote | None:
     known = KNOWN_NUMBERS
     try:
         bid, bid_quantity = known[frame.bid_price], known[frame.bid_quantity]
@@ -381,22 +419,22 @@ def _typed_quote(frame: QuoteFrame, received_time: int) -> BestQuote | None:
         return None
     if bid <= 0 or ask <= 0 or bid_quantity < 0 or ask_quantity < 0:
         return None
-    instrument, number = _INSTRUMENTS[frame.symbol], frame.number
+    instrument, number = instruments[frame.symbol], frame.number
     event_id, at = f"{instrument}/quote/{number}", frame.at_ms * NS_PER_MS
     return BestQuote(instrument, event_id, at, received_time, number, bid, bid_quantity, ask, ask_quantity)
 
 
-def _typed_delta(frame: DepthFrame, received_time: int) -> DepthDelta | None:
+def _typed_delta(frame: DepthFrame, instruments: _Instruments, received_time: int) -> DepthDelta | None:
     bids, asks = read_plain_levels(frame.bids, is_bid=True), read_plain_levels(frame.asks, is_bid=False)
     first, last = frame.first_number, frame.last_number
     if bids is None or asks is None or last < first:
         return None
-    instrument = _INSTRUMENTS[frame.symbol]
+    instrument = instruments[frame.symbol]
     event_id, at = f"{instrument}/depth/{last}", frame.at_ms * NS_PER_MS
     return DepthDelta(instrument, event_id, at, received_time, first, last, frame.previous_number, *bids, *asks)
 
 
-_TYPED_DECODERS: dict[type, Callable[[Any, int], MarketEvent | None]] = {
+_TYPED_DECODERS: dict[type, Callable[[Any, _Instruments, int], MarketEvent | None]] = {
     TradeFrame: _typed_trade,
     AggregateTradeFrame: _typed_trade,
     QuoteFrame: _typed_quote,

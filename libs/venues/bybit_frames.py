@@ -80,6 +80,22 @@ class BybitDecoder:
         """Tell a frame's kind, symbol and time."""
         return open_frame(payload)
 
+    def venue_of(self, payload: bytes) -> str:
+        """Tell the market by the symbol, by tickers, and by trades: those of linear perpetuals alone have funding and a
+        direction.
+        """
+        frame = open_frame(payload)
+        if frame is None:
+            return ""
+        if frame.symbol.endswith("USD"):
+            return "BYBIT_INVERSE"
+        match frame:
+            case Frame("ticker", _, {"type": "snapshot", "changed": told}):
+                return VENUE_NAME if "fundingRate" in told else "BYBIT_SPOT"
+            case Frame("trades", _, {"topic": _, "rows": [{"i": _} as told, *_]}):
+                return VENUE_NAME if "L" in told else "BYBIT_SPOT"
+        return ""
+
     def decode(
         self, frame: OpenedFrame, *, received_time: int, fallback_time: int, symbol: str = ""
     ) -> Sequence[MarketEvent]:

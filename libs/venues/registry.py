@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 
-from libs.domain.instruments import LISTINGS, split_instrument_id
-from libs.venues.api import Venue
+from libs.domain.instruments import LISTINGS, MARKET_DATA_ONLY, split_instrument_id
+from libs.venues.api import FrameDecoder, Venue
 from libs.venues.errors import VenueError
 from libs.venues.rest import RestClient
 
@@ -39,6 +39,19 @@ def find_venue(name: str) -> Venue:
 def find_venue_of(instrument: str) -> Venue:
     """Return the venue of an instrument id. Raises `UnknownVenue`, or `UnknownInstrument` where the form is wrong."""
     return find_venue(split_instrument_id(instrument)[1])
+
+
+def make_recording_decoder(instrument: str) -> FrameDecoder:
+    """Return what reads recorded frames of an instrument's venue, which may be one of market data alone.
+
+    Raises `UnknownVenue`, or `UnknownInstrument` where the form is wrong.
+    """
+    venue = split_instrument_id(instrument)[1]
+    if venue in MARKET_DATA_ONLY:
+        from libs.venues.binance_frames import BinanceDecoder
+
+        return BinanceDecoder(venue)
+    return find_venue(venue).make_decoder()
 
 
 def find_trading_venue(name: str) -> Venue:

@@ -67,7 +67,11 @@ class SourceCursor:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What could not be decoded or handled; `source_offset` is a record's offset or the line of a file."""
+    """What could not be decoded or handled.
+
+    `source_offset` is a record's offset or the line of a file; -1 where a chain could not handle what it was only about
+    to append.
+    """
 
     service: str
     reason: str

@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 
 from libs.bus.api import BusDenied, BusError, BusInvalid, BusUnavailable
-from libs.domain.instruments import UnknownInstrument, find_instrument
 from libs.runtime.errors import (
     EXIT_BAD_INPUT,
     EXIT_CHECK_FAILED,
@@ -119,8 +118,7 @@ def up(
     from services.console.up import UpOptions, run_up
 
     console = Console(stderr=True)
-    _known_instrument(instrument)
-    several = parse_instruments(instruments) if instruments else (instrument,)
+    several = parse_instruments(instruments or instrument, market)
     instrument = several[0]
     chosen, chosen_speed = choose_market(market, speed, instrument, console)
     if mode not in ("paper", "testnet", "live"):
@@ -150,13 +148,6 @@ def up(
         layout=layout,
     )
     raise typer.Exit(run_up(options, console))
-
-
-def _known_instrument(instrument: str) -> None:
-    try:
-        find_instrument(instrument)
-    except UnknownInstrument as error:
-        raise BadInput(str(error)) from error
 
 
 @app.command()

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from libs.domain.instruments import UnknownInstrument, find_instrument
+from libs.domain.instruments import INSTRUMENTS, UnknownInstrument, find_instrument
 from libs.portfolio.model_scores import model_account
 from libs.runtime.configuration import Configuration
 from libs.runtime.errors import BadInput
@@ -25,17 +25,31 @@ _MOST_REPLICAS = 64
 _SCALABLE = (*CORE_SERVICES, CHAIN, "recorder")
 
 
-def parse_instruments(text: str) -> tuple[str, ...]:
-    """Read ``A,B,...``. Raises `BadInput` for one that is not known or named twice."""
+def parse_instruments(text: str, market: str = "") -> tuple[str, ...]:
+    """Read ``A,B,...``; of a recorded market also what can be read and not traded.
+
+    Raises `BadInput` for one that is not known or named twice.
+    """
+    # Images without the clients of venues read placements too.
+    from libs.venues.registry import UnknownVenue, make_recording_decoder
+
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         try:
-            find_instrument(name)
-        except UnknownInstrument as error:
+            if market.startswith("recorded:"):
+                make_recording_decoder(name)
+            else:
+                find_instrument(name)
+        except (UnknownInstrument, UnknownVenue) as error:
             raise BadInput(str(error)) from error
     if not names or len(set(names)) < len(names):
         raise BadInput(f"--instruments {text!r} names none, or one twice; write A,B,...")
     return names
+
+
+def traded_of(instruments: Sequence[str]) -> tuple[str, ...]:
+    """Return those whose trading rules are known; the others are market data alone."""
+    return tuple(name for name in instruments if name in INSTRUMENTS)
 
 
 def parse_scale(texts: Iterable[str]) -> dict[str, int]:
@@ -55,11 +69,11 @@ def parse_scale(texts: Iterable[str]) -> dict[str, int]:
 def make_placement(instruments: Sequence[str], accounts: str, partitions: int) -> Placement:
     """Place instruments and accounts one after the other.
 
-    `accounts` is ``A,B,...``, each of which trades every instrument under the services' own settings, or the path of a
-    TOML file with a table for each: its `instruments`, and tables `strategy`, `risk` and `execution` of settings.
-    Raises `BadInput`.
+    `accounts` is ``A,B,...``, each of which trades under the services' own settings every instrument that can be
+    traded, or the path of a TOML file with a table for each: its `instruments`, and tables `strategy`, `risk` and
+    `execution` of settings. Raises `BadInput`.
     """
-    described = read_accounts(accounts, instruments)
+    described = read_accounts(accounts, traded_of(instruments))
     if len(described) > partitions:
         raise BadInput(
             f"{len(described)} accounts need as many partitions, and --partitions is {partitions}; give more"
@@ -111,6 +125,8 @@ def place_models(
 
 def read_accounts(text: str, instruments: Sequence[str]) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
     """Read ``A,B,...`` or a TOML file, as `make_placement` does: what each account trades, and its own variables."""
+    if text and not instruments:
+        raise BadInput(f"--accounts {text} have nothing to trade: every instrument is market data alone")
     if not text.endswith(".toml"):
         names = [name.strip() for name in text.split(",") if name.strip()]
         if len(set(names)) < len(names):

@@ -47,7 +47,7 @@ from services.console.drain import GROUPS, UNENDING, wait_until_drained
 from services.console.log_files import LogLimits
 from services.console.market_choice import plays_sample_data
 from services.console.models_registry import STARTER, features_of, find_entry, read_default, read_shadows
-from services.console.placing import place_models, placement_of, placement_variables
+from services.console.placing import place_models, placement_of, placement_variables, traded_of
 from services.console.plan import (
     AUTO_LAYOUT,
     RECORDER,
@@ -230,11 +230,11 @@ def prepare_session(
     }
     if plays_sample_data(options.market, options.history):
         settings["PERPFLOW_MONITORING_SESSION_IS_SAMPLE"] = "true"
+    traded = traded_of(options.instruments or (options.instrument,))
     for service in ("STRATEGY", "RISK", "EXECUTION"):
         # Called after its mode, so that nobody takes it for paper.
         name_of_account = f"PERPFLOW_{service}_ACCOUNT"
         settings[name_of_account] = given.get(name_of_account, options.mode)
-        traded = options.instruments or (options.instrument,)
         if not set(traded) <= set(DEFAULT_INSTRUMENTS):
             name_of_instruments = f"PERPFLOW_{service}_INSTRUMENTS"
             settings[name_of_instruments] = given.get(name_of_instruments, json.dumps(traded))
@@ -247,7 +247,6 @@ def prepare_session(
         before = placement_of(load_session(name)) if (folder / DESCRIPTION).is_file() else None
         models = shadowed_models(given, is_simulated=kind == "simulated", before=before)
         if models:
-            traded = options.instruments or (options.instrument,)
             placement = place_models(placement, models, settings["PERPFLOW_EXECUTION_ACCOUNT"], traded, before)
     if options.scale.get(CHAIN, 1) > 1:
         placement.split_accounts(options.scale[CHAIN])
@@ -689,7 +688,13 @@ def print_banner(options: UpOptions, session: SessionDescription, page: str, con
         "recorded": f"the recording {options.market.partition(':')[2]}, at {options.speed:g} times real speed",
     }
     console.print(f"[bold]perpflow[/] {options.mode} trading on {words[kind]}", highlight=False)
-    console.print(f"  orders   {_ORDER_WORDS[options.mode, kind == 'simulated']}", highlight=False)
+    read = options.instruments or (options.instrument,)
+    traded = traded_of(read)
+    where = _ORDER_WORDS[options.mode, kind == "simulated"] if traded else "none"
+    console.print(f"  orders   {where}", highlight=False)
+    if len(traded) < len(read):
+        untraded = ", ".join(name for name in read if name not in traded)
+        console.print(f"  data     {untraded}: market data alone, nothing is traded on it", highlight=False)
     console.print(f"  session  {session.name} ({session.folder})", highlight=False, soft_wrap=True)
     champion = session.environment.get("PERPFLOW_INFERENCE_CHAMPION", "")
     console.print(f"  model    {champion or _NO_MODEL}", highlight=False, soft_wrap=True)

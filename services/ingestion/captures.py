@@ -14,9 +14,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, cast
 
+from libs.domain.instruments import MARKET_DATA_ONLY, instrument_id
+from libs.runtime.errors import BadInput
 from libs.venues.api import FrameDecoder
 from libs.venues.frames import FrameError, OpenedFrame
 from libs.venues.recorder_csv import read_csv_lines
+from libs.venues.registry import venue_names
 from services.ingestion.items import Item
 
 _NS_LINE = re.compile(rb"(\d{16,20}) (\{.*)", re.DOTALL)
@@ -27,14 +30,17 @@ _FORMS = "a capture line is '<ns> <json>', '<unix time>: <json>' or a frame as J
 
 
 class CaptureReader:
-    """Reads the lines of one capture that concern a symbol, through a venue's decoder.
+    """Reads the lines of captures that concern a symbol, through a venue's decoder.
 
-    The symbols of other lines are added to `seen_symbols`.
+    The symbols of other lines are added to `seen_symbols`. Raises `BadInput` at the first line of a capture that says
+    that it is of another market than `venue`.
     """
 
-    def __init__(self, decoder: FrameDecoder, symbol: str, seen_symbols: set[str] | None = None) -> None:
+    def __init__(self, decoder: FrameDecoder, symbol: str, venue: str, seen_symbols: set[str] | None = None) -> None:
         self._decoder = decoder
         self._symbol = symbol
+        self._venue = venue
+        self._told_venue = ""
         self._seen_symbols = seen_symbols
 
     def read(self, path: Path, *, file_number: int, after_line: int, clock: int) -> Iterator[Item]:
@@ -43,6 +49,7 @@ class CaptureReader:
         `clock` (ns) is the latest event time before that line; it dates frames that carry no time.
         """
         line_number = 0
+        self._path, self._told_venue = path, ""
         with closing(_open(path)) as file:
             lines = read_csv_lines(file) if ".csv" in path.suffixes else enumerate(file, start=1)
             while True:
@@ -75,17 +82,20 @@ class CaptureReader:
         frame: OpenedFrame | None
         received_time = 0
         if match := _NS_LINE.match(line):
-            received_time, frame = int(match[1]), self._decoder.open(match[2])
+            received_time, payload = int(match[1]), match[2]
+            frame = self._decoder.open(payload)
         elif match := _CRYPTOFEED_LINE.match(line):
-            received_time, frame = _unix_ns(match[1]), self._decoder.open(match[2])
+            received_time, payload = _unix_ns(match[1]), match[2]
+            frame = self._decoder.open(payload)
         elif match := _REST_LINE.match(line):
             target = self._decoder.rest_symbol.search(match[1])
             if target is None:
                 return None
             named = target[1].decode()
-            received_time, frame = _unix_ns(match[2]), self._decoder.open(match[3])
+            received_time, payload = _unix_ns(match[2]), match[3]
+            frame = self._decoder.open(payload)
         elif line.startswith(b"{"):
-            frame = self._decoder.open(line)
+            payload, frame = line, self._decoder.open(line)
             # There is no recorder's time: what the venue stamped when it sent it stands for it.
             received_time = clock if frame is None else frame.sent_time or clock
             if frame is not None and not received_time and self._concerns(frame.symbol or named):
@@ -96,10 +106,19 @@ class CaptureReader:
             raise FrameError(f"the line begins with {line[:24]!r}", _FORMS)
         if frame is None or not self._concerns(frame.symbol or named):
             return None
+        if not self._told_venue:
+            self._check_venue(payload)
         events = self._decoder.decode(
             frame, received_time=received_time, fallback_time=clock or received_time, symbol=frame.symbol or named
         )
         return Item(received_time=received_time, events=events, payload=line.rstrip(b"\r\n")) if events else None
+
+    def _check_venue(self, payload: bytes) -> None:
+        self._told_venue = self._decoder.venue_of(payload)
+        if self._told_venue not in ("", self._venue):
+            known = self._told_venue in {*venue_names(), *MARKET_DATA_ONLY}
+            fix = f"name the instrument {instrument_id(self._symbol, self._told_venue)}" if known else "it is not read"
+            raise BadInput(f"{self._path} is of {self._told_venue}, not of {self._venue}; {fix}")
 
     def _concerns(self, symbol: str) -> bool:
         if symbol == self._symbol:

@@ -12,7 +12,7 @@ from libs.domain.instruments import split_instrument_id
 from libs.domain.market import DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
-from libs.venues.registry import UnknownVenue, find_venue_of
+from libs.venues.registry import UnknownVenue, make_recording_decoder
 from services.ingestion.captures import CaptureReader
 from services.ingestion.core.stream import Stream, select_history
 from services.ingestion.items import Item, release
@@ -24,7 +24,8 @@ _SUFFIXES = (".ns-jsonl", ".ns-jsonl.gz", ".jsonl", ".jsonl.gz", ".csv", ".gz", 
 
 
 class Recording:
-    """Recorded files of one instrument; the same files give the same events.
+    """Recorded files of one instrument; the same files give the same events. Frames that say that they are of another
+    of the exchange's markets are refused by `BadInput` as they are read, the first file's by `open`.
 
     `history` is a Parquet file of 1m klines; the last `history_bars` that close before the recording begins go first,
     and the kline of the minute in which it begins takes that minute's place. Raises `BadInput` where no files are.
@@ -32,9 +33,9 @@ class Recording:
 
     def __init__(self, path: Path, *, instrument: str, history: Path | None = None, history_bars: int = 1500) -> None:
         self._instrument = instrument
-        self._symbol, _ = split_instrument_id(instrument)
+        self._symbol, self._venue = split_instrument_id(instrument)
         try:
-            self._venue = find_venue_of(instrument)
+            make_recording_decoder(instrument)
         except UnknownVenue as error:
             raise BadInput(f"{instrument}: {error}") from None
         self.files = _list_files(path)
@@ -52,8 +53,8 @@ class Recording:
         self, file: int = 0, line: int = 0, clock: int = 0, seen_symbols: set[str] | None = None
     ) -> Generator[Item]:
         """Yield the items behind a line of a file; `clock` is the latest event time up to it."""
-        decoder = self._venue.make_decoder()
-        reader = CaptureReader(decoder, self._symbol, seen_symbols)
+        decoder = make_recording_decoder(self._instrument)
+        reader = CaptureReader(decoder, self._symbol, self._venue, seen_symbols)
         # What a frame says may depend on all before it.
         for number in range(0 if decoder.keeps_state else file, len(self.files)):
             path = self.files[number]

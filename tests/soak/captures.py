@@ -35,13 +35,13 @@ Fields = tuple[Any, ...]
 
 # Every file, the instruments in it, and the prefix of the Parquet files with klines of their market.
 FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "capture/binance_spot_BTCUSDT_20240808.ns-jsonl.gz": ("binance_spot", ("BTCUSDT.BINANCE",)),
+    "capture/binance_spot_BTCUSDT_20240808.ns-jsonl.gz": ("binance_spot", ("BTCUSDT.BINANCE_SPOT",)),
     "capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz": ("binance_um", ("BTCUSDT.BINANCE",)),
     "capture/binance_um_BTCUSDT_markprice_20260930.jsonl": ("binance_um", ("BTCUSDT.BINANCE",)),
     "capture/bybit_linear_BTCUSDT_tickers_20260930.jsonl": ("bybit_linear", ("BTCUSDT.BYBIT",)),
     "capture/bybit_linear_XRPUSDT_orderbook500_20241201.jsonl.gz": ("bybit_linear", ("XRPUSDT.BYBIT",)),
-    "capture/cryptofeed/BINANCE.http.0.0.gz": ("binance_spot", ("NKNUSDT.BINANCE",)),
-    "capture/cryptofeed/BINANCE.ws.1.0.gz": ("binance_spot", ("NKNUSDT.BINANCE", "LRCBTC.BINANCE")),
+    "capture/cryptofeed/BINANCE.http.0.0.gz": ("binance_spot", ("NKNUSDT.BINANCE_SPOT",)),
+    "capture/cryptofeed/BINANCE.ws.1.0.gz": ("binance_spot", ("NKNUSDT.BINANCE_SPOT", "LRCBTC.BINANCE_SPOT")),
     "capture/cryptofeed/BINANCE_FUTURES.0.gz": ("binance_um", ("SUSHIUSDT.BINANCE",)),
     "capture/cryptofeed/BINANCE_FUTURES.http.0.0.gz": ("binance_um", ("SUSHIUSDT.BINANCE",)),
     "capture/cryptofeed/BINANCE_FUTURES.ws.1.0.gz": (
@@ -58,8 +58,8 @@ FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         for form in ("positive", "negative")
         for stream in ("trade", "difference_depth")
     },
-    "trades/binance_spot_BTCUSDT_20240808_trades.parquet": ("binance_spot", ("BTCUSDT.BINANCE",)),
-    "trades/binance_spot_BTCUSDT_trades_20210108.parquet": ("binance_spot", ("BTCUSDT.BINANCE",)),
+    "trades/binance_spot_BTCUSDT_20240808_trades.parquet": ("binance_spot", ("BTCUSDT.BINANCE_SPOT",)),
+    "trades/binance_spot_BTCUSDT_trades_20210108.parquet": ("binance_spot", ("BTCUSDT.BINANCE_SPOT",)),
     "trades/binance_um_APEUSDT_aggTrades_20241018.parquet": ("binance_um", ("APEUSDT.BINANCE",)),
     "trades/binance_um_BTCUSDT_20240808_trades.parquet": ("binance_um", ("BTCUSDT.BINANCE",)),
 }

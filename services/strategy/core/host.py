@@ -14,7 +14,7 @@ from libs.domain.accounts import AccountState
 from libs.domain.bars import TIMEFRAMES, Bar
 from libs.domain.events import Event, Unhandleable
 from libs.domain.forecasts import Forecast
-from libs.domain.instruments import Instrument
+from libs.domain.instruments import INSTRUMENTS, Instrument
 from libs.domain.market import BestQuote, ClockTick, DepthDelta, DepthSnapshot, Side, Trade
 from libs.domain.numbers import NANOSECONDS, from_e8, round_down_to_step
 from libs.domain.orders import (
@@ -187,7 +187,8 @@ class StrategyCore:
             self._is_learning = False
 
     def _on_bar(self, bar: Bar) -> Sequence[Event]:
-        self._rules(bar.instrument, bar.event_id)
+        if not self._trades(bar.instrument, bar.event_id):
+            return NOTHING
         if not bar.is_history:
             self._price(bar.instrument, bar.close_e8)
         answered = self._answered
@@ -337,8 +338,7 @@ class StrategyCore:
         return round_down_to_step(wanted, self._instruments[instrument].step_size)
 
     def _on_forecast(self, forecast: Forecast) -> Sequence[Event]:
-        self._rules(forecast.instrument, forecast.event_id)
-        if not forecast.is_of(self._model):
+        if not self._trades(forecast.instrument, forecast.event_id) or not forecast.is_of(self._model):
             return NOTHING
         self._price(forecast.instrument, forecast.reference_price_e8)
         self._tell("on_forecast", forecast, forecast.event_id)
@@ -421,12 +421,16 @@ class StrategyCore:
                 return intents
         return NOTHING
 
-    def _rules(self, instrument: str, event_id: str) -> Instrument:
-        rules = self._instruments.get(instrument)
-        if rules is None:
-            known = ", ".join(sorted(self._instruments))
-            raise Unhandleable(f"{event_id} is of unknown instrument {instrument!r}; this account trades {known}")
-        return rules
+    def _trades(self, instrument: str, event_id: str) -> bool:
+        """Tell whether the account trades an instrument; nobody trades one without trading rules, whose market is read
+        alone. Raises `Unhandleable` for one that could be traded and is not.
+        """
+        if instrument in self._instruments:
+            return True
+        if instrument not in INSTRUMENTS:
+            return False
+        known = ", ".join(sorted(self._instruments))
+        raise Unhandleable(f"{event_id} is of instrument {instrument!r}; this account trades {known}")
 
     def view(self) -> AccountView:
         """Return the account as it is known."""

@@ -137,7 +137,10 @@ def test_shells_own_messages_are_kept(store: Store) -> None:
     assert read_back(store, "journal_entries")[0]["run_next_offset"] == [9, 2]
     dead = store.query("SELECT reason, hex(payload) AS payload, source_offset FROM dead_letters FINAL")[0]
     assert dead == {"reason": "no such field", "payload": b"\x00\xffpayload".hex().upper(), "source_offset": 77}
-    assert store.count_rows() == {"journal.risk.v1": 1, f"dead.{TOPIC}": 1}
+    # A chain could not handle what it was about to append.
+    store.insert(f"dead.{TOPIC}", [a_row(replace(letter, source_offset=-1), offset=1)])
+    assert store.query("SELECT source_offset FROM dead_letters FINAL WHERE offset = 1")[0] == {"source_offset": 0}
+    assert store.count_rows() == {"journal.risk.v1": 1, f"dead.{TOPIC}": 2}
 
 
 def test_undecodable_payloads_are_kept_raw_and_counted(store: Store) -> None:

@@ -20,8 +20,8 @@ from tests.unit.ingestion.builders import read_all
 from tests.unit.ingestion.shared import shared_market
 
 
-def _bars_of(path: Path, history: Path | None = None) -> list[Bar]:
-    source = RecordedSource(path, instrument=BTC, pacer=Pacer(0), history=history)
+def _bars_of(path: Path, history: Path | None = None, instrument: str = BTC) -> list[Bar]:
+    source = RecordedSource(path, instrument=instrument, pacer=Pacer(0), history=history)
     source.open(None)
     core = BarsCore()
     events = (event for event in read_all(source, 5000) if not isinstance(event, DeadInput))
@@ -57,7 +57,7 @@ def test_bars_equal_sums_over_the_trades_table() -> None:
 @pytest.mark.slow
 def test_spot_bars_equal_the_exchange_klines_to_the_digit() -> None:
     market = shared_market()
-    bars = _bars_of(market / "capture" / "binance_spot_BTCUSDT_20240808.ns-jsonl.gz")
+    bars = _bars_of(market / "capture" / "binance_spot_BTCUSDT_20240808.ns-jsonl.gz", instrument="BTCUSDT.BINANCE_SPOT")
     ones = [bar for bar in bars if bar.timeframe == "1m"]
     table = pq.read_table(market / "ohlcv" / "binance_spot_BTCUSDT_1m_20240726_20240825.parquet")
     klines = {int(row["open_time"].timestamp()) * 10**9: row for row in table.to_pylist()}

@@ -20,6 +20,7 @@ from services.console.placing import (
     place_models,
     placement_of,
     placement_variables,
+    traded_of,
 )
 from services.console.plan import plan_processes
 from services.console.session import load_session
@@ -87,12 +88,27 @@ def test_more_accounts_than_partitions_are_refused() -> None:
         make_placement((BTC,), "a,b,c", 2)
 
 
+def test_a_recording_may_be_of_what_is_read_and_not_traded() -> None:
+    spot, unlisted = "BTCUSDT.BINANCE_SPOT", "APEUSDT.BINANCE"
+    names = parse_instruments(f"{BTC},{spot},{unlisted}", "recorded:x.jsonl")
+    assert (names, traded_of(names)) == ((BTC, spot, unlisted), (BTC,))
+    placement = make_placement(names, "a", 2)
+    assert placement.accounts["a"].instruments == (BTC,)
+    assert set(placement.instruments) == {BTC, spot, unlisted}
+    with pytest.raises(BadInput, match="nothing to trade"):
+        make_placement((spot,), "a", 2)
+    with pytest.raises(BadInput, match="unknown venue"):
+        parse_instruments("BTCUSDT.NOWHERE", "recorded:x.jsonl")
+
+
 def test_instruments_and_replicas_are_read_or_refused() -> None:
     assert parse_instruments(f"{BTC}, {ETH}") == (BTC, ETH)
     assert parse_scale(["bars=2", "risk=3"]) == {"bars": 2, "risk": 3}
     for text in (f"{BTC},{BTC}", ",", "NOSUCH.VENUE"):
         with pytest.raises(BadInput):
             parse_instruments(text)
+    with pytest.raises(BadInput, match=r"trading on BTCUSDT.BINANCE_SPOT is refused: spot is read from recordings"):
+        parse_instruments("BTCUSDT.BINANCE_SPOT", "live")
     for text in ("bars", "bars=0", "monitoring=2", "bars=x"):
         with pytest.raises(BadInput, match="SERVICE=N"):
             parse_scale([text])

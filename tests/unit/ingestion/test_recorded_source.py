@@ -56,6 +56,26 @@ def test_resuming_anywhere_gives_the_same_stream(capture: Path) -> None:
     assert len(whole) == 200 + 60
 
 
+def test_a_recording_of_another_market_is_refused_by_name_and_read_under_its_own(tmp_path: Path) -> None:
+    of_spot = [trade_line(number, number * 300).replace(b'"m":', b'"M":true,"m":') for number in range(1, 4)]
+    path = write_capture(tmp_path / "spot.ns-jsonl.gz", of_spot)
+    with pytest.raises(BadInput, match=r"is of BINANCE_SPOT, not of BINANCE; name the instrument BTCUSDT.BINANCE_SPOT"):
+        _source(path)
+    trades = [event for event in read_all(_source(path, "BTCUSDT.BINANCE_SPOT")) if isinstance(event, Trade)]
+    assert [trade.instrument for trade in trades] == ["BTCUSDT.BINANCE_SPOT"] * 3
+    with pytest.raises(BadInput, match=r"is of BINANCE, not of BINANCE_SPOT"):
+        _source(write_capture(tmp_path / "perpetual.ns-jsonl.gz", [trade_line(1, 300)]), "BTCUSDT.BINANCE_SPOT")
+
+
+def test_a_file_of_another_market_behind_the_first_is_refused_when_it_is_reached(tmp_path: Path) -> None:
+    lines = [trade_line(number, number * 300) for number in range(1, 4)]
+    write_capture(tmp_path / "1.ns-jsonl.gz", lines[:2])
+    write_capture(tmp_path / "2.ns-jsonl.gz", [lines[2].replace(b'"m":', b'"M":true,"m":')])
+    source = _source(tmp_path)
+    with pytest.raises(BadInput, match=r"2.ns-jsonl.gz is of BINANCE_SPOT"):
+        read_all(source)
+
+
 def test_a_cursor_of_the_build_before_goes_on(capture: Path) -> None:
     whole = read_all(_source(capture))
     source = _source(capture)

@@ -248,9 +248,19 @@ def test_strategy_sees_equity_and_position() -> None:
     assert scripted.seen[0] == AccountView("paper", Decimal(10000), Decimal(10000), {BTC: Decimal("-0.5")})
 
 
-def test_unknown_instrument_is_unhandleable_and_named() -> None:
-    with pytest.raises(Unhandleable, match=r"DOGEUSDT.BINANCE.*trades BTCUSDT.BINANCE"):
-        a_core().handle(replace(a_bar(1), instrument="DOGEUSDT.BINANCE"))
+def test_an_instrument_that_could_be_traded_and_is_not_is_unhandleable_and_named() -> None:
+    core = StrategyCore(account="paper", strategies=(EmaCross(),), instruments={BTC: INSTRUMENTS[BTC]})
+    with pytest.raises(Unhandleable, match=r"XRPUSDT.BYBIT.*trades BTCUSDT.BINANCE"):
+        core.handle(replace(a_bar(1), instrument="XRPUSDT.BYBIT"))
+
+
+@pytest.mark.parametrize("instrument", ["BTCUSDT.BINANCE_SPOT", "DOGEUSDT.BINANCE"])
+def test_what_is_market_data_alone_is_passed_over(instrument: str) -> None:
+    strategy = Scripted(["1000", "1000"])
+    core = a_core(strategy)
+    assert list(core.handle(replace(a_bar(1), instrument=instrument))) == []
+    assert strategy.seen == []
+    assert list(core.handle(a_bar(2)))
 
 
 def test_target_for_an_instrument_not_traded_stops_the_service() -> None:

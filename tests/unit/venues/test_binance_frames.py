@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from libs.domain.market import BestQuote, DepthDelta, DepthSnapshot, Liquidation, MarketEvent, MarkPrice, Side, Trade
 from libs.domain.numbers import parse_e8
 from libs.venues import binance_frames
-from libs.venues.binance_frames import decode_frame, decode_klines, open_frame
+from libs.venues.binance_frames import BinanceDecoder, decode_frame, decode_klines, open_frame
 from libs.venues.binance_types import TypedFrame
 from libs.venues.frames import FrameError, OpenedFrame, read_levels
 from tests.kit.builders import BTC
@@ -68,6 +70,37 @@ def test_spot_delta_without_pu_chains_by_its_first_id() -> None:
     assert event.previous_final_update_id == 10
     assert event.bid_prices_e8 == (1_000_000_000, 900_000_000)
     assert event.event_time == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("frame", "venue"),
+    [
+        (TRADE, "BINANCE"),
+        ({**TRADE, "M": True}, "BINANCE_SPOT"),
+        ({**TRADE, "s": "BTCUSD_PERP"}, "BINANCE_COINM"),
+        ({**TRADE, "s": "ETHUSD_240628"}, "BINANCE_COINM"),
+        # A delivery contract of USD-M.
+        ({**TRADE, "s": "BTCUSDT_240628"}, "BINANCE"),
+        ({"e": "depthUpdate", "E": 1, "T": 1, "s": "BTCUSDT", "U": 1, "u": 2, "pu": 0, "b": [], "a": []}, "BINANCE"),
+        ({"e": "depthUpdate", "E": 1, "s": "BTCUSDT", "U": 1, "u": 2, "b": [], "a": []}, "BINANCE_SPOT"),
+        ({"u": 3, "s": "BTCUSDT", "b": "10.5", "B": "1", "a": "10.6", "A": "2"}, "BINANCE_SPOT"),
+        ({"lastUpdateId": 4, "E": 1, "T": 1, "bids": [], "asks": []}, "BINANCE"),
+        ({"e": "kline", "E": 1, "s": "BTCUSDT", "k": {}}, ""),
+        ({"result": None, "id": 1}, ""),
+    ],
+)
+def test_the_market_is_told_by_fields_that_the_others_do_not_have(frame: dict[str, Any], venue: str) -> None:
+    assert BinanceDecoder().venue_of(orjson.dumps(frame)) == venue
+
+
+def test_events_carry_the_decoders_venue() -> None:
+    decoder = BinanceDecoder("BINANCE_SPOT")
+    for fields in (TRADE, {"u": 3, "s": "BTCUSDT", "b": "10.5", "B": "1", "a": "10.6", "A": "2"}):
+        frame = decoder.open(orjson.dumps(fields))
+        assert frame is not None
+        (event,) = decoder.decode(frame, received_time=1, fallback_time=1)
+        assert event.instrument == "BTCUSDT.BINANCE_SPOT"
+        assert event.event_id.startswith("BTCUSDT.BINANCE_SPOT/")
 
 
 def test_depth_answer_takes_the_readers_symbol() -> None:
