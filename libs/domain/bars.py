@@ -26,6 +26,8 @@ class Bar:
     over the bar's best-quote or book updates; `order_flow_imbalance` is the sum of Cont-Kukanov-Stoikov increments in
     base units; `realised_variance` is the sum of squared log returns of trade prices. A history bar was filled in
     from klines before the stream began. An incomplete one lacks trades that the venue had: a gap says which.
+    `funding_rate_e8` is the rate predicted for the next settlement. From `settled_funding_rate` on are the latest
+    readings from outside the stream that were known at the close (`libs.domain.readings`), None without a fresh one.
     """
 
     instrument: str
@@ -58,6 +60,23 @@ class Bar:
     liquidation_sell_e8: int | None = None
     is_history: bool = False
     is_incomplete: bool = False
+    settled_funding_rate: float | None = None
+    fear_greed_index: float | None = None
+    accounts_long_short_ratio: float | None = None
+    top_accounts_long_short_ratio: float | None = None
+    top_positions_long_short_ratio: float | None = None
+    funding_median_rate: float | None = None
+    funding_longs_pay_share: float | None = None
+    headline_polarity: float | None = None
+    active_addresses: float | None = None
+    exchange_net_flow: float | None = None
+    spent_output_profit_ratio: float | None = None
+    market_value_to_realised_value: float | None = None
+    peer_price: float | None = None
+    peer_taker_imbalance: float | None = None
+    spot_price: float | None = None
+    spot_taker_imbalance: float | None = None
+    other_venue_funding_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,24 @@ class LateTrade:
     gap_id: str
 
 
+@quickly_made
+@dataclass(frozen=True, slots=True)
+class OutsideReading:
+    """One number of a series from outside the stream, such as fear and greed; `series` is one of `READING_SERIES`.
+
+    `event_time` is the market's time when it came, `published_time` when its source gave it out, which may be long
+    before. Bars know it as `libs.domain.readings` says.
+    """
+
+    instrument: str
+    event_id: str
+    event_time: int
+    received_time: int
+    series: str
+    published_time: int
+    value: float
+
+
 MarketEvent: TypeAlias = (
     Trade
     | DepthSnapshot
@@ -264,4 +282,5 @@ MarketEvent: TypeAlias = (
     | ClockTick
     | Gap
     | LateTrade
+    | OutsideReading
 )

@@ -36,6 +36,7 @@ _LASTS: Final = np.array(
     ],
     dtype=np.int64,
 )
+_FIRST_READING: Final = col.ROW_READINGS
 PENDING_WIDTH: Final = col.ROW_WIDTH + SUM_COUNT + len(_MEANS)
 COUNTER_WIDTH: Final = SUM_COUNT + 2
 _E8: Final = 1e8
@@ -62,7 +63,7 @@ def extend_bucket(pending: Row, counters: Code, row: Row) -> None:
     """Take one base bar into a bucket: sums of what flows, means of book statistics, the last of everything else.
 
     A sum of which a part is missing is missing, save for liquidations, where silence is none; a mean is over the bars
-    that have it, the last is the last known.
+    that have it, the last is the last known. Readings are what the last bar knows.
     """
     is_first = pending[col.ROW_OPEN] != pending[col.ROW_OPEN]
     pending[col.ROW_OPEN], pending[col.ROW_HIGH], pending[col.ROW_LOW], pending[col.ROW_CLOSE] = merge_prices(
@@ -93,6 +94,9 @@ def extend_bucket(pending: Row, counters: Code, row: Row) -> None:
     for j in _LASTS:
         if row[j] == row[j]:
             pending[j] = row[j]
+    # A reading that is too old by the close is unknown, whatever was known before.
+    for j in range(_FIRST_READING, col.ROW_WIDTH):
+        pending[j] = row[j]
 
 
 @compiled

@@ -34,6 +34,7 @@ _SCALED: Final = (
     col.ROW_INTEREST,
     col.ROW_LIQUIDATION_BUY,
     col.ROW_LIQUIDATION_SELL,
+    col.ROW_SETTLED_FUNDING,
 )
 _EXACT_LIMIT: Final = 2.0**53
 

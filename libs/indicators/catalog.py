@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from libs.domain.readings import READING_SERIES
 from libs.indicators.kinds import Count, Kind, Params, kind, lead_of, output
 from libs.indicators.state_sizes import (
     BOLLINGER_STATE,
@@ -325,7 +326,7 @@ _STATISTICS: Final = (
 
 _DERIVATIVES: Final = (
     _now("funding_rate", "derivatives", "value", ("funding",), "fraction", None, None,
-         "exchange", "Funding rate known at the close (predicted in the stream, last settled in files)."),
+         "exchange", "Funding rate predicted for the next settlement."),
     _window("funding_cumulative", "derivatives", "sum", ("funding_accrual",), "fraction", None, None,
             "sum of rate x bar / 8 h", "Funding accrued over n bars.", n=240),
     _window("funding_zscore", "derivatives", "zscore", ("funding",), "deviations", None, None,
@@ -351,6 +352,61 @@ _DERIVATIVES: Final = (
             n=60, pattern="liquidation_imbalance_{n}"),
     _window("liquidation_share", "derivatives", "sum_ratio", ("liquidation_total", "volume"), "fraction", 0.0, None,
             "liquidated / traded volume", "Share of volume that was liquidation.", n=60),
+)  # fmt: skip
+
+
+def _reading(name: str, unit: str, low: float | None, high: float | None, source: str, description: str) -> Kind:
+    """Define a kind that is the latest reading of a series of the same name."""
+    return _now(name, "outside", "value", (name,), unit, low, high, source, description)
+
+
+_OUTSIDE: Final = (
+    _reading("settled_funding_rate", "fraction", None, None, "exchange", "Funding rate that was settled last."),
+    _window("settled_funding_cumulative", "outside", "sum", ("settled_funding_accrual",), "fraction", None, None,
+            "sum of rate x bar / 8 h", "Settled funding accrued over n bars.", n=240),
+    _window("settled_funding_zscore", "outside", "zscore", ("settled_funding_rate",), "deviations", None, None,
+            "(x - mean) / sample deviation", "Settled funding in deviations from its mean.", n=240),
+    _reading("fear_greed_index", "index", 0.0, 100.0, "alternative.me", "Fear (0) and greed (100) of the day."),
+    _reading("accounts_long_short_ratio", "ratio", 0.0, None, "Binance",
+             "Accounts that are long over those that are short."),
+    _reading("top_accounts_long_short_ratio", "ratio", 0.0, None, "Binance",
+             "The same of the largest traders' accounts."),
+    _reading("top_positions_long_short_ratio", "ratio", 0.0, None, "Binance",
+             "The same of the largest traders' positions."),
+    _window("accounts_long_short_zscore", "outside", "zscore", ("accounts_long_short_ratio",), "deviations", None,
+            None, "(x - mean) / sample deviation", "Accounts' ratio in deviations from its mean.", n=240),
+    _reading("funding_median_rate", "fraction", None, None, "Binance", "Median predicted rate of all perpetuals."),
+    _reading("funding_longs_pay_share", "fraction", 0.0, 1.0, "Binance", "Share of perpetuals whose longs pay."),
+    _reading("headline_polarity", "fraction", -1.0, 1.0, "libs.alternative_data.headlines",
+             "Polarity of the latest headline."),
+    _window("headline_polarity_mean", "outside", "mean", ("headline_polarity",), "fraction", -1.0, 1.0,
+            "mean of the bars' polarity", "Polarity of headlines over n bars.", n=240),
+    _window("active_addresses_zscore", "outside", "zscore", ("active_addresses",), "deviations", None, None,
+            "(x - mean) / sample deviation", "Active addresses in deviations from their mean.", n=1440),
+    _window("exchange_net_flow_zscore", "outside", "zscore", ("exchange_net_flow",), "deviations", None, None,
+            "(x - mean) / sample deviation", "Net flow to exchanges in deviations from its mean.", n=1440),
+    _reading("spent_output_profit_ratio", "ratio", 0.0, None, "Glassnode", "SOPR."),
+    _reading("market_value_to_realised_value", "ratio", None, None, "Glassnode", "MVRV."),
+    _window("peer_return", "outside", "lag_difference", ("log_peer",), "fraction", None, None,
+            "ln(price / price n bars ago)", "Log return of the peer's price over n bars, a minute late.", n=5),
+    _window("peer_lead", "outside", "lag_difference", ("log_peer_ratio",), "fraction", None, None,
+            "return of the peer - own return", "What the peer gained over n bars and this market did not.", n=5),
+    _reading("peer_taker_imbalance", "fraction", -1.0, 1.0, "exchange", "Taker imbalance of the peer's last minute."),
+    _now("spot_basis", "outside", "value", ("spot_basis",), "bps", None, None,
+         "close / spot - 1", "Perpetual beside spot, a minute late."),
+    _window("spot_basis_zscore", "outside", "zscore", ("spot_basis",), "deviations", None, None,
+            "(x - mean) / sample deviation", "Basis to spot in deviations from its mean.", n=60),
+    _reading("spot_taker_imbalance", "fraction", -1.0, 1.0, "exchange", "Taker imbalance of spot's last minute."),
+    _window("taker_imbalance_spread", "outside", "mean", ("taker_imbalance_spread",), "fraction", -2.0, 2.0,
+            "mean of perpetual's - spot's", "Taker imbalance of the perpetual less that of spot over n bars.", n=20),
+    _reading("other_venue_funding_rate", "fraction", None, None, "the other exchange",
+             "Funding rate that another venue settled last."),
+    _now("funding_spread", "outside", "value", ("funding_spread",), "fraction", None, None,
+         "own rate - the other venue's", "Settled funding beside that of another venue."),
+    *(
+        _now(f"{name}_known", "outside", "known", (name,), "flag", 0.0, 1.0, "1 or 0", f"Whether {name} is known.")
+        for name in READING_SERIES
+    ),
 )  # fmt: skip
 
 _MICROSTRUCTURE: Final = (
@@ -411,6 +467,7 @@ CATALOG: Final[dict[str, Kind]] = {
         *_TREND,
         *_STATISTICS,
         *_DERIVATIVES,
+        *_OUTSIDE,
         *_MICROSTRUCTURE,
         *_TIME,
     )

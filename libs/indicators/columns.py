@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from libs.domain.readings import READING_SERIES
+
 ROW_COLUMNS: Final = (
     "open",
     "high",
@@ -31,8 +33,12 @@ ROW_COLUMNS: Final = (
     "liquidation_buy",
     "liquidation_sell",
     "close_time",
+    *READING_SERIES,
 )
-"""Prices in quote units, volumes in base units, times in seconds since the epoch, the rest as in a `Bar`."""
+"""Prices in quote units, volumes in base units, times in seconds since the epoch, the rest as in a `Bar`.
+
+`funding_rate` is the predicted rate, which no file of settlements has; `settled_funding_rate` the one settled last.
+"""
 
 ROW_WIDTH: Final = len(ROW_COLUMNS)
 
@@ -60,7 +66,16 @@ ROW_WIDTH: Final = len(ROW_COLUMNS)
     ROW_LIQUIDATION_BUY,
     ROW_LIQUIDATION_SELL,
     ROW_CLOSE_TIME,
-) = range(ROW_WIDTH)
+) = range(ROW_WIDTH - len(READING_SERIES))
+
+ROW_READINGS: Final = ROW_CLOSE_TIME + 1
+"""The first of the readings from outside, in the order of `READING_SERIES`."""
+
+ROW_SETTLED_FUNDING: Final = ROW_COLUMNS.index("settled_funding_rate")
+ROW_PEER_PRICE: Final = ROW_COLUMNS.index("peer_price")
+ROW_SPOT_PRICE: Final = ROW_COLUMNS.index("spot_price")
+ROW_SPOT_IMBALANCE: Final = ROW_COLUMNS.index("spot_taker_imbalance")
+ROW_OTHER_FUNDING: Final = ROW_COLUMNS.index("other_venue_funding_rate")
 
 _SERIES: Final[dict[str, tuple[str, ...]]] = {
     "open": ("open",),
@@ -113,6 +128,13 @@ _SERIES: Final[dict[str, tuple[str, ...]]] = {
     "signed_square": ("close",),
     "absolute_signed_volume": ("volume", "taker_buy_volume"),
     "log_volume": ("volume",),
+    **{name: (name,) for name in READING_SERIES},
+    "settled_funding_accrual": ("settled_funding_rate",),
+    "log_peer": ("peer_price",),
+    "log_peer_ratio": ("peer_price", "close"),
+    "spot_basis": ("close", "spot_price"),
+    "taker_imbalance_spread": ("volume", "taker_buy_volume", "spot_taker_imbalance"),
+    "funding_spread": ("settled_funding_rate", "other_venue_funding_rate"),
 }
 
 SERIES: Final = tuple(_SERIES)

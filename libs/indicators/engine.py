@@ -73,6 +73,7 @@ from libs.indicators.series import derive_series
 from libs.indicators.windows import (
     step_deviation,
     step_deviation_ratio,
+    step_known,
     step_lag_difference,
     step_lag_ratio,
     step_mean,
@@ -138,6 +139,7 @@ _STEP_FUNCTIONS: Final = (
     step_jump_share,
     step_fractional_difference,
     step_asymmetry,
+    step_known,
 )
 """Every step, once: its name is what follows `step_`, its number and its place in the dispatch come from this order."""
 

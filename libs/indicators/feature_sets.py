@@ -1,7 +1,10 @@
-"""The feature sets that ship: `core_v1` and `core_v2` for models, `seven_v1` for comparison with other libraries.
+"""The feature sets that ship: `core_v1`, `core_v2` and `outside_v1` for models, `seven_v1` for comparison with other
+libraries.
 
 `core_v2` adds to `core_v1` what practitioners use beside it, has each number under one name, and, over a longer base,
-no feature of a timeframe that is the base or below it.
+no feature of a timeframe that is the base or below it. `outside_v1` adds to that the readings from outside the market's
+stream, each with a flag that says whether it is known, and has settled funding in place of the predicted rate: files
+have the one and only the stream has the other.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
+from libs.domain.readings import READING_SERIES
 from libs.indicators.feature_set import (
     BASE,
     TIMEFRAME_SECONDS,
@@ -182,6 +186,43 @@ def _core_second() -> FeatureSet:
     )
 
 
+def _outside_features() -> list[Feature]:
+    f = features_of
+    return [
+        *f("settled_funding_rate"),
+        *f("settled_funding_cumulative", n=240),
+        *f("settled_funding_zscore", n=240),
+        *f("fear_greed_index"),
+        *f("accounts_long_short_ratio"),
+        *f("top_accounts_long_short_ratio"),
+        *f("top_positions_long_short_ratio"),
+        *f("accounts_long_short_zscore", n=240),
+        *f("funding_median_rate"),
+        *f("funding_longs_pay_share"),
+        *f("headline_polarity"),
+        *f("headline_polarity_mean", n=240),
+        *f("active_addresses_zscore", n=1440),
+        *f("exchange_net_flow_zscore", n=1440),
+        *f("spent_output_profit_ratio"),
+        *f("market_value_to_realised_value"),
+        *[x for n in (1, 5, 15, 60) for x in f("peer_return", n=n)],
+        *[x for n in (1, 5, 15, 60) for x in f("peer_lead", n=n)],
+        *f("peer_taker_imbalance"),
+        *f("spot_basis"),
+        *f("spot_basis_zscore", n=60),
+        *f("spot_taker_imbalance"),
+        *[x for n in (5, 20) for x in f("taker_imbalance_spread", n=n)],
+        *f("other_venue_funding_rate"),
+        *f("funding_spread"),
+        *[x for name in READING_SERIES for x in f(f"{name}_known")],
+    ]
+
+
+def _outside() -> FeatureSet:
+    kept = [each for each in _core_second().features if "funding_rate" not in each.kind.inputs]
+    return FeatureSet("outside_v1", 1, (*kept, *_outside_features()))
+
+
 def _without_lower(feature_set: FeatureSet) -> FeatureSet:
     """Leave out features of timeframes that the base builds itself, or that it cannot build."""
     base = TIMEFRAME_SECONDS[feature_set.base_timeframe]
@@ -210,7 +251,7 @@ def _seven() -> FeatureSet:
     )
 
 
-FEATURE_SETS: Final = {"core_v1": _core, "core_v2": _core_second, "seven_v1": _seven}
+FEATURE_SETS: Final = {"core_v1": _core, "core_v2": _core_second, "outside_v1": _outside, "seven_v1": _seven}
 DEFAULT_FEATURE_SET: Final = "core_v1"
 
 
@@ -221,4 +262,4 @@ def load_feature_set(name: str = DEFAULT_FEATURE_SET, base_timeframe: str = "1m"
         raise FeatureSetError(f"no feature set {name!r}; there are {', '.join(FEATURE_SETS)}")
     chosen = FEATURE_SETS[name]().on(base_timeframe)
     # What `core_v1` has there stays: its hash is in the models that were trained on it.
-    return _without_lower(chosen) if name == "core_v2" else chosen
+    return _without_lower(chosen) if name in ("core_v2", "outside_v1") else chosen

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from libs.domain.readings import READING_SERIES, SETTLED_FUNDING_RATE
 from libs.indicators import columns as col
 from libs.indicators.arrays import Memory
 from libs.indicators.batch import InputError, Seconds
 
 FUNDING_INTERVAL_S: Final = 28800
+MILLISECOND_NS: Final = 1_000_000
 _FloatArray = npt.NDArray[np.float64]
 
 
@@ -55,9 +57,9 @@ def typical_step(times: Seconds, fallback: int) -> int:
 
 
 def publish_funding(times: Seconds, rates: _FloatArray) -> Published:
-    """Funding by settlement time: a rate counts until two intervals have passed without another."""
+    """Funding by settlement time; it counts as `SETTLED_FUNDING_RATE` does."""
     check_published(times, rates, "rate")
-    return Published(times, rates, 2 * typical_step(times, FUNDING_INTERVAL_S * 1000))
+    return publish_reading(SETTLED_FUNDING_RATE, times, rates)
 
 
 def publish_interest(times: Seconds, interest: _FloatArray) -> Published:
@@ -82,18 +84,37 @@ def publish_alternative(times: Seconds, values: _FloatArray) -> Published:
     return Published(times, values, 2 * max(typical_step(times, 86_400_000), 3_600_000))
 
 
+def publish_reading(name: str, times: Seconds, values: _FloatArray) -> Published:
+    """Readings of a series by their publication, counting from when and for as long as a bar of the stream has them."""
+    check_published(times, values, "value")
+    one = READING_SERIES[name]
+    return Published(times + one.lag_ns // MILLISECOND_NS, values, one.max_age_ns // MILLISECOND_NS)
+
+
 def join_funding(rows: Memory, close_times: Seconds, funding: Published) -> None:
-    """Write the rate last settled and the time of the next settlement, computed from the interval last seen."""
+    """Write the rate last settled and the time of the next settlement, computed from the interval last seen.
+
+    A bar that closes with a settlement has that as its next, as the last mark price of the bar has.
+    """
     close_ms = close_times * 1000
     rates, index = funding.as_of(close_ms)
-    rows[:, col.ROW_FUNDING] = rates
+    rows[:, col.ROW_SETTLED_FUNDING] = rates
     known = index >= 0
     safe = np.maximum(index, 0)
-    steps = np.diff(funding.times, prepend=funding.times[0] - FUNDING_INTERVAL_S * 1000)
+    settled = funding.times - READING_SERIES[SETTLED_FUNDING_RATE].lag_ns // MILLISECOND_NS
+    # They are stamped some ms late.
+    settled -= settled % 1000
+    steps = np.diff(settled, prepend=settled[0] - FUNDING_INTERVAL_S * 1000)
     interval = np.maximum(steps[safe], 1)
-    last = funding.times[safe]
-    following = last + ((close_ms - last) // interval + 1) * interval
+    last = settled[safe]
+    following = last - (last - close_ms) // interval * interval
     rows[:, col.ROW_NEXT_FUNDING] = np.where(known, following / 1000.0, np.nan)
+
+
+def join_mark(rows: Memory, close_times: Seconds, mark: Published, column: int, bar_seconds: int) -> None:
+    """Write mark or index closes of the bars' own end: one that lies a bar or more back says nothing of this bar."""
+    own = replace(mark, max_age_ms=min(mark.max_age_ms, bar_seconds * 1000))
+    rows[:, column] = own.as_of(close_times * 1000)[0]
 
 
 def join_column(rows: Memory, close_times: Seconds, published: Published, column: int) -> None:

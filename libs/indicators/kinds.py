@@ -20,6 +20,7 @@ GROUPS: Final = (
     "trend",
     "statistics",
     "derivatives",
+    "outside",
     "microstructure",
     "time",
 )

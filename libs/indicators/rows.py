@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 
 import numpy as np
 
 from libs.domain.bars import Bar
+from libs.domain.readings import READING_SERIES
 from libs.indicators import columns as col
 from libs.indicators.arrays import Row
 
@@ -14,6 +16,8 @@ from libs.indicators.arrays import Row
 _E8 = 100_000_000
 _NANOSECONDS = 1_000_000_000
 _NAN = math.nan
+_readings_of = attrgetter(*READING_SERIES)
+_NO_READINGS = (None,) * len(READING_SERIES)
 
 
 class BarError(ValueError):
@@ -49,6 +53,9 @@ def check_bar(bar: Bar) -> None:
     )
     if not math.isfinite(total):
         raise BarError(f"{bar.event_id}: a book statistic is not finite; leave out what is not known")
+    readings = _readings_of(bar)
+    if readings != _NO_READINGS and not all(one is None or math.isfinite(one) for one in readings):
+        raise BarError(f"{bar.event_id}: a reading from outside is not finite; leave out what is not known")
 
 
 def _scaled(value: int | None) -> float:
@@ -63,7 +70,7 @@ def bar_row(bar: Bar, row: Row | None = None) -> Row:
     """Write a bar into a row of shape (ROW_WIDTH,), NaN for None; a new one unless `row` is given."""
     if row is None:
         row = np.empty(col.ROW_WIDTH)
-    row[:] = (
+    row[: col.ROW_READINGS] = (
         bar.open_e8 / _E8,
         bar.high_e8 / _E8,
         bar.low_e8 / _E8,
@@ -88,4 +95,7 @@ def bar_row(bar: Bar, row: Row | None = None) -> Row:
         _scaled(bar.liquidation_sell_e8),
         bar.close_time // _NANOSECONDS,
     )
+    readings = _readings_of(bar)
+    # Most bars have none, and None as a number costs an array of its own.
+    row[col.ROW_READINGS :] = _NAN if readings == _NO_READINGS else np.array(readings, dtype=np.float64)
     return row

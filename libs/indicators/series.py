@@ -61,6 +61,14 @@ _DIRECTED_VOLUME = series_index("directed_volume")
 _SIGNED_SQUARE = series_index("signed_square")
 _ABSOLUTE_SIGNED_VOLUME = series_index("absolute_signed_volume")
 _LOG_VOLUME = series_index("log_volume")
+_FIRST_READING = series_index(col.ROW_COLUMNS[col.ROW_READINGS])
+_READING_COUNT = col.ROW_WIDTH - col.ROW_READINGS
+_SETTLED_ACCRUAL = series_index("settled_funding_accrual")
+_LOG_PEER = series_index("log_peer")
+_LOG_PEER_RATIO = series_index("log_peer_ratio")
+_SPOT_BASIS = series_index("spot_basis")
+_IMBALANCE_SPREAD = series_index("taker_imbalance_spread")
+_FUNDING_SPREAD = series_index("funding_spread")
 
 _FUNDING_INTERVAL_S: Final = 28800.0
 _PARKINSON_SCALE: Final = 1.0 / (4.0 * math.log(2.0))
@@ -210,3 +218,14 @@ def derive_series(
     _put(code, k, _LOWER_LOW, m, j, (1.0 if low < last_low else 0.0) if i > 0 else math.nan)
     _put(code, k, _PATH, m, j, abs(c - last) if i > 0 else math.nan)
     _put(code, k, _CLOCK, m, j, row[col.ROW_CLOSE_TIME])
+    for reading in range(_READING_COUNT):
+        _put(code, k, _FIRST_READING + reading, m, j, row[col.ROW_READINGS + reading])
+    settled = row[col.ROW_SETTLED_FUNDING]
+    _put(code, k, _SETTLED_ACCRUAL, m, j, settled * bar_seconds / _FUNDING_INTERVAL_S)
+    _put(code, k, _FUNDING_SPREAD, m, j, settled - row[col.ROW_OTHER_FUNDING])
+    peer = row[col.ROW_PEER_PRICE]
+    _put(code, k, _LOG_PEER, m, j, math.log(peer) if peer > 0.0 else math.nan)
+    _put(code, k, _LOG_PEER_RATIO, m, j, math.log(peer / c) if peer > 0.0 else math.nan)
+    _put(code, k, _SPOT_BASIS, m, j, (c / row[col.ROW_SPOT_PRICE] - 1.0) * _BPS)
+    imbalance = (2.0 * taker - volume) / volume if volume > 0.0 else 0.0 * taker
+    _put(code, k, _IMBALANCE_SPREAD, m, j, imbalance - row[col.ROW_SPOT_IMBALANCE])

@@ -23,6 +23,13 @@ def step_value(code: Code, k: int, m: Memory, i: int, mask: int) -> None:
 
 
 @compiled
+def step_known(code: Code, k: int, m: Memory, i: int, mask: int) -> None:
+    """Give 1 where the series is known, else 0."""
+    x = m[code[k + RING_A] + (i & mask)]
+    m[code[k + VALUE]] = 1.0 if x == x else 0.0
+
+
+@compiled
 def step_mean(code: Code, k: int, m: Memory, i: int, mask: int) -> None:
     """Mean of `n` values, times scale."""
     s = code[k + STATE]

@@ -23,6 +23,7 @@ from libs.domain.market import (
     Liquidation,
     MarkPrice,
     OpenInterest,
+    OutsideReading,
     Trade,
 )
 from libs.domain.orders import ReportKind, VenueReport
@@ -56,10 +57,15 @@ def _has_interest(event: OpenInterest) -> bool:
     return event.open_interest_e8 >= 0
 
 
+def _is_reading(event: OutsideReading) -> bool:
+    return (event.published_time > 0) & (event.value - event.value == 0.0)
+
+
 check_trade = Rule(_is_trade, "price and quantity must be above 0")
 check_quote = Rule(_is_quote, "a quote's prices must be above 0")
 check_mark = Rule(_has_mark, "mark_price_e8 must be above 0")
 check_open_interest = Rule(_has_interest, "open_interest_e8 must not be negative")
+check_reading = Rule(_is_reading, "a reading needs published_time above 0 and a finite value")
 
 
 def check_book(event: DepthSnapshot | DepthDelta) -> str | None:

@@ -29,6 +29,7 @@ from libs.domain.market import (
     Liquidation,
     MarkPrice,
     OpenInterest,
+    OutsideReading,
     Trade,
 )
 from libs.domain.orders import (
@@ -56,6 +57,7 @@ from libs.wire.checks import (
     check_mark,
     check_open_interest,
     check_quote,
+    check_reading,
     check_report,
     check_trade,
     check_vector,
@@ -172,6 +174,7 @@ _DATA_TOPICS = (
             Carried(ClockTick),
             Carried(Gap, required=("gap_id",)),
             Carried(LateTrade, check_trade, required=("gap_id",)),
+            Carried(OutsideReading, check_reading, required=("series",)),
         ),
         "instrument",
         ("ingestion",),

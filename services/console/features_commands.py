@@ -129,7 +129,7 @@ def engineer_features(
         source = BarsFile.open(Path(input_))
         if output.exists() and output.resolve() == Path(input_).resolve():
             raise BadInput(f"--output {output} is the input; choose another file")
-    chosen = _load(feature_set).on(name_timeframe(source.step_s))
+    chosen = _load(feature_set, name_timeframe(source.step_s))
     program = compile_feature_set(chosen, source.step_s)
     summary = _write_features(source, program, output, funding, open_interest, mark, alternative, is_quiet=json)
     summary["seconds"] = round(SYSTEM_CLOCK.monotonic_s() - began, 3)
@@ -167,21 +167,12 @@ def _write_features(
 
     from libs.indicators import columns as col
     from libs.indicators.batch import BatchRun, warm_up_bars
-    from libs.indicators.joins import join_column, join_funding
-    from services.console.features_files import (
-        PIECE_ROWS,
-        FeatureFile,
-        read_alternative,
-        read_funding,
-        read_interest,
-        read_mark,
-    )
+    from services.console.features_files import PIECE_ROWS, FeatureFile
+    from services.training.published import PublishedFiles, PublishedSeries
 
     chosen = program.feature_set
-    rates = None if funding is None else read_funding(funding)
-    interest = None if open_interest is None else read_interest(open_interest)
-    marks = None if mark is None else read_mark(mark)
-    readings = {} if alternative is None else read_alternative(alternative)
+    published = PublishedSeries(PublishedFiles(funding, open_interest, mark, readings=alternative))
+    others = published.others
     engine = BatchRun(program)
     unknown = np.zeros(len(chosen), dtype=np.int64)
     buffer = np.empty((PIECE_ROWS, len(chosen)))
@@ -193,27 +184,22 @@ def _write_features(
         "base_timeframe": chosen.base_timeframe,
     }
     with (
-        FeatureFile(output, (*chosen.names, *readings), metadata) as file,
+        FeatureFile(output, (*chosen.names, *others), metadata) as file,
         _progress(source.total_rows, is_quiet) as advance,
     ):
         for piece in source.pieces():
             closes = piece.open_times + source.step_s
-            if rates is not None:
-                join_funding(piece.rows, closes, rates)
-            if interest is not None:
-                join_column(piece.rows, closes, interest, col.ROW_INTEREST)
-            if marks is not None:
-                join_column(piece.rows, closes, marks, col.ROW_MARK)
+            published.join(piece.rows, closes, source.step_s)
             values = engine.take(piece.open_times, piece.rows, buffer[: len(piece.rows)])
             absent &= np.isnan(piece.rows).all(axis=0)
             unknown += np.isnan(values).sum(axis=0)
-            joined = [series.as_of(closes * 1000)[0] for series in readings.values()]
+            joined = [series.as_of(closes * 1000)[0] for series in others.values()]
             file.write(piece.open_times, source.step_s, np.column_stack((values, *joined)) if joined else values)
             advance(len(values))
     notes = source.notes
     missing = {col.ROW_COLUMNS[j] for j in np.flatnonzero(absent)}
     rows = max(notes.rows, 1)
-    warnings = _warnings(chosen, program, source, missing, None if marks is None else marks.max_age_ms // 1000)
+    warnings = _warnings(chosen, program, source, missing, published.mark_step_s)
     return {
         "rows": notes.rows,
         "features": len(chosen),
@@ -221,21 +207,23 @@ def _write_features(
         "schema_hash": chosen.schema_hash,
         "base_timeframe": chosen.base_timeframe,
         "output": str(output),
-        "alternative": list(readings),
+        "alternative": list(others),
         "warm_up_bars": warm_up_bars(chosen, source.step_s),
         "warm_up": {feature.name: feature.warm_up for feature in chosen.features},
         "nan_share": {name: int(count) / rows for name, count in zip(chosen.names, unknown, strict=True)},
         "coverage": 1.0 - float(unknown.sum()) / (rows * len(chosen)),
-        "missing_inputs": {
-            name: [feature.name for feature in chosen.features if name in feature.kind.inputs]
-            for name in sorted(missing)
-        },
+        "missing_inputs": {name: lost for name in sorted(missing) if (lost := _lost_without(name, chosen))},
         "unavailable": list(program.unavailable),
         "gaps": {"count": notes.gaps, "missing_bars": notes.missing_bars, "first_row": notes.first_gap_row},
         "duplicates": {"dropped": notes.duplicates, "first_row": notes.first_duplicate_row},
         "zero_volume": {"bars": notes.zero_volume_bars, "first_row": notes.first_zero_volume_row},
         "notes": warnings,
     }
+
+
+def _lost_without(column: str, chosen: FeatureSet) -> list[str]:
+    """Name the features that are empty without a column; a flag then says that it is not known."""
+    return [one.name for one in chosen.features if column in one.kind.inputs and one.kind.step != "known"]
 
 
 def _warnings(
@@ -245,7 +233,7 @@ def _warnings(
     notes = source.notes
     said = []
     for name in sorted(missing):
-        lost = [feature.name for feature in chosen.features if name in feature.kind.inputs]
+        lost = _lost_without(name, chosen)
         if lost:
             said.append(f"no {name} in the input: {len(lost)} features are empty ({', '.join(lost[:3])}, ...)")
     if program.unavailable:
@@ -287,13 +275,16 @@ def _progress(total: int, is_quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda rows: progress.advance(task, rows)
 
 
-def _load(name: str) -> FeatureSet:
-    from libs.indicators.feature_set import FeatureSetError
+def _load(name: str, base_timeframe: str = "1m") -> FeatureSet:
+    """Load a set as training and serving do; over a timeframe that has no name of theirs, its list as it is."""
+    from libs.indicators.feature_set import TIMEFRAME_SECONDS, FeatureSetError
     from libs.indicators.feature_sets import load_feature_set
     from libs.runtime.errors import BadInput
 
     try:
-        return load_feature_set(name)
+        if base_timeframe in TIMEFRAME_SECONDS:
+            return load_feature_set(name, base_timeframe)
+        return load_feature_set(name).on(base_timeframe)
     except FeatureSetError as error:
         raise BadInput(f"--feature-set: {error}") from error
 

@@ -60,6 +60,17 @@ def train_models(
     input_: Annotated[
         Path | None, typer.Option("--input", metavar="BARS.parquet", help="Klines to train on, with a volume column.")
     ] = None,
+    settled_funding: Annotated[
+        Path | None, typer.Option(metavar="F.parquet", help="Funding beside the bars: columns time, rate.")
+    ] = None,
+    open_interest: Annotated[
+        Path | None, typer.Option(metavar="F.parquet", help="Open interest: columns time, open_interest.")
+    ] = None,
+    mark: Annotated[Path | None, typer.Option(metavar="F.parquet", help="Mark bars: open_time, close.")] = None,
+    index: Annotated[Path | None, typer.Option(metavar="F.parquet", help="Index bars: open_time, close.")] = None,
+    readings: Annotated[
+        Path | None, typer.Option(metavar="F.parquet", help="Readings of collect-alternative; for outside_v1.")
+    ] = None,
     simulated_seed: Annotated[
         int | None, typer.Option(min=0, help="Train on the simulated market of this seed instead of a file.")
     ] = None,
@@ -125,6 +136,8 @@ def train_models(
 
       perpflow train-models --input bars_5m.parquet --family logistic --label barrier --folds 6 --json
 
+      perpflow train-models --input bars_1h.parquet --feature-set outside_v1 --settled-funding funding.parquet
+
       perpflow train-models --input bars_1h.parquet --family tft --outlook 30
 
       perpflow train-models --simulated-seed 11 --days 30 --name sim --family transformer --param epochs=2
@@ -139,6 +152,10 @@ def train_models(
         raise BadInput("--starter is made of fixed data; leave out --input and --simulated-seed")
     if not starter and (input_ is None) == (simulated_seed is None):
         raise BadInput("give --input BARS.parquet or --simulated-seed N, one of them")
+    if input_ is None and any((settled_funding, open_interest, mark, index, readings)):
+        raise BadInput(
+            "--settled-funding, --open-interest, --mark, --index and --readings lie beside --input; give that"
+        )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise BadInput(f"--name {name!r}: use letters, digits, '_', '.', '-', at most 64")
     if starter and (shadow or retrain_every or retrain_on_drift):
@@ -152,6 +169,7 @@ def train_models(
         from services.training.core.labels import LabelOptions
         from services.training.core.trading import Costs
         from services.training.market_data import read_bars, simulate_bars
+        from services.training.published import PublishedFiles
         from services.training.report import describe_line
         from services.training.starter import train_starter
         from services.training.training import TrainingOptions, train_model
@@ -163,7 +181,11 @@ def train_models(
         if starter:
             trained = train_starter(progress)
         else:
-            data = read_bars(input_) if input_ is not None else simulate_bars(simulated_seed or 0, days)
+            data = (
+                read_bars(input_, PublishedFiles(settled_funding, open_interest, mark, index, readings))
+                if input_ is not None
+                else simulate_bars(simulated_seed or 0, days)
+            )
             if (retrain_every or retrain_on_drift) and not _is_due(
                 output, name, int(data.table.open_times[-1]), retrain_every, metrics, retrain_on_drift, json
             ):

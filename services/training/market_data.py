@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from libs.domain.numbers import NANOSECONDS
+from libs.indicators import columns as col
 from libs.runtime.errors import BadInput
 from services.exchange.core import SimulatedMarket
 from services.exchange.core.frames import decode_kline
 from services.training.core.bars import OPTIONAL, REQUIRED, BadBars, BarTable, table_of_bars, table_of_columns
+from services.training.published import PublishedFiles, PublishedSeries
 
 MINUTES_PER_DAY = 1440
+NOTHING_BESIDE = PublishedFiles()
 # Of a bar that lacks trades.
 _MARK = "is_incomplete"
 
@@ -30,8 +34,11 @@ class TrainingBars:
     description: dict[str, str | int]
 
 
-def read_bars(path: Path) -> TrainingBars:
-    """Read klines from Parquet, without those marked as lacking trades. Raises `BadInput` naming file, row and fix."""
+def read_bars(path: Path, beside: PublishedFiles = NOTHING_BESIDE) -> TrainingBars:
+    """Read klines from Parquet, without those marked as lacking trades, and join what was published beside them.
+
+    Raises `BadInput` naming file, row and fix.
+    """
     try:
         file = pq.ParquetFile(path)
         names = set(file.schema_arrow.names)
@@ -40,6 +47,7 @@ def read_bars(path: Path) -> TrainingBars:
         raise BadInput(f"{path} does not exist; give klines as Parquet") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {error}") from error
+    facts = beside.describe()
     total = len(table)
     if _MARK in table.column_names:
         # What remains has a gap there, over which no example reaches.
@@ -54,7 +62,18 @@ def read_bars(path: Path) -> TrainingBars:
     described: dict[str, str | int] = {"source": "file", "file": path.name, "sha256": digest, "bars": len(bars)}
     if total > len(table):
         described["incomplete_bars_left_out"] = total - len(table)
+    if facts:
+        bars = join_published(bars, PublishedSeries(beside))
+    described.update(facts)
     return TrainingBars(bars, described)
+
+
+def join_published(bars: BarTable, series: PublishedSeries) -> BarTable:
+    """Return the bars with what each knows, by its close, of the series beside them."""
+    published = np.full((len(bars), col.ROW_WIDTH), np.nan)
+    closes = (bars.open_times + bars.step_ns) // NANOSECONDS
+    series.join(published, closes, bars.step_ns // NANOSECONDS)
+    return replace(bars, published=published)
 
 
 def simulate_bars(seed: int, days: int) -> TrainingBars:

@@ -22,6 +22,7 @@ from libs.domain.market import (
     FundingSettled,
     Liquidation,
     OpenInterest,
+    OutsideReading,
     Side,
 )
 from libs.domain.numbers import NANOSECONDS, SCALE
@@ -84,6 +85,7 @@ def _by_hand() -> dict[str, Event]:
         "depth_delta": DepthDelta(*head, 78, 80, 77, *book),
         "funding_settled": FundingSettled(*head, -1_012, 6_000_000_000_000),
         "open_interest": OpenInterest(*head, 8_000_000_000_000),
+        "outside_reading": OutsideReading(*head, "fear_greed_index", START - NANOSECONDS, 74.0),
         "liquidation": Liquidation(*head, Side.SELL, 5_900_000_000_000, SCALE),
         "exchange_bar": ExchangeBar(
             *head, "1m", START, START + 60 * NANOSECONDS, 10, 12, 9, 11, 100, 1_000, 50, 7, is_history=False

@@ -26,9 +26,11 @@ from libs.domain.market import (
     Liquidation,
     MarkPrice,
     OpenInterest,
+    OutsideReading,
     Trade,
 )
 from libs.domain.market_columns import MarketColumns
+from libs.domain.readings import READING_SERIES
 from libs.domain.state import StateFormat, StateMismatch
 from services.bars.core.book import Ints
 from services.bars.core.series import MINUTE, BarSeries, BarSeriesState
@@ -61,7 +63,13 @@ def _add_revisions(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-_STATE = StateFormat("bars", 3, BarsState, migrations={1: _add_missing, 2: _add_revisions})
+def _add_readings(values: dict[str, Any]) -> dict[str, Any]:
+    for series in values["series"].values():
+        series["readings"] = {"series": {}}
+    return values
+
+
+_STATE = StateFormat("bars", 4, BarsState, migrations={1: _add_missing, 2: _add_revisions, 3: _add_readings})
 
 _APPLY: dict[type, Callable[[BarSeries, Any], None]] = {
     Trade: BarSeries.take_trade,
@@ -185,9 +193,15 @@ class BarsCore:
             _check_notional(event)
             self._series_of(event.instrument).take_late(event)
             return []
-        if not isinstance(event, ClockTick | FundingSettled):
+        if not isinstance(event, ClockTick | FundingSettled | OutsideReading):
             raise Unhandleable(f"bars takes market events, not {type(event).__name__}")
         series = self._series_of(event.instrument)
+        if isinstance(event, FundingSettled):
+            series.take_settlement(event)
+        elif isinstance(event, OutsideReading):
+            if event.series not in READING_SERIES:
+                raise Unhandleable(f"no series {event.series!r} of readings; there are {', '.join(READING_SERIES)}")
+            series.take_reading(event)
         if not series.deadline or event.event_time < series.deadline:
             return []
         return series.close_until(event.event_time)

@@ -14,14 +14,17 @@ from libs.domain.market import (
     DepthDelta,
     DepthSnapshot,
     ExchangeBar,
+    FundingSettled,
     LateTrade,
     Liquidation,
     MarkPrice,
     OpenInterest,
+    OutsideReading,
     Side,
     Trade,
 )
 from libs.domain.market_columns import MarketColumns
+from libs.domain.readings import SETTLED_FUNDING_RATE, LatestReadings
 from libs.domain.state import ArrayOf
 from services.bars.core.book import LEVELS, MAX_LEVELS, Ints, grow
 from services.bars.core.revisions import Revisions, RevisionsState
@@ -61,13 +64,14 @@ _LADDERS = (("bids", 0), ("asks", 1))
 @dataclass(slots=True)
 class BarSeriesState:
     """What is kept of a series: the records as they are, the used part of each side's prices and quantities, and what
-    is missing and may be revised.
+    is missing and may be revised, and the latest readings from outside.
     """
 
     head: Annotated[Records, ArrayOf(HEAD)]
     slots: Annotated[Records, ArrayOf(ACCUMULATOR)]
     ladders: list[Annotated[Ints, ArrayOf("<i8")]]
     revisions: RevisionsState
+    readings: LatestReadings
 
 
 class BarSeries:
@@ -91,6 +95,7 @@ class BarSeries:
         "keys",
         "opened",
         "quantities",
+        "readings",
         "revisions",
     )  # fmt: skip
 
@@ -112,6 +117,7 @@ class BarSeries:
         self.opened = 0
         self.deadline = 0
         self.revisions = Revisions()
+        self.readings = LatestReadings()
 
     @property
     def slots(self) -> Records:
@@ -125,11 +131,12 @@ class BarSeries:
         for count, side in _LADDERS:
             used = self.head[count][0]
             ladders += [self.keys[side, :used], self.quantities[side, :used]]
-        return BarSeriesState(self.head, self._slots, ladders, self.revisions.state)
+        return BarSeriesState(self.head, self._slots, ladders, self.revisions.state, self.readings)
 
     def restore(self, state: BarSeriesState) -> None:
         """Take over what was kept."""
         self.head, self._slots, self.revisions.state = state.head, state.slots, state.revisions
+        self.readings = state.readings
         self._words = words_of(self._slots)
         for (count, side), (keys, quantities) in zip(_LADDERS, (state.ladders[:2], state.ladders[2:]), strict=True):
             used = self.head[count][0]
@@ -320,6 +327,14 @@ class BarSeries:
         slot["liquidations"] += 1
         slot["liquidation_buy" if event.side is Side.BUY else "liquidation_sell"] += event.quantity_e8
 
+    def take_settlement(self, event: FundingSettled) -> None:
+        """Remember the rate that was settled."""
+        self.readings.add(SETTLED_FUNDING_RATE, event.event_time, event.event_time, event.funding_rate_e8 / SCALE)
+
+    def take_reading(self, event: OutsideReading) -> None:
+        """Remember a reading for the bars from its time on."""
+        self.readings.add(event.series, event.published_time, event.event_time, event.value)
+
     def take_kline(self, event: ExchangeBar) -> list[Bar | BarRevision]:
         """Let a 1m kline replace its minute: before the stream, at the join minute, or where no trades come at all."""
         bars: list[Bar | BarRevision] = []
@@ -379,6 +394,7 @@ class BarSeries:
         closed = [self._make_bar(int(index), self._names[index - LONGER]) for index in self._due[:count][::-1]]
         if self._has_minutes:
             closed.append(self._make_bar(FINISHED, "1m"))
+        self.readings.forget(int(finished["open_time"]) + MINUTE)
         bars += closed
         for bar in closed:
             bars += self.revisions.note_closed(bar)
@@ -421,6 +437,7 @@ class BarSeries:
             liquidation_sell_e8=slot["liquidation_sell"] if has_liquidations else None,
             is_history=slot["history_parts"] == slot["parts"],
             is_incomplete=self.revisions.is_incomplete(slot["open_time"], close_time),
+            **dict(self.readings.as_of(close_time)),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -39,6 +39,8 @@ class BarTable:
     quote_volume: Floats
     trades: Floats
     taker_buy_volume: Floats
+    published: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    """(bars, ROW_WIDTH), NaN but for what was published beside the bars; empty where nothing was joined."""
 
     def __len__(self) -> int:
         return len(self.open_times)
@@ -50,7 +52,7 @@ class BarTable:
 
     def rows(self) -> Floats:
         """Return the bars as the feature engine's rows, (bars, ROW_WIDTH)."""
-        rows = np.full((len(self), col.ROW_WIDTH), np.nan)
+        rows = self.published.copy() if self.published.size else np.full((len(self), col.ROW_WIDTH), np.nan)
         for place, values in (
             (col.ROW_OPEN, self.open),
             (col.ROW_HIGH, self.high),

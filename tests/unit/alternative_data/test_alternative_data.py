@@ -23,10 +23,11 @@ from libs.alternative_data.glassnode import GlassnodeSource
 from libs.alternative_data.headlines import HeadlineSource, score_headline
 from libs.alternative_data.sources import build_sources
 from libs.domain.numbers import NANOSECONDS
+from libs.domain.readings import SERIES_OF_METRIC
 from libs.runtime.errors import DependencyUnavailable
 from services.console.alternative_commands import collect
-from services.console.features_files import read_alternative
 from services.features.settings import FeaturesSettings
+from services.training.published import read_alternative
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MIDNIGHT = 1_767_225_600 * NANOSECONDS
@@ -232,11 +233,11 @@ def test_readings_become_columns_known_from_their_publication_on(tmp_path: Path)
     ]
     readings = collect(sources, 0, 2 * MIDNIGHT, path).readings
     series = read_alternative(path)
-    assert set(series) == {f"{reading.source}_{reading.metric}" for reading in readings}
+    assert set(series) == {SERIES_OF_METRIC[reading.source, reading.metric].name for reading in readings}
     last = max((reading for reading in readings if reading.source == "fear_greed"), key=lambda one: one.published_time)
-    column = series[f"fear_greed_{last.metric}"]
-    published_ms = -(-last.published_time // 1_000_000)
-    values, _ = column.as_of(np.array([published_ms - 1, published_ms, published_ms + 10 * 86_400_000]))
+    column = series["fear_greed_index"]
+    known_ms = -(-last.published_time // 1_000_000) + 3_600_000
+    values, _ = column.as_of(np.array([known_ms - 1, known_ms, known_ms + 10 * 86_400_000]))
     assert values[0] != last.value or len(column.times) == 1
     assert values[1] == last.value
     assert np.isnan(values[2])

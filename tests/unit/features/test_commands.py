@@ -105,16 +105,18 @@ def test_output_has_times_and_one_column_a_feature_with_the_batchs_bits(tmp_path
 def test_funding_interest_and_mark_are_joined_by_publication(tmp_path: Path) -> None:
     funding = recorded_file("funding/binance_um_BTCUSDT_funding_20190910_20250630.parquet")
     mark = recorded_file("mark/binance_um_BTCUSDT_mark_1h_20191223_20250630.parquet")
-    said = _engineer(tmp_path, "--input", recorded_file(BTC_1H), "--funding", funding, "--mark", mark)
+    said = _engineer(
+        tmp_path, "--input", recorded_file(BTC_1H), "--funding", funding, "--mark", mark, "--feature-set", "outside_v1"
+    )
     table = pq.read_table(tmp_path / "out.parquet")
     assert said["base_timeframe"] == "1h"
-    assert said["schema_hash"] == CORE.on("1h").schema_hash
+    assert said["schema_hash"] == load_feature_set("outside_v1", "1h").schema_hash
     closes = table["close_time"].cast("int64").to_numpy()
     settled = pq.read_table(funding)
     stamps, rates = settled["time"].cast("int64").to_numpy(), settled["rate"].to_numpy()
-    index = np.searchsorted(stamps, closes, side="right") - 1
+    index = np.searchsorted(stamps + 60_000, closes, side="right") - 1
     known = index >= 0
-    ours = table["funding_rate"].to_numpy()
+    ours = table["settled_funding_rate"].to_numpy()
     np.testing.assert_allclose(ours[known], rates[index[known]], atol=5e-9)
     assert np.isnan(ours[~known]).all()
     marks = pq.read_table(mark)
@@ -125,7 +127,7 @@ def test_funding_interest_and_mark_are_joined_by_publication(tmp_path: Path) -> 
     expected = [(c / price[t] - 1) * 1e4 if t in price else np.nan for t, c in zip(closes.tolist(), close, strict=True)]
     np.testing.assert_allclose(table["mark_basis"].to_numpy(), expected, rtol=1e-6, atol=1e-6)
     assert "open_interest" in said["missing_inputs"]
-    assert "funding_rate" not in said["missing_inputs"]
+    assert "settled_funding_rate" not in said["missing_inputs"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from libs.domain.bars import TIMEFRAMES, Bar, bar_event_id
 from libs.domain.numbers import NANOSECONDS
+from libs.domain.readings import READING_SERIES
 from libs.indicators import columns as col
 from libs.indicators.arrays import Memory, Values
 from libs.indicators.batch import BatchRun, Seconds, round_rows
@@ -90,6 +92,16 @@ def fill_in(rows: Memory, times: Seconds, seed: int = 5) -> Memory:
     rows[:, col.ROW_INTEREST] = 80_000.0 + rng.normal(0.0, 20.0, count).cumsum()
     rows[:, col.ROW_LIQUIDATION_BUY] = rng.exponential(1.0, count) * (rng.random(count) < 0.2)
     rows[:, col.ROW_LIQUIDATION_SELL] = rng.exponential(1.0, count) * (rng.random(count) < 0.2)
+    # Of a stream of their own, so that what was made before they came stays as it was.
+    rng = np.random.default_rng(seed + 1_000)
+    for j, name in enumerate(READING_SERIES, start=col.ROW_READINGS):
+        rows[:, j] = {
+            "fear_greed_index": rng.integers(0, 101, count),
+            "peer_price": close / 20.0 * (1.0 + rng.normal(0.0, 1e-3, count)),
+            "spot_price": close * (1.0 + rng.normal(0.0, 2e-4, count)),
+            "active_addresses": rng.integers(500_000, 900_000, count),
+            "exchange_net_flow": rng.normal(0.0, 3_000.0, count),
+        }.get(name, rng.uniform(0.0, 1.0, count))
     round_rows(rows)
     return rows
 
@@ -144,7 +156,7 @@ def as_bar(instrument: str, timeframe: str, open_time_s: int, row: Memory, is_hi
     close_time = open_time + TIMEFRAMES[timeframe]
     trades = row[col.ROW_TRADES]
     following = row[col.ROW_NEXT_FUNDING]
-    return Bar(
+    bar = Bar(
         instrument=instrument,
         event_id=bar_event_id(instrument, timeframe, open_time),
         event_time=close_time,
@@ -175,6 +187,8 @@ def as_bar(instrument: str, timeframe: str, open_time_s: int, row: Memory, is_hi
         liquidation_sell_e8=_e8(row[col.ROW_LIQUIDATION_SELL]),
         is_history=is_history,
     )
+    readings: dict[str, Any] = {name: _number(row[j]) for j, name in enumerate(READING_SERIES, start=col.ROW_READINGS)}
+    return replace(bar, **readings)
 
 
 _SUMS = (

@@ -19,7 +19,7 @@ from libs.indicators.batch import (
     warm_up_bars,
 )
 from libs.indicators.feature_set import FeatureSet, features_of
-from libs.indicators.joins import join_column, join_funding, publish_funding, publish_interest, publish_mark
+from libs.indicators.joins import join_column, join_funding, join_mark, publish_funding, publish_interest, publish_mark
 from tests.unit.indicators.recorded import BTC_5M, SPOT_1H, compute, made_rows, recorded_rows, same_bits
 
 
@@ -162,19 +162,29 @@ def _joined(join: Callable[[np.ndarray, np.ndarray], None], closes: list[int], c
 def test_funding_is_known_from_its_settlement_until_two_intervals_later() -> None:
     times = MIDNIGHT * 1000 + np.array([0, 8, 16]) * HOUR
     funding = publish_funding(times, np.array([1e-4, 2e-4, 3e-4]))
-    closes = [-60, 0, 8 * 3600 - 60, 8 * 3600, 32 * 3600 - 60, 32 * 3600]
-    rates = _joined(lambda rows, at: join_funding(rows, at, funding), closes, col.ROW_FUNDING)
+    closes = [0, 60, 8 * 3600, 8 * 3600 + 60, 32 * 3600, 32 * 3600 + 60]
+    rates = _joined(lambda rows, at: join_funding(rows, at, funding), closes, col.ROW_SETTLED_FUNDING)
     np.testing.assert_array_equal(rates, [np.nan, 1e-4, 1e-4, 2e-4, 3e-4, np.nan])
     following = _joined(lambda rows, at: join_funding(rows, at, funding), closes, col.ROW_NEXT_FUNDING)
     hours = (np.array(following) - MIDNIGHT) / 3600
+    # The bar that ends with a settlement still has it as its next.
     np.testing.assert_array_equal(hours, [np.nan, 8, 8, 16, 32, np.nan])
 
 
 def test_a_settlement_stamped_some_ms_late_counts_from_the_next_close() -> None:
     funding = publish_funding(np.array([MIDNIGHT * 1000, MIDNIGHT * 1000 + 8 * HOUR + 3]), np.array([1e-4, 2e-4]))
-    closes = [8 * 3600, 8 * 3600 + 60]
-    rates = _joined(lambda rows, at: join_funding(rows, at, funding), closes, col.ROW_FUNDING)
+    closes = [8 * 3600 + 60, 8 * 3600 + 120]
+    rates = _joined(lambda rows, at: join_funding(rows, at, funding), closes, col.ROW_SETTLED_FUNDING)
     assert rates == [1e-4, 2e-4]
+    following = _joined(lambda rows, at: join_funding(rows, at, funding), closes, col.ROW_NEXT_FUNDING)
+    assert [(one - MIDNIGHT) / 3600 for one in following] == [16, 16]
+
+
+def test_a_mark_of_an_earlier_bar_says_nothing_of_this_one() -> None:
+    mark = publish_mark(MIDNIGHT * 1000 + np.array([0, 1]) * HOUR, np.array([100.0, 101.0]))
+    closes = [3600, 3900, 7200]
+    marks = _joined(lambda rows, at: join_mark(rows, at, mark, col.ROW_MARK, 300), closes, col.ROW_MARK)
+    np.testing.assert_array_equal(marks, [100.0, np.nan, 101.0])
 
 
 def test_a_mark_bar_is_known_when_it_closes_and_until_the_next_is_due() -> None:

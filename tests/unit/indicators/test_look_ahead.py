@@ -14,6 +14,7 @@ from tests.unit.indicators.look_ahead import find_look_ahead
 from tests.unit.indicators.recorded import BTC_1M, LTC_1M, compute, fill_in, made_rows, recorded_rows
 
 CORE = load_feature_set()
+OUTSIDE = load_feature_set("outside_v1")
 CUTS = (1, 2, 61, 300, 301, 1439, 1440, 1441, 2875, 5000, 7199, 7201, 11_111, 14_399)
 
 
@@ -81,7 +82,7 @@ def _joined(times: np.ndarray, rows: np.ndarray, until_ms: int) -> np.ndarray:
     join_funding(rows, closes, publish_funding(*series["funding"]))
     join_column(rows, closes, publish_interest(*series["interest"]), col.ROW_INTEREST)
     join_column(rows, closes, publish_mark(*series["mark"]), col.ROW_MARK)
-    return compute(CORE, times, rows)
+    return compute(OUTSIDE, times, rows)
 
 
 def test_joined_series_are_known_only_from_their_publication() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from libs.bus.api import Record
 from libs.domain.events import Event
-from libs.domain.market import ExchangeBar
+from libs.domain.market import ExchangeBar, OutsideReading
 from libs.store.batches import build_batch, column_kinds
 from libs.store.tables import EVENT_TABLES, StoredRow, Undecodable, table_of
 from libs.wire import DecodeError, decode_any, encode
@@ -65,8 +65,8 @@ def assert_same_rows(topic: str, records: Sequence[Record]) -> None:
     assert [dict(zip(("partition", "offset", "reason"), each, strict=True)) for each in batch.undecodable] == reasons
 
 
-def test_market_is_read_by_columns_but_for_its_klines() -> None:
-    assert set(column_kinds(MARKET_EVENTS)) == set(MARKET_KINDS.values()) - {ExchangeBar}
+def test_market_is_read_by_columns_but_for_its_klines_and_readings() -> None:
+    assert set(column_kinds(MARKET_EVENTS)) == set(MARKET_KINDS.values()) - {ExchangeBar, OutsideReading}
 
 
 @pytest.mark.parametrize("kind", [kind for kind, event in EXAMPLES.items() if type(event) in EVENT_TABLES])

@@ -25,6 +25,7 @@ from libs.domain.market import (
     DepthSnapshot,
     ExchangeBar,
     MarketEvent,
+    OutsideReading,
     Trade,
 )
 from libs.domain.orders import OrderApproved, OrderRefused, ReportKind, VenueReport
@@ -65,7 +66,9 @@ def field_strategy(owner: type, name: str, hint: Any) -> st.SearchStrategy[Any]:
     if hint is Decimal:
         return decimals()
     if hint is float:
-        return st.floats(0, 1) if name in ("confidence", "coverage") else st.floats(allow_nan=False)
+        if name in ("confidence", "coverage"):
+            return st.floats(0, 1)
+        return st.floats(allow_nan=False, allow_infinity=owner is not OutsideReading)
     if hint is bytes:
         return (
             st.binary(min_size=1, max_size=5).map(lambda part: part * 8) if name == "packed" else st.binary(max_size=20)
@@ -75,7 +78,7 @@ def field_strategy(owner: type, name: str, hint: Any) -> st.SearchStrategy[Any]:
             return st.sampled_from(list(TIMEFRAMES))
         if name == "schema_hash":
             return st.text("0123456789abcdef", min_size=64, max_size=64)
-        required = name.endswith(("_id", "_id_of")) or name in ("instrument", "account", "service")
+        required = name.endswith(("_id", "_id_of")) or name in ("instrument", "account", "service", "series")
         return NAME if required else TEXT
     if hint is int:
         if name.endswith("_time"):

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Bar(_message.Message):
-    __slots__ = ("event_id", "instrument", "event_time", "timeframe", "open_time", "close_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8", "quote_volume_e8", "taker_buy_volume_e8", "trade_count", "spread_mean_bps", "depth_imbalance_1", "depth_imbalance_5", "depth_imbalance_10", "order_flow_imbalance", "microprice_deviation_bps", "realised_variance", "mark_close_e8", "index_close_e8", "funding_rate_e8", "next_funding_time", "open_interest_e8", "liquidation_buy_e8", "liquidation_sell_e8", "is_history", "is_incomplete")
+    __slots__ = ("event_id", "instrument", "event_time", "timeframe", "open_time", "close_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8", "quote_volume_e8", "taker_buy_volume_e8", "trade_count", "spread_mean_bps", "depth_imbalance_1", "depth_imbalance_5", "depth_imbalance_10", "order_flow_imbalance", "microprice_deviation_bps", "realised_variance", "mark_close_e8", "index_close_e8", "funding_rate_e8", "next_funding_time", "open_interest_e8", "liquidation_buy_e8", "liquidation_sell_e8", "is_history", "is_incomplete", "settled_funding_rate", "fear_greed_index", "accounts_long_short_ratio", "top_accounts_long_short_ratio", "top_positions_long_short_ratio", "funding_median_rate", "funding_longs_pay_share", "headline_polarity", "active_addresses", "exchange_net_flow", "spent_output_profit_ratio", "market_value_to_realised_value", "peer_price", "peer_taker_imbalance", "spot_price", "spot_taker_imbalance", "other_venue_funding_rate")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,23 @@ class Bar(_message.Message):
     LIQUIDATION_SELL_E8_FIELD_NUMBER: _ClassVar[int]
     IS_HISTORY_FIELD_NUMBER: _ClassVar[int]
     IS_INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FUNDING_RATE_FIELD_NUMBER: _ClassVar[int]
+    FEAR_GREED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_LONG_SHORT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    TOP_ACCOUNTS_LONG_SHORT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    TOP_POSITIONS_LONG_SHORT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    FUNDING_MEDIAN_RATE_FIELD_NUMBER: _ClassVar[int]
+    FUNDING_LONGS_PAY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    HEADLINE_POLARITY_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_NET_FLOW_FIELD_NUMBER: _ClassVar[int]
+    SPENT_OUTPUT_PROFIT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MARKET_VALUE_TO_REALISED_VALUE_FIELD_NUMBER: _ClassVar[int]
+    PEER_PRICE_FIELD_NUMBER: _ClassVar[int]
+    PEER_TAKER_IMBALANCE_FIELD_NUMBER: _ClassVar[int]
+    SPOT_PRICE_FIELD_NUMBER: _ClassVar[int]
+    SPOT_TAKER_IMBALANCE_FIELD_NUMBER: _ClassVar[int]
+    OTHER_VENUE_FUNDING_RATE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     instrument: str
     event_time: int
@@ -68,7 +85,24 @@ class Bar(_message.Message):
     liquidation_sell_e8: int
     is_history: bool
     is_incomplete: bool
-    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., timeframe: _Optional[str] = ..., open_time: _Optional[int] = ..., close_time: _Optional[int] = ..., open_e8: _Optional[int] = ..., high_e8: _Optional[int] = ..., low_e8: _Optional[int] = ..., close_e8: _Optional[int] = ..., volume_e8: _Optional[int] = ..., quote_volume_e8: _Optional[int] = ..., taker_buy_volume_e8: _Optional[int] = ..., trade_count: _Optional[int] = ..., spread_mean_bps: _Optional[float] = ..., depth_imbalance_1: _Optional[float] = ..., depth_imbalance_5: _Optional[float] = ..., depth_imbalance_10: _Optional[float] = ..., order_flow_imbalance: _Optional[float] = ..., microprice_deviation_bps: _Optional[float] = ..., realised_variance: _Optional[float] = ..., mark_close_e8: _Optional[int] = ..., index_close_e8: _Optional[int] = ..., funding_rate_e8: _Optional[int] = ..., next_funding_time: _Optional[int] = ..., open_interest_e8: _Optional[int] = ..., liquidation_buy_e8: _Optional[int] = ..., liquidation_sell_e8: _Optional[int] = ..., is_history: _Optional[bool] = ..., is_incomplete: _Optional[bool] = ...) -> None: ...
+    settled_funding_rate: float
+    fear_greed_index: float
+    accounts_long_short_ratio: float
+    top_accounts_long_short_ratio: float
+    top_positions_long_short_ratio: float
+    funding_median_rate: float
+    funding_longs_pay_share: float
+    headline_polarity: float
+    active_addresses: float
+    exchange_net_flow: float
+    spent_output_profit_ratio: float
+    market_value_to_realised_value: float
+    peer_price: float
+    peer_taker_imbalance: float
+    spot_price: float
+    spot_taker_imbalance: float
+    other_venue_funding_rate: float
+    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., timeframe: _Optional[str] = ..., open_time: _Optional[int] = ..., close_time: _Optional[int] = ..., open_e8: _Optional[int] = ..., high_e8: _Optional[int] = ..., low_e8: _Optional[int] = ..., close_e8: _Optional[int] = ..., volume_e8: _Optional[int] = ..., quote_volume_e8: _Optional[int] = ..., taker_buy_volume_e8: _Optional[int] = ..., trade_count: _Optional[int] = ..., spread_mean_bps: _Optional[float] = ..., depth_imbalance_1: _Optional[float] = ..., depth_imbalance_5: _Optional[float] = ..., depth_imbalance_10: _Optional[float] = ..., order_flow_imbalance: _Optional[float] = ..., microprice_deviation_bps: _Optional[float] = ..., realised_variance: _Optional[float] = ..., mark_close_e8: _Optional[int] = ..., index_close_e8: _Optional[int] = ..., funding_rate_e8: _Optional[int] = ..., next_funding_time: _Optional[int] = ..., open_interest_e8: _Optional[int] = ..., liquidation_buy_e8: _Optional[int] = ..., liquidation_sell_e8: _Optional[int] = ..., is_history: _Optional[bool] = ..., is_incomplete: _Optional[bool] = ..., settled_funding_rate: _Optional[float] = ..., fear_greed_index: _Optional[float] = ..., accounts_long_short_ratio: _Optional[float] = ..., top_accounts_long_short_ratio: _Optional[float] = ..., top_positions_long_short_ratio: _Optional[float] = ..., funding_median_rate: _Optional[float] = ..., funding_longs_pay_share: _Optional[float] = ..., headline_polarity: _Optional[float] = ..., active_addresses: _Optional[float] = ..., exchange_net_flow: _Optional[float] = ..., spent_output_profit_ratio: _Optional[float] = ..., market_value_to_realised_value: _Optional[float] = ..., peer_price: _Optional[float] = ..., peer_taker_imbalance: _Optional[float] = ..., spot_price: _Optional[float] = ..., spot_taker_imbalance: _Optional[float] = ..., other_venue_funding_rate: _Optional[float] = ...) -> None: ...
 
 class BarRevision(_message.Message):
     __slots__ = ("event_id", "instrument", "event_time", "bar_id", "revision", "causes", "timeframe", "open_time", "close_time", "open_e8", "high_e8", "low_e8", "close_e8", "volume_e8", "quote_volume_e8", "taker_buy_volume_e8", "trade_count", "is_incomplete")

@@ -24,43 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fperpflow/market/v1/market.proto\x12\x12perpflow.market.v1\"\xee\x05\n\x0bMarketEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x12\n\nevent_time\x18\x03 \x01(\x03\x12\x15\n\rreceived_time\x18\x04 \x01(\x03\x12*\n\x05trade\x18\n \x01(\x0b\x32\x19.perpflow.market.v1.TradeH\x00\x12;\n\x0e\x64\x65pth_snapshot\x18\x0b \x01(\x0b\x32!.perpflow.market.v1.DepthSnapshotH\x00\x12\x35\n\x0b\x64\x65pth_delta\x18\x0c \x01(\x0b\x32\x1e.perpflow.market.v1.DepthDeltaH\x00\x12\x33\n\nbest_quote\x18\r \x01(\x0b\x32\x1d.perpflow.market.v1.BestQuoteH\x00\x12\x33\n\nmark_price\x18\x0e \x01(\x0b\x32\x1d.perpflow.market.v1.MarkPriceH\x00\x12=\n\x0f\x66unding_settled\x18\x0f \x01(\x0b\x32\".perpflow.market.v1.FundingSettledH\x00\x12\x39\n\ropen_interest\x18\x10 \x01(\x0b\x32 .perpflow.market.v1.OpenInterestH\x00\x12\x36\n\x0bliquidation\x18\x11 \x01(\x0b\x32\x1f.perpflow.market.v1.LiquidationH\x00\x12\x37\n\x0c\x65xchange_bar\x18\x12 \x01(\x0b\x32\x1f.perpflow.market.v1.ExchangeBarH\x00\x12\x33\n\nclock_tick\x18\x13 \x01(\x0b\x32\x1d.perpflow.market.v1.ClockTickH\x00\x12&\n\x03gap\x18\x14 \x01(\x0b\x32\x17.perpflow.market.v1.GapH\x00\x12\x33\n\nlate_trade\x18\x15 \x01(\x0b\x32\x1d.perpflow.market.v1.LateTradeH\x00\x42\x07\n\x05\x65vent\"^\n\x05Trade\x12\x10\n\x08price_e8\x18\x01 \x01(\x03\x12\x13\n\x0bquantity_e8\x18\x02 \x01(\x03\x12\x16\n\x0eis_buyer_maker\x18\x03 \x01(\x08\x12\x16\n\x0evenue_trade_id\x18\x04 \x01(\x03\"\x8b\x01\n\rDepthSnapshot\x12\x16\n\x0elast_update_id\x18\x01 \x01(\x03\x12\x15\n\rbid_prices_e8\x18\x02 \x03(\x03\x12\x19\n\x11\x62id_quantities_e8\x18\x03 \x03(\x03\x12\x15\n\rask_prices_e8\x18\x04 \x03(\x03\x12\x19\n\x11\x61sk_quantities_e8\x18\x05 \x03(\x03\"\xc4\x01\n\nDepthDelta\x12\x17\n\x0f\x66irst_update_id\x18\x01 \x01(\x03\x12\x17\n\x0f\x66inal_update_id\x18\x02 \x01(\x03\x12 \n\x18previous_final_update_id\x18\x03 \x01(\x03\x12\x15\n\rbid_prices_e8\x18\x04 \x03(\x03\x12\x19\n\x11\x62id_quantities_e8\x18\x05 \x03(\x03\x12\x15\n\rask_prices_e8\x18\x06 \x03(\x03\x12\x19\n\x11\x61sk_quantities_e8\x18\x07 \x03(\x03\"|\n\tBestQuote\x12\x11\n\tupdate_id\x18\x01 \x01(\x03\x12\x14\n\x0c\x62id_price_e8\x18\x02 \x01(\x03\x12\x17\n\x0f\x62id_quantity_e8\x18\x03 \x01(\x03\x12\x14\n\x0c\x61sk_price_e8\x18\x04 \x01(\x03\x12\x17\n\x0f\x61sk_quantity_e8\x18\x05 \x01(\x03\"\x86\x01\n\tMarkPrice\x12\x15\n\rmark_price_e8\x18\x01 \x01(\x03\x12\x1b\n\x0eindex_price_e8\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x66unding_rate_e8\x18\x03 \x01(\x03\x12\x19\n\x11next_funding_time\x18\x04 \x01(\x03\x42\x11\n\x0f_index_price_e8\"@\n\x0e\x46undingSettled\x12\x17\n\x0f\x66unding_rate_e8\x18\x01 \x01(\x03\x12\x15\n\rmark_price_e8\x18\x02 \x01(\x03\"(\n\x0cOpenInterest\x12\x18\n\x10open_interest_e8\x18\x01 \x01(\x03\"\\\n\x0bLiquidation\x12&\n\x04side\x18\x01 \x01(\x0e\x32\x18.perpflow.market.v1.Side\x12\x10\n\x08price_e8\x18\x02 \x01(\x03\x12\x13\n\x0bquantity_e8\x18\x03 \x01(\x03\"\xc8\x02\n\x0b\x45xchangeBar\x12\x11\n\ttimeframe\x18\x01 \x01(\t\x12\x11\n\topen_time\x18\x02 \x01(\x03\x12\x12\n\nclose_time\x18\x03 \x01(\x03\x12\x0f\n\x07open_e8\x18\x04 \x01(\x03\x12\x0f\n\x07high_e8\x18\x05 \x01(\x03\x12\x0e\n\x06low_e8\x18\x06 \x01(\x03\x12\x10\n\x08\x63lose_e8\x18\x07 \x01(\x03\x12\x11\n\tvolume_e8\x18\x08 \x01(\x03\x12\x1c\n\x0fquote_volume_e8\x18\t \x01(\x03H\x00\x88\x01\x01\x12 \n\x13taker_buy_volume_e8\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0btrade_count\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12\x12\n\nis_history\x18\x0c \x01(\x08\x42\x12\n\x10_quote_volume_e8B\x16\n\x14_taker_buy_volume_e8B\x0e\n\x0c_trade_count\"\x0b\n\tClockTick\"\xcc\x01\n\x03Gap\x12\x0e\n\x06gap_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.perpflow.market.v1.GapKind\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.perpflow.market.v1.GapState\x12\x11\n\tfrom_time\x18\x04 \x01(\x03\x12\x0f\n\x07to_time\x18\x05 \x01(\x03\x12\x14\n\x0c\x66irst_number\x18\x06 \x01(\x03\x12\x13\n\x0blast_number\x18\x07 \x01(\x03\x12\x0e\n\x06reason\x18\x08 \x01(\t\"r\n\tLateTrade\x12\x10\n\x08price_e8\x18\x01 \x01(\x03\x12\x13\n\x0bquantity_e8\x18\x02 \x01(\x03\x12\x16\n\x0eis_buyer_maker\x18\x03 \x01(\x08\x12\x16\n\x0evenue_trade_id\x18\x04 \x01(\x03\x12\x0e\n\x06gap_id\x18\x05 \x01(\t*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*K\n\x07GapKind\x12\x18\n\x14GAP_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fGAP_KIND_TRADES\x10\x01\x12\x11\n\rGAP_KIND_BOOK\x10\x02*w\n\x08GapState\x12\x19\n\x15GAP_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eGAP_STATE_OPEN\x10\x01\x12\x14\n\x10GAP_STATE_FILLED\x10\x02\x12\x12\n\x0eGAP_STATE_LATE\x10\x03\x12\x12\n\x0eGAP_STATE_LOST\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fperpflow/market/v1/market.proto\x12\x12perpflow.market.v1\"\xad\x06\n\x0bMarketEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x12\n\nevent_time\x18\x03 \x01(\x03\x12\x15\n\rreceived_time\x18\x04 \x01(\x03\x12*\n\x05trade\x18\n \x01(\x0b\x32\x19.perpflow.market.v1.TradeH\x00\x12;\n\x0e\x64\x65pth_snapshot\x18\x0b \x01(\x0b\x32!.perpflow.market.v1.DepthSnapshotH\x00\x12\x35\n\x0b\x64\x65pth_delta\x18\x0c \x01(\x0b\x32\x1e.perpflow.market.v1.DepthDeltaH\x00\x12\x33\n\nbest_quote\x18\r \x01(\x0b\x32\x1d.perpflow.market.v1.BestQuoteH\x00\x12\x33\n\nmark_price\x18\x0e \x01(\x0b\x32\x1d.perpflow.market.v1.MarkPriceH\x00\x12=\n\x0f\x66unding_settled\x18\x0f \x01(\x0b\x32\".perpflow.market.v1.FundingSettledH\x00\x12\x39\n\ropen_interest\x18\x10 \x01(\x0b\x32 .perpflow.market.v1.OpenInterestH\x00\x12\x36\n\x0bliquidation\x18\x11 \x01(\x0b\x32\x1f.perpflow.market.v1.LiquidationH\x00\x12\x37\n\x0c\x65xchange_bar\x18\x12 \x01(\x0b\x32\x1f.perpflow.market.v1.ExchangeBarH\x00\x12\x33\n\nclock_tick\x18\x13 \x01(\x0b\x32\x1d.perpflow.market.v1.ClockTickH\x00\x12&\n\x03gap\x18\x14 \x01(\x0b\x32\x17.perpflow.market.v1.GapH\x00\x12\x33\n\nlate_trade\x18\x15 \x01(\x0b\x32\x1d.perpflow.market.v1.LateTradeH\x00\x12=\n\x0foutside_reading\x18\x16 \x01(\x0b\x32\".perpflow.market.v1.OutsideReadingH\x00\x42\x07\n\x05\x65vent\"^\n\x05Trade\x12\x10\n\x08price_e8\x18\x01 \x01(\x03\x12\x13\n\x0bquantity_e8\x18\x02 \x01(\x03\x12\x16\n\x0eis_buyer_maker\x18\x03 \x01(\x08\x12\x16\n\x0evenue_trade_id\x18\x04 \x01(\x03\"\x8b\x01\n\rDepthSnapshot\x12\x16\n\x0elast_update_id\x18\x01 \x01(\x03\x12\x15\n\rbid_prices_e8\x18\x02 \x03(\x03\x12\x19\n\x11\x62id_quantities_e8\x18\x03 \x03(\x03\x12\x15\n\rask_prices_e8\x18\x04 \x03(\x03\x12\x19\n\x11\x61sk_quantities_e8\x18\x05 \x03(\x03\"\xc4\x01\n\nDepthDelta\x12\x17\n\x0f\x66irst_update_id\x18\x01 \x01(\x03\x12\x17\n\x0f\x66inal_update_id\x18\x02 \x01(\x03\x12 \n\x18previous_final_update_id\x18\x03 \x01(\x03\x12\x15\n\rbid_prices_e8\x18\x04 \x03(\x03\x12\x19\n\x11\x62id_quantities_e8\x18\x05 \x03(\x03\x12\x15\n\rask_prices_e8\x18\x06 \x03(\x03\x12\x19\n\x11\x61sk_quantities_e8\x18\x07 \x03(\x03\"|\n\tBestQuote\x12\x11\n\tupdate_id\x18\x01 \x01(\x03\x12\x14\n\x0c\x62id_price_e8\x18\x02 \x01(\x03\x12\x17\n\x0f\x62id_quantity_e8\x18\x03 \x01(\x03\x12\x14\n\x0c\x61sk_price_e8\x18\x04 \x01(\x03\x12\x17\n\x0f\x61sk_quantity_e8\x18\x05 \x01(\x03\"\x86\x01\n\tMarkPrice\x12\x15\n\rmark_price_e8\x18\x01 \x01(\x03\x12\x1b\n\x0eindex_price_e8\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x66unding_rate_e8\x18\x03 \x01(\x03\x12\x19\n\x11next_funding_time\x18\x04 \x01(\x03\x42\x11\n\x0f_index_price_e8\"@\n\x0e\x46undingSettled\x12\x17\n\x0f\x66unding_rate_e8\x18\x01 \x01(\x03\x12\x15\n\rmark_price_e8\x18\x02 \x01(\x03\"(\n\x0cOpenInterest\x12\x18\n\x10open_interest_e8\x18\x01 \x01(\x03\"\\\n\x0bLiquidation\x12&\n\x04side\x18\x01 \x01(\x0e\x32\x18.perpflow.market.v1.Side\x12\x10\n\x08price_e8\x18\x02 \x01(\x03\x12\x13\n\x0bquantity_e8\x18\x03 \x01(\x03\"\xc8\x02\n\x0b\x45xchangeBar\x12\x11\n\ttimeframe\x18\x01 \x01(\t\x12\x11\n\topen_time\x18\x02 \x01(\x03\x12\x12\n\nclose_time\x18\x03 \x01(\x03\x12\x0f\n\x07open_e8\x18\x04 \x01(\x03\x12\x0f\n\x07high_e8\x18\x05 \x01(\x03\x12\x0e\n\x06low_e8\x18\x06 \x01(\x03\x12\x10\n\x08\x63lose_e8\x18\x07 \x01(\x03\x12\x11\n\tvolume_e8\x18\x08 \x01(\x03\x12\x1c\n\x0fquote_volume_e8\x18\t \x01(\x03H\x00\x88\x01\x01\x12 \n\x13taker_buy_volume_e8\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0btrade_count\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12\x12\n\nis_history\x18\x0c \x01(\x08\x42\x12\n\x10_quote_volume_e8B\x16\n\x14_taker_buy_volume_e8B\x0e\n\x0c_trade_count\"\x0b\n\tClockTick\"\xcc\x01\n\x03Gap\x12\x0e\n\x06gap_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.perpflow.market.v1.GapKind\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.perpflow.market.v1.GapState\x12\x11\n\tfrom_time\x18\x04 \x01(\x03\x12\x0f\n\x07to_time\x18\x05 \x01(\x03\x12\x14\n\x0c\x66irst_number\x18\x06 \x01(\x03\x12\x13\n\x0blast_number\x18\x07 \x01(\x03\x12\x0e\n\x06reason\x18\x08 \x01(\t\"r\n\tLateTrade\x12\x10\n\x08price_e8\x18\x01 \x01(\x03\x12\x13\n\x0bquantity_e8\x18\x02 \x01(\x03\x12\x16\n\x0eis_buyer_maker\x18\x03 \x01(\x08\x12\x16\n\x0evenue_trade_id\x18\x04 \x01(\x03\x12\x0e\n\x06gap_id\x18\x05 \x01(\t\"G\n\x0eOutsideReading\x12\x0e\n\x06series\x18\x01 \x01(\t\x12\x16\n\x0epublished_time\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x01*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*K\n\x07GapKind\x12\x18\n\x14GAP_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fGAP_KIND_TRADES\x10\x01\x12\x11\n\rGAP_KIND_BOOK\x10\x02*w\n\x08GapState\x12\x19\n\x15GAP_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eGAP_STATE_OPEN\x10\x01\x12\x14\n\x10GAP_STATE_FILLED\x10\x02\x12\x12\n\x0eGAP_STATE_LATE\x10\x03\x12\x12\n\x0eGAP_STATE_LOST\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perpflow.market.v1.market_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIDE']._serialized_start=2377
-  _globals['_SIDE']._serialized_end=2434
-  _globals['_GAPKIND']._serialized_start=2436
-  _globals['_GAPKIND']._serialized_end=2511
-  _globals['_GAPSTATE']._serialized_start=2513
-  _globals['_GAPSTATE']._serialized_end=2632
+  _globals['_SIDE']._serialized_start=2513
+  _globals['_SIDE']._serialized_end=2570
+  _globals['_GAPKIND']._serialized_start=2572
+  _globals['_GAPKIND']._serialized_end=2647
+  _globals['_GAPSTATE']._serialized_start=2649
+  _globals['_GAPSTATE']._serialized_end=2768
   _globals['_MARKETEVENT']._serialized_start=56
-  _globals['_MARKETEVENT']._serialized_end=806
-  _globals['_TRADE']._serialized_start=808
-  _globals['_TRADE']._serialized_end=902
-  _globals['_DEPTHSNAPSHOT']._serialized_start=905
-  _globals['_DEPTHSNAPSHOT']._serialized_end=1044
-  _globals['_DEPTHDELTA']._serialized_start=1047
-  _globals['_DEPTHDELTA']._serialized_end=1243
-  _globals['_BESTQUOTE']._serialized_start=1245
-  _globals['_BESTQUOTE']._serialized_end=1369
-  _globals['_MARKPRICE']._serialized_start=1372
-  _globals['_MARKPRICE']._serialized_end=1506
-  _globals['_FUNDINGSETTLED']._serialized_start=1508
-  _globals['_FUNDINGSETTLED']._serialized_end=1572
-  _globals['_OPENINTEREST']._serialized_start=1574
-  _globals['_OPENINTEREST']._serialized_end=1614
-  _globals['_LIQUIDATION']._serialized_start=1616
-  _globals['_LIQUIDATION']._serialized_end=1708
-  _globals['_EXCHANGEBAR']._serialized_start=1711
-  _globals['_EXCHANGEBAR']._serialized_end=2039
-  _globals['_CLOCKTICK']._serialized_start=2041
-  _globals['_CLOCKTICK']._serialized_end=2052
-  _globals['_GAP']._serialized_start=2055
-  _globals['_GAP']._serialized_end=2259
-  _globals['_LATETRADE']._serialized_start=2261
-  _globals['_LATETRADE']._serialized_end=2375
+  _globals['_MARKETEVENT']._serialized_end=869
+  _globals['_TRADE']._serialized_start=871
+  _globals['_TRADE']._serialized_end=965
+  _globals['_DEPTHSNAPSHOT']._serialized_start=968
+  _globals['_DEPTHSNAPSHOT']._serialized_end=1107
+  _globals['_DEPTHDELTA']._serialized_start=1110
+  _globals['_DEPTHDELTA']._serialized_end=1306
+  _globals['_BESTQUOTE']._serialized_start=1308
+  _globals['_BESTQUOTE']._serialized_end=1432
+  _globals['_MARKPRICE']._serialized_start=1435
+  _globals['_MARKPRICE']._serialized_end=1569
+  _globals['_FUNDINGSETTLED']._serialized_start=1571
+  _globals['_FUNDINGSETTLED']._serialized_end=1635
+  _globals['_OPENINTEREST']._serialized_start=1637
+  _globals['_OPENINTEREST']._serialized_end=1677
+  _globals['_LIQUIDATION']._serialized_start=1679
+  _globals['_LIQUIDATION']._serialized_end=1771
+  _globals['_EXCHANGEBAR']._serialized_start=1774
+  _globals['_EXCHANGEBAR']._serialized_end=2102
+  _globals['_CLOCKTICK']._serialized_start=2104
+  _globals['_CLOCKTICK']._serialized_end=2115
+  _globals['_GAP']._serialized_start=2118
+  _globals['_GAP']._serialized_end=2322
+  _globals['_LATETRADE']._serialized_start=2324
+  _globals['_LATETRADE']._serialized_end=2438
+  _globals['_OUTSIDEREADING']._serialized_start=2440
+  _globals['_OUTSIDEREADING']._serialized_end=2511
 # @@protoc_insertion_point(module_scope)

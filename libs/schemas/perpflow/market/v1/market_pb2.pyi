@@ -39,7 +39,7 @@ GAP_STATE_LATE: GapState
 GAP_STATE_LOST: GapState
 
 class MarketEvent(_message.Message):
-    __slots__ = ("event_id", "instrument", "event_time", "received_time", "trade", "depth_snapshot", "depth_delta", "best_quote", "mark_price", "funding_settled", "open_interest", "liquidation", "exchange_bar", "clock_tick", "gap", "late_trade")
+    __slots__ = ("event_id", "instrument", "event_time", "received_time", "trade", "depth_snapshot", "depth_delta", "best_quote", "mark_price", "funding_settled", "open_interest", "liquidation", "exchange_bar", "clock_tick", "gap", "late_trade", "outside_reading")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class MarketEvent(_message.Message):
     CLOCK_TICK_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     LATE_TRADE_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_READING_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     instrument: str
     event_time: int
@@ -72,7 +73,8 @@ class MarketEvent(_message.Message):
     clock_tick: ClockTick
     gap: Gap
     late_trade: LateTrade
-    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., received_time: _Optional[int] = ..., trade: _Optional[_Union[Trade, _Mapping]] = ..., depth_snapshot: _Optional[_Union[DepthSnapshot, _Mapping]] = ..., depth_delta: _Optional[_Union[DepthDelta, _Mapping]] = ..., best_quote: _Optional[_Union[BestQuote, _Mapping]] = ..., mark_price: _Optional[_Union[MarkPrice, _Mapping]] = ..., funding_settled: _Optional[_Union[FundingSettled, _Mapping]] = ..., open_interest: _Optional[_Union[OpenInterest, _Mapping]] = ..., liquidation: _Optional[_Union[Liquidation, _Mapping]] = ..., exchange_bar: _Optional[_Union[ExchangeBar, _Mapping]] = ..., clock_tick: _Optional[_Union[ClockTick, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., late_trade: _Optional[_Union[LateTrade, _Mapping]] = ...) -> None: ...
+    outside_reading: OutsideReading
+    def __init__(self, event_id: _Optional[str] = ..., instrument: _Optional[str] = ..., event_time: _Optional[int] = ..., received_time: _Optional[int] = ..., trade: _Optional[_Union[Trade, _Mapping]] = ..., depth_snapshot: _Optional[_Union[DepthSnapshot, _Mapping]] = ..., depth_delta: _Optional[_Union[DepthDelta, _Mapping]] = ..., best_quote: _Optional[_Union[BestQuote, _Mapping]] = ..., mark_price: _Optional[_Union[MarkPrice, _Mapping]] = ..., funding_settled: _Optional[_Union[FundingSettled, _Mapping]] = ..., open_interest: _Optional[_Union[OpenInterest, _Mapping]] = ..., liquidation: _Optional[_Union[Liquidation, _Mapping]] = ..., exchange_bar: _Optional[_Union[ExchangeBar, _Mapping]] = ..., clock_tick: _Optional[_Union[ClockTick, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., late_trade: _Optional[_Union[LateTrade, _Mapping]] = ..., outside_reading: _Optional[_Union[OutsideReading, _Mapping]] = ...) -> None: ...
 
 class Trade(_message.Message):
     __slots__ = ("price_e8", "quantity_e8", "is_buyer_maker", "venue_trade_id")
@@ -233,3 +235,13 @@ class LateTrade(_message.Message):
     venue_trade_id: int
     gap_id: str
     def __init__(self, price_e8: _Optional[int] = ..., quantity_e8: _Optional[int] = ..., is_buyer_maker: _Optional[bool] = ..., venue_trade_id: _Optional[int] = ..., gap_id: _Optional[str] = ...) -> None: ...
+
+class OutsideReading(_message.Message):
+    __slots__ = ("series", "published_time", "value")
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_TIME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    series: str
+    published_time: int
+    value: float
+    def __init__(self, series: _Optional[str] = ..., published_time: _Optional[int] = ..., value: _Optional[float] = ...) -> None: ...
