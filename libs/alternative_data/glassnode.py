@@ -58,7 +58,7 @@ class GlassnodeSource:
     def fetch(self, begin: int, end: int) -> Sequence[Reading]:
         """Get every metric's values whose interval ended in [begin, end)."""
         if not self._key:
-            raise SourceUnavailable("glassnode needs a key; set PERPFLOW_FEATURES_GLASSNODE_KEY to use it")
+            raise SourceUnavailable("glassnode needs a key; set PERPFLOW_INGESTION_GLASSNODE_KEY to use it")
         length_s = _INTERVALS_S[self._interval]
         readings = []
         for metric, path in self._metrics.items():

@@ -75,9 +75,14 @@ class LatestReadings:
     series: dict[str, list[_Known]] = field(default_factory=dict)
 
     def add(self, name: str, published_time: int, came_time: int, value: float) -> None:
-        """Take a reading that came at `came_time` (ns); KeyError for a series that there is not."""
+        """Take a reading that came at `came_time` (ns); one that is known already changes nothing.
+
+        KeyError for a series that there is not.
+        """
         lag = READING_SERIES[name].lag_ns
         known = self.series.setdefault(name, [])
+        if any(each[0] == published_time and each[2] == value for each in known):
+            return
         # Of two that were published at one time the later one counts.
         known[:] = [each for each in known if each[0] != published_time]
         insort(known, (published_time, max(published_time + lag, came_time), value))

@@ -29,7 +29,7 @@ def collect_alternative(
 ) -> None:
     """Collect on-chain metrics, sentiment, the crowd's positions and headlines: one row a reading.
 
-    A source that is absent is named on stderr and harms nothing. Glassnode needs PERPFLOW_FEATURES_GLASSNODE_KEY.
+    A source that is absent is named on stderr and harms nothing. Glassnode needs PERPFLOW_INGESTION_GLASSNODE_KEY.
 
     Examples:
 
@@ -54,7 +54,7 @@ def _sources(client: httpx.Client) -> Iterable[ReadingSource]:
     from libs.runtime.settings import load_settings
     from services.console.registry import settings_models
 
-    settings: Any = load_settings(settings_models()["features"])
+    settings: Any = load_settings(settings_models()["ingestion"])
     return build_sources(client, settings.glassnode_key.get_secret_value(), settings.headlines_url)
 
 

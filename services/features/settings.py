@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.indicators.feature_set import TIMEFRAME_SECONDS, FeatureSet
 from libs.indicators.feature_sets import DEFAULT_FEATURE_SET, FEATURE_SETS, load_feature_set
-
-HEADLINES_URL = "https://www.coindesk.com/arc/outboundfeeds/rss/"
 
 
 class FeaturesSettings(BaseSettings):
@@ -22,8 +20,6 @@ class FeaturesSettings(BaseSettings):
         description="shipped feature sets to compute, each with its base timeframe",
     )
     faust_store: str = Field(default="memory://", description="Faust table store, for Kafka only")
-    glassnode_key: SecretStr = Field(default=SecretStr(""), description="key of the optional on-chain source")
-    headlines_url: str = Field(default=HEADLINES_URL, description="RSS 2.0 feed of the optional headline source")
     faust_web_port: int = Field(default=0, ge=0, le=65535, description="Faust's own web port; 0 turns it off")
 
     @field_validator("feature_sets")

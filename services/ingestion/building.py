@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
+import structlog
+
+from libs.alternative_data.sources import build_sources
 from libs.domain.instruments import split_instrument_id
 from libs.runtime.errors import BadInput
 from libs.runtime.source import EventSource
@@ -13,12 +17,15 @@ from libs.venues.simulated import SimulatedMarketClient
 from services.ingestion.feed import Pacer
 from services.ingestion.live import LiveSource
 from services.ingestion.merged import MergedSource
+from services.ingestion.readings import ReadingPoller, SourceWithReadings
 from services.ingestion.recorded import RecordedSource
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.simulated import SimulatedSource
 
 # To connect and for each read: both below the five seconds after which a process without a heartbeat counts as hung.
 _ANSWER_WITHIN_S = 2.0
+# Outside sources are waited for in a thread that nobody else waits for.
+_OUTSIDE_ANSWERS_WITHIN_S = 10.0
 
 
 def build_source(settings: IngestionSettings, _run_dir: Path) -> EventSource:
@@ -79,7 +86,7 @@ def _build_one(
         stream_url = settings.stream_urls.get(venue.name) or settings.stream_url or stream_url
         budget = budgets.setdefault(venue.name, RequestBudget(venue.weight_per_minute))
         rest = RestClient(rest_url, timeout_s=_ANSWER_WITHIN_S, budget=budget)
-        return LiveSource(
+        source = LiveSource(
             venue.open_market(rest, settings.instrument, stream_url),
             venue.make_decoder(),
             instrument=settings.instrument,
@@ -91,6 +98,7 @@ def _build_one(
             open_interest_every_s=settings.open_interest_every_s,
             queue_frames=settings.queue_frames,
         )
+        return _with_readings(source, settings) if settings.readings else source
     return SimulatedSource(
         SimulatedMarketClient(RestClient(settings.exchange_url, timeout_s=_ANSWER_WITHIN_S)),
         instrument=settings.instrument,
@@ -100,3 +108,12 @@ def _build_one(
         follows_clock=settings.follow_exchange_clock,
         is_renamed=is_renamed,
     )
+
+
+def _with_readings(source: EventSource, settings: IngestionSettings) -> EventSource:
+    client = httpx.Client(timeout=_OUTSIDE_ANSWERS_WITHIN_S, follow_redirects=True)
+    symbol = split_instrument_id(settings.instrument)[0]
+    sources = build_sources(client, settings.glassnode_key.get_secret_value(), settings.headlines_url, symbol)
+    logger = structlog.get_logger().bind(service="ingestion")
+    poller = ReadingPoller(settings.instrument, sources, logger, close_sources=client.close)
+    return SourceWithReadings(source, poller)

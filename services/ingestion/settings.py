@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.domain.instruments import DEFAULT_INSTRUMENT, LISTINGS, UnknownInstrument, split_instrument_id
+
+HEADLINES_URL = "https://www.coindesk.com/arc/outboundfeeds/rss/"
 
 
 class IngestionSettings(BaseSettings):
@@ -39,6 +41,11 @@ class IngestionSettings(BaseSettings):
     )
     renew_after_s: float = Field(default=23 * 3600.0, gt=0, le=24 * 3600, description="connections end after 24 h")
     open_interest_every_s: float = Field(default=10.0, ge=1, le=3600)
+    readings: bool = Field(
+        default=False, description="poll the sources outside a live market that feature set outside_v1 reads"
+    )
+    glassnode_key: SecretStr = Field(default=SecretStr(""), description="key of the optional on-chain source")
+    headlines_url: str = Field(default=HEADLINES_URL, description="RSS 2.0 feed of the optional headline source")
     queue_frames: int = Field(default=20_000, ge=100, le=1_000_000, description="reading halts when so many wait")
 
     @field_validator("instruments")

@@ -66,7 +66,7 @@ def test_a_session_folder_is_its_users_alone() -> None:
 
 def test_each_process_is_started_with_its_own_secrets_alone() -> None:
     secrets = marked_secrets()
-    assert {"PERPFLOW_EXECUTION_API_SECRET", "PERPFLOW_FEATURES_GLASSNODE_KEY"} <= secrets.keys()
+    assert {"PERPFLOW_EXECUTION_API_SECRET", "PERPFLOW_INGESTION_GLASSNODE_KEY"} <= secrets.keys()
     for service, environment in environments(prepare_session(OPTIONS, read_checked()), secrets).items():
         held = {name for name, value in environment.items() if value in secrets.values()}
         # All of them meet on Kafka.
