@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ Answer = TypeVar("Answer")
 ANSWER_TIMEOUT_S = 30.0
 # In place of a time in milliseconds, to `KafkaSession.offsets`: what Kafka's ListOffsets request takes for them.
 EARLIEST, LATEST = OFFSET_BEGINNING, OFFSET_END
+_client_logger = logging.getLogger("confluent_kafka")
 _RETRY_S = 0.02
 _CONNECT_STEP_S = 0.5
 _PING_TIMEOUT_S = 2.0
@@ -149,8 +151,10 @@ class KafkaSession:
             "error_cb": self.note_error,
             "socket.nagle.disable": True,
             "reconnect.backoff.max.ms": 1_000,
-            # Critical ones alone: what fails is raised by the call that failed, and an outage would fill the log.
+            # Critical ones alone: what fails is raised by the call that failed, and an outage would fill the log. They
+            # go to the log of the process: by itself the client writes lines of its own form to stderr.
             "log_level": 2,
+            "logger": _client_logger,
         }
         try:
             self.admin = AdminClient(self.settings)

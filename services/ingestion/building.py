@@ -18,7 +18,6 @@ from services.ingestion.feed import Pacer
 from services.ingestion.live import LiveSource
 from services.ingestion.merged import MergedSource
 from services.ingestion.readings import ReadingPoller, SourceWithReadings
-from services.ingestion.recorded import RecordedSource
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.simulated import SimulatedSource
 
@@ -68,6 +67,13 @@ def _build_one(
     kind, _, path = settings.market.partition(":")
     span_ns = int(settings.span_s * 1e9)
     if kind == "recorded":
+        try:
+            # It reads Parquet by Arrow, which the image of this service has not: a container gets no recordings.
+            from services.ingestion.recorded import RecordedSource
+        except ModuleNotFoundError as error:
+            raise BadInput(
+                f"{settings.market} needs {error.name}, which is not installed here; use `perpflow up`"
+            ) from None
         return RecordedSource(
             Path(path),
             instrument=settings.instrument,

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,7 @@ def test_an_outage_of_the_broker_makes_processes_unready_not_dead(
         "PERPFLOW_LOG_FORMAT": "json",
         "PERPFLOW_MONITORING_PORT": "0",
     }
-    processes = {
-        service: subprocess.Popen([sys.executable, "-m", f"services.{service}.main"], cwd=REPOSITORY, env=environment)
-        for service in SERVICES
-    }
+    processes = {service: start(service, environment, tmp_path) for service in SERVICES}
     try:
         for service in SERVICES:
             eventually(lambda service=service: ask(tmp_path, service, "ready")[0] == 200, within_s=200)
@@ -89,6 +86,28 @@ def test_an_outage_of_the_broker_makes_processes_unready_not_dead(
             process.terminate()
         codes = {service: process.wait(timeout=100) for service, process in processes.items()}
     assert codes == dict.fromkeys(SERVICES, 0)
+    # The clients of Kafka under them, Faust's too, write in the same form as they do.
+    lines = {service: [json.loads(line) for line in log_of(tmp_path, service)] for service in SERVICES}
+    assert {service: {line["service"] for line in said} for service, said in lines.items()} == {
+        service: {service} for service in SERVICES
+    }
+    assert {line["logger"].partition(".")[0] for line in lines["features"] if "logger" in line} & {"aiokafka", "faust"}
+
+
+def start(service: str, environment: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start a service; what it writes is read by `log_of`."""
+    with (folder / f"{service}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"services.{service}.main"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def log_of(folder: Path, service: str) -> list[str]:
+    return (folder / f"{service}.log").read_text().splitlines()
 
 
 def alerts_of(run_dir: Path) -> list[dict[str, Any]]:

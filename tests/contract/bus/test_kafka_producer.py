@@ -12,7 +12,7 @@ from libs.bus import kafka_producer
 from libs.bus.api import BusError, BusUnavailable, Footprint, NewRecord, TopicPartition, TopicSpec
 from libs.bus.kafka import KafkaBus
 from libs.runtime.listening import ReservedPort
-from libs.runtime.records import read_topic
+from libs.runtime.records import commit_records, read_topic
 from tests.kit.kafka import KafkaBroker, NoKafka, a_kafka
 from tests.kit.waiting import eventually
 
@@ -147,3 +147,23 @@ def values(bus: KafkaBus, topic: str) -> list[bytes]:
 def await_values(bus: KafkaBus, topic: str, expected: list[bytes]) -> None:
     """Wait for a topic's records: the broker answers a commit before it has marked it in the partition."""
     eventually(lambda: values(bus, topic) == expected, within_s=60)
+
+
+def test_what_the_client_says_of_a_fatal_error_goes_into_the_log_of_the_process(
+    broker: KafkaBroker, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with KafkaBus(broker.address) as bus, KafkaBus(broker.address) as other:
+        bus.create_topics([TopicSpec("fenced")])
+        record = NewRecord("fenced", b"", b"1")
+        elder = bus.producer("of-two")
+        commit_records(elder, [record])
+        younger = other.producer("of-two")
+        commit_records(younger, [record])
+        with pytest.raises(BusError):
+            commit_records(elder, [record])
+        elder.close()
+        younger.close()
+    said = [each.getMessage() for each in caplog.records if each.name == "confluent_kafka"]
+    assert any("fenced by a newer instance" in text for text in said), said
+    # The client's own way is a line such as `%0|1700000000.000|FATAL|...`.
+    assert "FATAL|" not in capfd.readouterr().err

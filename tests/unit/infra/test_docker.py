@@ -38,6 +38,7 @@ def test_image_takes_the_code_of_its_own_service_only() -> None:
     text = DOCKERFILE.read_text()
     copied = re.findall(r"^COPY (.+)$", text.split(" AS service\n")[1], re.MULTILINE)
     assert copied == [
+        "--from=trimmed / /",
         "--chmod=755 infra/docker/start infra/docker/health /usr/local/bin/",
         "--from=packages /opt/perpflow /opt/perpflow",
         "--from=cores /opt/cores /opt/cores",
@@ -80,7 +81,12 @@ def test_image_sets_variables_that_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("service", "spared"),
-    [("risk", "numba llvmlite numpy"), ("monitoring", "numba llvmlite numpy"), ("inference", "numba llvmlite")],
+    [
+        ("risk", "numba llvmlite numpy pyarrow"),
+        ("monitoring", "numba llvmlite numpy pyarrow"),
+        ("ingestion", "numba llvmlite numpy pyarrow"),
+        ("inference", "numba llvmlite pyarrow"),
+    ],
 )
 def test_who_compiles_nothing_brings_no_compiler(service: str, spared: str) -> None:
     locked = {line.split("==")[0] for line in (INFRA / "locks" / f"{service}.txt").read_text().splitlines()}

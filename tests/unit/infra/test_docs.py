@@ -38,6 +38,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_pages_of_the_site_link_to_pages_of_the_site() -> None:
+    docs = ROOT / "docs"
+    for page in docs.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if not target.startswith("http"):
+                linked = (page.parent / target).resolve()
+                assert linked.is_relative_to(docs) and linked.exists(), f"{page.relative_to(docs)}: {target}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_and_options_exist(page: Path) -> None:
     known = commands()

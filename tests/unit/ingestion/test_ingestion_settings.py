@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from libs.runtime.errors import BadInput
 from services.ingestion.building import build_source
 from services.ingestion.live import LiveSource
 from services.ingestion.recorded import RecordedSource
@@ -29,3 +31,14 @@ def test_each_market_has_its_source(tmp_path: Path) -> None:
     kinds = {"live": LiveSource, "simulated": SimulatedSource, f"recorded:{capture}": RecordedSource}
     for market, kind in kinds.items():
         assert isinstance(build_source(IngestionSettings(market=market), tmp_path), kind)
+
+
+def test_a_recorded_market_where_arrow_is_not_installed_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("recorded", "recordings", "tables"):
+        monkeypatch.delitem(sys.modules, f"services.ingestion.{name}")
+    with pytest.raises(BadInput, match="needs pyarrow, which is not installed here"):
+        build_source(IngestionSettings(market=f"recorded:{tmp_path}"), tmp_path)
+    assert isinstance(build_source(IngestionSettings(market="simulated"), tmp_path), SimulatedSource)
