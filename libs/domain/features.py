@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from libs.domain.records import quickly_made
+
 if TYPE_CHECKING:
     # Most services carry vectors about and never look into one: they need no numpy, nor do their images.
     import numpy as np
     import numpy.typing as npt
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class FeatureVector:
     """The features known at a bar's close.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from libs.domain.records import quickly_made
+
 
 class ModelRole(IntEnum):
     """Champions are traded on; shadows are only scored."""
@@ -13,6 +15,7 @@ class ModelRole(IntEnum):
     SHADOW = 2
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """Direction probabilities over the next `horizon_ns`; they sum to 1 within float error.

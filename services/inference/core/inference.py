@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from libs.domain.control import ALL_ACCOUNTS, ControlAction, ControlCommand
 from libs.domain.events import Event, Unhandleable
 from libs.domain.features import FeatureVector
 from libs.domain.forecasts import Forecast, ModelRole
+from libs.domain.records import quickly_made
 from libs.domain.state import ArrayOf, StateFormat, StateMismatch
 from services.inference.core.manifest import Manifest, ManifestError
 
@@ -37,6 +38,7 @@ Window: TypeAlias = npt.NDArray[np.float64]
 Singles: TypeAlias = npt.NDArray[np.float32]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Scores:
     """What a model answered: probabilities of down, flat, up, and the expected return in bps if it has that head."""
@@ -95,6 +97,51 @@ class _InstrumentWindow:
     rows: Annotated[Window, ArrayOf("<f8")]
 
 
+class _LatestRows:
+    """The window of an instrument while it runs: its rows lie in more room, so that few vectors move the others."""
+
+    __slots__ = ("_buffer", "_depth", "_end", "last_time", "width")
+
+    def __init__(self, depth: int, width: int) -> None:
+        self._buffer = np.full((depth + _ROOM_ROWS, width), np.nan)
+        self._depth = self._end = depth
+        self.last_time, self.width = 0, width
+
+    @classmethod
+    def of(cls, kept: _InstrumentWindow, depth: int) -> Self:
+        """Go on from what was kept, cut or begun with unknown rows where it has another depth."""
+        made = cls(depth, kept.rows.shape[1])
+        shared = min(depth, len(kept.rows))
+        made._buffer[depth - shared : depth] = kept.rows[len(kept.rows) - shared :]
+        made.last_time = kept.last_time
+        return made
+
+    @property
+    def rows(self) -> Window:
+        """The last vectors, oldest first."""
+        return self._buffer[self._end - self._depth : self._end]
+
+    def append(self, time: int, values: Window, step_ns: int) -> int:
+        """Add a vector, unknown rows for those missing before it; return how many are missing."""
+        steps = 1
+        if self.last_time and time - self.last_time != step_ns:
+            steps = min(max(1, (time - self.last_time) // step_ns), self._depth)
+        for _ in range(steps - 1):
+            self._next_row()[:] = np.nan
+        self._next_row()[:] = values
+        self.last_time = time
+        return steps - 1
+
+    def _next_row(self) -> Window:
+        if self._end == len(self._buffer):
+            kept = self._depth - 1
+            self._buffer[:kept] = self._buffer[self._end - kept :]
+            self._end = kept
+        row: Window = self._buffer[self._end]
+        self._end += 1
+        return row
+
+
 @dataclass(slots=True)
 class InferenceState:
     """What the core keeps between events.
@@ -147,12 +194,13 @@ class InferenceCore:
         self._hashes = {(one.feature_set, one.timeframe): key for key, one in self._sources.items()}
         self._orders: dict[str, tuple[str, tuple[tuple[_Prepared, ModelRole], ...]]] = {}
         self._state = InferenceState(champions[0] if champions else "", list(champions))
+        self._windows: dict[str, dict[str, _LatestRows]] = {}
         # By schema hash and instrument, then model; made of the windows, and never kept.
         self._inputs: dict[tuple[str, str], dict[str, ModelInputs]] = {}
-        # What single precision cannot hold becomes infinite, without a warning. Numpy keeps what it warns of in the
-        # context, and to run in one that ignores it costs a tenth of setting it for each vector.
+        # What single precision cannot hold becomes infinite, and a sum with it, without a warning. Numpy keeps what it
+        # warns of in the context, and to run in one that ignores it costs a tenth of setting it for each vector.
         self._without_warning = copy_context()
-        self._without_warning.run(np.seterr, over="ignore")
+        self._without_warning.run(np.seterr, over="ignore", invalid="ignore")
 
     @property
     def champion(self) -> str:
@@ -179,32 +227,28 @@ class InferenceCore:
                 f"vector {event.event_id} is of feature set {event.feature_set!r} with schema hash "
                 f"{event.schema_hash}, the models were trained on it with {expected}; train them again"
             )
-        windows = self._state.windows.setdefault(event.schema_hash, {})
+        windows = self._windows.get(event.schema_hash)
+        if windows is None:
+            windows = self._windows[event.schema_hash] = {}
         values = np.frombuffer(event.packed, _DOUBLES)
         known = windows.get(event.instrument)
-        if len(values) < source.least_width or (known is not None and len(values) != known.rows.shape[1]):
-            width = source.least_width if known is None else known.rows.shape[1]
+        if len(values) < source.least_width or (known is not None and len(values) != known.width):
+            width = source.least_width if known is None else known.width
             raise Unhandleable(f"vector {event.event_id} has {len(values)} values, expected {width}")
         if known is not None and event.event_time <= known.last_time:
             return []
         if known is None:
-            known = windows[event.instrument] = _InstrumentWindow(0, np.full((source.depth, len(values)), np.nan))
-        missed = _advance(known, event.event_time, values, source)
+            known = windows[event.instrument] = _LatestRows(source.depth, len(values))
+        missed = known.append(event.event_time, values, source.step_ns)
         inputs = self._inputs.get((event.schema_hash, event.instrument))
         if inputs is None or missed:
-            rows = self._to_singles(known.rows)
-            inputs = {one.model_id: ModelInputs(one.indices, rows[-one.window :]) for one in source.models}
+            inputs = self._without_warning.run(_make_inputs, source.models, known.rows)
             self._inputs[event.schema_hash, event.instrument] = inputs
         else:
-            row = self._to_singles(values)
-            for each in inputs.values():
-                each.append(row)
+            self._without_warning.run(_append_to, inputs, values)
         if event.is_history:
             return []
         return [_forecast(event, one, inputs[one.model_id], role) for one, role in self._order(source)]
-
-    def _to_singles(self, rows: Window) -> Singles:
-        return self._without_warning.run(rows.astype, np.float32)
 
     def _order(self, source: _Source) -> tuple[tuple[_Prepared, ModelRole], ...]:
         """Return a source's models, the champion first; kept, for it changes by command alone."""
@@ -242,7 +286,10 @@ class InferenceCore:
     def snapshot(self) -> bytes:
         """Return the windows, in order of feature set and instrument, and the champions."""
         state = self._state
-        windows = {key: dict(sorted(kept.items())) for key, kept in sorted(state.windows.items())}
+        windows = {
+            key: {name: _InstrumentWindow(one.last_time, one.rows) for name, one in sorted(kept.items())}
+            for key, kept in sorted(self._windows.items())
+        }
         return _STATE.encode(InferenceState(state.configured, state.champions, windows))
 
     def restore(self, state: bytes) -> None:
@@ -259,15 +306,10 @@ class InferenceCore:
                 f"the kept windows are of schema hash {', '.join(kept.windows)}, the models of "
                 f"{', '.join(self._sources)}; start a new session or give the models that the session began with"
             )
-        for key, instruments in windows.items():
-            depth_here = self._sources[key].depth
-            for window in instruments.values():
-                depth, width = window.rows.shape
-                rows = np.full((depth_here, width), np.nan)
-                shared = min(depth, depth_here)
-                rows[depth_here - shared :] = window.rows[depth - shared :]
-                window.rows = rows
-        self._state.windows = windows
+        self._windows = {
+            key: {name: _LatestRows.of(one, self._sources[key].depth) for name, one in instruments.items()}
+            for key, instruments in windows.items()
+        }
         self._inputs.clear()
         if kept.configured == self._state.configured and set(kept.champions) <= set(self._references.values()):
             self._state.champions = kept.champions
@@ -286,19 +328,15 @@ def _make_source(models: Sequence[_Prepared]) -> _Source:
     )
 
 
-def _advance(known: _InstrumentWindow, time: int, values: Window, source: _Source) -> int:
-    """Add a vector to a window, unknown rows for those missing before it; return how many are missing."""
-    rows, depth = known.rows, source.depth
-    steps = 1
-    if known.last_time:
-        steps = min(max(1, (time - known.last_time) // source.step_ns), depth)
-    if steps < depth:
-        rows[:-steps] = rows[steps:]
-    if steps > 1:
-        rows[depth - steps :] = np.nan
-    rows[-1] = values
-    known.last_time = time
-    return steps - 1
+def _make_inputs(models: Sequence[_Prepared], rows: Window) -> dict[str, ModelInputs]:
+    singles = rows.astype(np.float32)
+    return {one.model_id: ModelInputs(one.indices, singles[-one.window :]) for one in models}
+
+
+def _append_to(inputs: Mapping[str, ModelInputs], values: Window) -> None:
+    row = values.astype(np.float32)
+    for each in inputs.values():
+        each.append(row)
 
 
 def _prepare(model: ScoredModel) -> _Prepared:
@@ -326,11 +364,13 @@ class ModelInputs:
     A vector is appended as one row; rows lie in more room than the window takes, so that few appends move the others.
     """
 
-    __slots__ = ("_counts", "_end", "_flags", "_indices", "_known", "_rows", "_size", "_window")
+    __slots__ = ("_counts", "_end", "_flags", "_indices", "_known", "_ones", "_rows", "_size", "_width", "_window")
 
     def __init__(self, indices: npt.NDArray[np.intp], rows: Singles) -> None:
         """Take the places of the inputs in a row and the last `window` rows."""
         self._window, width = len(rows), len(indices)
+        self._width = width
+        self._ones = np.ones(width, dtype=np.float32)
         self._indices = indices
         self._size = self._window * width
         self._rows = np.empty((1, self._window + _ROOM_ROWS, width), dtype=np.float32)
@@ -349,9 +389,11 @@ class ModelInputs:
         own = self._rows[0, self._end]
         # Without a mode numpy would buffer what it takes; every place is known to be in the row.
         row.take(self._indices, out=own, mode="clip")
-        # By bytes: numpy's own ways to count truth values take several times as long.
-        count = np.isfinite(own, out=self._flags).tobytes().count(1)
-        if count < len(own):
+        # What is not finite makes their sum so; it is seldom, and to look at each takes three times as long.
+        count = self._width
+        if not math.isfinite(own.dot(self._ones)):
+            # By bytes: numpy's own ways to count truth values take several times as long.
+            count = np.isfinite(own, out=self._flags).tobytes().count(1)
             own[~self._flags] = np.nan
         self._known += count - self._counts[0]
         self._counts.append(count)

@@ -325,3 +325,22 @@ def test_settings_that_name_another_champion_than_before_are_obeyed_over_older_p
     again = InferenceCore([a_model(third), a_model(role=ModelRole.SHADOW), a_model(OTHER, role=ModelRole.SHADOW)])
     again.restore(core.snapshot())
     assert champions(again.handle(a_vector(1))) == ["third"]
+
+
+def test_windows_stay_whole_where_their_room_is_used_up() -> None:
+    rng = np.random.default_rng(4)
+    seen: list[npt.NDArray[np.float32]] = []
+    core = InferenceCore([a_recorder(seen)])
+    minute, expected = 0, [(NAN, NAN)] * 3
+    for number in range(300):
+        step = int(rng.choice([1, 1, 1, 2, 5]))
+        minute += step
+        expected = [*expected, *[(NAN, NAN)] * (step - 1), (float(number), -float(number))][-3:]
+        forecast = the_forecast(core.handle(a_vector(minute, (float(number), 0.0, -float(number)))))
+        assert np.array_equal(seen[-1][0], np.array(expected, dtype=np.float32), equal_nan=True)
+        assert forecast.coverage == np.isfinite(expected).mean()
+        if number in (63, 64, 65, 200):
+            again = InferenceCore([a_recorder(seen)])
+            again.restore(core.snapshot())
+            assert again.snapshot() == core.snapshot()
+            core = again
