@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: secrets test-compose upgrade help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage kafka-commits takeover mutation peers simulate misbehaviours two-venues captures store-outage placement models-table hot-swap
+.PHONY: secrets sessions test-compose upgrade help setup setup-dev run test test-fast coverage check format lint types imports proto proto-check bench soak locks clean kafka-starts kafka-outage kafka-commits takeover mutation peers simulate misbehaviours two-venues captures store-outage placement models-table hot-swap
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -114,6 +114,10 @@ simulate: .venv/.dev ## seeded sessions with mishaps, then those defects that on
 
 soak: .venv/.dev ## an hour of random kills, hangs and a second session, everything measured (SOAK="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.soak.run $(SOAK)
+
+sessions: .venv/.dev ## at length what the tests do in short: every service killed on Kafka, the kill switch in all cases (SEED=7 TIMES=3 SESSIONS=PATH)
+	@seed=$(or $(SEED),$$(date +%s)); echo "make sessions SEED=$$seed"; PERPFLOW_SOAK=$(or $(TIMES),1) PERPFLOW_SOAK_SEED=$$seed \
+		$(BIN)/python -m pytest -k at_length $(or $(SESSIONS),tests/integration tests/unit/execution)
 
 misbehaviours: .venv/.dev ## an exchange that misbehaves in every known way, and how long each took to recover from
 	@$(BIN)/python -m tests.soak.misbehaviours

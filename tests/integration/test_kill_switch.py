@@ -39,6 +39,7 @@ from libs.wire.topics import (
     VERDICTS,
 )
 from tests.kit.platform import Platform, trading_platform
+from tests.kit.soak import TIMES, at_length
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
@@ -261,19 +262,15 @@ def run_rounds(trading: Trading, rounds: Iterable[tuple[str, str, signal.Signals
     assert {name: ms for name, ms in slowest.items() if ms > ACTS_WITHIN_MS} == {}
 
 
-def test_nothing_gets_out_after_the_halt_whichever_process_hangs(trading: Trading) -> None:
-    run_rounds(trading, [(name, WAYS[turn % len(WAYS)], signal.SIGSTOP) for turn, name in enumerate(WORK)])
+def test_nothing_gets_out_after_the_halt_whoever_hangs_or_dies(trading: Trading) -> None:
+    # The last three before an order, each way once; the long run has every process in every way.
+    hung = [(name, way, signal.SIGSTOP) for name, way in zip(("strategy", "risk", "execution"), WAYS, strict=True)]
+    run_rounds(trading, [*hung, ("execution", "command", signal.SIGKILL)])
 
 
-def test_nothing_gets_out_after_the_halt_whichever_process_dies(trading: Trading) -> None:
-    # The others send nothing that leads to an order by itself; the long run kills them too.
-    names = ("risk", "execution")
-    run_rounds(trading, [(name, WAYS[turn % len(WAYS)], signal.SIGKILL) for turn, name in enumerate(names)])
-
-
+@at_length
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif("PERPFLOW_SOAK" not in os.environ, reason="the long run of every case needs PERPFLOW_SOAK=1")
-def test_nothing_gets_out_after_the_halt_in_the_long_run(trading: Trading) -> None:
+def test_nothing_gets_out_after_the_halt_at_length(trading: Trading) -> None:
     # The process changes fastest: the supervisor gives up on one that dies six times within a minute.
-    turns = itertools.product(range(int(os.environ["PERPFLOW_SOAK"])), (signal.SIGSTOP, signal.SIGKILL), WAYS, WORK)
+    turns = itertools.product(range(TIMES), (signal.SIGSTOP, signal.SIGKILL), WAYS, WORK)
     run_rounds(trading, [(name, way, what) for _, what, way, name in turns])

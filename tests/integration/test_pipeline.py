@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.kit.kafka import NoKafka, find_kafka
 from tests.kit.platform import SHARED, Platform, SessionOutcome
+from tests.kit.soak import TIMES, at_length, seeded
 
 CAPTURE = SHARED / "data/market/capture/binance_um_BTCUSDT_20240808.ns-jsonl.gz"
 HISTORY = SHARED / "data/market/ohlcv/binance_spot_BTCUSDT_1m_20240726_20240825.parquet"
@@ -151,8 +153,9 @@ def test_killing_every_service_changes_nothing(folder: Path, undisturbed: tuple[
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@at_length
 @pytest.mark.skipif(not CAPTURE.exists(), reason=f"no recorded market data at {CAPTURE}")
-def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
+def test_a_recorded_market_is_traded_at_length(folder: Path) -> None:
     platform = Platform(folder / "recorded", **PATIENT, PERPFLOW_INFERENCE_CHAMPION="starter")
     platform.folder.mkdir()
     outcome = platform.up(
@@ -164,19 +167,34 @@ def test_a_recorded_market_is_traded_from_event_to_fill(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_on_kafka_killing_every_service_changes_nothing(
-    folder: Path, undisturbed: tuple[Platform, SessionOutcome]
-) -> None:
+def test_on_kafka_killing_services_changes_nothing(folder: Path, undisturbed: tuple[Platform, SessionOutcome]) -> None:
+    outcome = assert_kills_on_kafka_change_nothing(
+        folder / "kafka", undisturbed, "20", ("bars", "execution", "recorder")
+    )
+    assert outcome.summary["restarts"] >= 1
+
+
+@at_length
+def test_on_kafka_killing_every_service_at_length(folder: Path, undisturbed: tuple[Platform, SessionOutcome]) -> None:
+    chance = seeded()
+    for turn in range(TIMES):
+        killed = chance.sample(KILLED, len(KILLED))
+        outcome = assert_kills_on_kafka_change_nothing(folder / f"kafka-{turn}", undisturbed, "10", killed)
+        # On a slow machine the market ends before everybody's turn has come.
+        assert outcome.summary["restarts"] >= 3
+
+
+def assert_kills_on_kafka_change_nothing(
+    folder: Path, undisturbed: tuple[Platform, SessionOutcome], speed: str, killed: Sequence[str]
+) -> SessionOutcome:
     try:
         kafka = find_kafka()
     except NoKafka as error:
         pytest.skip(str(error))
-    platform = Platform(folder / "kafka", PERPFLOW_BUS=f"kafka:{kafka.address}", **PATIENT)
+    platform = Platform(folder, PERPFLOW_BUS=f"kafka:{kafka.address}", **PATIENT)
     platform.folder.mkdir()
-    outcome = platform.up(*SIMULATED, "--speed", "10", kill=KILLED)
+    outcome = platform.up(*SIMULATED, "--speed", speed, kill=killed)
     assert_is_whole(outcome)
-    # On a slow machine the market ends before everybody's turn has come.
-    assert outcome.summary["restarts"] >= 3
     assert outcome.summary["digests"] == undisturbed[1].summary["digests"]
     done = platform.call("replay", "--verify", timeout_s=200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -185,3 +203,4 @@ def test_on_kafka_killing_every_service_changes_nothing(
     assert done.returncode == 0, done.stderr
     digests = json.loads(done.stdout)["digests"]
     assert {topic: digests[topic] for topic in outcome.summary["digests"]} == outcome.summary["digests"]
+    return outcome

@@ -20,7 +20,6 @@ from libs.domain.bars import BarRevision
 from libs.domain.market import LateTrade
 from tests.kit.fake_exchange import Asking, Mishap, Sending
 from tests.unit.ingestion.test_misbehaving_exchange import (
-    AT_MS,
     BOOKS,
     FILLED,
     QUARANTINED,
@@ -30,6 +29,7 @@ from tests.unit.ingestion.test_misbehaving_exchange import (
     Repeats,
     follow,
     follow_book,
+    from_ms,
 )
 
 _SILENT: dict[str, Any] = {"stale_after_s": 0.7}
@@ -56,7 +56,7 @@ class Timed(Mishap):
         self.begun_s = 0.0
 
     def send(self, sending: Sending) -> Iterable[bytes]:
-        if not self.begun_s and sending.frame.at_ms >= AT_MS:
+        if not self.begun_s and sending.frame.at_ms >= from_ms():
             self.begun_s = SYSTEM_CLOCK.monotonic_s()
         return self._mishap.send(sending)
 

@@ -6,7 +6,6 @@ is replaced. At the end everything works again, time passes, and the records mus
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,6 +36,7 @@ from services.execution.core.reconciliation import OutboxTerms
 from services.execution.outbox_shell import INPUTS as INPUTS_OF_OUTBOX
 from services.execution.outbox_shell import OutboxShell
 from tests.kit.builders import BTC, START, a_control
+from tests.kit.soak import TIMES, at_length
 from tests.unit.execution.builders import a_cancel_approval, a_control_state, an_approval, order_id
 from tests.unit.execution.outboxes import an_outbox
 from tests.unit.execution.rough_bus import RoughBus
@@ -493,7 +493,7 @@ def test_no_mishap_sends_an_order_twice_or_parts_the_records_from_the_venue() ->
     run_stories(EXAMPLES)
 
 
+@at_length
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif("PERPFLOW_SOAK" not in os.environ, reason="the long run needs PERPFLOW_SOAK=N, N times the short")
-def test_no_mishap_does_so_in_the_long_run() -> None:
-    run_stories(EXAMPLES * int(os.environ["PERPFLOW_SOAK"]))
+def test_no_mishap_does_so_at_length() -> None:
+    run_stories(EXAMPLES * (1 + TIMES))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+import scipy
 
 from libs.indicators import columns as col
 from libs.indicators.feature_set import BASE, FeatureSet
@@ -118,7 +118,7 @@ def test_residual_is_that_of_scipys_line(bars: tuple[np.ndarray, np.ndarray]) ->
     ours = compute_kind("regression_residual", times, rows, n=20)["regression_residual_20"]
     assert np.isnan(ours[:19]).all()
     for end in range(19, COUNT, 97):
-        line = stats.linregress(np.arange(20), log_close[end - 19 : end + 1])
+        line = scipy.stats.linregress(np.arange(20), log_close[end - 19 : end + 1])
         expected = (log_close[end] - (line.intercept + line.slope * 19)) * 1e4
         assert ours[end] == pytest.approx(expected, rel=1e-7, abs=1e-6)
 

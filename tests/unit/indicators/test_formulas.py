@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+import scipy
 
 from libs.indicators import columns as col
 from tests.unit.indicators.recorded import BTC_1M, LTC_1M, compute_kind, fill_in, made_rows, recorded_rows
@@ -107,8 +107,8 @@ def test_shape_of_returns_is_that_of_pandas(bars: tuple) -> None:
     r = _returns(rows)
     ours = compute_kind("moments", times, rows, n=60)
     windows = np.lib.stride_tricks.sliding_window_view(r.to_numpy()[1:], 60)
-    skew = np.concatenate((np.full(60, np.nan), stats.skew(windows, axis=1, bias=False)))
-    kurtosis = np.concatenate((np.full(60, np.nan), stats.kurtosis(windows, axis=1, bias=False)))
+    skew = np.concatenate((np.full(60, np.nan), scipy.stats.skew(windows, axis=1, bias=False)))
+    kurtosis = np.concatenate((np.full(60, np.nan), scipy.stats.kurtosis(windows, axis=1, bias=False)))
     _agree(ours["skewness_60"], skew, rtol=1e-8, atol=1e-10)
     _agree(ours["kurtosis_60"], kurtosis, rtol=1e-8, atol=1e-10)
     assert pd.Series(windows[0]).skew() == pytest.approx(ours["skewness_60"][60])
@@ -149,7 +149,7 @@ def test_regression_is_that_of_scipy(bars: tuple) -> None:
     ours = compute_kind("regression", times, rows, n=60)
     log_close = np.log(rows[:, col.ROW_CLOSE])
     for i in range(59, COUNT, 97):
-        fit = stats.linregress(np.arange(60), log_close[i - 59 : i + 1])
+        fit = scipy.stats.linregress(np.arange(60), log_close[i - 59 : i + 1])
         assert ours["regression_slope_60"][i] == pytest.approx(fit.slope * 1e4, rel=1e-8, abs=1e-9)
         assert ours["regression_r2_60"][i] == pytest.approx(fit.rvalue**2, rel=1e-7, abs=1e-9)
         assert ours["trend_direction_60"][i] == np.sign(fit.slope)
@@ -162,7 +162,7 @@ def test_kyle_lambda_is_the_slope_of_return_on_signed_volume(bars: tuple) -> Non
     r = _returns(rows).to_numpy()
     assert np.isnan(ours[:60]).all()
     for i in range(60, COUNT, 97):
-        slope = stats.linregress(signed[i - 59 : i + 1], r[i - 59 : i + 1]).slope
+        slope = scipy.stats.linregress(signed[i - 59 : i + 1], r[i - 59 : i + 1]).slope
         assert ours[i] == pytest.approx(slope * 1e4, rel=1e-7, abs=1e-12)
 
 

@@ -44,11 +44,15 @@ Output = MarketEvent | DeadInput
 MINUTE = 60 * NANOSECONDS
 CHUNK = 60
 # The frame at which things go wrong, in the first minute of two.
-AT_MS = recorded_frames()[1][0].at_ms + 30_000
+
+
+def from_ms() -> int:
+    """Return when a misbehaviour begins: the recording is made when a test asks, not when tests are listed."""
+    return recorded_frames()[1][0].at_ms + 30_000
 
 
 def is_due(frame: MarketFrame, kind: str) -> bool:
-    return frame.kind == kind and frame.at_ms >= AT_MS
+    return frame.kind == kind and frame.at_ms >= from_ms()
 
 
 class Closes(Mishap):
@@ -58,7 +62,7 @@ class Closes(Mishap):
         self.category, self.code = category, code
 
     def send(self, sending: Sending) -> Iterable[bytes]:
-        if sending.frame.category == self.category and sending.connection == 0 and sending.frame.at_ms >= AT_MS:
+        if sending.frame.category == self.category and sending.connection == 0 and sending.frame.at_ms >= from_ms():
             raise Close(self.code)
         return (sending.frame.payload,)
 
@@ -139,7 +143,7 @@ class FallsSilent(Mishap):
         self.kinds = kinds
 
     def send(self, sending: Sending) -> Iterable[bytes]:
-        if sending.frame.kind in self.kinds and sending.connection == 0 and sending.frame.at_ms >= AT_MS:
+        if sending.frame.kind in self.kinds and sending.connection == 0 and sending.frame.at_ms >= from_ms():
             return ()
         return (sending.frame.payload,)
 
@@ -434,7 +438,7 @@ def follow_book(mishap: Mishap) -> Followed:
                 eventually(is_enough, step=go_on, within_s=60)
 
             goes_on_until(lambda: [event for event in followed.out if isinstance(event, DepthDelta)])
-            exchange.publish(sum(frame.at_ms < AT_MS + 1000 for frame in exchange.frames[exchange.published :]))
+            exchange.publish(sum(frame.at_ms < from_ms() + 1000 for frame in exchange.frames[exchange.published :]))
 
             def is_known_again() -> bool:
                 # A snapshot that the next change does not follow is another gap.
@@ -506,7 +510,7 @@ def test_quotes_do_not_wait_for_a_slow_answer() -> None:
     followed = follow(AnswersBadly(slow_s=1.0))
     first_late = next(index for index, event in enumerate(followed.out) if isinstance(event, Gap))
     before = [event for event in followed.out[:first_late] if not isinstance(event, Trade | DeadInput)]
-    assert max(event.event_time for event in before) > (AT_MS + 10_000) * 1_000_000
+    assert max(event.event_time for event in before) > (from_ms() + 10_000) * 1_000_000
     followed.check()
 
 

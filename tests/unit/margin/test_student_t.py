@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-import scipy.special
-import scipy.stats
+import scipy
 
 from libs.margin.student_t import log_normal_cdf, normal_cdf, regularised_beta, student_t_cdf
 

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-pytest.importorskip("pypfopt", reason="needs the extra `allocation`")
-
 from libs.domain.instruments import INSTRUMENTS
 from libs.portfolio.allocation import Allocation, AllocationError, AllocationMethod, View, allocate, view_of_forecast
 from services.console.risk_commands import risk_app
 
 NAMES = ("BTC", "ETH", "SOL")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimiser() -> None:
+    """Load it when a test runs, not when tests are listed: it takes as long as everything else in this room."""
+    pytest.importorskip("pypfopt", reason="needs the extra `allocation`")
 
 
 def some_returns(volatilities: tuple[float, ...] = (0.02, 0.03, 0.05), common: float = 0.5) -> dict[str, list[float]]:

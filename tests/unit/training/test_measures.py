@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
-from sklearn.metrics import log_loss as reference_log_loss
 
 from services.training.core.distribution import ScoredReturns
 from services.training.core.labels import DAY_NS
@@ -27,20 +25,27 @@ def some_forecasts(count: int = 2_000, signal: float = 0.5) -> Forecasts:
 
 
 def test_measures_agree_with_scikit_learn() -> None:
+    # It takes longer to load than all these tests to run.
+    from sklearn import metrics
+
     made = some_forecasts()
     assert made.probabilities is not None
     measured = {name: one.value for name, one in measure(made, 1, resamples=2).items()}
     sided = made.classes != 1
-    assert measured["auc"] == pytest.approx(roc_auc_score(made.moved_bps > 0, made.score))
-    assert measured["auc_direction"] == pytest.approx(roc_auc_score(made.classes[sided] == 2, made.score[sided]))
-    assert measured["auc_move"] == pytest.approx(roc_auc_score(sided, 1 - made.probabilities[:, 1]))
-    assert measured["log_loss"] == pytest.approx(reference_log_loss(made.classes, made.probabilities))
-    assert measured["brier"] == pytest.approx(brier_score_loss(made.classes, made.probabilities))
-    assert measured["direction_accuracy"] == pytest.approx(accuracy_score(made.moved_bps > 0, made.score > 0))
+    assert measured["auc"] == pytest.approx(metrics.roc_auc_score(made.moved_bps > 0, made.score))
+    assert measured["auc_direction"] == pytest.approx(
+        metrics.roc_auc_score(made.classes[sided] == 2, made.score[sided])
+    )
+    assert measured["auc_move"] == pytest.approx(metrics.roc_auc_score(sided, 1 - made.probabilities[:, 1]))
+    assert measured["log_loss"] == pytest.approx(metrics.log_loss(made.classes, made.probabilities))
+    assert measured["brier"] == pytest.approx(metrics.brier_score_loss(made.classes, made.probabilities))
+    assert measured["direction_accuracy"] == pytest.approx(metrics.accuracy_score(made.moved_bps > 0, made.score > 0))
     assert measured["crps"] == pytest.approx(np.abs(made.moved_bps).mean())
     assert measured["coverage"] == pytest.approx((np.abs(made.moved_bps) <= 10).mean())
     assert measured["interval_bps"] == 20.0
-    assert measured["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(made.moved_bps > 0, made.score > 0))
+    assert measured["balanced_accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(made.moved_bps > 0, made.score > 0)
+    )
 
 
 def test_interval_holds_the_measure_and_narrows_with_more_days() -> None:
