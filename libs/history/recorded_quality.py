@@ -75,7 +75,8 @@ class _Minute:
 @dataclass(slots=True)
 class _Kept:
     minutes: dict[int, _Minute] = field(default_factory=dict)
-    numbers: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
+    jumps: _Counted = field(default_factory=_Counted)
+    missing: int = 0
     klines: list[ExchangeBar] = field(default_factory=list)
     clocks: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
     trades: tuple[array[int], ...] = field(default_factory=lambda: (array("q"), array("q"), array("q")))
@@ -107,16 +108,18 @@ def examine_recording(events: Iterable[MarketEvent | DeadInput]) -> RecordingRep
             case MarkPrice():
                 if last_price and abs(event.mark_price_e8 - last_price) > MARK_DISTANCE * last_price:
                     kept.marks_off.add(now)
-            case Gap() if event.state in (GapState.OPEN, GapState.LOST) and event.to_time:
-                what = "trades" if event.kind is GapKind.TRADES else "changes of the book"
-                kept.counted.setdefault(f"gaps of {what} ({event.state.name.lower()})", _Counted()).add(event.from_time)
+            case Gap():
+                _add_gap(kept, event)
         if isinstance(event, Trade | BestQuote | DepthDelta | MarkPrice):
             _append(kept.clocks, now, event.received_time)
     times, received = (np.array(column, dtype=np.int64) for column in kept.clocks)
     # What cannot be read before the first event is dated with that event.
     began = int(times.min()) if len(times) else 0
     findings = [Finding(what, each.count, (each.first or began) // _MS) for what, each in kept.counted.items()]
-    findings += _missing(kept.numbers) + _skew(times, received) + _crossed(kept.trades, kept.quotes)
+    if kept.jumps.count:
+        what = f"jumps of trade numbers ({kept.missing:,} trades missing)"
+        findings.append(Finding(what, kept.jumps.count, kept.jumps.first // _MS))
+    findings += _skew(times, received) + _crossed(kept.trades, kept.quotes)
     findings += _off_klines(kept.minutes, kept.klines)
     if kept.marks_off.count:
         what = f"mark prices more than {MARK_DISTANCE:.0%} from the last trade"
@@ -158,22 +161,20 @@ def _skew(times: Times, received: Times) -> list[Finding]:
     return findings
 
 
-def _missing(numbers: tuple[array[int], array[int]]) -> list[Finding]:
-    """Find jumps of the venue's trade numbers; a venue that gives none has 0."""
-    given, at = (np.array(column, dtype=np.int64) for column in numbers)
-    order = np.argsort(given, kind="stable")
-    given, at = given[order], at[order]
-    jumps = np.diff(given) - 1
-    is_jump = jumps > 0
-    if not is_jump.any():
-        return []
-    what = f"jumps of trade numbers ({int(jumps[is_jump].sum()):,} trades missing)"
-    return [Finding(what, int(is_jump.sum()), int(at[1:][is_jump].min()) // _MS)]
+def _add_gap(kept: _Kept, gap: Gap) -> None:
+    if gap.kind is GapKind.BOOK:
+        if gap.state is not GapState.FILLED:
+            kept.counted.setdefault("gaps of the book", _Counted()).add(gap.from_time)
+    elif gap.state is GapState.FILLED:
+        kept.counted.setdefault("trades in another order than their numbers", _Counted()).add(gap.from_time)
+    elif gap.state is GapState.LATE:
+        kept.counted.setdefault("gaps of trades that came later", _Counted()).add(gap.from_time)
+    elif gap.state is GapState.LOST:
+        kept.jumps.add(gap.from_time)
+        kept.missing += gap.last_number - gap.first_number + 1
 
 
 def _add_trade(kept: _Kept, trade: Trade | LateTrade) -> None:
-    if trade.venue_trade_id > 0:
-        _append(kept.numbers, trade.venue_trade_id, trade.event_time)
     minutes = kept.minutes
     number, price = trade.event_time // _MINUTE, trade.price_e8
     minute = minutes.get(number)

@@ -21,7 +21,7 @@ from libs.domain.numbers import NANOSECONDS, SCALE
 from services.backtest.columns import scale_column
 from services.backtest.equity import Ints
 from services.ingestion.core.normaliser import make_tick
-from services.ingestion.core.plausibility import MAX_NOTIONAL, PRICE_FACTOR, TRADE_JUMP
+from services.ingestion.core.plausibility import MAX_NOTIONAL, PRICE_FACTOR
 
 _COLUMNS = ("time", "price", "qty", "is_buyer_maker", "id")
 _SAFE_NOTIONAL = 0.999 * MAX_NOTIONAL / SCALE / SCALE
@@ -112,13 +112,7 @@ def read_trade_columns(path: Path, instrument: str) -> TradeColumns | None:
 
 def _is_plain(times: Ints, numbers: Ints, price_e8: Ints, quantity_e8: Ints) -> bool:
     steps = np.diff(numbers)
-    if (
-        numbers[0] <= 0
-        or times[0] <= 0
-        or np.any(np.diff(times) < 0)
-        or np.any(steps <= 0)
-        or np.any(steps > TRADE_JUMP)
-    ):
+    if numbers[0] <= 0 or times[0] <= 0 or np.any(np.diff(times) < 0) or np.any(steps != 1):
         return False
     low, high = np.minimum(price_e8[1:], price_e8[:-1]), np.maximum(price_e8[1:], price_e8[:-1])
     if np.any(high > low * PRICE_FACTOR):

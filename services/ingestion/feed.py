@@ -15,8 +15,9 @@ from libs.domain.state import StateFormat, StateMismatch
 from libs.runtime.errors import BadInput, DependencyUnavailable
 from libs.runtime.opened import opened
 from libs.runtime.source import FeedHealth
+from services.ingestion.core.order import OrderState, TradeOrder, add_order
 from services.ingestion.core.stream import Stream, StreamState, add_known, add_trade_times, rename_fields
-from services.ingestion.items import Item, release
+from services.ingestion.items import Item, release, release_rest
 
 
 class Pacer:
@@ -64,17 +65,25 @@ class Pacer:
 
 @dataclass(frozen=True, slots=True)
 class FeedCursor:
-    """How far a source was read: the history bars sent, the last item's file, line and clock, the stream's state."""
+    """How far a source was read: the history bars sent, the last item's file, line and clock, what waits for its turn,
+    the stream's state.
+    """
 
     origin: str
     history: int
     file: int
     line: int
     clock: int
+    order: OrderState
     stream: StreamState
 
 
-_CURSOR = StateFormat("feed-cursor", 4, FeedCursor, migrations={1: add_trade_times, 2: add_known, 3: rename_fields})
+_CURSOR = StateFormat(
+    "feed-cursor",
+    5,
+    FeedCursor,
+    migrations={1: add_trade_times, 2: add_known, 3: rename_fields, 4: add_order},
+)
 
 
 class Feed:
@@ -88,6 +97,7 @@ class Feed:
         self, stream: Stream, history: Sequence[ExchangeBar], items: Generator[Item | None], pacer: Pacer
     ) -> None:
         self._stream = stream
+        self._order = TradeOrder(stream.instrument)
         self._history = history
         self._items = items
         self._pacer = pacer
@@ -102,11 +112,13 @@ class Feed:
         """Continue behind what a cursor covers; `items` must begin there too."""
         self._history_sent = cursor.history
         self._file, self._line, self._clock = cursor.file, cursor.line, cursor.clock
+        self._order.state = cursor.order
         self._stream.restore(cursor.stream)
 
     def cursor(self, origin: str) -> FeedCursor:
         """Return what has been read."""
-        return FeedCursor(origin, self._history_sent, self._file, self._line, self._clock, self._stream.state())
+        order, stream = self._order.state, self._stream.state()
+        return FeedCursor(origin, self._history_sent, self._file, self._line, self._clock, order, stream)
 
     def close(self) -> None:
         """Let go of what the items are read from."""
@@ -115,7 +127,8 @@ class Feed:
     @property
     def is_finished(self) -> bool:
         """Whether all history and items were released, or the span is over."""
-        return self._stream.is_over or (self._is_exhausted and self._history_sent >= len(self._history))
+        is_read = self._is_exhausted and not self._order.state.held
+        return self._stream.is_over or (is_read and self._history_sent >= len(self._history))
 
     def read(self, max_events: int, timeout_ms: int) -> list[MarketEvent | DeadInput]:
         """Return what is due, waiting at most the timeout for the first of it; a line's events stay together."""
@@ -127,6 +140,8 @@ class Feed:
         while len(out) < max_events and not self._stream.is_over:
             item = self._peek()
             if item is None:
+                if self._is_exhausted:
+                    out.extend(release_rest(self._stream, self._order))
                 break
             if not item.error and not self._pacer.wait_until_due(item.received_time, 0.0 if out else timeout_ms / 1000):
                 break
@@ -144,7 +159,7 @@ class Feed:
     def _release(self, item: Item, out: list[MarketEvent | DeadInput]) -> None:
         self._next = None
         self._file, self._line, self._clock = item.file, item.line, item.clock
-        out.extend(release(self._stream, item))
+        out.extend(release(self._stream, self._order, item))
 
 
 class FeedSource:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
+from services.ingestion.core.order import TradeOrder
 from services.ingestion.core.stream import Stream
 
 
@@ -24,8 +25,8 @@ class Item:
     clock: int = 0
 
 
-def release(stream: Stream, item: Item) -> Sequence[MarketEvent | DeadInput]:
-    """Pass an item through the stream; what could not be read, or cannot be true, goes beside it."""
+def release(stream: Stream, order: TradeOrder, item: Item) -> Sequence[MarketEvent | DeadInput]:
+    """Pass an item in order through the stream; what could not be read, or cannot be true, goes beside it."""
     if item.error:
         return [DeadInput(reason=item.error, source=item.source, position=item.line, payload=item.payload)]
     out: list[MarketEvent | DeadInput] = []
@@ -35,5 +36,11 @@ def release(stream: Stream, item: Item) -> Sequence[MarketEvent | DeadInput]:
             text = f"{event.event_id}: {reason}"
             out.append(DeadInput(reason=text, source=item.source, position=item.line, payload=item.payload))
         else:
-            out.extend(stream.accept(event))
+            for ordered in order.take(event):
+                out.extend(stream.accept(ordered))
     return out
+
+
+def release_rest(stream: Stream, order: TradeOrder) -> Sequence[MarketEvent]:
+    """Return what waits when there are no more items."""
+    return [accepted for event in order.flush() for accepted in stream.accept(event)]

@@ -14,8 +14,9 @@ from libs.domain.numbers import NANOSECONDS
 from libs.runtime.errors import BadInput
 from libs.venues.registry import UnknownVenue, make_recording_decoder
 from services.ingestion.captures import CaptureReader
+from services.ingestion.core.order import TradeOrder
 from services.ingestion.core.stream import Stream, select_history
-from services.ingestion.items import Item, release
+from services.ingestion.items import Item, release, release_rest
 from services.ingestion.tables import kline_range, read_klines, read_table
 
 _MINUTE = 60 * NANOSECONDS
@@ -77,9 +78,11 @@ class Recording:
     def _release(self, stream: Stream, history: Sequence[ExchangeBar]) -> Iterator[MarketEvent | DeadInput]:
         for bar in history:
             yield from stream.accept(bar)
+        order = TradeOrder(self._instrument)
         with closing(self.items()) as items:
             for item in items:
-                yield from release(stream, item)
+                yield from release(stream, order, item)
+        yield from release_rest(stream, order)
 
     def _find_first_event(self) -> MarketEvent:
         seen: set[str] = set()

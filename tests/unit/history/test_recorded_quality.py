@@ -11,6 +11,7 @@ from libs.domain.events import DeadInput
 from libs.domain.market import MarketEvent
 from libs.domain.numbers import SCALE
 from libs.history.recorded_quality import describe_recording, examine_recording
+from services.ingestion.core.order import TradeOrder
 from services.ingestion.recordings import Recording
 from tests.kit.builders import BTC, a_mark, a_quote, a_trade
 from tests.kit.platform import SHARED
@@ -44,8 +45,9 @@ def test_nothing_is_found_in_what_is_right_and_delays_are_told() -> None:
 
 
 def test_trades_that_were_removed_from_a_recording_are_counted() -> None:
-    events = market()
-    assert findings_of([*events[:21], *events[24:61], *events[62:]]) == [
+    events, order = market(), TradeOrder(BTC)
+    left = [*events[:21], *events[24:61], *events[62:]]
+    assert findings_of([*(out for event in left for out in order.take(event)), *order.flush()]) == [
         ("jumps of trade numbers (3 trades missing)", 2)
     ]
 

@@ -82,7 +82,7 @@ def test_a_cursor_of_the_build_before_goes_on(capture: Path) -> None:
     out = list(source.read(37, 100))
     cursor = source.cursor()
     assert cursor.count(b'"join_minute"') == 1
-    older = cursor.replace(b'"version":4', b'"version":3').replace(b'"join_minute"', b'"seam_open"')
+    older = cursor.replace(b'"version":5', b'"version":3').replace(b'"join_minute"', b'"seam_open"')
     source = RecordedSource(capture, instrument=BTC, pacer=Pacer(0))
     source.open(older)
     while not source.is_finished:

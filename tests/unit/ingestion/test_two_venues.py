@@ -94,6 +94,10 @@ def test_markets_of_two_venues_are_followed_at_once_and_their_bars_are_those_of_
             source.open(None)
             # Binance has two connections for each, Bybit one.
             eventually(lambda: venues.connections == 6, step=follower.read, within_s=60)
+            # Each begins on the minute, whichever of its connections is read first.
+            venues.publish(START_MS + 1)
+            begun = set(INSTRUMENTS)
+            eventually(lambda: {event.instrument for event in follower.out} == begun, step=follower.read, within_s=60)
             for minute in range(1, 4):
                 # Market time runs faster than the streams: none may be a minute ahead of another.
                 venues.publish(START_MS + minute * MINUTE_MS)
