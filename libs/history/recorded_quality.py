@@ -36,7 +36,8 @@ QUOTE_WINDOW_MS = 500
 QUOTE_DISTANCE = 1e-4
 """How far beyond those quotes a trade may be, as a share: a market can leave and come back between two quotes."""
 MARK_DISTANCE = 0.02
-"""How far from the last trade a mark price may be, as a share."""
+"""How far from the last trade a mark price may be, as a share: at the ends of BTCUSDT's hours at Binance from 2019 to
+2025 it was further in two of 48,397, both on 13 March 2020."""
 
 Times = npt.NDArray[np.int64]
 _MS = 1_000_000
@@ -67,8 +68,14 @@ class _Counted:
 
 @dataclass(slots=True)
 class _Minute:
+    """A bar of trades; the first and the last of them are told by time and number."""
+
+    first: tuple[int, int]
+    last: tuple[int, int]
+    open: int
     high: int
     low: int
+    close: int
     volume: int = 0
 
 
@@ -177,9 +184,13 @@ def _add_gap(kept: _Kept, gap: Gap) -> None:
 def _add_trade(kept: _Kept, trade: Trade | LateTrade) -> None:
     minutes = kept.minutes
     number, price = trade.event_time // _MINUTE, trade.price_e8
-    minute = minutes.get(number)
+    minute, place = minutes.get(number), (trade.event_time, trade.venue_trade_id)
     if minute is None:
-        minute = minutes[number] = _Minute(price, price)
+        minute = minutes[number] = _Minute(place, place, price, price, price, price)
+    if place < minute.first:
+        minute.first, minute.open = place, price
+    if place >= minute.last:
+        minute.last, minute.close = place, price
     minute.high, minute.low = max(minute.high, price), min(minute.low, price)
     minute.volume += trade.quantity_e8
 
@@ -193,11 +204,11 @@ def _off_klines(minutes: dict[int, _Minute], klines: list[ExchangeBar]) -> list[
     for kline in klines:
         number = kline.open_time // _MINUTE
         if first < number < last:
-            minute = minutes.get(number)
-            has = (minute.high, minute.low, minute.volume) if minute is not None else (kline.high_e8, kline.low_e8, 0)
-            if has != (kline.high_e8, kline.low_e8, kline.volume_e8):
+            made, bar = minutes.get(number), (kline.open_e8, kline.high_e8, kline.low_e8, kline.close_e8)
+            has = bar if made is None else (made.open, made.high, made.low, made.close)
+            if has != bar or kline.volume_e8 != (0 if made is None else made.volume):
                 off.append(kline.open_time)
-    what = "klines of the venue whose high, low or volume is not that of the trades"
+    what = "klines of the venue whose open, high, low, close or volume is not that of the trades"
     return [Finding(what, len(off), min(off) // _MS)] if off else []
 
 

@@ -7,7 +7,7 @@ on as it is, for the reader of lines to refuse.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import orjson
@@ -15,6 +15,14 @@ import orjson
 _COMMON = {"E": "EventTime", "T": "TransactionTime"}
 _CHAIN = {"U": "FirstUpdateId", "u": "FinalUpdateId", "pu": "FinalUpdateIdInLastStream"}
 Row = Mapping[str, str]
+
+
+def is_recorders(file: Iterable[bytes]) -> bool:
+    """Tell by the first row, behind comments, whether a CSV file is of that recorder."""
+    for line in file:
+        if line.strip() and not line.startswith(b"#"):
+            return line.startswith(b"TimestampOfReceive,Stream,EventType,")
+    return False
 
 
 def read_csv_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from libs.domain.instruments import split_instrument_id
 from libs.history.errors import HistoryError
 from libs.history.imports import read_file
 from libs.runtime.errors import BadInput
+from libs.venues.recorder_csv import is_recorders
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,}(USDT|USDC|BUSD|USD)")
 _SUFFIXES = (".zip", ".csv", ".csv.gz")
@@ -47,9 +49,23 @@ class ConvertedFiles:
 
 def convert(path: Path, instrument: str) -> ConvertedFiles | None:
     """Turn an archive, or a folder of them, into Parquet; None for anything else. Raises `BadInput`."""
-    if path.is_file() and path.name.endswith(_SUFFIXES):
-        return ConvertedFiles([path], instrument)
+    if path.is_file():
+        return ConvertedFiles([path], instrument) if _is_archive(path) else None
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(_SUFFIXES))
+        files = sorted(file for file in path.iterdir() if file.is_file() and _is_archive(file))
         return ConvertedFiles(files, instrument) if files else None
     return None
+
+
+def _is_archive(file: Path) -> bool:
+    if not file.name.endswith(_SUFFIXES):
+        return False
+    if file.suffix == ".zip":
+        return True
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+            # Those are recordings, read line by line.
+            return not is_recorders(opened)
+    except OSError:
+        # Whoever reads it says what is wrong with it.
+        return True

@@ -120,11 +120,14 @@ def up(
     console = Console(stderr=True)
     several = parse_instruments(instruments or instrument, market)
     instrument = several[0]
-    chosen, chosen_speed = choose_market(market, speed, instrument, console)
+    replicas = parse_scale(scale or ())
+    placement = make_placement(several, accounts, partitions)
     if mode not in ("paper", "testnet", "live"):
         raise BadInput(f"--mode {mode!r} is not paper, testnet or live")
     if layout not in (*LAYOUTS, AUTO_LAYOUT):
         raise BadInput(f"--layout {layout!r} is not {', '.join(LAYOUTS)} or {AUTO_LAYOUT}")
+    # Asks the venue, which may take seconds: what is wrong with the other options is said before.
+    chosen, chosen_speed = choose_market(market, speed, instrument, console)
     if chosen == "live" and span is not None:
         raise BadInput("--span bounds market time of simulated and recorded markets; for a live one use --for")
     if history is not None and not history.is_file():
@@ -143,8 +146,8 @@ def up(
         session=session,
         is_verbose=verbose,
         instruments=several,
-        placement=make_placement(several, accounts, partitions),
-        scale=parse_scale(scale or ()),
+        placement=placement,
+        scale=replicas,
         layout=layout,
     )
     raise typer.Exit(run_up(options, console))

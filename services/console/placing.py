@@ -57,6 +57,11 @@ def parse_scale(texts: Iterable[str]) -> dict[str, int]:
     scale: dict[str, int] = {}
     for text in texts:
         service, _, number = text.partition("=")
+        if service == "ingestion":
+            raise BadInput(
+                f"--scale {text!r}: ingestion is one process, whose feeds share a venue's limits of requests and one "
+                "cursor; run a session for each group of instruments where one process is not enough"
+            )
         if service not in _SCALABLE or not number.isdecimal() or not 1 <= int(number) <= _MOST_REPLICAS:
             raise BadInput(
                 f"--scale {text!r} is not SERVICE=N with N from 1 to {_MOST_REPLICAS} and a service of "

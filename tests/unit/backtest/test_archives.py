@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 import pytest
 
-from libs.domain.market import ExchangeBar
+from libs.domain.market import ExchangeBar, Trade
 from libs.runtime.errors import BadInput
 from services.backtest.inputs import open_recording
 from services.backtest.options import BacktestOptions, parse_strategies
@@ -97,3 +98,17 @@ def test_broken_archive_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no zip")
     with pytest.raises(BadInput, match=r"cannot be read: .*; fetch it again"):
         open_recording(path, instrument=BTC, history=None, history_bars=0)
+
+
+def test_a_recorders_csv_is_a_recording_and_no_archive(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.csv.gz"
+    with gzip.open(path, "wt") as file:
+        file.write(
+            "# made by a test\nTimestampOfReceive,Stream,EventType,EventTime,TransactionTime,Symbol,TradeId,Price,"
+        )
+        file.write("Quantity,IsBuyerMarketMaker,XUnknownParameter\n")
+        for number in (1, 2):
+            at = 1_741_046_400_000 + number
+            file.write(f"{at + 5},btcusdt@trade,trade,{at},{at},BTCUSDT,{number},60000,0.01,1,MARKET\n")
+    market = open_recording(path, instrument=BTC, history=None, history_bars=0)
+    assert [event.venue_trade_id for event in market.events if isinstance(event, Trade)] == [1, 2]

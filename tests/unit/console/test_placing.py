@@ -112,6 +112,8 @@ def test_instruments_and_replicas_are_read_or_refused() -> None:
     for text in ("bars", "bars=0", "monitoring=2", "bars=x"):
         with pytest.raises(BadInput, match="SERVICE=N"):
             parse_scale([text])
+    with pytest.raises(BadInput, match="ingestion is one process"):
+        parse_scale(["ingestion=2"])
 
 
 def test_a_session_keeps_its_placement_and_one_of_one_partition_says_nothing_of_it(

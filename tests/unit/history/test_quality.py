@@ -89,8 +89,14 @@ def test_bars_are_held_against_the_trades() -> None:
     fewer = pa.concat_tables([table.slice(0, 3), table.slice(4)])
     assert findings_of(ONE, to_table(ONE, rows), {TRADES: fewer}) == [
         "bars whose volume is not that of the trades",
-        "bars that open or close at another price than their trades",
+        "bars whose open, high, low or close is not that of their trades",
     ]
+    for column in (1, 2, 3, 4):
+        wrong = list(rows[1])
+        wrong[column] += 0.001 if column != 3 else -0.001
+        assert "bars whose open, high, low or close is not that of their trades" in findings_of(
+            ONE, to_table(ONE, [rows[0], tuple(wrong), rows[2]]), {TRADES: table}
+        )
     assert findings_of(TRADES, fewer) == ["trade numbers missing before a row"]
 
 
@@ -120,6 +126,7 @@ def settlements(*hours: float) -> Any:
         ((0, 4, 8, 16, 20), "intervals from which a funding settlement is missing"),
         ((0, 8, 16.5, 24), "funding settled at another time than a whole hour"),
         ((0, 8, 13, 16, 24), "intervals between settlements that no venue has"),
+        ((3, 11, 19, 27), "funding settled at hours that are not those of its interval"),
     ],
 )
 def test_funding_is_held_against_the_schedules_of_venues(hours: tuple[float, ...], what: str | None) -> None:

@@ -95,13 +95,18 @@ def test_marks_are_held_against_the_last_trade_and_unreadable_lines_are_counted(
     ]
 
 
-@pytest.mark.parametrize(("change", "count"), [({}, 0), ({"volume_e8": 1}, 1), ({"high_e8": 60_001 * SCALE}, 1)])
+_OFF = [("volume_e8", 1), *((f"{name}_e8", 60_001 * SCALE) for name in ("open", "high", "low", "close"))]
+
+
+@pytest.mark.parametrize(("change", "count"), [({}, 0), *(({name: value}, 1) for name, value in _OFF)])
 def test_klines_of_the_venue_are_held_against_the_trades_of_their_minute(change: dict[str, int], count: int) -> None:
     kline = a_kline(1, is_history=False, **{"volume_e8": 60 * SCALE // 100, **change})
     # The first minute may have had trades before the recording began.
     edge = a_kline(0, is_history=False, volume_e8=1)
     found = findings_of([*market(), kline, edge])
-    assert found == [("klines of the venue whose high, low or volume is not that of the trades", 1)] * count
+    assert (
+        found == [("klines of the venue whose open, high, low, close or volume is not that of the trades", 1)] * count
+    )
 
 
 @pytest.mark.skipif(not CAPTURE.exists(), reason="the recorded market data is not there")
