@@ -20,7 +20,7 @@ from libs.runtime.errors import BadInput
 from services.backtest.archives import ConvertedFiles, convert
 from services.backtest.columns import BarColumns, read_columns
 from services.backtest.market_file import MarketFile, read_market_file
-from services.backtest.trade_columns import TradeColumns, read_trade_columns
+from services.backtest.trade_columns import TradeColumns, TradeFile, open_trades
 from services.exchange.core import HISTORY_MINUTES, generate_events, generate_history
 from services.ingestion.core.stream import Stream, select_history
 from services.ingestion.recordings import Recording
@@ -42,7 +42,7 @@ class MarketInput:
     timeframe: str
     events: Iterator[MarketEvent | DeadInput]
     columns: BarColumns | None = None
-    trades: TradeColumns | None = None
+    trades: TradeColumns | TradeFile | None = None
     converted: ConvertedFiles | None = None
     prepared: MarketFile | None = None
     commands: tuple[ControlCommand, ...] = ()
@@ -81,7 +81,7 @@ def open_recording(path: Path, *, instrument: str, history: Path | None, history
 def _open_files(path: Path, given: Path, instrument: str, history: Path | None, history_bars: int) -> MarketInput:
     description: dict[str, str | int] = {"source": "recorded", "name": given.name, "instrument": instrument}
     columns = None if history is not None else read_columns(path, instrument)
-    trades = None if history is not None else read_trade_columns(path, instrument)
+    trades = None if history is not None else open_trades(path, instrument)
     if columns is not None or trades is not None:
         timeframe, events = "" if columns is None else columns.timeframe, _read_late(path, instrument)
     else:

@@ -19,7 +19,7 @@ from services.backtest.options import BacktestOptions
 from services.backtest.pipeline import Pipeline
 from services.backtest.quiet_bars import equity_at, first_near_limit
 from services.backtest.recorder import RunRecorder
-from services.backtest.trade_columns import TradeColumns
+from services.backtest.trade_columns import TradeColumns, TradeFile
 from services.bars.core import BarsCore
 from services.execution.core import ExecutionCore
 from services.risk.core import RiskCore
@@ -74,7 +74,7 @@ class QuietTrades:
         self._has_tick[columns.ticks] = True
 
     @staticmethod
-    def can_run(columns: TradeColumns | None, strategy: StrategyCore, options: BacktestOptions) -> bool:
+    def can_run(columns: TradeColumns | TradeFile | None, strategy: StrategyCore, options: BacktestOptions) -> bool:
         """Whether trades are all of the market that strategies handle and nobody asked for digests."""
         return (
             options.fast
@@ -84,12 +84,12 @@ class QuietTrades:
             and not strategy.handles_market_but_trades
         )
 
-    def run(self, count: int, progress: Callable[[int], None]) -> None:
-        """Run the first `count` trades, each behind its tick."""
+    def run(self, begin: int, count: int, progress: Callable[[int], None]) -> None:
+        """Run the trades of [`begin`, `count`), each behind its tick; those before were run already."""
         columns = self._columns
         ticks = columns.ticks.tolist()
         next_tick = 0
-        place = 0
+        place = begin
         while place < count:
             stretch = _Stretch(place, next_tick, ())
             if self._asked is None:

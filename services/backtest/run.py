@@ -25,7 +25,7 @@ from services.backtest.quiet_bars import QuietBars
 from services.backtest.quiet_events import QuietEvents
 from services.backtest.quiet_trades import QuietTrades
 from services.backtest.recorder import RunRecord, RunRecorder
-from services.backtest.trade_columns import TradeColumns
+from services.backtest.trade_columns import TradeColumns, TradeFile
 from services.bars.core import BarsCore
 
 _SHOWN_ERRORS = 20
@@ -223,25 +223,33 @@ class _Feed:
         quiet = open_bars(columns, self._pipeline, recorder, bars, built, self._options.trade_from)
         quiet.run(count, self._progress)
 
-    def run_trades(self, trades: TradeColumns, bars: BarsCore, built: AccountStages, recorder: RunRecorder) -> None:
+    def run_trades(
+        self, trades: TradeColumns | TradeFile, bars: BarsCore, built: AccountStages, recorder: RunRecorder
+    ) -> None:
         """Run a market of trades, passing those between which nothing is decided."""
-        until = self._options.until
-        count = len(trades) if until is None else int(np.searchsorted(trades.times, until))
-        if not count:
-            return
-        self.started_at, self.ended_at = int(trades.times[0]), int(trades.times[count - 1])
-        quiet = QuietTrades(
-            trades,
-            self._pipeline,
-            recorder,
-            bars=bars,
-            risk=built.risk,
-            execution=built.execution,
-            strategy=built.strategy,
-        )
-        quiet.run(count, self._progress)
-        if until is not None:
-            self.ended_at = max(self.ended_at, quiet.feed_last_tick(count, until))
+        until, begin = self._options.until, 0
+        for columns in trades.parts():
+            count = len(columns) if until is None else int(np.searchsorted(columns.times, until))
+            if not count:
+                return
+            if not begin:
+                self.started_at = int(columns.times[0])
+            self.ended_at = int(columns.times[count - 1])
+            quiet = QuietTrades(
+                columns,
+                self._pipeline,
+                recorder,
+                bars=bars,
+                risk=built.risk,
+                execution=built.execution,
+                strategy=built.strategy,
+            )
+            quiet.run(begin, count, self._progress)
+            if until is not None:
+                self.ended_at = max(self.ended_at, quiet.feed_last_tick(count, until))
+            if count < len(columns):
+                return
+            begin = 1
 
     def run_chunks(self, market: MarketInput, bars: BarsCore, built: AccountStages, recorder: RunRecorder) -> None:
         """Run a market of ticks, passing the events between which nothing is decided."""

@@ -1,4 +1,4 @@
-"""A market of trades as columns of integers, read whole from one Parquet file.
+"""A market of trades as columns of integers, read from one Parquet file: whole, or where it is long, a part at a time.
 
 Only where every trade is one that the row reader and the stream would let through as it stands: numbered, ascending in
 number and time, without a jump. Otherwise the rows are read one by one, which says what is wrong with which of them.
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from libs.domain.market import ClockTick, Trade
 from libs.domain.numbers import NANOSECONDS, SCALE
+from libs.runtime.errors import BadInput
 from services.backtest.columns import scale_column
 from services.backtest.equity import Ints
 from services.ingestion.core.normaliser import make_tick
@@ -25,6 +26,8 @@ from services.ingestion.core.plausibility import MAX_NOTIONAL, PRICE_FACTOR
 
 _COLUMNS = ("time", "price", "qty", "is_buyer_maker", "id")
 _SAFE_NOTIONAL = 0.999 * MAX_NOTIONAL / SCALE / SCALE
+_ROWS = 1_048_576
+"""How many trades are held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class TradeColumns:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def parts(self) -> Iterator[TradeColumns]:
+        """Yield the trades as the one part that they are."""
+        yield self
 
     def trade(self, place: int) -> Trade:
         """Return a trade as the market event that the row reader makes of it."""
@@ -84,20 +91,83 @@ class TradeColumns:
 _SETTERS: tuple[Callable[[Any, Any], None], ...] = tuple(vars(Trade)[field.name].__set__ for field in fields(Trade))
 
 
+@dataclass(frozen=True, slots=True)
+class TradeFile:
+    """A long file of trades, every one of which was looked at; `parts` holds some of them in memory at a time."""
+
+    path: Path
+    instrument: str
+    count: int
+    rows: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def parts(self) -> Iterator[TradeColumns]:
+        """Yield the trades in order, about `rows` at a time; each part but the first begins with the last trade of the
+        one before. Raises `BadInput` where the file is no longer what was looked at.
+        """
+        for part in _read_parts(self.path, self.instrument, self.rows):
+            if part is None:
+                raise BadInput(f"{self.path} has changed since it was opened")
+            yield part
+
+
+def open_trades(path: Path, instrument: str, rows: int = _ROWS) -> TradeColumns | TradeFile | None:
+    """Open a file of trades, read whole where it has no more than `rows`; None as for `read_trade_columns`."""
+    if not _has_trades(path):
+        return None
+    count = pq.read_metadata(path).num_rows
+    if count <= rows:
+        return read_trade_columns(path, instrument)
+    if any(part is None for part in _read_parts(path, instrument, rows)):
+        return None
+    return TradeFile(path, instrument, count, rows)
+
+
 def read_trade_columns(path: Path, instrument: str) -> TradeColumns | None:
     """Read a file of trades whole; None where it is no such file or a trade needs to be looked at by itself."""
-    if path.suffix != ".parquet" or not path.is_file():
+    if not _has_trades(path):
         return None
     try:
-        names = set(pq.read_schema(path).names)
-        if not set(_COLUMNS) <= names or "open_time" in names:
-            return None
         table = pq.read_table(path, columns=list(_COLUMNS))
+    except (pa.ArrowException, OSError):
+        return None
+    return _columns_of(table, instrument)
+
+
+def _has_trades(path: Path) -> bool:
+    if path.suffix != ".parquet" or not path.is_file():
+        return False
+    try:
+        names = set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
+    return set(_COLUMNS) <= names and "open_time" not in names
+
+
+def _read_parts(path: Path, instrument: str, rows: int) -> Iterator[TradeColumns | None]:
+    """Yield the trades in parts; None where a part cannot be read or needs to be looked at, and nothing after it."""
+    last: list[pa.RecordBatch] = []
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(rows, columns=list(_COLUMNS)):
+                part = _columns_of(pa.Table.from_batches([*last, batch]), instrument)
+                yield part
+                if part is None:
+                    return
+                last = [batch.slice(len(batch) - 1)]
+    except (pa.ArrowException, OSError):
+        yield None
+
+
+def _columns_of(table: pa.Table, instrument: str) -> TradeColumns | None:
+    try:
         kind = table.column("time").type
         times = table.column("time").cast(pa.timestamp("ns", tz=kind.tz)).cast(pa.int64()).to_numpy()
         numbers = table.column("id").cast(pa.int64()).to_numpy()
         makers = table.column("is_buyer_maker").cast(pa.bool_()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowException, AttributeError, OSError):
+    except (pa.ArrowException, AttributeError):
         return None
     price_e8 = scale_column(table.column("price"), may_be_zero=False)
     quantity_e8 = scale_column(table.column("qty"), may_be_zero=False)

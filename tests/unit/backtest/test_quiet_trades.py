@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from services.backtest.inputs import MarketInput, open_recording
 from services.backtest.options import BacktestOptions, parse_settings, parse_strategies
 from services.backtest.quiet_trades import QuietTrades
 from services.backtest.run import BacktestResult, run_backtest
-from services.backtest.trade_columns import read_trade_columns
+from services.backtest.trade_columns import TradeColumns, TradeFile, open_trades, read_trade_columns
 from services.strategy import AccountView, Strategy, TargetPosition, state
 from tests.unit.backtest.test_oracle import WIDE_LIMITS
 
@@ -208,3 +209,41 @@ def test_trades_out_of_order_are_read_one_by_one(tmp_path: Path) -> None:
     times = pa.array(list(islice(late, 500)), pa.timestamp("ns", tz="UTC"))
     pq.write_table(table.set_column(0, "time", times), path)
     assert read_trade_columns(path, BTC) is None
+
+
+@pytest.mark.parametrize("name", [CROSS, "tests.unit.backtest.test_quiet_trades:Follower"])
+def test_long_file_is_run_in_parts_as_it_is_whole(name: str, tmp_path: Path) -> None:
+    path = random_trades(tmp_path / "trades.parquet", 2000)
+    long = open_trades(path, BTC, rows=300)
+    assert isinstance(long, TradeFile)
+    assert len(long) == 2000
+    columns = read_trade_columns(path, BTC)
+    assert columns is not None
+    # At the end of a part, in the next one before its first trade, and where a part's first tick ends the run.
+    for until in (None, *(int(columns.times[place]) for place in (299, 300, 301)), _second_of(columns.times[600])):
+        whole, parts = (_run_market(path, name, until, trades) for trades in (columns, long))
+        assert parts.record == whole.record
+        assert (parts.start, parts.end) == (whole.start, whole.end)
+
+
+def _second_of(event_time: int) -> int:
+    return int(event_time) // NANOSECONDS * NANOSECONDS + 1
+
+
+def _run_market(path: Path, name: str, until: int | None, trades: TradeColumns | TradeFile) -> BacktestResult:
+    market = open_recording(path, instrument=BTC, history=None, history_bars=0)
+    options = BacktestOptions(
+        BTC,
+        strategies=parse_strategies([name]),
+        starting_balance_usdt=Decimal(10_000),
+        settings=parse_settings(WIDE_LIMITS),
+        until=until,
+    )
+    return run_backtest(replace(market, trades=trades), options)
+
+
+@pytest.mark.parametrize("place", [299, 300, 301, 1999])
+def test_long_file_with_a_trade_to_be_looked_at_is_not_run_in_parts(place: int, tmp_path: Path) -> None:
+    numbers = np.arange(1, 2001)
+    numbers[place:] += 1
+    assert open_trades(random_trades(tmp_path / "trades.parquet", 2000, id=numbers), BTC, rows=300) is None
