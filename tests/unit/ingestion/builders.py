@@ -12,6 +12,8 @@ from libs.domain.events import DeadInput
 from libs.domain.market import DepthDelta, DepthSnapshot, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS, SCALE
 from libs.runtime.source import EventSource
+from services.ingestion.feed import Pacer
+from services.ingestion.recorded import RecordedSource
 from tests.kit.builders import BTC, START
 
 START_MS = START // 1_000_000
@@ -76,6 +78,25 @@ def write_capture(path: Path, lines: list[bytes]) -> Path:
     body = b"".join(lines)
     path.write_bytes(gzip.compress(body) if path.suffix == ".gz" else body)
     return path
+
+
+def open_recorded(path: Path, instrument: str = BTC, cursor: bytes | None = None, **settings: Any) -> RecordedSource:
+    """Open recorded files as a source, unpaced."""
+    source = RecordedSource(path, instrument=instrument, pacer=Pacer(0), **settings)
+    source.open(cursor)
+    return source
+
+
+def read_resuming(path: Path, at_once: int) -> list[MarketEvent | DeadInput]:
+    """Read recorded files to their end, resumed from the cursor after each few events."""
+    source = open_recorded(path)
+    out = list(source.read(at_once, 100))
+    while not source.is_finished:
+        cursor = source.cursor()
+        source.close()
+        source = open_recorded(path, cursor=cursor)
+        out += source.read(at_once, 100)
+    return out
 
 
 def read_all(source: EventSource, chunk: int = 100) -> list[MarketEvent | DeadInput]:

@@ -15,11 +15,9 @@ from libs.domain.market import ClockTick, Gap, GapState, LateTrade, MarketEvent,
 from libs.history.recorded_quality import examine_recording
 from services.bars.core import BarsCore
 from services.ingestion.core.order import HELD_NS, TradeOrder
-from services.ingestion.feed import Pacer
-from services.ingestion.recorded import RecordedSource
 from services.ingestion.recordings import Recording
 from tests.kit.builders import BTC
-from tests.unit.ingestion.builders import read_all, trade_line, write_capture
+from tests.unit.ingestion.builders import open_recorded, read_all, read_resuming, trade_line, write_capture
 
 _MS = 1_000_000
 
@@ -109,22 +107,7 @@ def faulty(tmp_path: Path) -> Path:
 def test_faults_of_a_recording_are_gaps_on_the_bus_wherever_reading_is_resumed(faulty: Path) -> None:
     whole = list(Recording(faulty, instrument=BTC).events())
     assert numbers([event for event in whole if not isinstance(event, DeadInput)]) == [*range(1, 301), *range(303, 602)]
-    source = RecordedSource(faulty, instrument=BTC, pacer=Pacer(0))
-    source.open(None)
-    out = list(source.read(5, 100))
-    while not source.is_finished:
-        cursor = source.cursor()
-        source.close()
-        source = RecordedSource(faulty, instrument=BTC, pacer=Pacer(0))
-        source.open(cursor)
-        out += source.read(5, 100)
-    assert out == whole == read_all(_opened(faulty))
-
-
-def _opened(path: Path) -> RecordedSource:
-    source = RecordedSource(path, instrument=BTC, pacer=Pacer(0))
-    source.open(None)
-    return source
+    assert read_resuming(faulty, 5) == whole == read_all(open_recorded(faulty))
 
 
 def test_the_bar_of_a_lost_trade_says_that_it_is_incomplete(faulty: Path) -> None:
