@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import httpx
@@ -23,7 +23,7 @@ OTHER_VENUE_URL: Final = "https://api.bybit.com"
 _MINUTE: Final = 60 * NANOSECONDS
 _MOST_KLINES: Final = 1000
 _MOST_SETTLEMENTS: Final = 200
-# A venue settles every eight hours at most rarely; a call covers so much without missing one of every hour.
+# Where a venue settles every hour, a request of so long a time still gets all of them.
 _SETTLEMENTS_SPAN: Final = _MOST_SETTLEMENTS * 3600 * NANOSECONDS
 _KLINE_FIELDS: Final = {"open_time": 0, "close": 4, "volume": 5, "taker_buy_volume": 9}
 
@@ -84,18 +84,10 @@ class SettledFundingSource:
     def fetch(self, begin: int, end: int) -> Sequence[Reading]:
         """Get what was settled in [begin, end)."""
         readings = []
-        for first, last in _spans(begin, end):
-            params: dict[str, str | int] = {
-                "symbol": self._symbol,
-                "startTime": first // MILLISECONDS,
-                "endTime": (last - 1) // MILLISECONDS,
-                "limit": _MOST_SETTLEMENTS,
-            }
+        for page in _pages(begin, end):
+            params = {"symbol": self._symbol, **page}
             answer = get_json(self._client, self.name, f"{self._url}/fundingRate", params=params)
-            for record in read_list(self.name, answer):
-                at = _settled_at(read_number(self.name, record, "fundingTime"))
-                rate = read_number(self.name, record, "fundingRate")
-                readings.append(Reading(self.name, "settled_rate", at, at, rate))
+            readings += _settlements(self.name, read_list(self.name, answer), "fundingTime")
         return [reading for reading in readings if begin <= reading.published_time < end]
 
 
@@ -112,29 +104,32 @@ class OtherVenueFundingSource:
     def fetch(self, begin: int, end: int) -> Sequence[Reading]:
         """Get what was settled in [begin, end)."""
         readings = []
-        for first, last in _spans(begin, end):
-            params: dict[str, str | int] = {
-                "category": "linear",
-                "symbol": self._symbol,
-                "startTime": first // MILLISECONDS,
-                "endTime": (last - 1) // MILLISECONDS,
-                "limit": _MOST_SETTLEMENTS,
-            }
+        for page in _pages(begin, end):
+            params = {"category": "linear", "symbol": self._symbol, **page}
             answer = get_json(self._client, self.name, f"{self._url}/v5/market/funding/history", params=params)
             if not isinstance(answer, dict) or answer.get("retCode") != 0 or not isinstance(answer.get("result"), dict):
                 raise SourceMalformed(f"{self.name}: no 'result' in {str(answer)[:80]}")
-            for record in read_list(self.name, answer["result"].get("list")):
-                at = _settled_at(read_number(self.name, record, "fundingRateTimestamp"))
-                rate = read_number(self.name, record, "fundingRate")
-                readings.append(Reading(self.name, "settled_rate", at, at, rate))
+            records = read_list(self.name, answer["result"].get("list"))
+            readings += _settlements(self.name, records, "fundingRateTimestamp")
         readings.sort(key=lambda reading: reading.published_time)
         return [reading for reading in readings if begin <= reading.published_time < end]
 
 
-def _settled_at(stamp_ms: float) -> int:
-    """The second of a settlement, ns: venues stamp it some ms late."""
-    return int(stamp_ms) // 1000 * NANOSECONDS
+def _settlements(source: str, records: Sequence[object], time_field: str) -> list[Reading]:
+    """Read settlements, each of the second of its time: venues stamp it some ms late."""
+    readings = []
+    for record in records:
+        at = int(read_number(source, record, time_field)) // 1000 * NANOSECONDS
+        readings.append(Reading(source, "settled_rate", at, at, read_number(source, record, "fundingRate")))
+    return readings
 
 
-def _spans(begin: int, end: int) -> list[tuple[int, int]]:
-    return [(at, min(end, at + _SETTLEMENTS_SPAN)) for at in range(begin, end, _SETTLEMENTS_SPAN)]
+def _pages(begin: int, end: int) -> Iterator[dict[str, str | int]]:
+    """Yield the parameters of each request, which both venues name alike."""
+    for first in range(begin, end, _SETTLEMENTS_SPAN):
+        last = min(end, first + _SETTLEMENTS_SPAN)
+        yield {
+            "startTime": first // MILLISECONDS,
+            "endTime": (last - 1) // MILLISECONDS,
+            "limit": _MOST_SETTLEMENTS,
+        }
