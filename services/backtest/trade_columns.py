@@ -28,6 +28,7 @@ _COLUMNS = ("time", "price", "qty", "is_buyer_maker", "id")
 _SAFE_NOTIONAL = 0.999 * MAX_NOTIONAL / SCALE / SCALE
 _ROWS = 1_048_576
 """How many trades are held in memory at once."""
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,8 @@ def _read_parts(path: Path, instrument: str, rows: int) -> Iterator[TradeColumns
     """Yield the trades in parts; None where a part cannot be read or needs to be looked at, and nothing after it."""
     last: list[pa.RecordBatch] = []
     try:
-        with pq.ParquetFile(path) as file:
+        # Arrow keeps all that it reads ahead until the file is closed, so it reads nothing ahead.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
             for batch in file.iter_batches(rows, columns=list(_COLUMNS)):
                 part = _columns_of(pa.Table.from_batches([*last, batch]), instrument)
                 yield part

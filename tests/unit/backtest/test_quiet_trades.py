@@ -247,3 +247,16 @@ def test_long_file_with_a_trade_to_be_looked_at_is_not_run_in_parts(place: int, 
     numbers = np.arange(1, 2001)
     numbers[place:] += 1
     assert open_trades(random_trades(tmp_path / "trades.parquet", 2000, id=numbers), BTC, rows=300) is None
+
+
+def test_long_file_is_never_in_memory_whole(tmp_path: Path) -> None:
+    path, rows = tmp_path / "trades.parquet", 20_000
+    table = pq.read_table(random_trades(tmp_path / "source.parquet", 20 * rows))
+    pq.write_table(table, path, row_group_size=rows)
+    del table
+    long = open_trades(path, BTC, rows=rows)
+    assert isinstance(long, TradeFile)
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in long.parts()]
+    assert len(held) == 20
+    assert max(held) < path.stat().st_size / 2
