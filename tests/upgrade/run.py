@@ -15,9 +15,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from libs.bus.api import TopicPartition
+from libs.bus.open import open_bus
 from libs.clock import SYSTEM_CLOCK
 from libs.runtime.listening import ReservedPort
-from libs.wire.topics import FORECASTS, ORDERS
+from libs.runtime.snapshots import SnapshotPlace, read_snapshots
+from libs.wire.topics import CORE_SERVICES, FORECASTS, ORDERS, journal_topic, state_topic
 from tests.kit.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +121,40 @@ class Running:
         command = [sys.executable, str(_CHECK), self._session.bus, self._session.store_url]
         assert self._call("check", command) == 0, self.log("check")
 
+    def replay(self, begins: Mapping[str, SnapshotPlace]) -> int:
+        """Verify by this build's code what each core decided, on a copy of the bus; return how many outputs.
+
+        A core named in `begins` is replayed from that snapshot on: what an older build decided before is its own.
+        """
+        copy = self._session.folder.with_name("replayed")
+        outputs = 0
+        for service in CORE_SERVICES:
+            copy.mkdir()
+            try:
+                for file in self._session.folder.glob("bus.db*"):
+                    # The sockets of its notifier lie in a folder beside it.
+                    if file.is_file():
+                        shutil.copy(file, copy)
+                if service in begins:
+                    _begin_at(begins[service], service, f"sqlite:{copy / 'bus.db'}")
+                done = subprocess.run(
+                    [sys.executable, "-m", f"services.{service}.main", "verify", "0"],
+                    cwd=self._build,
+                    env=self._session.environment(self._build, service) | {"PERPFLOW_BUS": f"sqlite:{copy / 'bus.db'}"},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            finally:
+                shutil.rmtree(copy)
+            assert done.returncode == 0, f"replay of {service}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+            answer = json.loads(done.stdout)
+            assert answer["difference"] is None, answer
+            assert (answer["verified_from"] is not None) is (service in begins), answer
+            outputs += answer["outputs"]
+        return outputs
+
     def _call(self, name: str, command: list[str]) -> int:
         process = self._spawn(name, command)
         code = process.wait(_SLOW_S)
@@ -191,6 +228,7 @@ class Upgrade:
         with self._running(build, name) as running:
             assert running.create_topics() == 0, running.log("topics")
             before = {topic: session.count(topic) for topic in (FORECASTS, ORDERS)}
+            begins = newest_snapshots(session.bus) if build == ROOT else {}
             running.start("exchange", *_SERVICES)
 
             def has_gone_on() -> bool:
@@ -200,8 +238,12 @@ class Upgrade:
             eventually(has_gone_on, within_s=_SLOW_S, every_s=0.5)
             running.stop()
             running.check()
+            replayed = running.replay(begins)
         made = {topic: session.count(topic) - count for topic, count in before.items()}
-        self.say(f"{what}: {made[FORECASTS]} forecasts, {made[ORDERS]} order events; topics, tables and orders agree")
+        self.say(
+            f"{what}: {made[FORECASTS]} forecasts, {made[ORDERS]} order events; topics, tables and orders agree, "
+            f"{replayed} outputs replayed byte for byte"
+        )
 
     def _try_back(self) -> list[str]:
         """Start the previous release on the upgraded data; return who refuses."""
@@ -268,6 +310,30 @@ class Upgrade:
             server.terminate()
             server.wait(_STOP_S)
             (folder / "run" / "clickhouse").unlink()
+
+
+def newest_snapshots(address: str) -> dict[str, SnapshotPlace]:
+    """Return where the newest snapshot of each core stands, of those that have one."""
+    found = {}
+    with open_bus(address) as bus:
+        for service in CORE_SERVICES:
+            state = TopicPartition(state_topic(service), 0)
+            begin, end = bus.beginning_offsets([state])[state], bus.end_offsets([state])[state]
+            for place, _ in read_snapshots(bus, service, 0, begin, end):
+                found[service] = place
+    return found
+
+
+def _begin_at(place: SnapshotPlace, service: str, address: str) -> None:
+    """Remove what a service read, noted and kept before one of its snapshots, so that its replay begins there."""
+    with open_bus(address) as bus:
+        bus.delete_before(
+            {
+                **place.inputs,
+                TopicPartition(journal_topic(service), 0): place.journal,
+                TopicPartition(state_topic(service), 0): place.offset,
+            }
+        )
 
 
 def _is_refusal(log: str) -> bool:
