@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
 from libs.domain.bars import TIMEFRAMES
 from libs.domain.control import ControlCommand
 from libs.domain.events import DeadInput
 from libs.domain.instruments import split_instrument_id
-from libs.domain.market import ClockTick, ExchangeBar, MarketEvent, OutsideReading
+from libs.domain.market import ClockTick, ExchangeBar, MarketEvent
 from libs.domain.numbers import NANOSECONDS
-from libs.domain.readings import READING_SERIES
 from libs.history.series import has_sample_data
 from libs.runtime.errors import BadInput
 from services.backtest.archives import ConvertedFiles, convert
@@ -29,9 +26,6 @@ from services.ingestion.core.stream import Stream, select_history
 from services.ingestion.recordings import Recording
 
 SIMULATED_INSTRUMENT = "BTCUSDT.BINANCE"
-Reading: TypeAlias = tuple[str, int, float]
-"""A reading from outside: its series, when it was published (ns) and its value."""
-
 _MINUTE = 60 * NANOSECONDS
 
 
@@ -64,32 +58,6 @@ def merge_commands(
             while waiting and waiting[-1].event_time < event.event_time:
                 yield waiting.pop()
         yield event
-
-
-def merge_readings(market: MarketInput, readings: Sequence[Reading], file: Path) -> MarketInput:
-    """Return a market of one instrument with readings from outside, each given before it counts, as a poll gives it.
-
-    `file` is what they were read of. The market is then read event by event.
-    """
-    instrument = str(market.description["instrument"])
-    timed = []
-    for name, published, value in readings:
-        # Within the lag, as who polls has it.
-        at = published + READING_SERIES[name].lag_ns // 2
-        event_id = f"{instrument}/reading/{name}/{published}/{value!r}"
-        timed.append((at, OutsideReading(instrument, event_id, at, at, name, published, value)))
-    timed.sort(key=lambda each: each[0])
-    waiting = deque(event for _, event in timed)
-
-    def merged() -> Iterator[MarketEvent | DeadInput]:
-        for event in market.events:
-            if not isinstance(event, DeadInput):
-                while waiting and waiting[0].event_time < event.event_time:
-                    yield waiting.popleft()
-            yield event
-
-    described = {**market.description, "readings": file.name, "readings_sha256": _sha256_of(file)}
-    return replace(market, description=described, events=merged(), columns=None, trades=None, prepared=None)
 
 
 def open_recording(path: Path, *, instrument: str, history: Path | None, history_bars: int) -> MarketInput:

@@ -89,10 +89,6 @@ def backtest(
         str, typer.Option(metavar="TIME", help="--retrain-every: how far ahead it forecasts; five bars by default.")
     ] = "",
     balance: Annotated[str | None, typer.Option(metavar="USDT", help="What the account starts with.")] = None,
-    readings: Annotated[
-        Path | None,
-        typer.Option(metavar="F.parquet", help="Readings of collect-alternative beside one --input, for outside_v1."),
-    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.json and report.html into this folder.")
     ] = None,
@@ -149,8 +145,6 @@ def backtest(
             f"--input was given {len(input_)} times for {len(traded)} instruments ({', '.join(traded)}); give one for "
             "each, in their order"
         )
-    if readings is not None and (not input_ or len(traded) > 1 or retrain_every):
-        raise BadInput("--readings lie beside one --input, without --retrain-every; sessions have their own")
     if history is not None and len(traded) > 1:
         raise BadInput("--history is of one instrument; for several let each --input begin early and give --from")
     described = read_accounts(accounts, traded)
@@ -171,7 +165,7 @@ def backtest(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from services.backtest.inputs import merge_markets, merge_readings, open_recording, open_simulation
+    from services.backtest.inputs import merge_markets, open_recording, open_simulation
     from services.backtest.options import AccountChoice, BacktestOptions, parse_settings, parse_strategies
     from services.backtest.report import build_report, write_report
     from services.backtest.run import run_accounts
@@ -208,10 +202,6 @@ def backtest(
         return open_topic_market(opened, from_bus, session, name)
 
     market = merge_markets([open_market(number, each) for number, each in enumerate(traded)])
-    if readings is not None:
-        from services.training.published import read_readings
-
-        market = merge_readings(market, read_readings(readings), readings)
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     if retrain_every and input_:

@@ -24,7 +24,6 @@ from libs.indicators import columns as col
 from libs.indicators.arrays import Memory
 from libs.indicators.batch import InputError, Seconds
 from libs.indicators.joins import (
-    MILLISECOND_NS,
     Published,
     join_column,
     join_funding,
@@ -151,16 +150,6 @@ def read_alternative(path: Path) -> dict[str, Published]:
             else:
                 series[known.name] = publish_reading(known.name, times[is_last], values[is_last])
         return series
-
-
-def read_readings(path: Path) -> list[tuple[str, int, float]]:
-    """Read what `collect-alternative` wrote as series, publication (ns) and value, of the series that a bar holds."""
-    return [
-        (name, int(at) * MILLISECOND_NS - READING_SERIES[name].lag_ns, float(value))
-        for name, series in read_alternative(path).items()
-        if name in READING_SERIES
-        for at, value in zip(series.times, series.values, strict=True)
-    ]
 
 
 @contextlib.contextmanager

@@ -217,13 +217,7 @@ class BarsCore:
         series = self._series_of(event.instrument)
         if length == MINUTE:
             return series.take_kline(event)
-        if event.timeframe not in self._timeframes:
-            return []
-        passed = _pass_on(event, dict(series.readings.as_of(event.close_time)))
-        if not event.is_history:
-            # Here the longer bars are the market itself, and there are no minutes to forget by.
-            series.readings.forget(event.close_time)
-        return [passed]
+        return [_pass_on(event)] if event.timeframe in self._timeframes else []
 
 
 def _check_notional(event: Trade | LateTrade) -> None:
@@ -231,7 +225,7 @@ def _check_notional(event: Trade | LateTrade) -> None:
         raise Unhandleable(f"a trade of more than 2e10 in money is not real: {event}")
 
 
-def _pass_on(event: ExchangeBar, readings: dict[str, Any]) -> Bar:
+def _pass_on(event: ExchangeBar) -> Bar:
     return Bar(
         instrument=event.instrument,
         event_id=bar_event_id(event.instrument, event.timeframe, event.open_time),
@@ -248,5 +242,4 @@ def _pass_on(event: ExchangeBar, readings: dict[str, Any]) -> Bar:
         taker_buy_volume_e8=event.taker_buy_volume_e8,
         trade_count=event.trade_count,
         is_history=event.is_history,
-        **readings,
     )

@@ -11,22 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from libs.domain.bars import TIMEFRAMES, Bar
-from libs.domain.events import DeadInput
 from libs.domain.features import FeatureVector
 from libs.domain.market import ExchangeBar, FundingSettled, MarketEvent, MarkPrice, OutsideReading
 from libs.domain.numbers import NANOSECONDS
 from libs.domain.readings import READING_SERIES, SETTLED_FUNDING_RATE
-from libs.indicators.feature_set import BASE
 from libs.indicators.feature_sets import load_feature_set
 from libs.indicators.warm import compile_stream
-from services.backtest.inputs import merge_readings, open_recording
 from services.bars.core import BarsCore
 from services.features.core import FeaturesCore
 from services.training.core.features import compute_features
 from services.training.market_data import read_bars
-from services.training.published import PublishedFiles, read_readings
+from services.training.published import PublishedFiles
 from tests.kit.builders import BTC
-from tests.unit.indicators.recorded import BTC_1H, BTC_1M, BTC_5M, recorded_file
+from tests.unit.indicators.recorded import BTC_1H, BTC_1M, recorded_file
 
 FUNDING = "funding/binance_um_BTCUSDT_funding_20190910_20250630.parquet"
 MARK = "mark/binance_um_BTCUSDT_mark_1h_20191223_20250630.parquet"
@@ -49,7 +46,7 @@ def _nanoseconds(table: pa.Table, column: str) -> list[int]:
     return table[column].cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_pylist()
 
 
-def _readings(begin: int, end: int, pace_at_least: int = MINUTE) -> list[tuple[str, int, float]]:
+def _readings(begin: int, end: int) -> list[tuple[str, int, float]]:
     """Series, publication (ns) and value: spot as it was recorded, the rest seeded at each series' own pace."""
     rng = np.random.default_rng(11)
     made: list[tuple[str, int, float]] = []
@@ -57,7 +54,7 @@ def _readings(begin: int, end: int, pace_at_least: int = MINUTE) -> list[tuple[s
         if name in (SETTLED_FUNDING_RATE, "spot_price"):
             continue
         # With holes longer than it lasts, so that what is too old is tested too.
-        pace = max(one.max_age_ns // 3, pace_at_least)
+        pace = max(one.max_age_ns // 3, MINUTE)
         for at in range(begin - begin % pace, end, pace):
             if rng.random() < 0.7:
                 made.append((name, at + int(rng.integers(0, 50)) * 1_000_000, float(rng.uniform(0.1, 0.9))))
@@ -158,27 +155,6 @@ def test_minutes_by_files_and_by_the_online_cores_give_the_same_bits(tmp_path: P
         assert known[trained.names.index(name)] > 0.5, name
     _again, packed_again = _serve("1m", _market("1m", bars, funding, mark, readings))
     assert packed_again == packed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [BTC_1H, BTC_5M])
-def test_longer_bars_of_a_backtest_have_the_readings_that_training_joins(name: str, tmp_path: Path) -> None:
-    last = _nanoseconds(pq.read_table(recorded_file(name), columns=["open_time"]), "open_time")[-1]
-    length = (3_600 if name == BTC_1H else 300) * NANOSECONDS
-    begin = last - 1_000 * length
-    _cut(name, "open_time", begin, last, tmp_path / "bars.parquet")
-    file = _write_readings(_readings(begin - 2 * INTERVAL, last, length // 4), tmp_path / "readings.parquet")
-    table = read_bars(tmp_path / "bars.parquet", PublishedFiles(readings=file)).table
-    trained = compute_features(table, "outside_v1").values
-    recorded = open_recording(tmp_path / "bars.parquet", instrument=BTC, history=None, history_bars=0)
-    market = merge_readings(recorded, read_readings(file), file)
-    assert market.description["readings"] == file.name
-    events = (event for event in market.events if not isinstance(event, DeadInput))
-    served, _packed = _serve(table.timeframe, events)
-    # Bars of this length alone make no longer ones in the stream; what the base tells is the same.
-    own = np.array([one.timeframe == BASE for one in load_feature_set("outside_v1", table.timeframe).features])
-    np.testing.assert_array_equal(served[:, own], trained[:, own])
-    assert np.isfinite(served[:, own]).mean() > 0.5
 
 
 @pytest.mark.slow
